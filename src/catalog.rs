@@ -1,0 +1,1 @@
+//! What a known model is: reads `models/*.toml`.

@@ -1,0 +1,1 @@
+//! A checkpoint's component → an ONNX graph.

@@ -1,0 +1,1 @@
+//! One file per DiT family: prompt form, latent layout, schedule, guidance, decode.

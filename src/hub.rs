@@ -1,0 +1,1 @@
+//! Names of models → local files: paths, hub repositories, `repo:file`, URLs.

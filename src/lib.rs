@@ -1,0 +1,33 @@
+//! Crescendo turns prompts, pictures and videos into high-resolution pictures and videos on ONNX Runtime.
+//!
+//! ```text
+//! prompt → text encoders → DiT at level 0 → grow (DCT, rewind) → DiT at level 1 → VAE → RIFE → Real-ESRGAN → encoder
+//!                                                                     picture or video file ────┘
+//! ```
+//!
+//! Two halves meet only at an ONNX graph and its signature. **Compile**: [`weights`] → [`arch`] over [`onnx`] → [`compile`].
+//! **Run**: [`runtime`] does the networks; [`schedule`] and [`spectral`] are pure numbers; [`family`] knows each model's
+//! conventions; [`stage`]s are steps of the line; [`media`] reads and writes; [`pipeline`] alone knows the order.
+
+pub mod error;
+pub mod tensor;
+
+pub mod catalog;
+pub mod hub;
+
+pub mod arch;
+pub mod compile;
+pub mod onnx;
+pub mod weights;
+
+pub mod family;
+pub mod media;
+pub mod pipeline;
+pub mod runtime;
+pub mod schedule;
+pub mod spectral;
+pub mod stage;
+
+pub mod cli;
+
+pub use error::{Error, Result};

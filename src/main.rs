@@ -1,0 +1,3 @@
+//! The `crescendo` binary: parse, resolve, run, exit code.
+
+fn main() {}

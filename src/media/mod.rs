@@ -1,0 +1,1 @@
+//! Pictures, videos and the ordered queues between threads.

@@ -1,0 +1,1 @@
+//! The graph builder: `Scope` carries weights and names, `Value` carries shapes, `Graph` becomes a protobuf.

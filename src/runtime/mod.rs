@@ -1,0 +1,1 @@
+//! ONNX Runtime: sessions, providers, memory; the sole user of `ort`.

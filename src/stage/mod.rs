@@ -1,0 +1,1 @@
+//! The steps of the line; no stage knows another.

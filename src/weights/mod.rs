@@ -1,0 +1,1 @@
+//! Checkpoints: tensors by name, read from headers and mapped, never copied.
