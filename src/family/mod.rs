@@ -1,1 +1,164 @@
-//! One file per DiT family: prompt form, latent layout, schedule, guidance, decode.
+//! One file per DiT family: prompt form, latent layout, schedule, guidance, decode. A family runs no network; it says what the
+//! networks are fed and what their answers mean.
+
+pub mod flux;
+pub mod folder;
+pub mod tokenizer;
+
+use ndarray::ArrayD;
+
+pub use folder::ModelFolder;
+
+use crate::{
+    error::{Error, Result},
+    schedule::{guidance::Guidance, solver::Solver},
+    spectral::activation::Spectrum,
+    tensor::{DType, Tensor},
+};
+
+/// What is to be made, in pixels and frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size {
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+    /// Pictures; 1 except for videos.
+    pub frames: usize,
+}
+
+/// What a family does when nothing else is asked.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Defaults {
+    /// Size of the result.
+    pub size: Size,
+    /// Denoising steps.
+    pub steps: usize,
+    /// Guidance scale, in the family's own meaning.
+    pub guidance: f32,
+    /// Frames per second of a video.
+    pub fps: Option<f32>,
+}
+
+/// Whose defaults apply where the two projects differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Convention {
+    /// diffusers 0.42.1.
+    #[default]
+    Diffusers,
+    /// SGLang diffusion.
+    Sglang,
+}
+
+/// What was asked of guidance; a family takes what it knows and refuses the rest.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct GuidanceRequest {
+    /// `--guidance-scale`
+    pub scale: Option<f32>,
+    /// `--true-cfg-scale`
+    pub true_cfg: Option<f32>,
+    /// Whether a negative prompt was given.
+    pub negative: bool,
+}
+
+/// One call of a text encoder.
+#[derive(Debug, Clone)]
+pub struct TextCall {
+    /// The component's folder: `text_encoder_2`.
+    pub component: &'static str,
+    /// What the network is fed.
+    pub inputs: Vec<(&'static str, Tensor)>,
+    /// Which of its outputs is wanted.
+    pub output: &'static str,
+}
+
+/// A prompt as the DiT sees it: inputs that stay the same from step to step.
+#[derive(Debug, Clone, Default)]
+pub struct Condition {
+    /// Named inputs of the DiT.
+    pub inputs: Vec<(&'static str, Tensor)>,
+    /// Rows of the text in the joint sequence.
+    pub text_rows: usize,
+}
+
+/// A DiT family with one checkpoint's settings. Latents are spatial everywhere outside: [1, c, h, w] or [1, c, t, h, w].
+pub trait Family {
+    /// The family's name for people: `FLUX.1-dev`.
+    fn name(&self) -> &str;
+
+    /// What happens when nothing else is asked.
+    fn defaults(&self, convention: Convention) -> Defaults;
+
+    /// Pixels per latent row or column.
+    fn factor(&self) -> usize;
+
+    /// Latent rows and columns come in multiples of this.
+    fn patch(&self) -> usize;
+
+    /// The latent of a result: [1, c, h, w] or [1, c, t, h, w].
+    fn latent_shape(&self, size: Size) -> Vec<usize>;
+
+    /// Tokens of a latent in the DiT, without text.
+    fn tokens(&self, latent: &[usize]) -> usize;
+
+    /// The power law of the VAE's latents.
+    fn spectrum(&self) -> Spectrum;
+
+    /// σ of every step, and 0.
+    fn sigmas(&self, size: Size, steps: usize) -> Result<Vec<f32>>;
+
+    /// The solver that the schedule asks for; `latents` is the type that latents live in between steps.
+    fn solver(&self, latents: DType) -> Box<dyn Solver + Send>;
+
+    /// How the predictions with and without the prompt are combined.
+    fn guidance(&self, request: GuidanceRequest) -> Result<Guidance>;
+
+    /// A prompt as calls of text encoders, in a fixed order. What had to be cut is added to `notes`.
+    fn tokenize(&self, prompt: &str, notes: &mut Vec<String>) -> Result<Vec<TextCall>>;
+
+    /// The encoders' answers, in the order of the calls, as the DiT's inputs.
+    fn condition(&self, states: Vec<Tensor>) -> Result<Condition>;
+
+    /// Inputs of the DiT that stay the same at one resolution: positions.
+    fn positions(&self, latent: &[usize], text_rows: usize) -> Vec<(&'static str, Tensor)>;
+
+    /// Inputs of the DiT at one step. `scale` is the guidance scale, for networks that are told it.
+    fn step(&self, latent: &ArrayD<f32>, sigma: f32, scale: f32) -> Vec<(&'static str, Tensor)>;
+
+    /// The DiT's answer as a velocity of the latent's shape.
+    fn velocity(&self, answer: &ArrayD<f32>, latent: &[usize]) -> Result<ArrayD<f32>>;
+
+    /// A finished latent as the VAE's decoder takes it.
+    fn unscale(&self, latent: &ArrayD<f32>) -> ArrayD<f32>;
+
+    /// An encoded picture as the DiT takes it, the inverse of [`Family::unscale`].
+    fn scale(&self, latent: &ArrayD<f32>) -> ArrayD<f32>;
+
+    /// Refuses a size that the family cannot do, naming the nearest that it can.
+    fn check(&self, size: Size) -> Result<()> {
+        let multiple = self.factor() * self.patch();
+        for (flag, value) in [("--height", size.height), ("--width", size.width)] {
+            if value == 0 || !value.is_multiple_of(multiple) {
+                let below = (value / multiple) * multiple;
+                let near = if below == 0 { multiple.to_string() } else { format!("{below} or {}", below + multiple) };
+                let name = self.name();
+                return Err(Error::usage(format!("{flag} {value}: {name} needs a multiple of {multiple}; {near}")));
+            }
+        }
+        if size.frames != 1 {
+            return Err(Error::usage(format!("--num-frames {}: {} makes single pictures", size.frames, self.name())));
+        }
+        Ok(())
+    }
+}
+
+/// The family of a checkpoint folder, by its pipeline's class.
+pub fn open(folder: &ModelFolder) -> Result<Box<dyn Family>> {
+    match folder.class.as_str() {
+        "FluxPipeline" => Ok(Box::new(flux::Flux::open(folder)?)),
+        other => {
+            let root = folder.root().display();
+            Err(Error::failed(format!("{root}: pipeline class {other:?} is not known; FluxPipeline is")))
+        }
+    }
+}

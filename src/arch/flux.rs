@@ -1,0 +1,157 @@
+//! FLUX.1's transformer: double and single stream blocks over text and picture tokens, as `FluxTransformer2DModel` of
+//! diffusers 0.42.1 `models/transformers/transformer_flux.py`.
+
+use super::{embed::sinusoid, missing, shape};
+use crate::{
+    error::{Error, Result},
+    onnx::{Attention, Dim, Scope, Value},
+    tensor::DType,
+    weights::Checkpoint,
+};
+
+const EPS: f32 = 1e-6;
+
+/// The network's extents.
+#[derive(Debug, Clone)]
+pub struct Flux {
+    /// Features of a picture token: latent channels × 2 × 2.
+    pub channels: usize,
+    /// Features of a text state.
+    pub text: usize,
+    /// Features of the pooled text.
+    pub pooled: usize,
+    /// Width of one attention head; the rotary axes add up to it.
+    pub head: usize,
+    /// Whether the guidance scale is an input ("dev").
+    pub guidance: bool,
+    dim: usize,
+    double: usize,
+    single: usize,
+}
+
+/// The rotary tables of the joint sequence [text, picture], [t, head/2] each.
+struct Rotary {
+    cos: Value,
+    sin: Value,
+}
+
+impl Flux {
+    /// Reads the extents from the weights.
+    pub fn detect(c: &Checkpoint) -> Result<Self> {
+        let [dim, channels] = shape(c, "x_embedder.weight")?;
+        let [_, text] = shape(c, "context_embedder.weight")?;
+        let [_, pooled] = shape(c, "time_text_embed.text_embedder.linear_1.weight")?;
+        let [head] = shape(c, "transformer_blocks.0.attn.norm_q.weight")?;
+        let count = |p| c.sequence_len(p).ok_or_else(|| missing(c, p));
+        let (double, single) = (count("transformer_blocks")?, count("single_transformer_blocks")?);
+        if head == 0 || !dim.is_multiple_of(head) {
+            let origin = c.origin().display();
+            return Err(Error::failed(format!("{origin}: width {dim} is not a multiple of the head width {head}")));
+        }
+        let guidance = c.contains("time_text_embed.guidance_embedder.linear_1.weight");
+        Ok(Self { channels, text, pooled, head, guidance, dim, double, single })
+    }
+
+    fn heads(&self) -> usize {
+        self.dim / self.head
+    }
+
+    /// Inputs `latents` [n, image, channels], `text` [n, text, text width], `pooled` [n, pooled width], `sigma` [n] in 0..=1,
+    /// `guidance` [n] (dev only), `rope.cos` and `rope.sin` [text + image, head/2] in the order text, image.
+    /// Output `velocity` [n, image, channels]. `image` fixes the number of picture tokens.
+    pub fn build(&self, w: &Scope, image: Option<usize>) {
+        let g = w.graph();
+        let (n, t) = (Dim::symbol("n"), Dim::symbol("text"));
+        let i = image.map_or_else(|| Dim::symbol("image"), Dim::from);
+        let latents = g.input("latents", &[n.clone(), i.clone(), self.channels.into()], DType::F32);
+        let text = g.input("text", &[n.clone(), t.clone(), self.text.into()], DType::F32);
+        let pooled = g.input("pooled", &[n.clone(), self.pooled.into()], DType::F32);
+        let sigma = g.input_f32("sigma", std::slice::from_ref(&n));
+        let guidance = self.guidance.then(|| g.input_f32("guidance", &[n]));
+        let table = |name| g.input(name, &[&t + &i, (self.head / 2).into()], DType::F32);
+        let rotary = Rotary { cos: table("rope.cos"), sin: table("rope.sin") };
+
+        let condition = self.condition(&w.at("time_text_embed"), &sigma, guidance.as_ref(), &pooled).silu();
+        let mut x = w.linear("x_embedder", &latents, self.dim);
+        let mut c = w.linear("context_embedder", &text, self.dim);
+        for b in 0..self.double {
+            (x, c) = self.double_block(&w.at("transformer_blocks").at(b), &x, &c, &condition, &rotary);
+        }
+        let mut both = Value::concat(&[&c, &x], 1);
+        for b in 0..self.single {
+            both = self.single_block(&w.at("single_transformer_blocks").at(b), &both, &condition, &rotary);
+        }
+        let x = both.slice(1, &t, &t + &i);
+        // Scale stands before shift here, unlike in the blocks.
+        let [scale, shift] = w.at("norm_out").linear("linear", &condition, 2 * self.dim).unsqueeze(1).chunk();
+        g.output("velocity", &w.linear("proj_out", &modulate(&x, &shift, &scale), self.channels));
+    }
+
+    /// [n, dim]: the sum of the embedded time, guidance and pooled text.
+    fn condition(&self, w: &Scope, sigma: &Value, guidance: Option<&Value>, pooled: &Value) -> Value {
+        let mlp = |name: &str, x: &Value| {
+            let w = w.at(name);
+            w.linear("linear_2", &w.linear("linear_1", x, self.dim).silu(), self.dim)
+        };
+        let mut sum = mlp("timestep_embedder", &sinusoid(&(sigma * 1000.0), 256));
+        if let Some(guidance) = guidance {
+            sum = sum + mlp("guidance_embedder", &sinusoid(&(guidance * 1000.0), 256));
+        }
+        sum + mlp("text_embedder", pooled)
+    }
+
+    fn double_block(&self, w: &Scope, x: &Value, c: &Value, cond: &Value, rotary: &Rotary) -> (Value, Value) {
+        let six = |name| w.at(name).linear("linear", cond, 6 * self.dim).unsqueeze(1).chunk();
+        let [shift1, scale1, gate1, shift2, scale2, gate2] = six("norm1");
+        let [c_shift1, c_scale1, c_gate1, c_shift2, c_scale2, c_gate2] = six("norm1_context");
+
+        let attn = w.at("attn");
+        let (hx, hc) = (modulate(x, &shift1, &scale1), modulate(c, &c_shift1, &c_scale1));
+        let head_norm = |name, v: &Value| attn.head_norm(name, v, self.heads(), EPS);
+        let joint = |text: Value, image: Value| Value::concat(&[&text, &image], 1);
+        let q = joint(
+            head_norm("norm_added_q", &attn.linear("add_q_proj", &hc, self.dim)),
+            head_norm("norm_q", &attn.linear("to_q", &hx, self.dim)),
+        );
+        let k = joint(
+            head_norm("norm_added_k", &attn.linear("add_k_proj", &hc, self.dim)),
+            head_norm("norm_k", &attn.linear("to_k", &hx, self.dim)),
+        );
+        let v = joint(attn.linear("add_v_proj", &hc, self.dim), attn.linear("to_v", &hx, self.dim));
+        let mixed = self.attention(&q, &k, &v, rotary);
+        let t = c.dim(1);
+        let (mc, mx) = (mixed.slice(1, 0, &t), mixed.slice(1, &t, &t + x.dim(1)));
+
+        let x = x + gate1 * attn.linear("to_out.0", &mx, self.dim);
+        let c = c + c_gate1 * attn.linear("to_add_out", &mc, self.dim);
+        let x = &x + gate2 * self.mlp(&w.at("ff"), &modulate(&x, &shift2, &scale2));
+        let c = &c + c_gate2 * self.mlp(&w.at("ff_context"), &modulate(&c, &c_shift2, &c_scale2));
+        (x, c)
+    }
+
+    fn mlp(&self, w: &Scope, x: &Value) -> Value {
+        w.linear("net.2", &w.linear("net.0.proj", x, 4 * self.dim).gelu_tanh(), self.dim)
+    }
+
+    /// Attention and MLP side by side, one output projection.
+    fn single_block(&self, w: &Scope, x: &Value, cond: &Value, rotary: &Rotary) -> Value {
+        let [shift, scale, gate] = w.at("norm").linear("linear", cond, 3 * self.dim).unsqueeze(1).chunk();
+        let h = modulate(x, &shift, &scale);
+        let attn = w.at("attn");
+        let [q, k, v] = ["to_q", "to_k", "to_v"].map(|p| attn.linear(p, &h, self.dim));
+        let [q, k] = [("norm_q", q), ("norm_k", k)].map(|(name, v)| attn.head_norm(name, &v, self.heads(), EPS));
+        let mixed = self.attention(&q, &k, &v, rotary);
+        let mlp = w.linear("proj_mlp", &h, 4 * self.dim).gelu_tanh();
+        x + gate * w.linear("proj_out", &Value::concat(&[&mixed, &mlp], -1), self.dim)
+    }
+
+    fn attention(&self, q: &Value, k: &Value, v: &Value, rotary: &Rotary) -> Value {
+        let [q, k] = [q, k].map(|x| x.rope(self.heads(), &rotary.cos, &rotary.sin));
+        q.attention(&k, v, self.heads(), &Attention::default())
+    }
+}
+
+/// adaLN: the layer norm of `x` [n, t, d], scaled and shifted by [n, 1, d].
+fn modulate(x: &Value, shift: &Value, scale: &Value) -> Value {
+    x.layer_norm(EPS) * (scale + 1.0) + shift
+}

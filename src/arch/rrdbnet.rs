@@ -1,0 +1,150 @@
+//! RRDBNet, the generator of ESRGAN (arXiv:1809.00219 §3.1) and Real-ESRGAN (arXiv:2107.10833), as BasicSR
+//! `archs/rrdbnet_arch.py`; x8 as ai-forever/Real-ESRGAN's; the extra 1×1 convolution of ESRGAN+ (arXiv:2001.08073).
+
+use super::{missing, shape};
+use crate::{
+    error::{Error, Result},
+    onnx::{Dim, Scope, Value},
+    tensor::DType,
+    weights::Checkpoint,
+};
+
+/// The network's extents.
+#[derive(Debug, Clone)]
+pub struct Rrdb {
+    /// Output pixels per input pixel, each way: 1, 2, 4 or 8.
+    pub scale: usize,
+    /// The first layer sees blocks of this many pixels each way, so rows and columns must be multiples of it.
+    pub unshuffle: usize,
+    /// Residual-in-residual blocks.
+    pub blocks: usize,
+    features: usize,
+    growth: usize,
+    ups: usize,
+}
+
+impl Rrdb {
+    /// Reads the extents from weights under the names of [`canonical`].
+    pub fn detect(c: &Checkpoint) -> Result<Self> {
+        let [features, inputs, _, _] = shape(c, "conv_first.weight")?;
+        let [growth, _, _, _] = shape(c, "body.0.rdb1.conv1.weight")?;
+        let blocks = c.sequence_len("body").ok_or_else(|| missing(c, "body"))?;
+        let ups = (1..).take_while(|k| c.contains(&format!("conv_up{k}.weight"))).count();
+        let unshuffle = match inputs {
+            3 => 1,
+            12 => 2,
+            48 => 4,
+            _ => {
+                let origin = c.origin().display();
+                let wanted = "3, 12 or 48 (an RGB picture, or its 2×2 or 4×4 blocks)";
+                return Err(Error::failed(format!("{origin}: conv_first has {inputs} inputs; {wanted} are known")));
+            }
+        };
+        if (1 << ups) < unshuffle {
+            let origin = c.origin().display();
+            return Err(Error::failed(format!(
+                "{origin}: {ups} upsampling layers cannot undo {unshuffle}×{unshuffle} blocks"
+            )));
+        }
+        Ok(Self { scale: (1 << ups) / unshuffle, unshuffle, blocks, features, growth, ups })
+    }
+
+    /// Input pixels that an output pixel depends on, to each side.
+    pub fn reach(&self) -> usize {
+        // 3×3 convolutions: one pixel each at the blocks' resolution, and fewer input pixels the later they stand.
+        let body = 1 + self.blocks * 15 + 1;
+        let tail: usize = (1..=self.ups).map(|k| (2usize).div_ceil(1 << k)).sum::<usize>() + 2;
+        (body + tail) * self.unshuffle
+    }
+
+    /// Input `picture` [n, 3, h, w] in 0..=1, h and w multiples of `unshuffle`; output `enlarged` [n, 3, h·scale, w·scale],
+    /// not clamped.
+    pub fn build(&self, w: &Scope) {
+        let g = w.graph();
+        let u = self.unshuffle;
+        let shape = [Dim::symbol("n"), 3.into(), &Dim::symbol("h") * u, &Dim::symbol("w") * u];
+        let picture = g.input("picture", &shape, DType::F32);
+        let first = w.conv2d("conv_first", &picture.pixel_unshuffle(u), self.features, 3);
+        let body = (0..self.blocks).fold(first.clone(), |x, i| self.rrdb(&w.at("body").at(i), &x));
+        let mut x = first + w.conv2d("conv_body", &body, self.features, 3);
+        for k in 1..=self.ups {
+            x = w.conv2d(&format!("conv_up{k}"), &x.upsample_nearest(2), self.features, 3).leaky_relu(0.2);
+        }
+        let x = w.conv2d("conv_hr", &x, self.features, 3).leaky_relu(0.2);
+        g.output("enlarged", &w.conv2d("conv_last", &x, 3, 3));
+    }
+
+    fn rrdb(&self, w: &Scope, x: &Value) -> Value {
+        let out = ["rdb1", "rdb2", "rdb3"].iter().fold(x.clone(), |x, name| self.dense(&w.at(name), &x));
+        out * 0.2 + x
+    }
+
+    /// Dense block: each convolution sees all that came before it.
+    fn dense(&self, w: &Scope, x: &Value) -> Value {
+        let conv = |k: usize, seen: &[&Value]| {
+            w.conv2d(&format!("conv{k}"), &Value::concat(seen, 1), self.growth, 3).leaky_relu(0.2)
+        };
+        let plus = w.has("conv1x1.weight");
+        let x1 = w.conv2d("conv1", x, self.growth, 3).leaky_relu(0.2);
+        let mut x2 = conv(2, &[x, &x1]);
+        if plus {
+            x2 = x2 + w.conv2d_no_bias("conv1x1", x, self.growth, 1);
+        }
+        let x3 = conv(3, &[x, &x1, &x2]);
+        let mut x4 = conv(4, &[x, &x1, &x2, &x3]);
+        if plus {
+            x4 = x4 + &x2;
+        }
+        let all = Value::concat(&[x, &x1, &x2, &x3, &x4], 1);
+        w.conv2d("conv5", &all, self.features, 3) * 0.2 + x
+    }
+}
+
+/// Whether the names are those of an RRDBNet in any of its three spellings.
+pub fn is(c: &Checkpoint) -> bool {
+    ["body.0.rdb1.conv1.weight", "model.1.sub.0.RDB1.conv1.0.weight", "RRDB_trunk.0.RDB1.conv1.weight"]
+        .iter()
+        .any(|n| c.contains(n))
+}
+
+/// The checkpoint under BasicSR's present names. Older spellings: ESRGAN's first release (`model.1.sub.0.RDB1.conv1.0`, layers
+/// numbered through) and BSRGAN/RealSR (`RRDB_trunk.0.RDB1.conv1`).
+pub fn canonical(c: Checkpoint) -> Result<Checkpoint> {
+    if c.contains("RRDB_trunk.0.RDB1.conv1.weight") {
+        let names =
+            [("RRDB_trunk.", "body."), ("trunk_conv.", "conv_body."), ("HRconv.", "conv_hr."), ("upconv", "conv_up")];
+        return c.renamed(|name| {
+            let found = names.iter().find_map(|(old, new)| Some(format!("{new}{}", name.strip_prefix(old)?)));
+            Some(found.unwrap_or_else(|| name.to_string()).replace(".RDB", ".rdb"))
+        });
+    }
+    if !c.contains("model.1.sub.0.RDB1.conv1.0.weight") {
+        return Ok(c);
+    }
+    let last = c.names().filter_map(|n| n.split('.').nth(1)?.parse::<usize>().ok()).max().unwrap_or(0);
+    let trunk = c.sequence_len("model.1.sub").unwrap_or(1) - 1;
+    c.renamed(|name| Some(old_name(name, last, trunk).unwrap_or_else(|| name.to_string())))
+}
+
+/// `model.1.sub.3.RDB2.conv1.0.weight` → `body.3.rdb2.conv1.weight`; `last`: number of the last layer; `trunk`: of the trunk's
+/// closing convolution.
+fn old_name(name: &str, last: usize, trunk: usize) -> Option<String> {
+    let rest = name.strip_prefix("model.")?;
+    let (layer, rest) = rest.split_once('.')?;
+    let layer: usize = layer.parse().ok()?;
+    if layer == 1 {
+        let (block, rest) = rest.strip_prefix("sub.")?.split_once('.')?;
+        if block.parse() == Ok(trunk) {
+            return Some(format!("conv_body.{rest}"));
+        }
+        let rest = rest.replace("RDB", "rdb").replace(".0.weight", ".weight").replace(".0.bias", ".bias");
+        return Some(format!("body.{block}.{rest}"));
+    }
+    Some(match layer {
+        0 => format!("conv_first.{rest}"),
+        _ if layer == last => format!("conv_last.{rest}"),
+        _ if layer + 2 == last => format!("conv_hr.{rest}"),
+        _ if layer % 3 == 0 => format!("conv_up{}.{rest}", layer / 3),
+        _ => return None,
+    })
+}

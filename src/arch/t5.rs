@@ -1,0 +1,120 @@
+//! The encoder of T5 v1.1 (arXiv:1910.10683, arXiv:2002.05202), as transformers 5.23 `models/t5/modeling_t5.py`.
+
+use serde::Deserialize;
+
+use super::{missing, shape};
+use crate::{
+    error::{Error, Result},
+    onnx::{Attention, Dim, Scope, Value},
+    tensor::DType,
+    weights::Checkpoint,
+};
+
+/// What `config.json` says that the shapes do not.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Config {
+    /// Beyond this distance all positions share one bucket.
+    #[serde(default = "max_distance")]
+    pub relative_attention_max_distance: usize,
+    /// Added to the mean square in norms.
+    #[serde(default = "eps")]
+    pub layer_norm_epsilon: f32,
+    /// Must be `gated-gelu`.
+    #[serde(default)]
+    pub feed_forward_proj: String,
+}
+
+fn max_distance() -> usize {
+    128
+}
+
+fn eps() -> f32 {
+    1e-6
+}
+
+/// The network's extents.
+#[derive(Debug, Clone)]
+pub struct T5 {
+    config: Config,
+    /// Width of the states.
+    pub width: usize,
+    inner: usize,
+    heads: usize,
+    mlp: usize,
+    buckets: usize,
+    layers: usize,
+}
+
+const FIRST: &str = "encoder.block.0.layer.0.SelfAttention";
+
+impl T5 {
+    /// Reads the extents from the weights.
+    pub fn detect(config: Config, c: &Checkpoint) -> Result<Self> {
+        if config.feed_forward_proj != "gated-gelu" {
+            let found = &config.feed_forward_proj;
+            return Err(Error::failed(format!("T5: feed_forward_proj is {found:?}; only gated-gelu (v1.1) is known")));
+        }
+        let [inner, width] = shape(c, &format!("{FIRST}.q.weight"))?;
+        let [buckets, heads] = shape(c, &format!("{FIRST}.relative_attention_bias.weight"))?;
+        let [mlp, _] = shape(c, "encoder.block.0.layer.1.DenseReluDense.wi_0.weight")?;
+        let layers = c.sequence_len("encoder.block").ok_or_else(|| missing(c, "encoder.block"))?;
+        Ok(Self { config, width, inner, heads, mlp, buckets, layers })
+    }
+
+    /// Input `ids` [n, s], i64; output `states` [n, s, width] after the final norm. No mask: padding is attended.
+    pub fn build(&self, w: &Scope) {
+        let g = w.graph();
+        let (n, s) = (Dim::symbol("n"), Dim::symbol("s"));
+        let ids = g.input("ids", &[n, s.clone()], DType::I64);
+        // Some files repeat the shared table under the encoder's name.
+        w.ignore("encoder.embed_tokens.weight");
+        let mut x = w.embedding("shared", &ids);
+        let bias = Some(self.position_bias(&w.at(FIRST), &s));
+        let how = Attention { bias, scale: Some(1.0) };
+        for i in 0..self.layers {
+            x = self.block(&w.at("encoder.block").at(i).at("layer"), &x, &how);
+        }
+        g.output("states", &w.at("encoder").rms_norm("final_layer_norm", &x, self.config.layer_norm_epsilon));
+    }
+
+    fn block(&self, w: &Scope, x: &Value, how: &Attention) -> Value {
+        let eps = self.config.layer_norm_epsilon;
+        let attn = w.at("0.SelfAttention");
+        let h = w.at(0).rms_norm("layer_norm", x, eps);
+        let [q, k, v] = ["q", "k", "v"].map(|p| attn.linear_no_bias(p, &h, self.inner));
+        let x = x + attn.linear_no_bias("o", &q.attention(&k, &v, self.heads, how), self.width);
+        let mlp = w.at("1.DenseReluDense");
+        let h = w.at(1).rms_norm("layer_norm", &x, eps);
+        let gate = mlp.linear_no_bias("wi_0", &h, self.mlp).gelu_tanh();
+        &x + mlp.linear_no_bias("wo", &(gate * mlp.linear_no_bias("wi_1", &h, self.mlp)), self.width)
+    }
+
+    /// [1, heads, s, s]: a learned score per head and bucket of distance, from block 0, shared by all blocks.
+    fn position_bias(&self, w: &Scope, s: &Dim) -> Value {
+        let g = w.graph();
+        let reach = self.config.relative_attention_max_distance as i64;
+        let table: Vec<i64> = (-reach..=reach).map(|d| self.bucket(d)).collect();
+        let table = g.integers(&table, &[table.len()]);
+        let position = g.range(s);
+        let relative = position.unsqueeze(0) - position.unsqueeze(1);
+        let buckets = table.gather(&(relative.clip(-reach as f32, reach as f32) + reach as f32));
+        let scores = w.at("relative_attention_bias").weight("weight", &[self.buckets, self.heads]);
+        scores.gather(&buckets).transpose(&[2, 0, 1]).unsqueeze(0)
+    }
+
+    /// The bucket of key − query: exact near zero, logarithmic up to the greatest distance; half of them for keys ahead.
+    fn bucket(&self, relative: i64) -> i64 {
+        let half = self.buckets as i64 / 2;
+        let exact = half / 2;
+        let distance = relative.abs();
+        let reach = self.config.relative_attention_max_distance as f32;
+        let near = if distance < exact {
+            distance
+        } else {
+            // f32 as in torch: the rounding decides at the borders of buckets.
+            let log = (distance as f32 / exact as f32).ln() / (reach / exact as f32).ln() * (half - exact) as f32;
+            (exact + log as i64).min(half - 1)
+        };
+        near + if relative > 0 { half } else { 0 }
+    }
+}

@@ -1,0 +1,140 @@
+//! AutoencoderKL, the picture autoencoder of FLUX.1 and Z-Image (arXiv:2112.10752), as diffusers 0.42.1
+//! `models/autoencoders/autoencoder_kl.py` and `vae.py`.
+
+use serde::Deserialize;
+
+use super::{missing, shape};
+use crate::{
+    error::Result,
+    onnx::{Attention, Conv, Dim, Scope, Value},
+    tensor::DType,
+    weights::Checkpoint,
+};
+
+const EPS: f32 = 1e-6;
+
+/// What `config.json` says that the shapes do not.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Config {
+    /// Groups of every group norm.
+    pub norm_num_groups: usize,
+}
+
+/// The network's extents; either half can be built alone.
+#[derive(Debug, Clone)]
+pub struct VaeKl {
+    groups: usize,
+    /// Channels of a latent.
+    pub latent: usize,
+    /// Resolution levels; a picture is 2^(levels−1) times its latent.
+    pub levels: usize,
+}
+
+impl VaeKl {
+    /// Reads the extents from the weights.
+    pub fn detect(config: &Config, c: &Checkpoint) -> Result<Self> {
+        let [_, latent, _, _] = shape(c, "decoder.conv_in.weight")?;
+        let levels = c.sequence_len("decoder.up_blocks").ok_or_else(|| missing(c, "decoder.up_blocks"))?;
+        Ok(Self { groups: config.norm_num_groups, latent, levels })
+    }
+
+    /// Picture pixels per latent pixel, each way.
+    pub fn factor(&self) -> usize {
+        1 << (self.levels - 1)
+    }
+
+    /// Input `latents` [n, latent, h, w], already un-scaled; output `picture` [n, 3, h·factor, w·factor] in about −1..=1.
+    pub fn build_decoder(&self, w: &Scope) {
+        let g = w.graph();
+        w.ignore_below("encoder");
+        w.ignore_below("quant_conv");
+        let shape = [Dim::symbol("n"), self.latent.into(), Dim::symbol("h"), Dim::symbol("w")];
+        let mut x = g.input("latents", &shape, DType::F32);
+        if w.has("post_quant_conv.weight") {
+            x = w.conv2d("post_quant_conv", &x, self.latent, 1);
+        }
+        let w = &w.at("decoder");
+        let widest = out_channels(w, "conv_in");
+        let mut x = self.middle(&w.at("mid_block"), &w.conv2d("conv_in", &x, widest, 3));
+        for level in 0..self.levels {
+            let w = w.at("up_blocks").at(level);
+            x = self.resnets(&w, x);
+            if w.has("upsamplers.0.conv.weight") {
+                let channels = x.size(1);
+                x = w.conv2d("upsamplers.0.conv", &x.upsample_nearest(2), channels, 3);
+            }
+        }
+        g.output("picture", &self.head(w, &x));
+    }
+
+    /// Input `picture` [n, 3, h·factor, w·factor] in −1..=1; outputs `mean` and `logvar` [n, latent, h, w], not yet scaled.
+    pub fn build_encoder(&self, w: &Scope) {
+        let g = w.graph();
+        w.ignore_below("decoder");
+        w.ignore_below("post_quant_conv");
+        let f = self.factor();
+        let shape = [Dim::symbol("n"), 3.into(), &Dim::symbol("h") * f, &Dim::symbol("w") * f];
+        let picture = g.input("picture", &shape, DType::F32);
+        let quant = w.has("quant_conv.weight").then(|| w.clone());
+        let w = &w.at("encoder");
+        let mut x = w.conv2d("conv_in", &picture, out_channels(w, "conv_in"), 3);
+        for level in 0..self.levels {
+            let w = w.at("down_blocks").at(level);
+            x = self.resnets(&w, x);
+            if w.has("downsamplers.0.conv.weight") {
+                // Zeros right and below only, as the reference pads.
+                let form = Conv::new(x.size(1), 3).stride(2).pad([0, 0, 1, 1]);
+                x = w.conv("downsamplers.0.conv", &x, form);
+            }
+        }
+        let mut moments = self.head(w, &self.middle(&w.at("mid_block"), &x));
+        if let Some(w) = quant {
+            moments = w.conv2d("quant_conv", &moments, 2 * self.latent, 1);
+        }
+        let [mean, logvar] = moments.split(1, [self.latent; 2]);
+        g.output("mean", &mean);
+        g.output("logvar", &logvar.clip(-30.0, 20.0));
+    }
+
+    fn middle(&self, w: &Scope, x: &Value) -> Value {
+        let resnets = w.at("resnets");
+        let x = self.resnet(&resnets.at(0), x);
+        self.resnet(&resnets.at(1), &self.attention(&w.at("attentions.0"), &x))
+    }
+
+    fn resnets(&self, w: &Scope, mut x: Value) -> Value {
+        let w = w.at("resnets");
+        for i in (0..).take_while(|i| w.has(&format!("{i}.conv1.weight"))) {
+            x = self.resnet(&w.at(i), &x);
+        }
+        x
+    }
+
+    fn resnet(&self, w: &Scope, x: &Value) -> Value {
+        let out = out_channels(w, "conv1");
+        let h = w.conv2d("conv1", &w.group_norm("norm1", x, self.groups, EPS).silu(), out, 3);
+        let h = w.conv2d("conv2", &w.group_norm("norm2", &h, self.groups, EPS).silu(), out, 3);
+        if w.has("conv_shortcut.weight") { w.conv2d("conv_shortcut", x, out, 1) + h } else { x + h }
+    }
+
+    /// One head over all pixels.
+    fn attention(&self, w: &Scope, x: &Value) -> Value {
+        let [n, c, h, width] = [0, 1, 2, 3].map(|a| x.dim(a));
+        let dim = x.size(1);
+        let tokens = w.group_norm("group_norm", x, self.groups, EPS);
+        let tokens = tokens.reshape(&[n.clone(), c.clone(), &h * &width]).transpose(&[0, 2, 1]);
+        let [q, k, v] = ["to_q", "to_k", "to_v"].map(|p| w.linear(p, &tokens, dim));
+        let mixed = w.linear("to_out.0", &q.attention(&k, &v, 1, &Attention::default()), dim);
+        x + mixed.transpose(&[0, 2, 1]).reshape(&[n, c, h, width])
+    }
+
+    fn head(&self, w: &Scope, x: &Value) -> Value {
+        let h = w.group_norm("conv_norm_out", x, self.groups, EPS).silu();
+        w.conv2d("conv_out", &h, out_channels(w, "conv_out"), 3)
+    }
+}
+
+/// Output channels of a convolution, as stored.
+fn out_channels(w: &Scope, name: &str) -> usize {
+    w.at(name).stored("weight").and_then(|s| s.shape.first().copied()).unwrap_or(1)
+}

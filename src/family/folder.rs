@@ -1,0 +1,80 @@
+//! A checkpoint folder in diffusers' layout: `model_index.json` and one folder per component.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+
+/// An opened folder; nothing but its index was read.
+#[derive(Debug, Clone)]
+pub struct ModelFolder {
+    root: PathBuf,
+    /// The pipeline's class: `FluxPipeline`.
+    pub class: String,
+    components: BTreeMap<String, String>,
+    /// The index itself, for what a pipeline keeps there (`is_distilled`).
+    pub index: Value,
+}
+
+impl ModelFolder {
+    /// Reads `root/model_index.json`.
+    pub fn open(root: &Path) -> Result<Self> {
+        let path = root.join("model_index.json");
+        if !path.exists() {
+            let found = if root.is_dir() { "has no model_index.json" } else { "is not a folder" };
+            let wanted = "a model is a folder in diffusers' layout, a hub repository or a short name (crescendo models list)";
+            return Err(Error::failed(format!("{} {found}; {wanted}", root.display())));
+        }
+        let index: Value = read_json(&path)?;
+        let class = index.get("_class_name").and_then(Value::as_str).unwrap_or_default().to_string();
+        let class_of = |v: &Value| v.as_array()?.get(1)?.as_str().map(str::to_string);
+        let entries = index.as_object().into_iter().flatten();
+        let components = entries.filter_map(|(name, v)| Some((name.clone(), class_of(v)?))).collect();
+        Ok(Self { root: root.to_path_buf(), class, components, index })
+    }
+
+    /// The folder's path.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Names and classes of the components, scheduler and tokenizers among them.
+    pub fn components(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.components.iter().map(|(n, c)| (n.as_str(), c.as_str()))
+    }
+
+    /// The class of a component.
+    pub fn class_of(&self, component: &str) -> Result<&str> {
+        self.components.get(component).map(String::as_str).ok_or_else(|| {
+            let path = self.root.join("model_index.json");
+            Error::failed(format!("{}: no component {component}, which {} needs", path.display(), self.class))
+        })
+    }
+
+    /// The folder of a component. An error where it is not there: the download is incomplete.
+    pub fn path(&self, component: &str) -> Result<PathBuf> {
+        self.class_of(component)?;
+        let path = self.root.join(component);
+        if path.is_dir() {
+            return Ok(path);
+        }
+        Err(Error::failed(format!("{} is missing; the checkpoint is incomplete: download it again", path.display())))
+    }
+
+    /// A component's `config.json`.
+    pub fn config<T: DeserializeOwned>(&self, component: &str) -> Result<T> {
+        read_json(&self.path(component)?.join("config.json"))
+    }
+}
+
+/// A JSON file as a value of a type. Errors name the file and the field.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let text = fs::read_to_string(path).map_err(|e| Error::io("reading", path, &e))?;
+    serde_json::from_str(&text).map_err(|e| Error::failed(format!("{}: {e}", path.display())))
+}

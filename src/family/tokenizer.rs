@@ -1,0 +1,159 @@
+//! Text → token ids, from `tokenizer.json`, or built from `vocab.json` and `merges.txt` where a repository ships no such file.
+
+use std::{fs, path::Path};
+
+use serde_json::{Map, Value, json};
+
+use super::folder::read_json;
+use crate::error::{Error, Result};
+
+/// A tokenizer that neither pads nor truncates by itself.
+#[derive(Debug)]
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+}
+
+/// Ids cut or padded to a length, and what was cut off.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ids {
+    /// Exactly the wanted number.
+    pub ids: Vec<i64>,
+    /// How many are text, the special tokens among them.
+    pub used: usize,
+    /// Tokens that did not fit.
+    pub cut: usize,
+}
+
+/// Splits CLIP's text into words; openai/CLIP `simple_tokenizer.py`.
+const CLIP_WORDS: &str =
+    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
+
+/// Splits Qwen's text into words; transformers `tokenization_qwen2.py`.
+const QWEN_WORDS: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+impl Tokenizer {
+    /// Opens a tokenizer folder of the given class, as `model_index.json` names it.
+    pub fn open(folder: &Path, class: &str) -> Result<Self> {
+        let file = folder.join("tokenizer.json");
+        let bytes = if file.exists() {
+            fs::read(&file).map_err(|e| Error::io("reading", &file, &e))?
+        } else {
+            let built = if class.starts_with("CLIP") {
+                clip(folder)?
+            } else if class.starts_with("Qwen2") {
+                qwen(folder)?
+            } else {
+                let wanted = "download it, or use a repository that ships it";
+                return Err(Error::failed(format!("{} is missing and a {class} needs it; {wanted}", file.display())));
+            };
+            built.to_string().into_bytes()
+        };
+        let broken = |e: tokenizers::Error| Error::failed(format!("{}: not a tokenizer: {e}", folder.display()));
+        let mut inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(broken)?;
+        inner.with_padding(None);
+        inner.with_truncation(None).map_err(broken)?;
+        Ok(Self { inner })
+    }
+
+    /// All ids of a text with the special tokens that the tokenizer adds.
+    pub fn encode(&self, text: &str) -> Result<Vec<i64>> {
+        let encoding = self.inner.encode_fast(text, true).map_err(|e| Error::failed(format!("tokenizing: {e}")))?;
+        Ok(encoding.get_ids().iter().map(|&id| i64::from(id)).collect())
+    }
+
+    /// Ids cut to `length`, the closing token kept, and padded on the right with `pad`.
+    pub fn encode_to(&self, text: &str, length: usize, pad: i64) -> Result<Ids> {
+        let mut ids = self.encode(text)?;
+        let cut = ids.len().saturating_sub(length);
+        if cut > 0 {
+            let last = ids[ids.len() - 1];
+            ids.truncate(length);
+            ids[length - 1] = last;
+        }
+        let used = ids.len();
+        ids.resize(length, pad);
+        Ok(Ids { ids, used, cut })
+    }
+
+    /// The id of a token, such as `<|endoftext|>`.
+    pub fn id(&self, token: &str) -> Option<i64> {
+        self.inner.token_to_id(token).map(i64::from)
+    }
+}
+
+/// vocab.json and merges.txt.
+fn vocabulary(folder: &Path) -> Result<(Map<String, Value>, Vec<Value>)> {
+    let vocab = read_json(&folder.join("vocab.json"))?;
+    let path = folder.join("merges.txt");
+    let text = fs::read_to_string(&path).map_err(|e| Error::io("reading", &path, &e))?;
+    let pairs = text.lines().filter(|l| !l.starts_with("#version") && !l.is_empty());
+    Ok((vocab, pairs.map(|l| Value::from(l.split(' ').collect::<Vec<_>>())).collect()))
+}
+
+fn special(id: i64, content: &str, is_special: bool) -> Value {
+    json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
+           "normalized": false, "special": is_special})
+}
+
+/// CLIP: lower-cased words, byte-level pairs with `</w>` at the end of a word, framed by start and end tokens.
+fn clip(folder: &Path) -> Result<Value> {
+    let (vocab, merges) = vocabulary(folder)?;
+    let id = |token: &str| {
+        vocab.get(token).and_then(Value::as_i64).ok_or_else(|| {
+            Error::failed(format!("{}: no {token} in the vocabulary", folder.join("vocab.json").display()))
+        })
+    };
+    let (start, end) = (id("<|startoftext|>")?, id("<|endoftext|>")?);
+    Ok(json!({
+        "version": "1.0",
+        "added_tokens": [special(start, "<|startoftext|>", true), special(end, "<|endoftext|>", true)],
+        "normalizer": {"type": "Sequence", "normalizers": [
+            {"type": "NFC"},
+            {"type": "Replace", "pattern": {"Regex": "\\s+"}, "content": " "},
+            {"type": "Lowercase"},
+        ]},
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+            {"type": "Split", "pattern": {"Regex": CLIP_WORDS}, "behavior": "Removed", "invert": true},
+            {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
+        ]},
+        "post_processor": {"type": "RobertaProcessing", "sep": ["<|endoftext|>", end], "cls": ["<|startoftext|>", start],
+                           "trim_offsets": false, "add_prefix_space": false},
+        "decoder": null, "truncation": null, "padding": null,
+        "model": {"type": "BPE", "dropout": null, "unk_token": "<|endoftext|>", "continuing_subword_prefix": "",
+                  "end_of_word_suffix": "</w>", "fuse_unk": false, "byte_fallback": false,
+                  "vocab": vocab, "merges": merges},
+    }))
+}
+
+/// Qwen2: byte-level pairs; further tokens from tokenizer_config.json.
+fn qwen(folder: &Path) -> Result<Value> {
+    let (vocab, merges) = vocabulary(folder)?;
+    let config: Value = read_json(&folder.join("tokenizer_config.json"))?;
+    let decoder = config.get("added_tokens_decoder").and_then(Value::as_object);
+    let mut added: Vec<(i64, Value)> = decoder
+        .into_iter()
+        .flatten()
+        .filter_map(|(id, token)| {
+            let id = id.parse().ok()?;
+            let is_special = token.get("special").and_then(Value::as_bool).unwrap_or(false);
+            Some((id, special(id, token.get("content")?.as_str()?, is_special)))
+        })
+        .collect();
+    added.sort_by_key(|(id, _)| *id);
+    let added: Vec<Value> = added.into_iter().map(|(_, token)| token).collect();
+    Ok(json!({
+        "version": "1.0",
+        "added_tokens": added,
+        "normalizer": {"type": "NFC"},
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+            {"type": "Split", "pattern": {"Regex": QWEN_WORDS}, "behavior": "Isolated", "invert": false},
+            {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false},
+        ]},
+        "post_processor": null,
+        "decoder": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false},
+        "truncation": null, "padding": null,
+        "model": {"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": "",
+                  "end_of_word_suffix": "", "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
+                  "vocab": vocab, "merges": merges},
+    }))
+}

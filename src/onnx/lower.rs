@@ -1,0 +1,185 @@
+//! Layers whose best form depends on the target: norms, rotary positions, attention, warping.
+
+use super::{
+    dim::Dim,
+    graph::{Op, Provider},
+    scope::Scope,
+    value::Value,
+};
+use crate::tensor::DType;
+
+impl Value {
+    fn provider(&self) -> Provider {
+        self.graph.target().provider
+    }
+
+    /// x·sigmoid(x).
+    pub fn silu(&self) -> Self {
+        match self.provider() {
+            Provider::Portable => self * self.sigmoid(),
+            _ => self.map(Op::new("QuickGelu").domain("com.microsoft").float("alpha", 1.0)),
+        }
+    }
+
+    /// x·sigmoid(1.702·x), CLIP's activation.
+    pub fn quick_gelu(&self) -> Self {
+        match self.provider() {
+            Provider::Portable => self * (self * 1.702).sigmoid(),
+            _ => self.map(Op::new("QuickGelu").domain("com.microsoft").float("alpha", 1.702)),
+        }
+    }
+
+    fn ones(&self, n: usize) -> Value {
+        self.graph.constant(&vec![1.0; n], &[n], self.dtype)
+    }
+
+    /// Layer norm over the last axis without weights.
+    pub fn layer_norm(&self, eps: f32) -> Self {
+        let scale = self.ones(self.size(-1));
+        let op = Op::new("LayerNormalization").float("epsilon", eps);
+        self.graph.node(op, &[self, &scale], self.shape.clone(), self.dtype)
+    }
+
+    /// RMS norm over the last axis by a weight of its extent: x·rsqrt(mean(x²) + eps)·weight.
+    pub fn rms_norm(&self, weight: &Value, eps: f32) -> Self {
+        if self.provider() == Provider::Portable {
+            let mean = (self * self).mean(&[-1]);
+            return self / (mean + eps).sqrt() * weight;
+        }
+        let op = Op::new("RMSNormalization").float("epsilon", eps);
+        self.graph.node(op, &[self, weight], self.shape.clone(), self.dtype)
+    }
+
+    /// Rotates pairs (x[2i], x[2i+1]) of each head (arXiv:2104.09864). `self`: [n, s, heads·d]; `cos`, `sin`: [s, d/2].
+    pub fn rope(&self, heads: usize, cos: &Value, sin: &Value) -> Self {
+        let (n, s, width) = (self.dim(0), self.dim(1), self.size(2));
+        let half = width / heads / 2;
+        if self.provider() == Provider::Portable {
+            let pairs = self.reshape(&[n.clone(), s.clone(), heads.into(), half.into(), 2.into()]);
+            let [a, b] = pairs.split(-1, [1, 1]).map(|v| v.squeeze(4));
+            let (cos, sin) = (cos.unsqueeze(1), sin.unsqueeze(1));
+            let (x, y) = (&a * &cos - &b * &sin, &a * &sin + &b * &cos);
+            let pairs = Self::concat(&[&x.unsqueeze(4), &y.unsqueeze(4)], -1);
+            return pairs.reshape(&[n, s, width.into()]);
+        }
+        let batched = |v: &Value| v.unsqueeze(0).expand(&[n.clone(), s.clone(), half.into()]);
+        let op = Op::new("RotaryEmbedding").int("interleaved", 1).int("num_heads", heads);
+        self.graph.node(op, &[self, &batched(cos), &batched(sin)], self.shape.clone(), self.dtype)
+    }
+
+    /// Splits heads: [n, s, heads·d] → [n, heads, s, d].
+    fn heads(&self, heads: usize) -> Self {
+        let (n, s, width) = (self.dim(0), self.dim(1), self.size(2));
+        self.reshape(&[n, s, heads.into(), (width / heads).into()]).transpose(&[0, 2, 1, 3])
+    }
+
+    /// Scaled dot-product attention. `self` (queries): [n, s, heads·d]; keys, values: [n, t, heads·d]; `bias`, added to the
+    /// scores before the softmax: broadcasts to [n, heads, s, t]; `scale`: by default 1/√d. → [n, s, heads·d]
+    pub fn attention(&self, keys: &Value, values: &Value, heads: usize, how: &Attention) -> Self {
+        let width = self.size(2);
+        let scale = how.scale.unwrap_or(1.0 / ((width / heads) as f32).sqrt());
+        let none = || Value { name: String::new(), ..self.clone() };
+        let bias = how.bias.clone();
+        match self.provider() {
+            Provider::Cpu => {
+                let op =
+                    Op::new("MultiHeadAttention").domain("com.microsoft").int("num_heads", heads).float("scale", scale);
+                let (skip, gap) = (none(), none());
+                let mut inputs = vec![self, keys, values];
+                if let Some(bias) = &bias {
+                    inputs.extend([&skip, &gap, bias]);
+                }
+                self.graph.node(op, &inputs, self.shape.clone(), self.dtype)
+            }
+            Provider::Cuda => {
+                let op =
+                    Op::new("Attention").int("q_num_heads", heads).int("kv_num_heads", heads).float("scale", scale);
+                let mut inputs = vec![self, keys, values];
+                inputs.extend(&bias);
+                self.graph.node(op, &inputs, self.shape.clone(), self.dtype)
+            }
+            Provider::Portable => {
+                let (q, k, v) = (self.heads(heads), keys.heads(heads), values.heads(heads));
+                let mut scores = q.matmul(&k.transpose(&[0, 1, 3, 2])) * scale;
+                if let Some(bias) = &bias {
+                    scores = scores + bias;
+                }
+                let out = scores.softmax().matmul(&v).transpose(&[0, 2, 1, 3]);
+                out.reshape(&self.shape)
+            }
+        }
+    }
+
+    /// Samples `self` [n, c, h, w] at each pixel plus `flow` [n, 2, h, w] (x, then y, in pixels), bilinearly, clamped at the border.
+    pub fn warp(&self, flow: &Value) -> Self {
+        if self.provider() == Provider::Cpu {
+            return self.graph.node(Op::new("Warp").domain("crescendo"), &[self, flow], self.shape.clone(), self.dtype);
+        }
+        let [n, _, h, w] = self.nchw();
+        // grid_sample's coordinates run over -1..=1 between the centres of the border pixels (align_corners); in f32,
+        // because reduced precision cannot tell neighbouring columns apart beyond 2000 pixels.
+        let flow = flow.cast(DType::F32).transpose(&[0, 2, 3, 1]);
+        let line = |extent: &Dim| {
+            let last = self.graph.extent(extent).cast(DType::F32) - 1.0;
+            (self.graph.range(extent).cast(DType::F32), last)
+        };
+        let ((xs, right), (ys, bottom)) = (line(&w), line(&h));
+        let [dx, dy] = flow.split(-1, [1, 1]).map(|v| v.squeeze(3));
+        let x = (dx + xs.reshape(&[1.into(), 1.into(), w.clone()])) / right * 2.0 - 1.0;
+        let y = (dy + ys.reshape(&[1.into(), h.clone(), 1.into()])) / bottom * 2.0 - 1.0;
+        let grid = Self::concat(&[&x.unsqueeze(3), &y.unsqueeze(3)], -1);
+        let op = Op::new("GridSample").text("mode", "linear").text("padding_mode", "border").int("align_corners", 1);
+        let image = self.cast(DType::F32);
+        let shape = vec![n, self.dim(1), h, w];
+        self.graph.node(op, &[&image, &grid], shape, DType::F32).cast(self.dtype)
+    }
+}
+
+/// How attention differs from the plain form.
+#[derive(Clone, Default)]
+pub struct Attention {
+    /// Added to the scores; broadcasts to [n, heads, s, t].
+    pub bias: Option<Value>,
+    /// In place of 1/√d.
+    pub scale: Option<f32>,
+}
+
+impl Scope {
+    /// Layer norm over the last axis with weight and bias.
+    pub fn layer_norm(&self, name: &str, x: &Value, eps: f32) -> Value {
+        let n = x.size(-1);
+        let (weight, bias) = (self.at(name).weight("weight", &[n]), self.at(name).weight("bias", &[n]));
+        self.at(name).enter();
+        let op = Op::new("LayerNormalization").float("epsilon", eps);
+        self.graph().node(op, &[x, &weight, &bias], x.shape().to_vec(), x.dtype)
+    }
+
+    /// RMS norm over the last axis by this place's `name.weight`.
+    pub fn rms_norm(&self, name: &str, x: &Value, eps: f32) -> Value {
+        let weight = self.at(name).weight("weight", &[x.size(-1)]);
+        self.at(name).enter();
+        x.rms_norm(&weight, eps)
+    }
+
+    /// RMS norm of each head of [n, s, heads·d] by one weight of extent d.
+    pub fn head_norm(&self, name: &str, x: &Value, heads: usize, eps: f32) -> Value {
+        let (n, s, width) = (x.dim(0), x.dim(1), x.size(2));
+        let split = x.reshape(&[n, s, heads.into(), (width / heads).into()]);
+        self.rms_norm(name, &split, eps).reshape(x.shape())
+    }
+
+    /// Group norm of [n, c, h, w] (arXiv:1803.08494) with weight and bias per channel, statistics in f32.
+    pub fn group_norm(&self, name: &str, x: &Value, groups: usize, eps: f32) -> Value {
+        let c = x.size(1);
+        let [n, _, h, w] = x.nchw();
+        let (weight, bias) = (self.at(name).weight("weight", &[c]), self.at(name).weight("bias", &[c]));
+        let per_channel = |v: Value| v.reshape(&[c.into(), 1.into(), 1.into()]);
+        self.at(name).enter();
+        let area = &(&h * &w) * (c / groups);
+        let grouped = x.reshape(&[n, groups.into(), area]).cast(DType::F32);
+        let centred = &grouped - grouped.mean(&[-1]);
+        let variance = (&centred * &centred).mean(&[-1]);
+        let y = (centred / (variance + eps).sqrt()).cast(x.dtype).reshape(x.shape());
+        y * per_channel(weight) + per_channel(bias)
+    }
+}

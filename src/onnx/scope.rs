@@ -1,0 +1,264 @@
+//! A place in a checkpoint: it carries the prefix of weights and of node names, and makes the layers that own weights.
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    fmt::Display,
+    rc::Rc,
+};
+
+use super::{
+    dim::show,
+    graph::{Graph, Model, Op, Provider},
+    value::Value,
+};
+use crate::{
+    error::Result,
+    tensor::DType,
+    weights::{Checkpoint, Stored},
+};
+
+/// A place in a checkpoint and in a graph. Clones share both.
+#[derive(Clone)]
+pub struct Scope {
+    graph: Graph,
+    weights: Rc<Weights>,
+    path: String,
+}
+
+struct Weights {
+    checkpoint: Checkpoint,
+    made: RefCell<BTreeMap<String, Value>>,
+    ignored: RefCell<BTreeSet<String>>,
+}
+
+/// A convolution's form: kernel, stride, padding, groups. By default stride 1, "same" padding for odd kernels, one group.
+#[derive(Debug, Clone, Copy)]
+pub struct Conv {
+    out: usize,
+    kernel: usize,
+    stride: usize,
+    /// top, left, bottom, right
+    pad: [usize; 4],
+    groups: usize,
+}
+
+impl Conv {
+    /// `out` channels, a square kernel.
+    pub fn new(out: usize, kernel: usize) -> Self {
+        Self { out, kernel, stride: 1, pad: [kernel / 2; 4], groups: 1 }
+    }
+
+    /// The same form with a stride.
+    pub fn stride(self, stride: usize) -> Self {
+        Self { stride, ..self }
+    }
+
+    /// The same form with zeros around: top, left, bottom, right.
+    pub fn pad(self, pad: [usize; 4]) -> Self {
+        Self { pad, ..self }
+    }
+
+    /// The same form with channel groups.
+    pub fn groups(self, groups: usize) -> Self {
+        Self { groups, ..self }
+    }
+}
+
+impl Scope {
+    /// The root of a checkpoint, over an empty graph.
+    pub fn new(graph: &Graph, checkpoint: &Checkpoint) -> Self {
+        let weights = Weights { checkpoint: checkpoint.clone(), made: RefCell::default(), ignored: RefCell::default() };
+        Self { graph: graph.clone(), weights: Rc::new(weights), path: String::new() }
+    }
+
+    /// The place below: `w.at("attn")`, `w.at("blocks").at(3)`.
+    pub fn at(&self, segment: impl Display) -> Self {
+        Self { path: self.join(&segment.to_string()), ..self.clone() }
+    }
+
+    /// The graph that this scope writes to.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    fn join(&self, name: &str) -> String {
+        if self.path.is_empty() { name.into() } else { format!("{}.{name}", self.path) }
+    }
+
+    /// `transformer_blocks.3.attn` as the viewer's path `transformer_blocks.3/attn`: an index stays with its list.
+    fn place(path: &str) -> String {
+        let mut out = String::new();
+        for part in path.split('.') {
+            let index = part.bytes().all(|b| b.is_ascii_digit());
+            out.push_str(if out.is_empty() {
+                ""
+            } else if index {
+                "."
+            } else {
+                "/"
+            });
+            out.push_str(part);
+        }
+        out
+    }
+
+    /// A stored tensor at this place, if there is one.
+    pub fn stored(&self, name: &str) -> Option<&Stored> {
+        self.weights.checkpoint.get(&self.join(name))
+    }
+
+    /// Whether the checkpoint has this tensor.
+    pub fn has(&self, name: &str) -> bool {
+        self.stored(name).is_some()
+    }
+
+    /// Says that a tensor of the checkpoint is not needed, so that it is not reported as unused.
+    pub fn ignore(&self, name: &str) {
+        self.weights.ignored.borrow_mut().insert(self.join(name));
+    }
+
+    /// Says that every tensor below a prefix of this place is not needed.
+    pub fn ignore_below(&self, name: &str) {
+        let prefix = format!("{}.", self.join(name));
+        let names = self.weights.checkpoint.names().filter(|n| n.starts_with(&prefix));
+        self.weights.ignored.borrow_mut().extend(names.map(str::to_string));
+    }
+
+    /// A weight that must have this shape. A fault is noted and an empty stand-in returned where it has not.
+    pub fn weight(&self, name: &str, shape: &[usize]) -> Value {
+        let full = self.join(name);
+        let stand_in = || Value {
+            graph: self.graph.clone(),
+            name: full.clone(),
+            shape: shape.iter().map(|&d| d.into()).collect(),
+            dtype: self.graph.target().compute,
+        };
+        let Some(stored) = self.weights.checkpoint.get(&full) else {
+            self.graph.fault(format!("{full} {shape:?} is missing"));
+            return stand_in();
+        };
+        if stored.shape != shape {
+            self.graph.fault(format!("{full} must be {shape:?} and is {:?}", stored.shape));
+            self.ignore(name);
+            return stand_in();
+        }
+        if let Some(value) = self.weights.made.borrow().get(&full) {
+            return value.clone();
+        }
+        let value = self.graph.weight(&full, stored);
+        self.weights.made.borrow_mut().insert(full, value.clone());
+        value
+    }
+
+    /// A weight in f32 whatever the graph computes in.
+    pub fn weight_f32(&self, name: &str, shape: &[usize]) -> Value {
+        self.weight(name, shape).cast(DType::F32)
+    }
+
+    /// Makes the operators to come on plain values carry this place's name.
+    pub fn enter(&self) {
+        self.graph.enter(&Self::place(&self.path));
+    }
+
+    fn op(&self, kind: &'static str, name: &str) -> Op {
+        self.enter();
+        Op::new(kind).named(Self::place(&self.join(name)))
+    }
+
+    /// x·Wᵀ + b over the last axis; W [out, in], b [out].
+    pub fn linear(&self, name: &str, x: &Value, out: usize) -> Value {
+        let y = self.linear_no_bias(name, x, out);
+        y + self.at(name).weight("bias", &[out])
+    }
+
+    /// x·Wᵀ over the last axis; W [out, in].
+    pub fn linear_no_bias(&self, name: &str, x: &Value, out: usize) -> Value {
+        let weight = self.at(name).weight("weight", &[out, x.size(-1)]);
+        let mut shape = x.shape().to_vec();
+        if let Some(last) = shape.last_mut() {
+            *last = out.into();
+        }
+        if self.graph.target().provider == Provider::Portable {
+            let weight = weight.transpose(&[1, 0]);
+            return self.graph.node(self.op("MatMul", name), &[x, &weight], shape, x.dtype);
+        }
+        // The raw [out, in] weight: a folded Transpose would double the memory.
+        let op = self.op("FusedMatMul", name).domain("com.microsoft").int("transB", 1);
+        self.graph.node(op, &[x, &weight], shape, x.dtype)
+    }
+
+    /// A 3×3-like convolution with bias, stride 1, "same" padding: [n, c, h, w] → [n, out, h, w].
+    pub fn conv2d(&self, name: &str, x: &Value, out: usize, kernel: usize) -> Value {
+        self.conv(name, x, Conv::new(out, kernel))
+    }
+
+    /// The same without bias.
+    pub fn conv2d_no_bias(&self, name: &str, x: &Value, out: usize, kernel: usize) -> Value {
+        self.convolve(name, x, Conv::new(out, kernel), None)
+    }
+
+    /// A convolution with bias: [n, c, h, w] → [n, out, h', w'].
+    pub fn conv(&self, name: &str, x: &Value, form: Conv) -> Value {
+        let bias = self.at(name).weight("bias", &[form.out]);
+        self.convolve(name, x, form, Some(bias))
+    }
+
+    fn convolve(&self, name: &str, x: &Value, form: Conv, bias: Option<Value>) -> Value {
+        let [n, _, h, w] = x.nchw();
+        let Conv { out, kernel, stride, pad, groups } = form;
+        let weight = self.at(name).weight("weight", &[out, x.size(1) / groups, kernel, kernel]);
+        let extent = |d: &super::Dim, pads: usize| &(&(d + pads) - kernel).div_floor(stride) + 1;
+        let shape = vec![n, out.into(), extent(&h, pad[0] + pad[2]), extent(&w, pad[1] + pad[3])];
+        let op = self
+            .op("Conv", name)
+            .ints("kernel_shape", &[kernel; 2])
+            .ints("strides", &[stride; 2])
+            .ints("pads", &pad)
+            .int("group", groups);
+        let inputs: Vec<&Value> = [x, &weight].into_iter().chain(&bias).collect();
+        self.graph.node(op, &inputs, shape, x.dtype)
+    }
+
+    /// A transposed convolution, kernel 4, stride 2, padding 1, with bias: [n, c, h, w] → [n, out, 2h, 2w].
+    pub fn conv_transpose2x(&self, name: &str, x: &Value, out: usize) -> Value {
+        let [n, _, h, w] = x.nchw();
+        let weight = self.at(name).weight("weight", &[x.size(1), out, 4, 4]);
+        let bias = self.at(name).weight("bias", &[out]);
+        let op = self.op("ConvTranspose", name).ints("strides", &[2; 2]).ints("pads", &[1; 4]);
+        self.graph.node(op, &[x, &weight, &bias], vec![n, out.into(), &h * 2, &w * 2], x.dtype)
+    }
+
+    /// One learned slope per channel of [n, c, h, w]; the weight is [c].
+    pub fn prelu(&self, name: &str, x: &Value) -> Value {
+        let channels = x.size(1);
+        let slope = self.at(name).weight("weight", &[channels]).reshape(&[channels.into(), 1.into(), 1.into()]);
+        self.graph.node(self.op("PRelu", name), &[x, &slope], x.shape().to_vec(), x.dtype)
+    }
+
+    /// Rows of an embedding table [rows, dim] by i64 ids [n, s] → [n, s, dim].
+    pub fn embedding(&self, name: &str, ids: &Value) -> Value {
+        let shape = self.at(name).stored("weight").map_or(vec![1, 1], |s| s.shape.clone());
+        self.at(name).weight("weight", &shape).gather(ids)
+    }
+
+    /// The finished model. Missing, misshapen and unused weights are reported together.
+    pub fn finish(self) -> Result<Model> {
+        let made = self.weights.made.borrow();
+        let ignored = self.weights.ignored.borrow();
+        let unused: Vec<&str> =
+            self.weights.checkpoint.names().filter(|n| !made.contains_key(*n) && !ignored.contains(*n)).collect();
+        for name in unused {
+            let shape = self.weights.checkpoint.get(name).map(|s| s.shape.clone()).unwrap_or_default();
+            self.graph.fault(format!("{name} {shape:?} is not used by this architecture"));
+        }
+        let origin = self.weights.checkpoint.origin().display().to_string();
+        drop((made, ignored));
+        self.graph.clone().finish().map_err(|e| e.at(origin))
+    }
+
+    /// A shape for a message.
+    pub fn describe(value: &Value) -> String {
+        show(value.shape())
+    }
+}
