@@ -1,0 +1,161 @@
+//! The safetensors container: 8 bytes of header length, a JSON header, the tensors back to back.
+//!
+//! The `safetensors` crate is not used for reading: its errors name no tensor, and of two entries with one name it keeps
+//! one without a word.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::{
+    Deserialize,
+    de::{self, IgnoredAny, MapAccess, Visitor},
+};
+
+use super::{Contents, Data, Extent, len_bytes, quoted};
+use crate::{
+    error::{Error, Result},
+    tensor::DType,
+};
+
+/// The longest header the format allows.
+const MAX_HEADER: u64 = 100_000_000;
+
+/// The tensors of a safetensors file.
+///
+/// # Errors
+/// One sentence, without the file's name: header too long or cut short or no JSON, a name twice, an unknown element type,
+/// or extents that disagree with shapes, with the file's length or with one another.
+pub fn read(bytes: &[u8]) -> Result<Contents> {
+    let (header, data_start) = header(bytes)?;
+    let header: Header = serde_json::from_slice(header)
+        .map_err(|e| Error::failed(format!("safetensors header is not as the format says: {e}")))?;
+    let data_len = bytes.len() - data_start;
+    check_extents(&header.0, data_len)?;
+    let mut contents = Contents::default();
+    for (name, entry) in header.0 {
+        let dtype = dtype(&entry.dtype).ok_or_else(|| {
+            Error::failed(format!("tensor {}: element type {} is not read", quoted(&name), quoted(&entry.dtype)))
+        })?;
+        let (start, end) = entry.data_offsets;
+        if len_bytes(dtype, &entry.shape) != Some(end - start) {
+            let (shape, len) = (Shape(&entry.shape), end - start);
+            let (name, dtype) = (quoted(&name), dtype.name());
+            return Err(Error::failed(format!("tensor {name}: shape {shape} of {dtype} does not take {len} bytes")));
+        }
+        let data = Data::At((data_start + start) as u64);
+        contents.tensors.insert(name, Extent { dtype, shape: entry.shape, data });
+    }
+    Ok(contents)
+}
+
+/// The JSON header, and where the data begins.
+fn header(bytes: &[u8]) -> Result<(&[u8], usize)> {
+    let Some((len, rest)) = bytes.split_first_chunk() else {
+        return Err(Error::failed(format!(
+            "safetensors file of {} bytes has no header; download it again",
+            bytes.len()
+        )));
+    };
+    let len = u64::from_le_bytes(*len);
+    if len > MAX_HEADER {
+        return Err(Error::failed(format!("safetensors header claims {len} bytes; the format allows {MAX_HEADER}")));
+    }
+    let header = rest.get(..len as usize).ok_or_else(|| {
+        let got = rest.len();
+        Error::failed(format!("cut short: safetensors header of {len} bytes, {got} are there; download it again"))
+    })?;
+    Ok((header, 8 + len as usize))
+}
+
+/// Sorted by offset, the tensors must tile the data: no overlap, no hole, nothing left over.
+fn check_extents(entries: &BTreeMap<String, Entry>, data_len: usize) -> Result<()> {
+    let mut order: Vec<_> = entries.iter().map(|(name, e)| (e.data_offsets, name)).collect();
+    order.sort();
+    let mut at = 0;
+    for ((start, end), name) in order {
+        let name = quoted(name);
+        if end < start {
+            return Err(Error::failed(format!("tensor {name}: ends at {end}, before its start at {start}")));
+        }
+        if end > data_len {
+            return Err(Error::failed(format!(
+                "cut short: tensor {name} ends at byte {end} of the data, {data_len} are there; download it again"
+            )));
+        }
+        if start != at {
+            let what = if start < at { "overlaps the tensor before it" } else { "leaves a hole before it" };
+            return Err(Error::failed(format!("tensor {name}: {what} (starts at {start}, expected {at})")));
+        }
+        at = end;
+    }
+    if at != data_len {
+        return Err(Error::failed(format!("{} bytes after the last tensor belong to none", data_len - at)));
+    }
+    Ok(())
+}
+
+fn dtype(name: &str) -> Option<DType> {
+    Some(match name {
+        "F64" => DType::F64,
+        "F32" => DType::F32,
+        "F16" => DType::F16,
+        "BF16" => DType::BF16,
+        "F8_E4M3" => DType::F8E4M3,
+        "F8_E5M2" => DType::F8E5M2,
+        "I64" => DType::I64,
+        "I32" => DType::I32,
+        "I16" => DType::I16,
+        "I8" => DType::I8,
+        "U8" => DType::U8,
+        "BOOL" => DType::Bool,
+        _ => return None,
+    })
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    dtype: String,
+    shape: Vec<usize>,
+    data_offsets: (usize, usize),
+}
+
+struct Header(BTreeMap<String, Entry>);
+
+impl<'de> Deserialize<'de> for Header {
+    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        deserializer.deserialize_map(HeaderVisitor)
+    }
+}
+
+struct HeaderVisitor;
+
+impl<'de> Visitor<'de> for HeaderVisitor {
+    type Value = Header;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of tensors")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Header, A::Error> {
+        let mut entries = BTreeMap::new();
+        while let Some(name) = map.next_key::<String>()? {
+            if name == "__metadata__" {
+                map.next_value::<IgnoredAny>()?;
+            } else if entries.contains_key(&name) {
+                return Err(de::Error::custom(format!("tensor {} is there twice", quoted(&name))));
+            } else {
+                entries.insert(name, map.next_value()?);
+            }
+        }
+        Ok(Header(entries))
+    }
+}
+
+/// A shape for a message, cut where it gets silly.
+pub(super) struct Shape<'a>(pub(super) &'a [usize]);
+
+impl fmt::Display for Shape<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let dims: Vec<_> = self.0.iter().take(8).map(ToString::to_string).collect();
+        write!(f, "[{}{}]", dims.join(", "), if self.0.len() > 8 { ", …" } else { "" })
+    }
+}

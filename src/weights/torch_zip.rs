@@ -1,0 +1,53 @@
+//! The zip container of torch ≥ 1.6: `<root>/data.pkl` names tensors, `<root>/data/<key>` are their storages.
+
+use super::{
+    Contents,
+    pickle::Machine,
+    quoted,
+    torch::{Collector, Storage},
+    zip::Directory,
+};
+use crate::error::{Error, Result};
+
+/// The tensors of a torch zip file.
+///
+/// # Errors
+/// One sentence, without the file's name: a damaged or compressed archive, TorchScript, big-endian data, a pickle that
+/// wants more than tensors, or a tensor outside its storage.
+pub fn read(bytes: &[u8]) -> Result<Contents> {
+    let zip = Directory::read(bytes)?;
+    let root = root(&zip)?;
+    let inside = |name: &str| format!("{root}/{name}");
+    if zip.names().any(|n| n == inside("constants.pkl")) {
+        return Err(Error::failed("is a TorchScript program, not a checkpoint; save its state_dict instead"));
+    }
+    if let Some((start, len)) = zip.find(&inside("byteorder"))? {
+        let order = &bytes[start..start + len];
+        if order != b"little" {
+            let order = quoted(&String::from_utf8_lossy(&order[..len.min(20)]));
+            return Err(Error::failed(format!("byte order is {order}; only `little` is read")));
+        }
+    }
+    let (start, len) = zip.find(&inside("data.pkl"))?.ok_or_else(not_torch)?;
+    let mut pickle = Machine::new(&bytes[..start + len], start);
+    let top = pickle.run()?;
+    let locate = |storage: &Storage<'_>| {
+        let name = inside(&format!("data/{}", storage.key));
+        zip.find(&name)?.ok_or_else(|| Error::failed(format!("its data {} is not in the file", quoted(&name))))
+    };
+    Collector { pickle: &pickle, bytes, locate }.collect(top)
+}
+
+/// The one folder that holds everything; its name is free.
+fn root<'a>(zip: &Directory<'a>) -> Result<&'a str> {
+    let mut roots = zip.names().filter_map(|name| name.strip_suffix("/data.pkl"));
+    match (roots.next(), roots.next()) {
+        (Some(root), None) => Ok(root),
+        (None, _) => Err(not_torch()),
+        _ => Err(Error::failed("zip file holds several checkpoints; one is read")),
+    }
+}
+
+fn not_torch() -> Error {
+    Error::failed("is a zip file, but none that torch wrote: it has no data.pkl")
+}
