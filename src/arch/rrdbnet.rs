@@ -57,6 +57,13 @@ impl Rrdb {
         (body + tail) * self.unshuffle
     }
 
+    /// Bytes of activations per input pixel at the peak, about: three maps at the output's resolution, or the dense block's.
+    pub fn pixel_bytes(&self) -> usize {
+        let out = 3 * self.features * self.scale * self.scale;
+        let dense = (3 * self.features + 8 * self.growth) / (self.unshuffle * self.unshuffle);
+        4 * out.max(dense)
+    }
+
     /// Input `picture` [n, 3, h, w] in 0..=1, h and w multiples of `unshuffle`; output `enlarged` [n, 3, h·scale, w·scale],
     /// not clamped.
     pub fn build(&self, w: &Scope) {

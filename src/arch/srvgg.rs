@@ -46,6 +46,11 @@ impl Srvgg {
         self.depth + 2
     }
 
+    /// Bytes of activations per input pixel at the peak, about.
+    pub fn pixel_bytes(&self) -> usize {
+        4 * (3 * self.features).max(9 * self.scale * self.scale)
+    }
+
     /// Input `picture` [n, 3, h, w] in 0..=1; output `enlarged` [n, 3, h·scale, w·scale], not clamped.
     pub fn build(&self, w: &Scope) {
         let g = w.graph();

@@ -97,7 +97,10 @@ fn ids(ids: Vec<i64>) -> Tensor {
 fn cut(notes: &mut Vec<String>, encoder: &str, ids: &Ids) {
     if ids.cut > 0 {
         let (kept, all) = (ids.used, ids.used + ids.cut);
-        notes.push(format!("the prompt has {all} tokens for {encoder}, which reads {kept}; the last {} are cut", ids.cut));
+        notes.push(format!(
+            "the prompt has {all} tokens for {encoder}, which reads {kept}; the last {} are cut",
+            ids.cut
+        ));
     }
 }
 

@@ -28,7 +28,8 @@ impl ModelFolder {
         let path = root.join("model_index.json");
         if !path.exists() {
             let found = if root.is_dir() { "has no model_index.json" } else { "is not a folder" };
-            let wanted = "a model is a folder in diffusers' layout, a hub repository or a short name (crescendo models list)";
+            let wanted =
+                "a model is a folder in diffusers' layout, a hub repository or a short name (crescendo models list)";
             return Err(Error::failed(format!("{} {found}; {wanted}", root.display())));
         }
         let index: Value = read_json(&path)?;

@@ -1,1 +1,0 @@
-//! A checkpoint's component → an ONNX graph.

@@ -1,0 +1,194 @@
+//! A checkpoint's component → an ONNX graph over its own files.
+//!
+//! What a file holds is decided by its keys and shapes ([`Kind::of`]); a component of a diffusers folder also has a class name
+//! and a config. Nothing is copied: the graph's initialisers point into the checkpoint.
+
+mod export;
+mod identify;
+
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+
+pub use export::{Export, export};
+pub use identify::{Identity, identify};
+
+use crate::{
+    arch::{clip::Clip, flux::Flux, rife::Rife, rrdbnet, rrdbnet::Rrdb, srvgg, srvgg::Srvgg, t5::T5, vae_kl::VaeKl},
+    error::{At, Error, Result},
+    onnx::{Graph, Model, Scope, Target},
+    weights::Checkpoint,
+};
+
+/// Which part of a component is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The network.
+    Whole,
+    /// The half of an autoencoder that makes latents.
+    Encoder,
+    /// The half that makes pictures.
+    Decoder,
+}
+
+/// Classes of diffusers and transformers that can be built.
+pub const CLASSES: [&str; 4] = ["CLIPTextModel", "T5EncoderModel", "FluxTransformer2DModel", "AutoencoderKL"];
+
+/// Builds a component of a diffusers folder. `tokens` fixes the number of picture tokens of a transformer, for engines that
+/// need fixed shapes.
+pub fn component(folder: &Path, class: &str, part: Part, tokens: Option<usize>, target: Target) -> Result<Model> {
+    if !CLASSES.contains(&class) {
+        let (place, known) = (folder.display(), CLASSES.join(", "));
+        return Err(Error::failed(format!("{place}: class {class} is not known; known are {known}")));
+    }
+    let checkpoint = Checkpoint::open(folder)?;
+    let name = folder.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let scope = Scope::new(&Graph::new(&name, target), &checkpoint);
+    match class {
+        "CLIPTextModel" => Clip::detect(config(folder)?, &checkpoint)?.build(&scope),
+        "T5EncoderModel" => T5::detect(config(folder)?, &checkpoint)?.build(&scope),
+        "FluxTransformer2DModel" => Flux::detect(&checkpoint)?.build(&scope, tokens),
+        _ => {
+            let vae = VaeKl::detect(&config(folder)?, &checkpoint)?;
+            if part == Part::Encoder { vae.build_encoder(&scope) } else { vae.build_decoder(&scope) }
+        }
+    }
+    scope.finish()
+}
+
+fn config<T: DeserializeOwned>(folder: &Path) -> Result<T> {
+    let path = folder.join("config.json");
+    let text = std::fs::read_to_string(&path).map_err(|e| Error::io("reading", &path, &e))?;
+    serde_json::from_str(&text).map_err(|e| Error::failed(format!("{}: {e}", path.display())))
+}
+
+/// An upscaling network, ready to load.
+#[derive(Debug, Clone)]
+pub struct Upscaler {
+    /// The graph: `picture` → `enlarged`.
+    pub model: Model,
+    /// What a run needs to know.
+    pub form: UpscalerForm,
+}
+
+/// What a run needs to know of an upscaling network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UpscalerForm {
+    /// Output pixels per input pixel, each way.
+    pub scale: usize,
+    /// Rows and columns must be multiples of this.
+    pub multiple: usize,
+    /// Input pixels that an output pixel depends on, to each side.
+    pub reach: usize,
+    /// Bytes of activations per input pixel at the peak, about.
+    pub pixel_bytes: usize,
+}
+
+/// Builds an upscaling network from a `.pth`, `.safetensors` or the like.
+pub fn upscaler(path: &Path, target: Target) -> Result<Upscaler> {
+    let checkpoint = Checkpoint::open(path)?;
+    let graph = || Graph::new("upscaler", target);
+    match Kind::of(&checkpoint) {
+        Kind::Rrdb => {
+            let checkpoint = rrdbnet::canonical(checkpoint)?;
+            let net = Rrdb::detect(&checkpoint)?;
+            let scope = Scope::new(&graph(), &checkpoint);
+            net.build(&scope);
+            let form = UpscalerForm {
+                scale: net.scale,
+                multiple: net.unshuffle,
+                reach: net.reach(),
+                pixel_bytes: net.pixel_bytes(),
+            };
+            Ok(Upscaler { model: scope.finish()?, form })
+        }
+        Kind::Srvgg => {
+            let net = Srvgg::detect(&checkpoint)?;
+            let scope = Scope::new(&graph(), &checkpoint);
+            net.build(&scope);
+            let form =
+                UpscalerForm { scale: net.scale, multiple: 1, reach: net.reach(), pixel_bytes: net.pixel_bytes() };
+            Ok(Upscaler { model: scope.finish()?, form })
+        }
+        other => Err(unfit(&checkpoint, other, "an upscaler", "RRDBNet (ESRGAN, Real-ESRGAN) and SRVGGNetCompact")),
+    }
+}
+
+/// An interpolation network, ready to load.
+#[derive(Debug, Clone)]
+pub struct Interpolator {
+    /// The graph: `first`, `second`, `time` → `between`.
+    pub model: Model,
+    /// Rows and columns must be multiples of this.
+    pub multiple: usize,
+}
+
+/// Builds RIFE's network. `scale`: of the resolution that flow is sought at.
+pub fn interpolator(path: &Path, scale: f32, target: Target) -> Result<Interpolator> {
+    let checkpoint = Checkpoint::open(path)?;
+    match Kind::of(&checkpoint) {
+        Kind::Rife => {
+            let net = Rife::detect(&checkpoint).at(path.display())?;
+            let scope = Scope::new(&Graph::new("rife", target), &checkpoint);
+            net.build(&scope, scale);
+            Ok(Interpolator { model: scope.finish()?, multiple: net.multiple(scale) })
+        }
+        other => Err(unfit(&checkpoint, other, "an interpolation network", "RIFE 4.5 to 4.26 (flownet.pkl)")),
+    }
+}
+
+/// What a file of weights is, by its keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Kind {
+    Rrdb,
+    Srvgg,
+    Rife,
+    Flux,
+    Vae,
+    Clip,
+    T5,
+    Unknown,
+}
+
+impl Kind {
+    /// Tells architectures apart by keys that only they have.
+    pub fn of(c: &Checkpoint) -> Self {
+        match () {
+            () if rrdbnet::is(c) => Self::Rrdb,
+            () if srvgg::is(c) => Self::Srvgg,
+            () if crate::arch::rife::is(c) => Self::Rife,
+            () if c.contains("single_transformer_blocks.0.proj_mlp.weight") => Self::Flux,
+            () if c.contains("decoder.mid_block.resnets.0.conv1.weight") => Self::Vae,
+            () if c.contains("text_model.embeddings.position_embedding.weight") => Self::Clip,
+            () if c.contains("encoder.block.0.layer.0.SelfAttention.q.weight") => Self::T5,
+            () => Self::Unknown,
+        }
+    }
+
+    /// The architecture's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rrdb => "RRDBNet",
+            Self::Srvgg => "SRVGGNetCompact",
+            Self::Rife => "IFNet (RIFE)",
+            Self::Flux => "FluxTransformer2DModel",
+            Self::Vae => "AutoencoderKL",
+            Self::Clip => "CLIPTextModel",
+            Self::T5 => "T5EncoderModel",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+fn unfit(c: &Checkpoint, found: Kind, wanted: &str, known: &str) -> Error {
+    let origin = c.origin().display();
+    let found = match found {
+        Kind::Unknown => {
+            let keys: Vec<&str> = c.names().take(3).collect();
+            format!("an unknown architecture (its first weights are {})", keys.join(", "))
+        }
+        kind => kind.name().to_string(),
+    };
+    Error::failed(format!("{origin} is {found}, not {wanted}; {known} are known"))
+}
