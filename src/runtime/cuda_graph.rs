@@ -1,0 +1,92 @@
+//! CUDA graphs: for each combination of input shapes the kernels are captured once and replayed, which saves launching them.
+//!
+//! A captured graph reads and writes fixed addresses, and ONNX Runtime replays the graph of an id without looking at shapes. So
+//! each combination of shapes has its own id, its own inputs on the device, and outputs that stay bound.
+
+use ort::{
+    memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType},
+    session::{IoBinding, RunOptions, Session, SessionInputValue},
+    value::{DynTensor, DynTensorValueType, DynValue},
+};
+
+/// The captured graphs of one network.
+pub(super) struct Captures {
+    device: i32,
+    allocator: Allocator,
+    captured: Vec<Captured>,
+}
+
+struct Captured {
+    /// On the device, in the order of the first run.
+    inputs: Vec<(String, DynTensor)>,
+    binding: IoBinding,
+    options: RunOptions,
+}
+
+impl Captures {
+    pub fn new(session: &Session, device: i32) -> ort::Result<Self> {
+        Ok(Self { device, allocator: Allocator::new(session, memory(device)?)?, captured: Vec::new() })
+    }
+
+    /// Copies the inputs to the device, captures or replays, and copies the outputs back, in the graph's order.
+    pub fn run(
+        &mut self,
+        session: &mut Session,
+        inputs: &[(&str, SessionInputValue<'_>)],
+    ) -> ort::Result<Vec<DynValue>> {
+        let known = self.captured.iter().position(|captured| captured.takes(inputs));
+        let at = match known {
+            Some(at) => at,
+            None => {
+                let captured = self.bind(session, inputs)?;
+                self.captured.push(captured);
+                self.captured.len() - 1
+            }
+        };
+        let Captured { inputs: bound, binding, options } = &mut self.captured[at];
+        for (name, value) in inputs {
+            if let Some((_, target)) = bound.iter_mut().find(|(bound, _)| bound == name) {
+                value.view().downcast::<DynTensorValueType>()?.copy_into(target)?;
+            }
+        }
+        let names: Vec<String> = session.outputs().iter().map(|o| o.name().to_owned()).collect();
+        let outputs = session.run_binding_with_options(binding, options)?;
+        let fetch = |name: &String| {
+            let value = outputs[name.as_str()].view().downcast::<DynTensorValueType>()?;
+            Ok(value.to(AllocationDevice::CPU, 0)?.into_dyn())
+        };
+        names.iter().map(fetch).collect()
+    }
+
+    fn bind(&self, session: &Session, inputs: &[(&str, SessionInputValue<'_>)]) -> ort::Result<Captured> {
+        let mut binding = session.create_binding()?;
+        let mut bound = Vec::with_capacity(inputs.len());
+        for (name, value) in inputs {
+            let value = value.view().downcast::<DynTensorValueType>()?;
+            // A tensor of the device's own allocator is bound as it is; any other would be copied, and later writes not seen.
+            let tensor = DynTensor::new(&self.allocator, *value.data_type(), value.shape().clone())?;
+            binding.bind_input(*name, &tensor)?;
+            bound.push(((*name).to_owned(), tensor));
+        }
+        for output in session.outputs() {
+            binding.bind_output_to_device(output.name(), &memory(self.device)?)?;
+        }
+        let mut options = RunOptions::new()?;
+        // 0 is reserved and -1 means not to capture.
+        options.set("gpu_graph_id", (self.captured.len() + 1).to_string())?;
+        Ok(Captured { inputs: bound, binding, options })
+    }
+}
+
+impl Captured {
+    fn takes(&self, inputs: &[(&str, SessionInputValue<'_>)]) -> bool {
+        inputs.iter().all(|(name, value)| {
+            let bound = self.inputs.iter().find(|(bound, _)| bound == name);
+            bound.is_some_and(|(_, tensor)| value.dtype().tensor_shape() == Some(tensor.shape()))
+        })
+    }
+}
+
+fn memory(device: i32) -> ort::Result<MemoryInfo<'static>> {
+    MemoryInfo::new(AllocationDevice::CUDA, device, AllocatorType::Device, MemoryType::Default)
+}

@@ -1,0 +1,182 @@
+//! What ONNX Runtime complains about, as one sentence; and the check for values that are not finite.
+
+use ndarray::Dimension as _;
+
+use crate::{
+    error::{Error, Result},
+    tensor::Tensor,
+};
+
+/// An error of ONNX Runtime with the network's name in front, without source lines and C++ signatures.
+pub(super) fn explain<R>(network: &str, error: &ort::Error<R>) -> Error {
+    Error::failed(sentence(error.message())).at(network)
+}
+
+/// The message without C++ noise; running out of memory is said plainly, with what to do.
+pub(super) fn sentence(message: &str) -> String {
+    let clean = without_noise(message);
+    let lower = clean.to_lowercase();
+    let exhausted =
+        ["failed to allocate", "bad_alloc", "out of memory", "cudnn_status_alloc_failed", "available memory of"];
+    if exhausted.iter().any(|sign| lower.contains(sign)) {
+        let node = between(message, "Name:'", "'").map(|node| format!(" at node {node}")).unwrap_or_default();
+        let size = between(&format!("{clean} "), "buffer of size ", " ").and_then(|n| n.parse::<u64>().ok());
+        let wanted = size.map(|n| format!(" (wanted {:.1} GB more)", n as f64 / 1e9)).unwrap_or_default();
+        return format!("out of memory{node}{wanted}; use a smaller size or --tile, or set --memory-limit");
+    }
+    match (between(&clean, "Name:'", "' Status Message: "), clean.split_once("' Status Message: ")) {
+        (Some(node), Some((_, what))) => format!("node {node}: {}", what.trim()),
+        _ => clean,
+    }
+}
+
+fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
+    let (_, rest) = text.split_once(before)?;
+    rest.split_once(after).map(|(inside, _)| inside)
+}
+
+/// Drops `file.cc:123 signature(args) [with T = …]`, error codes and line breaks.
+fn without_noise(message: &str) -> String {
+    let mut words: Vec<&str> = Vec::new();
+    let mut rest = message;
+    while !rest.trim_start().is_empty() {
+        rest = rest.trim_start();
+        let (word, tail) = rest.split_at(rest.find(char::is_whitespace).unwrap_or(rest.len()));
+        if is_source_line(word) {
+            rest = after_signature(tail.trim_start());
+        } else {
+            words.push(word);
+            rest = tail;
+        }
+    }
+    let text = words.join(" ");
+    text.trim_end_matches(['.', ' ', ':']).to_owned()
+}
+
+/// `/a/b/reshape_helper.h:91`
+fn is_source_line(word: &str) -> bool {
+    let Some((file, line)) = word.trim_start_matches(['(', '[']).rsplit_once(':') else { return false };
+    let source = [".h", ".hpp", ".cc", ".cpp", ".cu", ".cuh"].iter().any(|suffix| file.ends_with(suffix));
+    source && !line.is_empty() && line.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// What follows `ret ns::f(args) const [with T = x]`; where no parenthesis opens, a bare function name is one word.
+fn after_signature(text: &str) -> &str {
+    let first = text.find(char::is_whitespace).unwrap_or(text.len());
+    let open = text.find('(').filter(|&open| open < first || text[..open].contains("::"));
+    let Some(open) = open else { return &text[first..] };
+    let Some(close) = matching(&text[open..], '(', ')') else { return text };
+    let mut rest = &text[open + close + 1..];
+    rest = rest.strip_prefix(" const").unwrap_or(rest);
+    let template = rest.trim_start();
+    if template.starts_with("[with ") {
+        rest = matching(template, '[', ']').map_or(rest, |end| &template[end + 1..]);
+    }
+    rest
+}
+
+/// Where the bracket that opens first in `text` closes.
+fn matching(text: &str, open: char, close: char) -> Option<usize> {
+    let mut depth = 0_i32;
+    text.char_indices().find_map(|(at, c)| {
+        depth += i32::from(c == open) - i32::from(c == close);
+        (depth == 0).then_some(at)
+    })
+}
+
+/// Nothing but finite numbers, else an error that says where the first other one stands. `name` as in messages: `transformer, step 3`.
+///
+/// # Errors
+/// A NaN or an infinity in `t`.
+pub fn finite(name: &str, t: &Tensor) -> Result<()> {
+    let Tensor::F32(values) = t else { return Ok(()) };
+    // A sum with a NaN or an infinity times zero is NaN; it is many times faster than looking at every value.
+    let suspicious = match values.as_slice_memory_order() {
+        Some(all) => all.chunks(4096).any(|chunk| chunk.iter().map(|v| v * 0.0).sum::<f32>() != 0.0),
+        None => true,
+    };
+    if !suspicious {
+        return Ok(());
+    }
+    let count = values.iter().filter(|v| !v.is_finite()).count();
+    let Some((at, value)) = values.indexed_iter().find(|(_, v)| !v.is_finite()) else { return Ok(()) };
+    Err(Error::failed(format!(
+        "{name}: {count} of {} values are not finite (first {value} at {:?}); compute with --dtype f32, or the weights are damaged",
+        values.len(),
+        at.slice(),
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use ndarray::{ArrayD, IxDyn};
+
+    /// Messages as ONNX Runtime 1.31.1 gives them.
+    #[test]
+    fn messages_become_one_sentence() {
+        let run = "Non-zero status code returned while running";
+        let core = "/onnxruntime_src/onnxruntime/core";
+        let table = [
+            (
+                format!(
+                    "{run} MatMul node. Name:'/blk/mm' Status Message: matmul_helper.h:59 Compute MatMul dimension mismatch"
+                ),
+                "node /blk/mm: MatMul dimension mismatch",
+            ),
+            (
+                format!(
+                    "{run} Add node. Name:'/blk/add' Status Message: {core}/providers/cpu/math/element_wise_ops.h:563 void \
+                      onnxruntime::BroadcastIterator::Init(ptrdiff_t, ptrdiff_t) axis == 1 || axis == largest was false. Attempting \
+                      to broadcast an axis by a dimension other than 1. 3 by 5\n"
+                ),
+                "node /blk/add: axis == 1 || axis == largest was false. Attempting to broadcast an axis by a dimension other than 1. 3 by 5",
+            ),
+            (
+                format!(
+                    "{run} Expand node. Name:'/blk/ex' Status Message: {core}/framework/bfc_arena.cc:360 void* \
+                      onnxruntime::BFCArena::AllocateRawInternal(size_t, bool, onnxruntime::Stream*) Failed to allocate memory for \
+                      requested buffer of size 68719476736\n"
+                ),
+                "out of memory at node /blk/ex (wanted 68.7 GB more); use a smaller size or --tile, or set --memory-limit",
+            ),
+            (
+                format!(
+                    "{core}/x.cc:12 T onnxruntime::F<T>::G(std::function<void(int)>) const [with T = float; U = int[2]] It is so."
+                ),
+                "It is so",
+            ),
+            ("std::bad_alloc".into(), "out of memory; use a smaller size or --tile, or set --memory-limit"),
+            (
+                "Node (/blk/mm) Op (MatMul) [ShapeInferenceError] Incompatible dimensions".into(),
+                "Node (/blk/mm) Op (MatMul) [ShapeInferenceError] Incompatible dimensions",
+            ),
+            (
+                format!(
+                    "{run} Conv node. Name:'/cv' Status Message: Input channels C is not equal to kernel channels * group. C: 3"
+                ),
+                "node /cv: Input channels C is not equal to kernel channels * group. C: 3",
+            ),
+        ];
+        let wrong: Vec<_> = table.iter().filter(|(raw, want)| sentence(raw) != *want).collect();
+        assert!(wrong.is_empty(), "{:#?}", wrong.iter().map(|(raw, want)| (want, sentence(raw))).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn values_that_are_not_finite_are_named() {
+        let mut a = ArrayD::<f32>::from_elem(IxDyn(&[2, 3, 4000]), 1e38);
+        finite("x", &a.clone().into()).unwrap();
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            a[[1, 2, 7]] = bad;
+            let message = finite("unet, step 3", &a.clone().into()).unwrap_err().to_string();
+            assert!(
+                message
+                    .starts_with(&format!("unet, step 3: 1 of 24000 values are not finite (first {bad} at [1, 2, 7])")),
+                "{message}"
+            );
+        }
+        let turned = a.clone().reversed_axes().slice_move(ndarray::s![..;2, .., ..]).into_dyn();
+        assert!(finite("x", &turned.into()).is_err());
+    }
+}

@@ -1,0 +1,257 @@
+//! Finding and loading the shared library of ONNX Runtime, once per process.
+
+use std::{
+    env,
+    ffi::{CStr, CString, c_void},
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use ort::{environment::Environment, logging::LogLevel};
+
+use crate::error::{Error, Result};
+
+/// The version this program is made for; any later 1.x does.
+pub const WANTED: &str = "1.31.1";
+const NAMES: [&str; 2] = ["libonnxruntime.so.1.31.1", "libonnxruntime.so"];
+const CUDA_PROVIDER: &str = "libonnxruntime_providers_cuda.so";
+
+/// The loaded library and what lives as long as it.
+pub(super) struct Library {
+    pub path: PathBuf,
+    pub version: String,
+    pub environment: Environment,
+}
+
+static LOADED: Mutex<Option<&'static Library>> = Mutex::new(None);
+/// What the library last logged as an error: when a provider fails to load, the cause is only said there.
+static LAST_ERROR: Mutex<Option<String>> = Mutex::new(None);
+
+/// Keeps the library from collecting telemetry. `main` calls it before it starts threads; [`super::Engine::start`] calls it too.
+pub fn silence_telemetry() {
+    const KEY: &str = "ORT_DISABLE_TELEMETRY";
+    if env::var_os(KEY).as_deref() != Some("1".as_ref()) {
+        // SAFETY: only a thread that reads the environment through C at this very moment could be disturbed. `main` runs this
+        // first of all; elsewhere (tests) it runs before the library, the only C code here that reads variables, is loaded.
+        unsafe { env::set_var(KEY, "1") };
+    }
+}
+
+/// Takes the error that the library logged last.
+pub(super) fn take_logged_error() -> Option<String> {
+    LAST_ERROR.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
+/// The library of `asked` (a file or its folder), else the first that fits where [`places`] says; loaded at most once.
+pub(super) fn open(asked: Option<&Path>, wants_gpu: bool) -> Result<&'static Library> {
+    let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(library) = *loaded {
+        return match asked.map(|path| in_folder(path).into_iter().find(|p| p.exists()).unwrap_or_else(|| path.into())) {
+            Some(path) if path.canonicalize().ok() != library.path.canonicalize().ok() => Err(Error::failed(format!(
+                "ONNX Runtime: wanted {}, but {} is loaded already and one process holds one",
+                path.display(),
+                library.path.display()
+            ))),
+            _ => Ok(library),
+        };
+    }
+    silence_telemetry();
+    let (path, version) = find(asked, wants_gpu)?;
+    let library: &'static Library = Box::leak(Box::new(load(path, version)?));
+    *loaded = Some(library);
+    Ok(library)
+}
+
+fn load(path: PathBuf, version: String) -> Result<Library> {
+    preload_cuda(&path);
+    let builder = ort::init_from(&path).map_err(|e| Error::failed(format!("loading ONNX Runtime: {e}")))?;
+    let failed =
+        |e: ort::Error| Error::failed(format!("starting ONNX Runtime {version} ({}): {}", path.display(), e.message()));
+    let environment =
+        builder.with_name("crescendo").with_telemetry(false).with_logger(Arc::new(log)).build().map_err(failed)?;
+    environment.set_log_level(match tracing::level_filters::LevelFilter::current() {
+        tracing::level_filters::LevelFilter::TRACE => LogLevel::Info,
+        _ => LogLevel::Warning,
+    });
+    Ok(Library { path, version, environment })
+}
+
+/// The library's own lines: errors come back as results as well, and its warnings are for those who write graphs.
+fn log(level: LogLevel, _category: &str, id: &str, _location: &str, message: &str) {
+    match level {
+        LogLevel::Error | LogLevel::Fatal => {
+            tracing::debug!(target: "onnxruntime", "{id}: {message}");
+            *LAST_ERROR.lock().unwrap_or_else(PoisonError::into_inner) = Some(message.to_owned());
+        }
+        LogLevel::Warning => tracing::debug!(target: "onnxruntime", "{id}: {message}"),
+        LogLevel::Info | LogLevel::Verbose => tracing::trace!(target: "onnxruntime", "{id}: {message}"),
+    }
+}
+
+/// First library that fits, or one sentence with every place and what was wrong there.
+pub(super) fn find(asked: Option<&Path>, wants_gpu: bool) -> Result<(PathBuf, String)> {
+    let mut faults = Vec::new();
+    for (place, candidates) in places(asked, wants_gpu) {
+        let present: Vec<_> =
+            candidates.iter().filter(|path| path.parent() == Some(Path::new("")) || path.is_file()).collect();
+        let mut fault = if present.is_empty() { "nothing there".to_owned() } else { String::new() };
+        for path in present {
+            match version_of(path) {
+                Ok((path, version)) if fits(&version) => return Ok((path, version)),
+                Ok((path, version)) => fault = format!("{} is version {version}", path.display()),
+                Err(cause) => fault = cause,
+            }
+        }
+        faults.push(format!("{place}: {fault}"));
+    }
+    Err(Error::failed(format!(
+        "ONNX Runtime {WANTED} or a later 1.x is needed and was not found ({}); run scripts/setup, or name the library with \
+         --onnxruntime or ORT_DYLIB_PATH",
+        faults.join("; ")
+    )))
+}
+
+/// Where to look, in this order; a library that was named is the only place.
+fn places(asked: Option<&Path>, wants_gpu: bool) -> Vec<(String, Vec<PathBuf>)> {
+    let named = |from: &str, path: &Path| vec![(format!("{from} {}", path.display()), in_folder(path))];
+    if let Some(path) = asked {
+        return named("--onnxruntime", path);
+    }
+    if let Some(path) = env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty()) {
+        return named("ORT_DYLIB_PATH", Path::new(&path));
+    }
+    let mut folders = Vec::new();
+    if let Some(beside) = env::current_exe().ok().as_deref().and_then(Path::parent) {
+        folders.extend([beside.to_owned(), beside.join("../lib/crescendo")]);
+    }
+    let data = env::var_os("XDG_DATA_HOME").filter(|v| !v.is_empty()).map(PathBuf::from);
+    if let Some(data) = data.or_else(|| env::home_dir().map(|home| home.join(".local/share"))) {
+        let installed = data.join("crescendo/onnxruntime");
+        let gpu = installed.join(format!("{WANTED}-cuda"));
+        if wants_gpu && gpu.join(CUDA_PROVIDER).is_file() {
+            folders.push(gpu);
+        }
+        folders.push(installed.join(WANTED));
+    }
+    let mut places: Vec<_> =
+        folders.into_iter().map(|folder| (folder.display().to_string(), in_folder(&folder))).collect();
+    places.push(("the system's libraries".into(), NAMES.map(PathBuf::from).to_vec()));
+    places
+}
+
+fn in_folder(path: &Path) -> Vec<PathBuf> {
+    if path.is_dir() || (!path.is_file() && path.extension().is_none()) {
+        NAMES.iter().map(|name| path.join(name)).collect()
+    } else {
+        vec![path.to_owned()]
+    }
+}
+
+/// 1.31 or a later 1.x: within a major version a later library serves every earlier interface.
+fn fits(version: &str) -> bool {
+    let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+    parts.next() == Some(1) && parts.next() >= Some(ort::MINOR_VERSION)
+}
+
+/// The path and version of a library, without starting it: `ort` panics on one that lacks its interface.
+fn version_of(path: &Path) -> Result<(PathBuf, String), String> {
+    let name =
+        CString::new(path.as_os_str().as_bytes()).map_err(|_| format!("{} has a NUL in its name", path.display()))?;
+    // SAFETY: `name` is a C string; loading runs the initialisers of a library that the user or the system chose, which is
+    // what loading it later would do as well.
+    let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
+    if handle.is_null() {
+        return Err(last_loader_error());
+    }
+    // SAFETY: `handle` is open and the symbol's name is a C string.
+    let symbol = unsafe { libc::dlsym(handle, c"OrtGetApiBase".as_ptr()) };
+    let result = if symbol.is_null() {
+        Err(format!("{} is not ONNX Runtime", path.display()))
+    } else {
+        // SAFETY: `OrtGetApiBase` of every version is `const OrtApiBase*(void)`; version string and base are static.
+        let version = unsafe {
+            let base = std::mem::transmute::<*mut c_void, extern "C" fn() -> *const ort::sys::OrtApiBase>(symbol)();
+            CStr::from_ptr(((*base).GetVersionString)()).to_string_lossy().into_owned()
+        };
+        Ok((full_path(path, symbol), version))
+    };
+    // SAFETY: `handle` came from `dlopen` above; nothing of the library is used afterwards.
+    unsafe { libc::dlclose(handle) };
+    result
+}
+
+/// Where the loader found a library that was named without a folder.
+fn full_path(path: &Path, symbol: *mut c_void) -> PathBuf {
+    // SAFETY: `Dl_info` is plain C data; `dladdr` fills it for an address inside a loaded library.
+    let found = unsafe {
+        let mut info: libc::Dl_info = std::mem::zeroed();
+        (libc::dladdr(symbol, &mut info) != 0 && !info.dli_fname.is_null())
+            .then(|| PathBuf::from(std::ffi::OsStr::from_bytes(CStr::from_ptr(info.dli_fname).to_bytes())))
+    };
+    found.and_then(|p| p.canonicalize().ok()).unwrap_or_else(|| path.to_owned())
+}
+
+fn last_loader_error() -> String {
+    // SAFETY: `dlerror` gives null or a C string that stands until the next call on this thread.
+    unsafe {
+        let message = libc::dlerror();
+        if message.is_null() { "unknown fault".into() } else { CStr::from_ptr(message).to_string_lossy().into_owned() }
+    }
+}
+
+/// NVIDIA's libraries beside a GPU build of ONNX Runtime are loaded first, so that no `LD_LIBRARY_PATH` is needed. Those that
+/// are missing or do not load are found by the system or named when the provider is asked for.
+fn preload_cuda(library: &Path) {
+    let Some(folder) = library.parent().filter(|folder| folder.join(CUDA_PROVIDER).is_file()) else { return };
+    for name in ort::ep::cuda::CUDA_DYLIBS.iter().chain(ort::ep::cuda::CUDNN_DYLIBS) {
+        let path = folder.join(name);
+        if path.is_file()
+            && let Err(cause) = ort::util::preload_dylib(&path)
+        {
+            tracing::debug!("{}: {cause}", path.display());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn versions_that_fit() {
+        let table = [
+            ("1.31.1", true),
+            ("1.31.0", true),
+            ("1.40.2", true),
+            ("1.30.9", false),
+            ("1.9", false),
+            ("2.0.0", false),
+            ("", false),
+        ];
+        for (version, want) in table {
+            assert_eq!(fits(version), want, "{version:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_onnx_runtime_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = folder.path().join("libonnxruntime.so");
+        std::fs::write(&text, "no library").unwrap();
+        let none = folder.path().join("none");
+        let table: [(&Path, &str); 4] = [
+            (&text, "libonnxruntime.so: file too short"),
+            (folder.path(), "libonnxruntime.so: file too short"),
+            (&none, "none: nothing there"),
+            (Path::new("/lib/x86_64-linux-gnu/libc.so.6"), "libc.so.6 is not ONNX Runtime"),
+        ];
+        for (path, want) in table {
+            let message = find(Some(path), false).unwrap_err().to_string();
+            for part in [want, "1.31.1", "scripts/setup", "--onnxruntime"] {
+                assert!(message.contains(part), "{message:?} lacks {part:?}");
+            }
+        }
+    }
+}

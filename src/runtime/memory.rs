@@ -1,0 +1,40 @@
+//! What this process holds, from `/proc/self/status`.
+
+use std::fs;
+
+/// Most bytes this process ever held in physical memory (VmHWM), mapped files included; 0 where `/proc` is missing.
+pub fn peak_memory() -> u64 {
+    status("VmHWM:")
+}
+
+/// Bytes this process holds now that are not pages of files (RssAnon); 0 where `/proc` is missing.
+pub fn anonymous_memory() -> u64 {
+    status("RssAnon:")
+}
+
+/// Gives pages that were freed but kept by the allocator back to the system.
+pub fn return_free_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: `malloc_trim` takes no pointers and locks each arena it walks.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+fn status(key: &str) -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(key));
+    line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).map_or(0, |kib| kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn peak_and_anonymous_memory_are_seen() {
+        let before = super::anonymous_memory();
+        let block = vec![1_u8; 64 << 20];
+        let held = super::anonymous_memory();
+        assert!(held >= before + (60 << 20), "{before} → {held} with {} bytes more", block.len());
+        assert!(super::peak_memory() >= held);
+    }
+}

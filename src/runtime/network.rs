@@ -1,0 +1,205 @@
+//! One loaded graph: its signature, and runs with inputs checked before ONNX Runtime sees them.
+
+use ort::{
+    session::{RunOptions, Session, SessionInputValue, SessionOutputs},
+    value::{Outlet, TensorElementType, ValueType},
+};
+
+use super::{Device, cuda_graph::Captures, door, fault, memory};
+use crate::{
+    error::{Error, Result},
+    tensor::{DType, Tensor},
+};
+
+/// An input or output of a network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signature {
+    /// As in the graph.
+    pub name: String,
+    /// What the graph stores; at the door floats are f32 and integers i64 whatever it is.
+    pub dtype: DType,
+    /// The extents, outermost first; `None` = any.
+    pub shape: Vec<Option<usize>>,
+    /// The extents' symbolic names (`height`), as long as `shape`; empty where there is none.
+    pub dims: Vec<String>,
+}
+
+impl Signature {
+    fn read(network: &str, outlet: &Outlet) -> Result<Self> {
+        let name = outlet.name().to_owned();
+        let ValueType::Tensor { ty, shape, dimension_symbols } = outlet.dtype() else {
+            return Err(Error::failed(format!(
+                "{network}: `{name}` is a {}, and only tensors can be passed",
+                outlet.dtype()
+            )));
+        };
+        let Some(dtype) = dtype(*ty) else {
+            return Err(Error::failed(format!("{network}: `{name}` holds {ty}, which cannot be passed")));
+        };
+        let shape = shape.iter().map(|&n| usize::try_from(n).ok()).collect();
+        Ok(Self { name, dtype, shape, dims: dimension_symbols.to_vec() })
+    }
+
+    /// `[batch, 3, ?, 64]`
+    fn shape_text(&self) -> String {
+        let extent = |(n, name): (&Option<usize>, &String)| match n {
+            Some(n) => n.to_string(),
+            None if name.is_empty() => "?".into(),
+            None => name.clone(),
+        };
+        format!("[{}]", self.shape.iter().zip(&self.dims).map(extent).collect::<Vec<_>>().join(", "))
+    }
+
+    /// What is wrong with `t` as this input.
+    fn fault(&self, t: &Tensor) -> Option<String> {
+        let got = t.shape();
+        let fits = got.len() == self.shape.len()
+            && self.shape.iter().zip(got).all(|(want, got)| want.is_none_or(|n| n == *got));
+        let (kind, right) = match t {
+            Tensor::F32(_) => ("f32", self.dtype.is_float()),
+            Tensor::I64(_) => ("i64", !self.dtype.is_float()),
+        };
+        if !right {
+            Some(format!("wants {}, got {kind}", self.dtype.name()))
+        } else if !fits {
+            Some(format!("wants the shape {}, got {got:?}", self.shape_text()))
+        } else {
+            got.contains(&0).then(|| format!("is empty: its shape is {got:?}"))
+        }
+    }
+}
+
+fn dtype(ty: TensorElementType) -> Option<DType> {
+    Some(match ty {
+        TensorElementType::Float64 => DType::F64,
+        TensorElementType::Float32 => DType::F32,
+        TensorElementType::Float16 => DType::F16,
+        TensorElementType::Bfloat16 => DType::BF16,
+        TensorElementType::Int64 => DType::I64,
+        TensorElementType::Int32 => DType::I32,
+        TensorElementType::Uint8 => DType::U8,
+        TensorElementType::Bool => DType::Bool,
+        _ => return None,
+    })
+}
+
+/// How a network's runs are done.
+#[derive(Clone, Copy)]
+pub(super) struct Kind {
+    pub device: Device,
+    pub cuda_graph: bool,
+    pub shrink: bool,
+}
+
+/// A loaded graph. Dropping it gives back all memory it took.
+pub struct Network {
+    name: String,
+    inputs: Vec<Signature>,
+    outputs: Vec<Signature>,
+    run_options: Option<RunOptions>,
+    // Before the session, which must outlive what is bound to it.
+    captures: Option<Captures>,
+    session: Option<Session>,
+}
+
+impl Network {
+    pub(super) fn new(name: &str, session: Session, kind: Kind) -> Result<Self> {
+        let read = |outlets: &[Outlet]| outlets.iter().map(|o| Signature::read(name, o)).collect::<Result<Vec<_>>>();
+        let (inputs, outputs) = (read(session.inputs())?, read(session.outputs())?);
+        let explain = |e: ort::Error| fault::explain(name, &e);
+        let (captures, place) = match kind.device {
+            Device::Cuda(index) if kind.cuda_graph => (Some(Captures::new(&session, index).map_err(explain)?), None),
+            Device::Cuda(index) | Device::TensorRt(index) => (None, Some(format!("cpu:0;gpu:{index}"))),
+            Device::Cpu => (None, Some("cpu:0".into())),
+        };
+        // Shrinking would free the memory that a captured graph writes to.
+        let run_options = match place.filter(|_| kind.shrink) {
+            Some(place) => {
+                let mut options = RunOptions::new().map_err(explain)?;
+                options.set("memory.enable_memory_arena_shrinkage", place).map_err(explain)?;
+                Some(options)
+            }
+            None => None,
+        };
+        Ok(Self { name: name.to_owned(), inputs, outputs, run_options, captures, session: Some(session) })
+    }
+
+    /// The name in messages.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What a run wants, in the graph's order.
+    pub fn inputs(&self) -> &[Signature] {
+        &self.inputs
+    }
+
+    /// What a run gives, in the graph's order.
+    pub fn outputs(&self) -> &[Signature] {
+        &self.outputs
+    }
+
+    /// The value that the graph's maker stored under `key`.
+    pub fn metadata(&self, key: &str) -> Option<String> {
+        self.session.as_ref()?.metadata().ok()?.custom(key)
+    }
+
+    /// Runs the network on exactly its inputs, in any order; outputs come in the graph's order. Floats are converted from and
+    /// to f32 and integers from and to i64 where the graph stores something else.
+    ///
+    /// # Errors
+    /// An input that is missing, unknown, doubled, of the wrong kind or shape, by name; what ONNX Runtime reports.
+    pub fn run<'t>(&mut self, inputs: &[(&'t str, &'t Tensor)]) -> Result<Vec<(String, Tensor)>> {
+        self.check(inputs)?;
+        let stored = |name: &str| self.inputs.iter().find(|s| s.name == name).map_or(DType::F32, |s| s.dtype);
+        let enter = |&(name, t): &(&'t str, &'t Tensor)| match door::enter(t, stored(name)) {
+            Ok(value) => Ok((name, value)),
+            Err(e) => Err(fault::explain(&self.name, &e).at(format!("input `{name}`"))),
+        };
+        let values: Vec<(&str, SessionInputValue<'_>)> = inputs.iter().map(enter).collect::<Result<_>>()?;
+        let Some(session) = self.session.as_mut() else { return Ok(Vec::new()) };
+        let tensors = match (&mut self.captures, &self.run_options) {
+            (Some(captures), _) => captures.run(session, &values).and_then(|all| all.iter().map(door::leave).collect()),
+            (None, Some(options)) => {
+                session.run_with_options(values, options).and_then(|all| leave_all(&self.outputs, &all))
+            }
+            (None, None) => session.run(values).and_then(|all| leave_all(&self.outputs, &all)),
+        };
+        let tensors: Vec<Tensor> = tensors.map_err(|e| fault::explain(&self.name, &e))?;
+        Ok(self.outputs.iter().map(|s| s.name.clone()).zip(tensors).collect())
+    }
+
+    fn check(&self, inputs: &[(&str, &Tensor)]) -> Result<()> {
+        let wrong = |message: String| Err(Error::failed(format!("{}: {message}", self.name)));
+        let names = || self.inputs.iter().map(|s| s.name.as_str()).collect::<Vec<_>>().join(", ");
+        for (i, (name, tensor)) in inputs.iter().enumerate() {
+            let Some(signature) = self.inputs.iter().find(|s| s.name == *name) else {
+                return wrong(format!("no input `{name}`; the network's inputs are {}", names()));
+            };
+            if inputs[..i].iter().any(|(earlier, _)| earlier == name) {
+                return wrong(format!("input `{name}` was given twice"));
+            }
+            if let Some(fault) = signature.fault(tensor) {
+                return wrong(format!("input `{name}` {fault}"));
+            }
+        }
+        match self.inputs.iter().find(|s| !inputs.iter().any(|(name, _)| s.name == *name)) {
+            Some(missing) => {
+                wrong(format!("input `{}` is missing; the network's inputs are {}", missing.name, names()))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+fn leave_all(outputs: &[Signature], values: &SessionOutputs<'_>) -> ort::Result<Vec<Tensor>> {
+    outputs.iter().map(|signature| door::leave(&values[signature.name.as_str()])).collect()
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        self.captures = None;
+        self.session = None;
+        memory::return_free_memory();
+    }
+}

@@ -1,0 +1,524 @@
+//! The runtime against ONNX Runtime itself: signatures, runs, faults, devices, memory, and the warp against torch.
+
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use crescendo::{
+    runtime::{Device, DeviceChoice, Engine, Load, Network, Options, anonymous_memory, describe},
+    tensor::{DType, Tensor},
+};
+use ndarray::{Array2, ArrayD, IxDyn};
+
+/// Memory is measured, so tests take turns.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn data(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/runtime").join(name)
+}
+
+fn cpu() -> Engine {
+    Engine::start(&Options { device: DeviceChoice::Cpu, ..Options::default() }).unwrap()
+}
+
+fn floats(shape: &[usize], f: impl Fn(usize) -> f32) -> Tensor {
+    let n = shape.iter().product();
+    ArrayD::from_shape_vec(IxDyn(shape), (0..n).map(f).collect()).unwrap().into()
+}
+
+fn values(t: &Tensor) -> Vec<f32> {
+    match t {
+        Tensor::F32(a) => a.iter().copied().collect(),
+        Tensor::I64(a) => a.iter().map(|&v| v as f32).collect(),
+    }
+}
+
+/// What is needed of onnx.proto (field numbers of onnx/onnx.proto3) for one matrix product over weights in a file.
+mod onnx {
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct Model {
+        #[prost(int64, tag = "1")]
+        pub ir: i64,
+        #[prost(message, optional, tag = "7")]
+        pub graph: Option<Graph>,
+        #[prost(message, repeated, tag = "8")]
+        pub opsets: Vec<Opset>,
+    }
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct Opset {
+        #[prost(string, tag = "1")]
+        pub domain: String,
+        #[prost(int64, tag = "2")]
+        pub version: i64,
+    }
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct Graph {
+        #[prost(message, repeated, tag = "1")]
+        pub nodes: Vec<Node>,
+        #[prost(string, tag = "2")]
+        pub name: String,
+        #[prost(message, repeated, tag = "5")]
+        pub weights: Vec<Weight>,
+        #[prost(message, repeated, tag = "11")]
+        pub inputs: Vec<Info>,
+        #[prost(message, repeated, tag = "12")]
+        pub outputs: Vec<Info>,
+    }
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct Node {
+        #[prost(string, repeated, tag = "1")]
+        pub inputs: Vec<String>,
+        #[prost(string, repeated, tag = "2")]
+        pub outputs: Vec<String>,
+        #[prost(string, tag = "3")]
+        pub name: String,
+        #[prost(string, tag = "4")]
+        pub op: String,
+    }
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct Weight {
+        #[prost(int64, repeated, tag = "1")]
+        pub dims: Vec<i64>,
+        #[prost(int32, tag = "2")]
+        pub kind: i32,
+        #[prost(string, tag = "8")]
+        pub name: String,
+        #[prost(message, repeated, tag = "13")]
+        pub external: Vec<Entry>,
+        #[prost(int32, tag = "14")]
+        pub location: i32,
+    }
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct Entry {
+        #[prost(string, tag = "1")]
+        pub key: String,
+        #[prost(string, tag = "2")]
+        pub value: String,
+    }
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct Info {
+        #[prost(string, tag = "1")]
+        pub name: String,
+        #[prost(message, optional, tag = "2")]
+        pub kind: Option<Kind>,
+    }
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct Kind {
+        #[prost(message, optional, tag = "1")]
+        pub tensor: Option<TensorKind>,
+    }
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct TensorKind {
+        #[prost(int32, tag = "1")]
+        pub element: i32,
+        #[prost(message, optional, tag = "2")]
+        pub shape: Option<Shape>,
+    }
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct Shape {
+        #[prost(message, repeated, tag = "1")]
+        pub dims: Vec<Dim>,
+    }
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct Dim {
+        #[prost(int64, optional, tag = "1")]
+        pub value: Option<i64>,
+        #[prost(string, optional, tag = "2")]
+        pub name: Option<String>,
+    }
+
+    fn rows_of(name: &str, columns: i64) -> Info {
+        let rows = Dim { value: None, name: Some("rows".into()) };
+        let shape = Shape { dims: vec![rows, Dim { value: Some(columns), name: None }] };
+        let tensor = TensorKind { element: 1, shape: Some(shape) };
+        Info { name: name.into(), kind: Some(Kind { tensor: Some(tensor) }) }
+    }
+
+    /// `y` [rows, n] = `x` [rows, k] · weights [k, n] in f32, which stand in the file at `location` from `offset` on.
+    pub fn product(location: &str, offset: u64, k: i64, n: i64) -> Vec<u8> {
+        let entry = |key: &str, value: String| Entry { key: key.into(), value };
+        let external = vec![
+            entry("location", location.into()),
+            entry("offset", offset.to_string()),
+            entry("length", (k * n * 4).to_string()),
+        ];
+        let weight = Weight { dims: vec![k, n], kind: 1, name: "w".into(), external, location: 1 };
+        let names = |names: &[&str]| names.iter().map(|&n| n.to_owned()).collect();
+        let node =
+            Node { inputs: names(&["x", "w"]), outputs: names(&["y"]), name: "/proj".into(), op: "MatMul".into() };
+        let graph = Graph {
+            nodes: vec![node],
+            name: "product".into(),
+            weights: vec![weight],
+            inputs: vec![rows_of("x", k)],
+            outputs: vec![rows_of("y", n)],
+        };
+        let model = Model { ir: 10, graph: Some(graph), opsets: vec![Opset { domain: String::new(), version: 23 }] };
+        prost::Message::encode_to_vec(&model)
+    }
+}
+
+/// A file of three stray bytes and then `k · n` weights; returned as the location that a graph names.
+fn weight_file(folder: &Path, k: usize, n: usize, weight: impl Fn(usize) -> f32) -> String {
+    let path = folder.canonicalize().unwrap().join("weights.bin");
+    let mut file = std::io::BufWriter::new(fs::File::create(&path).unwrap());
+    file.write_all(b"abc").unwrap();
+    (0..k * n).for_each(|i| file.write_all(&weight(i).to_le_bytes()).unwrap());
+    file.into_inner().unwrap();
+    path.to_str().unwrap().trim_start_matches('/').to_owned()
+}
+
+#[test]
+fn weights_in_a_file_at_an_odd_offset_serve_any_number_of_rows() {
+    let _turn = turn();
+    let folder = tempfile::tempdir().unwrap();
+    let weight = |i: usize| (i as f32 * 0.37).sin();
+    let location = weight_file(folder.path(), 5, 4, weight);
+    let mut network = cpu().load("toy", &onnx::product(&location, 3, 5, 4), &Load::default()).unwrap();
+    let w = Array2::from_shape_fn((5, 4), |(i, j)| weight(i * 4 + j));
+    for rows in [1, 3, 2, 17] {
+        let x = Array2::from_shape_fn((rows, 5), |(i, j)| (i + 2 * j) as f32 * 0.1);
+        let y = network.run(&[("x", &x.clone().into_dyn().into())]).unwrap();
+        let want = x.dot(&w);
+        assert_eq!((y[0].0.as_str(), y[0].1.shape()), ("y", &[rows, 4][..]));
+        assert!(values(&y[0].1).iter().zip(&want).all(|(a, b)| (a - b).abs() < 1e-6), "{rows} rows");
+    }
+    // Not in standard order: columns first.
+    let x = Array2::from_shape_fn((5, 2), |(j, i)| (i + 2 * j) as f32).reversed_axes();
+    let y = network.run(&[("x", &x.clone().into_dyn().into())]).unwrap();
+    assert!(values(&y[0].1).iter().zip(&x.dot(&w)).all(|(a, b)| (a - b).abs() < 1e-5));
+}
+
+#[test]
+fn what_the_graph_stores_is_converted_at_the_door() {
+    let _turn = turn();
+    let mut network = cpu().load_file("toy", &data("mixed.onnx"), &Load::default()).unwrap();
+    let inputs: Vec<_> =
+        network.inputs().iter().map(|s| (s.name.as_str(), s.dtype, s.shape.clone(), s.dims.join(","))).collect();
+    assert_eq!(
+        inputs,
+        [
+            ("x", DType::F32, vec![None, Some(3)], "k,".into()),
+            ("half", DType::F16, vec![None, None], "batch,k".into()),
+            ("ids", DType::I32, vec![None], "n".into()),
+        ]
+    );
+    let outputs: Vec<_> = network.outputs().iter().map(|s| (s.name.as_str(), s.dtype)).collect();
+    assert_eq!(outputs, [("product", DType::F32), ("bf", DType::BF16), ("squares", DType::I32)]);
+    assert_eq!(
+        (network.name(), network.metadata("crescendo.kind").as_deref(), network.metadata("none")),
+        ("toy", Some("test"), None)
+    );
+
+    let ids = Tensor::I64(ArrayD::from_shape_vec(IxDyn(&[2]), vec![3, -4]).unwrap());
+    let (half, x) = (floats(&[1, 2], |i| i as f32 + 0.5), floats(&[2, 3], |i| i as f32));
+    let results = network.run(&[("ids", &ids), ("half", &half), ("x", &x)]).unwrap();
+    let results: Vec<_> = results.iter().map(|(name, t)| (name.as_str(), values(t))).collect();
+    // bf16 keeps 8 bits of mantissa: these stand exactly.
+    let product = vec![4.5, 6.5, 8.5];
+    assert_eq!(results, [("product", product.clone()), ("bf", product), ("squares", vec![9.0, 16.0])]);
+}
+
+#[test]
+fn wrong_inputs_are_named() {
+    let _turn = turn();
+    let mut network = cpu().load_file("toy", &data("mixed.onnx"), &Load::default()).unwrap();
+    let ids = |n: i64| Tensor::I64(ArrayD::from_elem(IxDyn(&[1]), n));
+    let (x, half, good) = (floats(&[2, 3], |_| 0.0), floats(&[1, 2], |_| 0.0), ids(1));
+    let (flat, wide, empty, long) =
+        (floats(&[6], |_| 0.0), floats(&[2, 4], |_| 0.0), floats(&[0, 3], |_| 0.0), floats(&[9, 3], |_| 0.0));
+    let big = ids(1 << 40);
+    let table: [(&[(&str, &Tensor)], &str); 9] = [
+        (&[("x", &x), ("half", &half)], "toy: input `ids` is missing; the network's inputs are x, half, ids"),
+        (&[("y", &x)], "toy: no input `y`; the network's inputs are x, half, ids"),
+        (&[("x", &x), ("x", &x)], "toy: input `x` was given twice"),
+        (&[("x", &good)], "toy: input `x` wants f32, got i64"),
+        (&[("ids", &x)], "toy: input `ids` wants i32, got f32"),
+        (&[("x", &flat)], "toy: input `x` wants the shape [k, 3], got [6]"),
+        (&[("x", &wide)], "toy: input `x` wants the shape [k, 3], got [2, 4]"),
+        (&[("x", &empty)], "toy: input `x` is empty: its shape is [0, 3]"),
+        (&[("x", &x), ("half", &half), ("ids", &big)], "input `ids`: toy: 1099511627776 does not fit into i32"),
+    ];
+    let mut wrong = Vec::new();
+    for (inputs, want) in table {
+        match network.run(inputs) {
+            Err(e) if e.to_string() == want => {}
+            other => wrong.push((want, other.map_err(|e| e.to_string()))),
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    let message = network.run(&[("x", &long), ("half", &half), ("ids", &good)]).unwrap_err().to_string();
+    assert_eq!(message, "toy: node /block.0/attn/to_q: MatMul dimension mismatch");
+}
+
+#[test]
+fn graphs_that_cannot_be_loaded_or_run_say_why() {
+    let _turn = turn();
+    let engine = cpu();
+    let load = |model: &[u8]| engine.load("toy", model, &Load::default()).map(drop).unwrap_err().to_string();
+    let file = |name: &str| engine.load_file("toy", &data(name), &Load::default());
+    let folder = tempfile::tempdir().unwrap();
+    let location = weight_file(folder.path(), 2, 2, |_| 0.0);
+    let one = |n: i64| Tensor::I64(ArrayD::from_elem(IxDyn(&[3]), n));
+    let table = [
+        (load(b"garbage"), vec!["toy: Failed to load model because protobuf parsing failed"]),
+        (load(b""), vec!["toy: "]),
+        (load(&onnx::product("nowhere/at/all", 0, 2, 2)), vec!["toy: ", "nowhere/at/all"]),
+        (
+            load(&onnx::product(&location, 3, 200, 200)),
+            vec!["toy: ", "tensor w ", "size to read: 160000", "file_length: 19"],
+        ),
+        (file("none.onnx").map(drop).unwrap_err().to_string(), vec!["toy: reading ", "none.onnx: No such file"]),
+        (file("warp.bin").map(drop).unwrap_err().to_string(), vec!["warp.bin", "toy: ", "rotobuf"]),
+        (
+            file("expand.onnx")
+                .unwrap()
+                .run(&[("x", &floats(&[1], |_| 1.0)), ("shape", &one(1 << 16))])
+                .map(drop)
+                .unwrap_err()
+                .to_string(),
+            vec!["toy: out of memory at node /decoder/expand (wanted 1125899.9 GB more)", "--memory-limit", "--tile"],
+        ),
+    ];
+    let wrong: Vec<_> = table.iter().filter(|(got, parts)| !parts.iter().all(|part| got.contains(part))).collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    for (got, _) in &table {
+        assert!(!got.contains(".cc:") && !got.contains("onnxruntime::") && !got.contains('\n'), "{got}");
+    }
+}
+
+/// The cases of warp.bin: image, flow, what torch gives.
+fn warp_cases() -> Vec<[Tensor; 3]> {
+    let bytes = fs::read(data("warp.bin")).unwrap();
+    let mut words = bytes.chunks_exact(4).map(|b| [b[0], b[1], b[2], b[3]]);
+    let mut cases = Vec::new();
+    while let Some(n) = words.next() {
+        let mut extent = || i32::from_le_bytes(words.next().unwrap()) as usize;
+        let (n, c, h, w) = (i32::from_le_bytes(n) as usize, extent(), extent(), extent());
+        cases.push([c, 2, c].map(|c| {
+            let part: Vec<f32> = words.by_ref().take(n * c * h * w).map(f32::from_le_bytes).collect();
+            ArrayD::from_shape_vec(IxDyn(&[n, c, h, w]), part).unwrap().into()
+        }));
+    }
+    cases
+}
+
+#[test]
+fn warp_equals_torch() {
+    let _turn = turn();
+    let mut network = cpu().load_file("warp", &data("warp.onnx"), &Load::default()).unwrap();
+    let cases = warp_cases();
+    assert_eq!(cases.len(), 5);
+    for [image, flow, want] in &cases {
+        let got = network.run(&[("image", image), ("flow", flow)]).unwrap().remove(0).1;
+        assert_eq!(got.shape(), want.shape());
+        let worst = values(&got).iter().zip(values(want)).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        // torch scales to -1…1 and back in f32, which moves a sample by some 1e-6 of the width.
+        assert!(worst <= 2e-5, "{:?}: off by {worst}", image.shape());
+    }
+}
+
+#[test]
+fn warp_at_the_edges() {
+    let _turn = turn();
+    let mut network = cpu().load_file("warp", &data("warp.onnx"), &Load::default()).unwrap();
+    let mut run = |image: &Tensor, flow: &Tensor| network.run(&[("image", image), ("flow", flow)]);
+    for shape in [[1, 1, 1, 1], [1, 2, 1, 5], [2, 1, 40, 1], [1, 3, 37, 3]] {
+        let [n, c, h, w] = shape;
+        let image = floats(&shape, |i| i as f32);
+        let still = run(&image, &floats(&[n, 2, h, w], |_| 0.0)).unwrap().remove(0).1;
+        assert_eq!(values(&still), values(&image), "{shape:?}: no flow changes nothing");
+        let corner = run(&image, &floats(&[n, 2, h, w], |_| f32::INFINITY)).unwrap().remove(0).1;
+        let last: Vec<f32> = (0..n * c).flat_map(|plane| vec![((plane + 1) * h * w - 1) as f32; h * w]).collect();
+        assert_eq!(values(&corner), last, "{shape:?}: far beyond is the corner");
+    }
+    let lost = run(&floats(&[1, 1, 2, 2], |_| 1.0), &floats(&[1, 2, 2, 2], |i| if i == 1 { f32::NAN } else { 0.0 }))
+        .unwrap()
+        .remove(0)
+        .1;
+    let nan: Vec<bool> = values(&lost).iter().map(|v| v.is_nan()).collect();
+    assert_eq!(nan, [false, true, false, false], "a NaN is not hidden");
+    let message = run(&floats(&[1, 1, 2, 2], |_| 1.0), &floats(&[1, 2, 2, 3], |_| 0.0)).unwrap_err().to_string();
+    assert_eq!(message, "warp: node warp: Warp wants a flow [1, 2, 2, 2] for the image [1, 1, 2, 2], got [1, 2, 2, 3]");
+}
+
+#[test]
+fn a_dropped_network_gives_its_memory_back() {
+    let _turn = turn();
+    let folder = tempfile::tempdir().unwrap();
+    let side = 7168; // 205 MB of f32
+    let location = weight_file(folder.path(), side, side, |i| (i % 251) as f32 * 1e-3);
+    let model = onnx::product(&location, 3, side as i64, side as i64);
+    let bytes = (side * side * 4) as u64;
+    let engine = cpu();
+    for (how, least, most) in [
+        (Load { mapped_weights: true, ..Load::default() }, 0, bytes / 8),
+        (Load::default(), bytes * 9 / 10, bytes * 12 / 10),
+    ] {
+        let before = anonymous_memory();
+        let mut network = engine.load("toy", &model, &how).unwrap();
+        network.run(&[("x", &floats(&[2, side], |_| 1.0))]).unwrap();
+        let held = anonymous_memory().saturating_sub(before);
+        drop(network);
+        let kept = anonymous_memory().saturating_sub(before);
+        assert!((least..=most).contains(&held), "{how:?}: holds {held} of {bytes} bytes of weights");
+        assert!(kept < 16 << 20, "{how:?}: {kept} bytes are not given back");
+    }
+}
+
+#[test]
+fn shrinking_frees_what_a_large_run_took() {
+    let _turn = turn();
+    let engine = cpu();
+    let held = |shrink| {
+        let mut network = engine.load_file("toy", &data("expand.onnx"), &Load { shrink, ..Load::default() }).unwrap();
+        let before = anonymous_memory();
+        for side in [6000, 2] {
+            let shape = Tensor::I64(ArrayD::from_elem(IxDyn(&[2]), side));
+            network.run(&[("x", &floats(&[1], |_| 1.0)), ("shape", &shape)]).unwrap();
+        }
+        (anonymous_memory().saturating_sub(before), network).0
+    };
+    let (kept, shrunk) = (held(false), held(true));
+    assert!(kept > 100 << 20 && shrunk < 16 << 20, "{kept} bytes without, {shrunk} with");
+}
+
+#[test]
+fn devices_work_or_say_why_not() {
+    let _turn = turn();
+    let start = |device| Engine::start(&Options { device, ..Options::default() });
+    let auto = start(DeviceChoice::Auto).unwrap().device();
+    match start(DeviceChoice::Cuda(0)) {
+        Ok(engine) => assert_eq!((engine.device(), auto), (Device::Cuda(0), Device::Cuda(0))),
+        Err(e) => {
+            let message = e.to_string();
+            assert!(
+                message.starts_with("--device cuda:0") && message.len() > 40 && !message.contains('\n'),
+                "{message}"
+            );
+            assert_eq!((auto, e.exit_code()), (Device::Cpu, 3));
+        }
+    }
+    for device in [DeviceChoice::Cuda(99), DeviceChoice::TensorRt(99)] {
+        assert!(start(device).is_err(), "{device:?}");
+    }
+    let table = [
+        ("auto", Some(DeviceChoice::Auto)),
+        ("cpu", Some(DeviceChoice::Cpu)),
+        ("cuda", Some(DeviceChoice::Cuda(0))),
+        ("cuda:3", Some(DeviceChoice::Cuda(3))),
+        ("tensorrt", Some(DeviceChoice::TensorRt(0))),
+        ("tensorrt:1", Some(DeviceChoice::TensorRt(1))),
+        ("gpu", None),
+        ("cpu:0", None),
+        ("cuda:-1", None),
+        ("cuda:x", None),
+        ("", None),
+    ];
+    for (typed, want) in table {
+        assert_eq!(typed.parse::<DeviceChoice>().ok(), want, "{typed:?}");
+    }
+}
+
+#[test]
+fn the_doctor_sees_library_providers_and_devices() {
+    let _turn = turn();
+    let seen = describe(&Options::default());
+    assert!(
+        seen.version.as_deref().is_some_and(|v| v.starts_with("1."))
+            && seen.library.is_some()
+            && seen.problem.is_none()
+    );
+    let names: Vec<_> =
+        seen.providers.iter().map(|p| (p.device.as_str(), p.compiled_in || p.problem.is_some())).collect();
+    assert_eq!(names, [("cpu", true), ("cuda:0", true), ("tensorrt:0", true)]);
+    assert_eq!(seen.providers[0].problem, None);
+    assert!(!seen.telemetry && seen.threads >= 1 && seen.devices[0].contains("cores"), "{seen:?}");
+}
+
+#[test]
+fn networks_can_move_to_another_thread() {
+    fn assert_send<T: Send>() {}
+    assert_send::<Network>();
+    assert_send::<Engine>();
+}
+
+/// A process of its own, because one process loads one library: prints what starting gives. Not a test by itself.
+#[test]
+#[ignore = "run by the tests of finding the library"]
+fn start_in_a_process_of_its_own() {
+    match Engine::start(&Options { device: DeviceChoice::Cpu, ..Options::default() }) {
+        Ok(engine) => println!("started {} {}", engine.version(), engine.library().display()),
+        Err(e) => println!("refused {e}"),
+    }
+    println!("described {:?}", describe(&Options::default()).problem);
+}
+
+fn start_with(variables: &[(&str, &Path)]) -> String {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--ignored", "--exact", "start_in_a_process_of_its_own", "--nocapture"]);
+    command.env_remove("ORT_DYLIB_PATH").env_remove("ORT_DISABLE_TELEMETRY").envs(variables.iter().copied());
+    String::from_utf8(command.output().unwrap().stdout).unwrap()
+}
+
+#[test]
+fn the_library_is_found_or_its_absence_explained() {
+    let library = cpu().library().to_owned();
+    let folder = tempfile::tempdir().unwrap();
+    let nothing = folder.path();
+    let out = start_with(&[("ORT_DYLIB_PATH", &library), ("XDG_CACHE_HOME", nothing), ("HOME", nothing)]);
+    assert!(out.contains("started 1.") && out.contains("described None"), "{out}");
+    assert_eq!(fs::read_dir(nothing).unwrap().count(), 0, "telemetry left files");
+
+    let out = start_with(&[("ORT_DYLIB_PATH", &nothing.join("libonnxruntime.so"))]);
+    for part in
+        ["refused ONNX Runtime 1.31.1 ", "ORT_DYLIB_PATH", "nothing there", "run scripts/setup", "described Some"]
+    {
+        assert!(out.contains(part), "{part:?} is missing: {out}");
+    }
+    let out = start_with(&[("XDG_DATA_HOME", nothing), ("HOME", nothing)]);
+    let places =
+        ["started", "/crescendo/onnxruntime/1.31.1: nothing there", "../lib/crescendo", "the system's libraries"];
+    assert!(out.contains(places[0]) || places[1..].iter().all(|place| out.contains(place)), "{out}");
+
+    let installed = nothing.join("crescendo/onnxruntime/1.31.1");
+    fs::create_dir_all(&installed).unwrap();
+    std::os::unix::fs::symlink(&library, installed.join("libonnxruntime.so.1.31.1")).unwrap();
+    let out = start_with(&[("XDG_DATA_HOME", nothing), ("HOME", nothing)]);
+    assert!(out.contains("started 1."), "{out}");
+}
+
+/// `cargo test --release --test runtime -- --ignored --nocapture warp_speed`
+#[test]
+#[ignore = "a measurement"]
+fn warp_speed() {
+    let engine = cpu();
+    let shape = [1, 8, 512, 512];
+    let image = floats(&shape, |i| (i as f32 * 0.01).sin());
+    let flow = floats(&[1, 2, 512, 512], |i| (i as f32 * 0.003).sin() * 12.0);
+    for (file, second) in [("warp.onnx", "flow"), ("grid_sample.onnx", "grid")] {
+        let mut network = engine.load_file(file, &data(file), &Load::default()).unwrap();
+        let other = if second == "flow" {
+            flow.clone()
+        } else {
+            floats(&[1, 2, 512, 512], |i| ((i % 512) as f32 / 256.0 - 1.0) * 0.98)
+        };
+        let mut best = f64::MAX;
+        for _ in 0..20 {
+            let start = Instant::now();
+            network.run(&[("image", &image), (second, &other)]).unwrap();
+            best = best.min(start.elapsed().as_secs_f64());
+        }
+        println!("{file}: {:.3} ms a channel at 512² ({} threads)", best * 1e3 / 8.0, engine.threads());
+    }
+}
