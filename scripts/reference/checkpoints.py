@@ -91,7 +91,7 @@ def flux1_demo():
     readme = folder / "README.md"
     kept = readme.read_text() if readme.exists() else None
     scheduler = flow_scheduler(shift=3.0, use_dynamic_shifting=True)
-    flux1(folder, torch.bfloat16, 200, guidance=True, scheduler=scheduler, layers=2, single_layers=2)
+    flux1(folder, torch.bfloat16, 0, guidance=True, scheduler=scheduler, layers=2, single_layers=2)
     (folder.parent / "clip_tokenizer.json").unlink()
     if kept:
         readme.write_text(kept)
