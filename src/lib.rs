@@ -23,6 +23,7 @@ pub mod weights;
 pub mod family;
 pub mod media;
 pub mod pipeline;
+pub mod plan;
 pub mod runtime;
 pub mod schedule;
 pub mod spectral;

@@ -111,23 +111,48 @@ pub struct Frame {
 impl Frame {
     /// The frame as planes [channels, height, width] in 0..=1.
     pub fn planes(&self) -> Array3<f32> {
-        let (w, c) = (self.width, self.channels);
-        let at = |y: usize, x: usize, k: usize| (y * w + x) * c + k;
-        Array3::from_shape_fn((c, self.height, w), |(k, y, x)| match &self.samples {
-            Samples::U8(s) => f32::from(s[at(y, x, k)]) / 255.0,
-            Samples::U16(s) => f32::from(s[at(y, x, k)]) / 65535.0,
-        })
-    }
-
-    /// Planes [channels, height, width] in 0..=1 as an 8-bit frame: clamped and **rounded** to nearest.
-    pub fn from_planes(planes: &Array3<f32>) -> Self {
-        let (c, height, width) = planes.dim();
-        let mut samples = Vec::with_capacity(c * height * width);
-        for y in 0..height {
-            for x in 0..width {
-                samples.extend((0..c).map(|k| (planes[[k, y, x]].clamp(0.0, 1.0) * 255.0).round() as u8));
+        let mut planes = Array3::zeros((self.channels, self.height, self.width));
+        for (k, mut plane) in planes.outer_iter_mut().enumerate() {
+            let samples = plane.iter_mut();
+            match &self.samples {
+                Samples::U8(s) => {
+                    samples.zip(s.iter().skip(k).step_by(self.channels)).for_each(|(p, &v)| *p = f32::from(v) / 255.0);
+                }
+                Samples::U16(s) => {
+                    samples.zip(s.iter().skip(k).step_by(self.channels)).for_each(|(p, &v)| *p = f32::from(v) / 65535.0);
+                }
             }
         }
-        Self { width, height, channels: c, samples: Samples::U8(samples) }
+        planes
+    }
+
+    /// Planes [channels, height, width] in 0..=1 as a frame: clamped and **rounded** to nearest. `deep`: 16 bits, else 8.
+    pub fn from_planes(planes: &Array3<f32>, deep: bool) -> Self {
+        let (channels, height, width) = planes.dim();
+        let n = channels * height * width;
+        let samples = if deep {
+            let mut out = vec![0; n];
+            interleave(planes, &mut out, |v| (v.clamp(0.0, 1.0) * 65535.0).round() as u16);
+            Samples::U16(out)
+        } else {
+            let mut out = vec![0; n];
+            interleave(planes, &mut out, |v| (v.clamp(0.0, 1.0) * 255.0).round() as u8);
+            Samples::U8(out)
+        };
+        Self { width, height, channels, samples }
+    }
+
+    /// Whether samples have more than 8 bits.
+    pub fn is_deep(&self) -> bool {
+        matches!(self.samples, Samples::U16(_))
+    }
+}
+
+fn interleave<T>(planes: &Array3<f32>, out: &mut [T], convert: impl Fn(f32) -> T) {
+    let channels = planes.dim().0;
+    for (k, plane) in planes.outer_iter().enumerate() {
+        for (slot, &v) in out.iter_mut().skip(k).step_by(channels).zip(plane) {
+            *slot = convert(v);
+        }
     }
 }

@@ -1,0 +1,73 @@
+//! Seconds of stages and steps.
+
+use std::{path::Path, time::Instant};
+
+use serde::Serialize;
+use serde_json::json;
+
+use crate::{
+    error::{Error, Result},
+    runtime::peak_memory,
+};
+
+/// Seconds of one stage.
+#[derive(Debug, Clone, Serialize)]
+pub struct StageSeconds {
+    /// What was done.
+    pub name: String,
+    /// From begin to end.
+    pub seconds: f64,
+    /// Of each step, where it has steps.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<f64>,
+}
+
+/// What a run took.
+#[derive(Debug, Clone, Default)]
+pub struct Perf {
+    /// In the order in which they ended.
+    pub stages: Vec<StageSeconds>,
+    /// The stage split of the denoising, as `plan` prints it.
+    pub split: Option<String>,
+}
+
+impl Perf {
+    /// Times a stage.
+    pub fn time<T>(&mut self, name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let begin = Instant::now();
+        let result = work();
+        self.add(name, begin.elapsed().as_secs_f64());
+        result
+    }
+
+    /// Adds seconds to a stage; the same name again adds up.
+    pub fn add(&mut self, name: &str, seconds: f64) {
+        match self.stages.iter_mut().find(|s| s.name == name) {
+            Some(stage) => stage.seconds += seconds,
+            None => self.stages.push(StageSeconds { name: name.into(), seconds, steps: vec![] }),
+        }
+    }
+
+    /// Adds a step's seconds to a stage.
+    pub fn step(&mut self, name: &str, seconds: f64) {
+        self.add(name, seconds);
+        if let Some(stage) = self.stages.iter_mut().find(|s| s.name == name) {
+            stage.steps.push(seconds);
+        }
+    }
+
+    /// Seconds by stage, and in all.
+    pub fn seconds(&self) -> serde_json::Value {
+        let mut map: serde_json::Map<_, _> = self.stages.iter().map(|s| (s.name.clone(), json!(s.seconds))).collect();
+        map.insert("total".into(), json!(self.stages.iter().map(|s| s.seconds).sum::<f64>()));
+        map.into()
+    }
+
+    /// Writes `--perf-dump-path`.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let total: f64 = self.stages.iter().map(|s| s.seconds).sum();
+        let dump = json!({"stages": self.stages, "split": self.split, "total_seconds": total, "peak_memory_bytes": peak_memory()});
+        let text = serde_json::to_string_pretty(&dump).map_err(|e| Error::failed(format!("{}: {e}", path.display())))?;
+        std::fs::write(path, text + "\n").map_err(|e| Error::io("writing", path, &e))
+    }
+}
