@@ -1,1 +1,18 @@
-//! Noise schedules, solvers and torch's random streams.
+//! Noise schedules, solvers, guidance and torch's random streams: pure numbers, judged bit for bit against torch and
+//! diffusers where that is possible.
+//!
+//! σ runs from 1 (noise) to 0 (data) along the straight path x = (1−σ)·data + σ·noise; the networks predict the velocity
+//! v = noise − data.
+
+pub mod guidance;
+mod mt19937;
+pub mod noise;
+pub mod philox;
+pub mod sigmas;
+pub mod solver;
+
+pub use guidance::Guidance;
+pub use noise::{BfStream, Noise, NoiseSource, TorchCpu};
+pub use philox::TorchCuda;
+pub use sigmas::{FlowMatch, Spacing, empirical_mu};
+pub use solver::{Euler, Solver, UniPc, euler_step, scale_noise};

@@ -1,0 +1,84 @@
+//! `torch.randn` on CUDA: Philox4x32-10 in the layout of ATen's `distribution_nullary_kernel`.
+//!
+//! Which element gets which number depends on the number of threads that the device runs at once, so for tensors larger
+//! than that the GPU model matters. The device uses fast sine and cosine; a CPU equals it to about 1e-6.
+
+use super::noise::round_bf16;
+
+const BLOCK: usize = 256;
+
+/// A torch CUDA generator: `torch.Generator("cuda").manual_seed(seed)`.
+#[derive(Debug, Clone)]
+pub struct TorchCuda {
+    seed: u64,
+    offset: u64,
+    blocks: usize,
+}
+
+impl TorchCuda {
+    /// The generator after `manual_seed(seed)` on a device with `sms` multiprocessors of `threads_per_sm` threads.
+    pub fn seeded(seed: u64, threads_per_sm: usize, sms: usize) -> Self {
+        Self { seed, offset: 0, blocks: (sms * (threads_per_sm / BLOCK)).max(1) }
+    }
+
+    /// The generator's Philox offset, a multiple of 4.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// `torch.randn(n, dtype=float32, device="cuda")`; moves the offset.
+    pub fn randn_f32(&mut self, n: usize) -> Vec<f32> {
+        if n == 0 {
+            return Vec::new();
+        }
+        let threads = BLOCK * n.div_ceil(BLOCK).min(self.blocks);
+        let loops = (n - 1) / (threads * 4) + 1;
+        let mut out = vec![0.0; n];
+        for k in 0..loops {
+            for thread in 0..threads {
+                let normals = self.normals(self.offset / 4 + k as u64, thread as u64);
+                for (part, z) in normals.into_iter().enumerate() {
+                    if let Some(slot) = out.get_mut((k * 4 + part) * threads + thread) {
+                        *slot = z;
+                    }
+                }
+            }
+        }
+        self.offset += 4 * loops as u64;
+        out
+    }
+
+    /// `torch.randn(n, dtype=bfloat16, device="cuda")`: the f32 numbers rounded.
+    pub fn randn_bf16(&mut self, n: usize) -> Vec<f32> {
+        self.randn_f32(n).into_iter().map(round_bf16).collect()
+    }
+
+    fn normals(&self, count: u64, thread: u64) -> [f32; 4] {
+        let w = philox([count as u32, (count >> 32) as u32, thread as u32, (thread >> 32) as u32], self.seed);
+        let ((a, b), (c, d)) = (box_muller(w[0], w[1]), box_muller(w[2], w[3]));
+        [a, b, c, d]
+    }
+}
+
+/// Ten rounds of Philox4x32 (Salmon et al. 2011).
+fn philox(mut c: [u32; 4], seed: u64) -> [u32; 4] {
+    let (mut k0, mut k1) = (seed as u32, (seed >> 32) as u32);
+    for _ in 0..10 {
+        let (p0, p1) = (u64::from(c[0]) * 0xd251_1f53, u64::from(c[2]) * 0xcd9e_8d57);
+        c = [(p1 >> 32) as u32 ^ c[1] ^ k0, p1 as u32, (p0 >> 32) as u32 ^ c[3] ^ k1, p0 as u32];
+        k0 = k0.wrapping_add(0x9e37_79b9);
+        k1 = k1.wrapping_add(0xbb67_ae85);
+    }
+    c
+}
+
+/// cuRAND's Box-Muller: sine first, u in (0, 1].
+#[allow(clippy::excessive_precision)]
+fn box_muller(x: u32, y: u32) -> (f32, f32) {
+    const INV: f32 = 2.3283064e-10;
+    const INV_2PI: f32 = INV * 6.2831855;
+    let u = (x as f32).mul_add(INV, INV / 2.0);
+    let v = (y as f32).mul_add(INV_2PI, INV_2PI / 2.0);
+    let radius = (-2.0 * u.ln()).sqrt();
+    (v.sin() * radius, v.cos() * radius)
+}

@@ -1,0 +1,326 @@
+//! Flow-matching noise schedules as diffusers computes them, to the last bit.
+//!
+//! Sources: diffusers 0.42.1 `scheduling_flow_match_euler_discrete.py`, `scheduling_unipc_multistep.py`,
+//! `pipeline_flux2.py`; Wan's own `FlowUniPCMultistepScheduler` as SGLang keeps it.
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::solver::{Euler, Solver, UniPc};
+use crate::{
+    error::{At, Error, Result},
+    tensor::DType,
+};
+
+/// The diffusers class that a `scheduler_config.json` names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// `FlowMatchEulerDiscreteScheduler`: FLUX.1, FLUX.2, Z-Image, Qwen-Image.
+    Euler,
+    /// `UniPCMultistepScheduler` with flow sigmas: Wan.
+    UniPc,
+}
+
+/// How σ is spread over the steps before it is shifted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spacing {
+    /// numpy's linspace from 1 to 1/N, rounded to f32: the FLUX and Qwen-Image pipelines.
+    Steps,
+    /// The same points from torch's f32 linspace, which rounds otherwise: the Z-Image pipeline.
+    StepsTorch,
+    /// linspace from 1 to 1/1000 in N+1 points without the last, in f64, σ₀ kept 1e-6 below 1: UniPC in diffusers.
+    Train,
+    /// linspace from the already shifted σmax to 0, in f64, shifted again: Wan's own UniPC, which SGLang runs.
+    WanTwice,
+}
+
+/// How a dynamic shift uses mu.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimeShift {
+    /// σ' = e^mu / (e^mu + (1/σ − 1)).
+    Exponential,
+    /// σ' = mu / (mu + (1/σ − 1)).
+    Linear,
+}
+
+/// A flow-matching schedule read from a `scheduler_config.json`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FlowMatch {
+    /// Which solver the checkpoint asks for.
+    pub class: Class,
+    /// Static shift s: σ' = s·σ/(1+(s−1)·σ). Unused where `dynamic`. (`shift`, or UniPC's `flow_shift`.)
+    pub shift: f64,
+    /// Whether the shift depends on the picture's size through mu.
+    pub dynamic: bool,
+    /// The form of the dynamic shift.
+    pub time_shift: TimeShift,
+    /// mu at `base_seq` and at `max_seq`.
+    pub mu: [f64; 2],
+    /// The two sequence lengths, in image tokens, between which [`Self::linear_mu`] is drawn.
+    pub seq: [f64; 2],
+    /// Where the last σ before 0 is stretched to.
+    pub shift_terminal: Option<f64>,
+    /// Timesteps of training: t = σ · this.
+    pub train_timesteps: f64,
+    /// The points before shifting. Reading a config sets what diffusers' pipelines use: `Steps` or `Train`.
+    pub spacing: Spacing,
+}
+
+const KNOWN: &str = "FlowMatchEulerDiscreteScheduler and UniPCMultistepScheduler";
+
+#[derive(Deserialize)]
+struct Config {
+    #[serde(rename = "_class_name")]
+    class: Option<String>,
+    shift: Option<f64>,
+    flow_shift: Option<f64>,
+    use_dynamic_shifting: Option<bool>,
+    base_shift: Option<f64>,
+    max_shift: Option<f64>,
+    base_image_seq_len: Option<f64>,
+    max_image_seq_len: Option<f64>,
+    shift_terminal: Option<f64>,
+    time_shift_type: Option<String>,
+    num_train_timesteps: Option<f64>,
+    #[serde(flatten)]
+    rest: serde_json::Map<String, serde_json::Value>,
+}
+
+/// Options that change the numbers and that are not built: name, diffusers' default, the only value accepted.
+const FIXED_EULER: &[(&str, &str, &str)] = &[
+    ("use_karras_sigmas", "false", "false"),
+    ("use_exponential_sigmas", "false", "false"),
+    ("use_beta_sigmas", "false", "false"),
+    ("invert_sigmas", "false", "false"),
+    ("stochastic_sampling", "false", "false"),
+];
+const FIXED_UNIPC: &[(&str, &str, &str)] = &[
+    ("use_flow_sigmas", "false", "true"),
+    ("prediction_type", "\"epsilon\"", "\"flow_prediction\""),
+    ("solver_order", "2", "2"),
+    ("solver_type", "\"bh2\"", "\"bh2\""),
+    ("predict_x0", "true", "true"),
+    ("lower_order_final", "true", "true"),
+    ("final_sigmas_type", "\"zero\"", "\"zero\""),
+    ("thresholding", "false", "false"),
+    ("disable_corrector", "[]", "[]"),
+    ("solver_p", "null", "null"),
+    ("use_karras_sigmas", "false", "false"),
+    ("use_exponential_sigmas", "false", "false"),
+    ("use_beta_sigmas", "false", "false"),
+];
+
+impl FlowMatch {
+    /// Reads a `scheduler_config.json` from disk. Errors name the file.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(|e| Error::io("reading", path, &e))?;
+        Self::from_json(&text).at(path.display())
+    }
+
+    /// Parses the text of a `scheduler_config.json`. A class or an option that is not built is an error that says so.
+    pub fn from_json(text: &str) -> Result<Self> {
+        let config: Config =
+            serde_json::from_str(text).map_err(|e| Error::failed(format!("not a scheduler config: {e}")))?;
+        let class = match config.class.as_deref() {
+            Some("FlowMatchEulerDiscreteScheduler") => Class::Euler,
+            Some("UniPCMultistepScheduler") => Class::UniPc,
+            Some(other) => {
+                return Err(Error::failed(format!("scheduler class {other} is not known; known are {KNOWN}")));
+            }
+            None => return Err(Error::failed(format!("no _class_name, so no scheduler; known are {KNOWN}"))),
+        };
+        config.check(class)?;
+        let time_shift = match config.time_shift_type.as_deref() {
+            None | Some("exponential") => TimeShift::Exponential,
+            Some("linear") if class == Class::Euler => TimeShift::Linear,
+            Some(other) => {
+                return Err(Error::failed(format!("time_shift_type {other} is not known; known is exponential")));
+            }
+        };
+        let schedule = Self {
+            class,
+            shift: if class == Class::Euler { config.shift } else { config.flow_shift }.unwrap_or(1.0),
+            dynamic: config.use_dynamic_shifting.unwrap_or(false),
+            time_shift,
+            mu: [config.base_shift.unwrap_or(0.5), config.max_shift.unwrap_or(1.15)],
+            seq: [config.base_image_seq_len.unwrap_or(256.0), config.max_image_seq_len.unwrap_or(4096.0)],
+            shift_terminal: config.shift_terminal.filter(|&t| t != 0.0),
+            train_timesteps: config.num_train_timesteps.unwrap_or(1000.0),
+            spacing: if class == Class::Euler { Spacing::Steps } else { Spacing::Train },
+        };
+        schedule.validate()?;
+        Ok(schedule)
+    }
+
+    /// The same schedule with another static shift (`--flow-shift`). Errors if it is not a positive number.
+    pub fn with_shift(mut self, shift: f64) -> Result<Self> {
+        self.shift = shift;
+        self.validate()?;
+        Ok(self)
+    }
+
+    /// The solver that goes with the class. `latents` is the type in which Euler's latents live between steps: bf16
+    /// where the reference pipeline runs in bf16 (FLUX, Qwen-Image), else f32. UniPC's always live in f32.
+    pub fn solver(&self, latents: DType) -> Box<dyn Solver + Send> {
+        match self.class {
+            Class::Euler => Box::new(Euler { latents }),
+            Class::UniPc => Box::new(UniPc::default()),
+        }
+    }
+
+    /// mu for `seq` image tokens by the straight line through the config's two points, not clamped.
+    pub fn linear_mu(&self, seq: usize) -> f64 {
+        let slope = (self.mu[1] - self.mu[0]) / (self.seq[1] - self.seq[0]);
+        seq as f64 * slope + (self.mu[0] - slope * self.seq[0])
+    }
+
+    /// σ of `steps` steps: `steps` + 1 values falling from about 1 to exactly 0. `mu` is wanted where `dynamic`, and
+    /// not used elsewhere. Errors for no steps at all and for a missing mu.
+    pub fn sigmas(&self, steps: usize, mu: Option<f64>) -> Result<Vec<f32>> {
+        let mut sigmas: Vec<f32> = self.curve(steps, mu)?.into_iter().map(|s| s as f32).collect();
+        sigmas.push(0.0);
+        Ok(sigmas)
+    }
+
+    /// The `steps` timesteps that diffusers hands to the pipeline: 1000·σ in f32, truncated to whole numbers for UniPC.
+    pub fn timesteps(&self, steps: usize, mu: Option<f64>) -> Result<Vec<f32>> {
+        let curve = self.curve(steps, mu)?;
+        Ok(match self.class {
+            Class::Euler => curve.into_iter().map(|s| s as f32 * self.train_timesteps as f32).collect(),
+            Class::UniPc => curve.into_iter().map(|s| (s * self.train_timesteps).trunc() as f32).collect(),
+        })
+    }
+
+    /// The timestep of a σ that is not on the curve, such as a rewound one.
+    pub fn timestep_at(&self, sigma: f32) -> f32 {
+        match self.class {
+            Class::Euler => sigma * self.train_timesteps as f32,
+            Class::UniPc => (f64::from(sigma) * self.train_timesteps).trunc() as f32,
+        }
+    }
+
+    fn validate(&self) -> Result<()> {
+        let wrong = |name: &str, got: f64, want: &str| Err(Error::failed(format!("{name} must be {want}, got {got}")));
+        if !(self.shift > 0.0 && self.shift.is_finite()) {
+            return wrong("the scheduler's shift", self.shift, "a positive number");
+        }
+        if !(self.train_timesteps >= 1.0 && self.train_timesteps.is_finite()) {
+            return wrong("num_train_timesteps", self.train_timesteps, "at least 1");
+        }
+        if self.seq[0] == self.seq[1] {
+            return wrong("max_image_seq_len", self.seq[1], "other than base_image_seq_len");
+        }
+        match self.shift_terminal {
+            Some(t) if !(t > 0.0 && t < 1.0) => wrong("shift_terminal", t, "in (0, 1)"),
+            _ => Ok(()),
+        }
+    }
+
+    /// σ without the final 0, in the precision in which the reference computes it.
+    fn curve(&self, steps: usize, mu: Option<f64>) -> Result<Vec<f64>> {
+        if steps == 0 {
+            return Err(Error::usage("num_inference_steps must be a positive int, got 0"));
+        }
+        if self.dynamic && mu.is_none() {
+            return Err(Error::failed("this scheduler shifts by the picture's size, and mu was not given"));
+        }
+        let mu = mu.unwrap_or(0.0);
+        let round = if self.class == Class::Euler && self.spacing != Spacing::WanTwice { to_f32 } else { exact };
+        let mut sigmas: Vec<f64> = self.points(steps).into_iter().map(|s| self.shifted(round(s), mu, round)).collect();
+        if let (Some(terminal), Some(&last)) = (self.shift_terminal, sigmas.last()) {
+            let factor = round(round(1.0 - last) / round(1.0 - terminal));
+            if factor > 0.0 {
+                sigmas.iter_mut().for_each(|s| *s = round(1.0 - round(round(1.0 - *s) / factor)));
+            }
+        }
+        // ln(1 − σ) must stay finite in UniPC's first update.
+        if self.spacing == Spacing::Train && (sigmas[0] - 1.0).abs() < 1e-6 {
+            sigmas[0] -= 1e-6;
+        }
+        Ok(sigmas)
+    }
+
+    fn points(&self, steps: usize) -> Vec<f64> {
+        let end = 1.0 / steps as f64;
+        match self.spacing {
+            Spacing::Steps => linspace(1.0, end, steps),
+            Spacing::StepsTorch => linspace_torch(1.0, end as f32, steps),
+            Spacing::Train => {
+                let mut points = linspace(1.0, 1.0 / self.train_timesteps, steps + 1);
+                points.pop();
+                points
+            }
+            Spacing::WanTwice => {
+                let top = to_f32(1.0 - 1.0 / self.train_timesteps);
+                let top = if self.dynamic { top } else { static_shift(top, self.shift, to_f32) };
+                let mut points = linspace(top, 0.0, steps + 1);
+                points.pop();
+                points
+            }
+        }
+    }
+
+    fn shifted(&self, sigma: f64, mu: f64, round: Round) -> f64 {
+        if !self.dynamic {
+            return static_shift(sigma, self.shift, round);
+        }
+        let e = round(if self.time_shift == TimeShift::Exponential { mu.exp() } else { mu });
+        round(e / round(e + round(round(1.0 / sigma) - 1.0)))
+    }
+}
+
+impl Config {
+    fn check(&self, class: Class) -> Result<()> {
+        let fixed = if class == Class::Euler { FIXED_EULER } else { FIXED_UNIPC };
+        for (name, default, wanted) in fixed {
+            let got = self.rest.get(*name).map_or((*default).to_owned(), ToString::to_string);
+            // diffusers takes null for "not set" wherever its default is false or empty.
+            let same = got == *wanted || (got == "null" && matches!(*wanted, "false" | "[]"));
+            if !same {
+                return Err(Error::failed(format!("scheduler option {name} = {got} is not supported, only {wanted}")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// mu of FLUX.2 for `seq` image tokens and `steps` steps: a fit of the FLUX.2 authors, which replaces the config's line.
+pub fn empirical_mu(seq: usize, steps: usize) -> f64 {
+    let seq = seq as f64;
+    let at_200 = 0.00016927 * seq + 0.45666666;
+    if seq > 4300.0 {
+        return at_200;
+    }
+    let at_10 = 8.73809524e-05 * seq + 1.89833333;
+    let slope = (at_200 - at_10) / 190.0;
+    slope * steps as f64 + (at_200 - 200.0 * slope)
+}
+
+/// Rounding after every operation. f64 operations on f32 values, each rounded to f32, are exactly f32 operations.
+type Round = fn(f64) -> f64;
+
+fn to_f32(x: f64) -> f64 {
+    f64::from(x as f32)
+}
+
+fn exact(x: f64) -> f64 {
+    x
+}
+
+fn static_shift(sigma: f64, shift: f64, round: Round) -> f64 {
+    round(round(round(shift) * sigma) / round(1.0 + round(round(shift - 1.0) * sigma)))
+}
+
+/// `numpy.linspace`.
+fn linspace(start: f64, end: f64, n: usize) -> Vec<f64> {
+    let step = if n > 1 { (end - start) / (n - 1) as f64 } else { 0.0 };
+    (0..n).map(|i| if i > 0 && i + 1 == n { end } else { i as f64 * step + start }).collect()
+}
+
+/// `torch.linspace` in f32, which counts from both ends to the middle.
+fn linspace_torch(start: f32, end: f32, n: usize) -> Vec<f64> {
+    let step = if n > 1 { (end - start) / (n - 1) as f32 } else { 0.0 };
+    let at = |i: usize| if i < n / 2 || n == 1 { start + step * i as f32 } else { end - step * (n - i - 1) as f32 };
+    (0..n).map(|i| f64::from(at(i))).collect()
+}
