@@ -151,7 +151,8 @@ impl Noise {
                 return Err(Error::failed(format!("noise: drawn in f32 or bf16, not in {}", other.name())));
             }
         };
-        ArrayD::from_shape_vec(IxDyn(shape), values).map_err(|e| Error::failed(format!("noise of shape {shape:?}: {e}")))
+        ArrayD::from_shape_vec(IxDyn(shape), values)
+            .map_err(|e| Error::failed(format!("noise of shape {shape:?}: {e}")))
     }
 }
 
@@ -208,9 +209,8 @@ fn log(x: f32) -> f32 {
 fn sincos(x: f32) -> (f32, f32) {
     let j = ((x * 1.27323954473516f32) as i32 + 1) & !1;
     let y = j as f32;
-    let x = [-0.78515625f32, -2.4187564849853515625e-4, -3.77489497744594108e-8]
-        .iter()
-        .fold(x, |x, &d| y.mul_add(d, x));
+    let x =
+        [-0.78515625f32, -2.4187564849853515625e-4, -3.77489497744594108e-8].iter().fold(x, |x, &d| y.mul_add(d, x));
     let z = x * x;
     let mut c = 2.443315711809948e-5f32.mul_add(z, -1.388731625493765e-3);
     c = c.mul_add(z, 4.166664568298827e-2) * z;

@@ -30,18 +30,24 @@ pub fn scale_noise(mut data: ArrayD<f32>, noise: &ArrayD<f32>, sigma: f32) -> Ar
 
 /// Rounds every value to what `dtype` can hold (bf16 or f16); f32 is left alone.
 pub fn round_to(x: &mut ArrayD<f32>, dtype: DType) {
+    if dtype != DType::F32 {
+        x.mapv_inplace(|v| round_value(v, dtype));
+    }
+}
+
+fn round_value(v: f32, dtype: DType) -> f32 {
     match dtype {
-        DType::BF16 => x.mapv_inplace(round_bf16),
-        DType::F16 => x.mapv_inplace(|v| half::f16::from_f32(v).to_f32()),
-        _ => {}
+        DType::BF16 => round_bf16(v),
+        DType::F16 => half::f16::from_f32(v).to_f32(),
+        _ => v,
     }
 }
 
 /// diffusers' `FlowMatchEulerDiscreteScheduler`. Has no history.
 #[derive(Debug, Clone, Copy)]
 pub struct Euler {
-    /// The type of the network's output, and so of the latents between steps: f32, bf16 or f16. torch then also rounds
-    /// the product (σ₊ − σ)·v to it, and only the sum is f32.
+    /// The type of the network's output, and so of the latents between steps: f32, bf16 or f16. torch's type promotion
+    /// then also rounds σ₊ − σ and the product (σ₊ − σ)·v to it, and only the sum is f32.
     pub latents: DType,
 }
 
@@ -50,7 +56,7 @@ impl Solver for Euler {
         if self.latents == DType::F32 {
             return euler_step(x, v, sigmas[i], sigmas[i + 1]);
         }
-        let dt = sigmas[i + 1] - sigmas[i];
+        let dt = round_value(sigmas[i + 1] - sigmas[i], self.latents);
         let mut product = v.mapv(|v| dt * v);
         round_to(&mut product, self.latents);
         x += &product;
@@ -142,8 +148,7 @@ impl Interval {
         let sigma = |back: usize| f64::from(sigmas[sigmas.len() - 1 - back]);
         let lambda = |s: f64| (1.0 - s).ln() - s.ln();
         let h = lambda(sigma(0)) - lambda(sigma(1));
-        let ratio =
-            if sigmas.len() > 2 { (lambda(sigma(2)) - lambda(sigma(1))) / h } else { f64::INFINITY };
+        let ratio = if sigmas.len() > 2 { (lambda(sigma(2)) - lambda(sigma(1))) / h } else { f64::INFINITY };
         Self { alpha: 1.0 - sigma(0), decay: sigma(0) / sigma(1), minus_h: -h, phi: (-h).exp_m1(), ratio }
     }
 
