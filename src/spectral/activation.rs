@@ -1,0 +1,51 @@
+//! When a frequency of a latent rises above the noise (arXiv 2605.18736 eq. 9).
+
+use std::str::FromStr;
+
+use crate::error::{Error, Result};
+
+/// The radial power spectrum of a VAE's latents, P(ω) = A·|ω|^(−β), ω in cycles per latent side.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Spectrum {
+    /// A.
+    pub a: f64,
+    /// β.
+    pub beta: f64,
+}
+
+impl Spectrum {
+    /// FLUX.1's VAE, fitted by the paper's authors on 105 k pictures. Z-Image has the same VAE. For FLUX.2 and
+    /// Qwen-Image the published implementation takes these values too, for want of a fit of their own.
+    pub const FLUX: Self = Self { a: 203.615097, beta: 1.915461 };
+    /// Wan 2.1's VAE, the spatial spectrum, fitted by the paper's authors on 9050 videos.
+    pub const WAN: Self = Self { a: 219.484718, beta: 2.422687 };
+
+    /// P(ω). Errors are not possible; ω = 0 has infinite power.
+    pub fn power(&self, omega: f64) -> f64 {
+        self.a * omega.abs().powf(-self.beta)
+    }
+
+    /// t_ω = 1/(1 + √(δ/(P·(1+P−δ)))): the σ below which ω matters more than the share `delta` in (0, 1) of the noise.
+    /// In 0..=1, falling in ω.
+    pub fn activation_time(&self, omega: f64, delta: f64) -> f64 {
+        let p = self.power(omega);
+        1.0 / (1.0 + (delta / (p * (1.0 + p - delta))).sqrt())
+    }
+}
+
+impl FromStr for Spectrum {
+    type Err = Error;
+
+    /// `A,BETA`, both positive.
+    fn from_str(text: &str) -> Result<Self> {
+        let values: Vec<f64> = text.split(',').filter_map(|v| v.trim().parse().ok()).collect();
+        match values[..] {
+            [a, beta] if text.split(',').count() == 2 && [a, beta].iter().all(|v| v.is_finite() && *v > 0.0) => {
+                Ok(Self { a, beta })
+            }
+            _ => Err(Error::usage(format!(
+                "progressive_spectrum must be two positive numbers A,BETA such as 203.6,1.915, got '{text}'"
+            ))),
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! Spectral growth of a latent in the middle of denoising (arXiv 2605.18736 eq. 5 and 6).
+//!
+//! An orthonormal spectrum keeps its coefficients when it is embedded in a larger one, so white noise keeps its standard
+//! deviation while a smooth signal loses the factor r = √(H'W'/(HW)): the mix (1−σ)·s + σ·n becomes (1−σ)/r·s + σ·n.
+//! Times κ = r/(1+(r−1)σ) it is again a point of the path, (1−σ')·s + σ'·n with σ' = κσ, for every r. In odds,
+//! σ'/(1−σ') = r·σ/(1−σ). At r = 2 these are the published 2/(1+σ) and 2σ/(1+σ).
+
+use std::str::FromStr;
+
+use ndarray::ArrayD;
+use rayon::prelude::*;
+
+use super::{
+    dct::{Dct, plane_size},
+    fft::FourierGrowth,
+};
+use crate::error::{Error, Result};
+
+/// The basis in which a latent grows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Transform {
+    /// DCT-II, any ratio.
+    #[default]
+    Dct,
+    /// Periodised Haar wavelet: the latent is the low band, the three detail bands are noise. Needs a ratio of exactly 2
+    /// on both axes.
+    Dwt,
+    /// Fourier, any ratio. Other than the paper's code, whose noise spectrum is not Hermitian and which drops the
+    /// imaginary part (and with it half of the latent's highest frequency), the noise here is real before it is
+    /// transformed, and the highest frequency is shared between its two signs with full noise power.
+    Fft,
+}
+
+impl FromStr for Transform {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "dct" => Ok(Self::Dct),
+            "dwt" => Ok(Self::Dwt),
+            "fft" => Ok(Self::Fft),
+            _ => {
+                Err(Error::usage(format!("progressive_transform must be one of 'dct', 'dwt', or 'fft', got '{text}'")))
+            }
+        }
+    }
+}
+
+/// `--progressive-mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// No growth: every step at full size.
+    #[default]
+    Fullres,
+    /// Growth without rescaling and without rewinding σ.
+    Dct,
+    /// Growth, rescaled by κ, with σ rewound to κσ.
+    DctRewind,
+}
+
+impl FromStr for Mode {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "fullres" => Ok(Self::Fullres),
+            "dct" => Ok(Self::Dct),
+            "dct_rewind" => Ok(Self::DctRewind),
+            _ => Err(Error::usage(format!(
+                "progressive_mode must be one of 'fullres', 'dct', or 'dct_rewind', got '{text}'"
+            ))),
+        }
+    }
+}
+
+/// √(H'W'/(HW)) of a growth from (H, W) to (H', W').
+pub fn ratio(from: (usize, usize), to: (usize, usize)) -> f64 {
+    ((to.0 * to.1) as f64 / (from.0 * from.1) as f64).sqrt()
+}
+
+/// κ = r/(1+(r−1)σ).
+pub fn kappa(sigma: f32, ratio: f64) -> f64 {
+    ratio / (1.0 + (ratio - 1.0) * f64::from(sigma))
+}
+
+/// σ' = κσ.
+pub fn rewound(sigma: f32, ratio: f64) -> f32 {
+    (f64::from(sigma) * kappa(sigma, ratio)) as f32
+}
+
+/// How a latent grows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Growth {
+    /// The basis.
+    pub transform: Transform,
+    /// Whether the result is rescaled and σ rewound, so that the latent stays on the path.
+    pub rewind: bool,
+}
+
+impl Growth {
+    /// Grows `x` [.., h, w] to the size of `noise` [.., h', w'] and returns it with the σ that it now has.
+    ///
+    /// `sigma` is the latent's σ before. `noise` is standard normal, f32, drawn over the whole target (torch's stream
+    /// with seed + 10000·k for the k-th growth); what falls on the embedded low frequencies is not used. Leading axes
+    /// (items, channels, frames) must agree. Errors for other axes, a smaller target, and a ratio that the transform
+    /// cannot do.
+    pub fn grow(&self, x: &ArrayD<f32>, noise: &ArrayD<f32>, sigma: f32) -> Result<(ArrayD<f32>, f32)> {
+        let (from, to) = (plane_size(x), plane_size(noise));
+        let leading = |a: &ArrayD<f32>| a.shape()[..a.ndim().saturating_sub(2)].to_vec();
+        if x.ndim() < 2 || x.ndim() != noise.ndim() || leading(x) != leading(noise) {
+            return Err(Error::failed(format!(
+                "growing a latent {:?}: the noise must have the same leading axes, got {:?}",
+                x.shape(),
+                noise.shape()
+            )));
+        }
+        self.check(from, to)?;
+        let (scale, next) = if self.rewind {
+            let r = ratio(from, to);
+            (kappa(sigma, r), rewound(sigma, r))
+        } else {
+            (1.0, sigma)
+        };
+        let (x, mut out) = (x.as_standard_layout(), noise.as_standard_layout().into_owned());
+        if let (Some(x), Some(out)) = (x.as_slice(), out.as_slice_mut().filter(|o| !o.is_empty())) {
+            out.par_iter_mut().for_each(|n| *n *= sigma);
+            self.grow_planes(x, from, out, to, scale);
+        }
+        Ok((out, next))
+    }
+
+    /// Whether a growth between these plane sizes is possible, for use before anything is computed.
+    pub fn check(&self, from: (usize, usize), to: (usize, usize)) -> Result<()> {
+        let size = |(h, w): (usize, usize)| format!("{h}x{w}");
+        if from.0 * from.1 == 0 || to.0 < from.0 || to.1 < from.1 {
+            return Err(Error::failed(format!("a latent cannot grow from {} to {}", size(from), size(to))));
+        }
+        if self.transform == Transform::Dwt && to != (2 * from.0, 2 * from.1) {
+            return Err(Error::usage(format!(
+                "progressive_transform 'dwt' needs each level twice the one before, got {} to {}; use 'dct' or 'fft'",
+                size(from),
+                size(to)
+            )));
+        }
+        Ok(())
+    }
+
+    /// `out` holds σ·noise and receives the grown planes.
+    fn grow_planes(&self, x: &[f32], from: (usize, usize), out: &mut [f32], to: (usize, usize), scale: f64) {
+        let pairs = out.par_chunks_exact_mut(to.0 * to.1).zip(x.par_chunks_exact(from.0 * from.1));
+        let put =
+            |out: &mut [f32], grown: Vec<f64>| out.iter_mut().zip(grown).for_each(|(o, v)| *o = (v * scale) as f32);
+        match self.transform {
+            Transform::Dct => {
+                let (small, large) = (Dct::new(from.0, from.1), Dct::new(to.0, to.1));
+                pairs.for_each(|(out, x)| {
+                    let grown = dct_plane(x, out, &small, &large, (from.1, to.1));
+                    put(out, grown);
+                });
+            }
+            Transform::Fft => {
+                let fourier = FourierGrowth::new(from, to);
+                pairs.for_each(|(out, x)| {
+                    let grown = fourier.grow(x, out);
+                    put(out, grown);
+                });
+            }
+            Transform::Dwt => pairs.for_each(|(out, x)| {
+                let grown = haar_plane(x, out, from);
+                put(out, grown);
+            }),
+        }
+    }
+}
+
+/// The low coefficients stand in the top left corner; `widths` are those of the small and the large plane.
+fn dct_plane(x: &[f32], noise: &[f32], small: &Dct, large: &Dct, widths: (usize, usize)) -> Vec<f64> {
+    let wide = |v: &[f32]| v.iter().map(|&v| f64::from(v)).collect::<Vec<_>>();
+    let (mut low, mut high) = (wide(x), wide(noise));
+    small.forward(&mut low);
+    for (high, low) in high.chunks_exact_mut(widths.1).zip(low.chunks_exact(widths.0)) {
+        high[..widths.0].copy_from_slice(low);
+    }
+    large.inverse(&mut high);
+    high
+}
+
+/// Inverse Haar step. The detail bands are the quadrants of `noise` where their frequencies stand in a DCT: vertical
+/// detail bottom left, horizontal detail top right, diagonal bottom right.
+fn haar_plane(x: &[f32], noise: &[f32], (h, w): (usize, usize)) -> Vec<f64> {
+    let mut out = vec![0.0; 4 * h * w];
+    let at = |row: usize, column: usize| row * 2 * w + column;
+    for row in 0..h {
+        for column in 0..w {
+            let low = f64::from(x[row * w + column]);
+            let [down, across, both] =
+                [(row + h, column), (row, column + w), (row + h, column + w)].map(|(r, c)| f64::from(noise[at(r, c)]));
+            for (dy, dx) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+                let (sy, sx) = (1.0 - 2.0 * dy as f64, 1.0 - 2.0 * dx as f64);
+                out[at(2 * row + dy, 2 * column + dx)] = (low + sy * down + sx * across + sy * sx * both) / 2.0;
+            }
+        }
+    }
+    out
+}

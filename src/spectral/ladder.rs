@@ -1,0 +1,224 @@
+//! The ladder of resolutions: which steps run at which size.
+
+use super::{
+    activation::Spectrum,
+    growth::{Growth, ratio, rewound},
+};
+use crate::error::{Error, Result};
+
+/// One level of the ladder. A growth stands before every level but the first.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Level {
+    /// Latent rows.
+    pub height: usize,
+    /// Latent columns.
+    pub width: usize,
+    /// The first step that runs at this size.
+    pub first_step: usize,
+    /// One past the last step. Equal to `first_step` where the level has no steps of its own: the latent then passes
+    /// through this size and grows on at once, as in the published implementation.
+    pub end_step: usize,
+    /// σ at `first_step`, after the rewind of the growth before this level.
+    pub sigma_start: f32,
+    /// σ after this level's steps: what the next growth starts from, or 0 at the end.
+    pub sigma_end: f32,
+}
+
+impl Level {
+    /// How many steps run at this size.
+    pub fn steps(&self) -> usize {
+        self.end_step - self.first_step
+    }
+
+    /// The whole schedule as this level sees it: `sigmas` with `sigma_start` at `first_step`. A solver that is reset at
+    /// `first_step` never looks before it.
+    pub fn sigmas(&self, sigmas: &[f32]) -> Vec<f32> {
+        let mut own = sigmas.to_vec();
+        if let Some(sigma) = own.get_mut(self.first_step) {
+            *sigma = self.sigma_start;
+        }
+        own
+    }
+}
+
+/// The sizes of a ladder, relative to the full latent.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Scales {
+    /// Full size only.
+    Full,
+    /// 2^−n, …, 1/2, 1.
+    Levels(usize),
+    /// Rising factors in (0, 1], the last of them 1.
+    Explicit(Vec<f64>),
+}
+
+impl Scales {
+    /// `--progressive-levels`: at least 1.
+    pub fn levels(n: i64) -> Result<Self> {
+        match usize::try_from(n) {
+            Ok(n) if n > 0 => Ok(Self::Levels(n)),
+            _ => Err(Error::usage(format!("progressive_levels must be a positive int, got {n}"))),
+        }
+    }
+
+    /// `--progressive-scales`: factors (`0.5 1.0`, `1/4,1/2,1`) or, where one of them is above 1, heights in pixels whose
+    /// last is `picture_height`. Separated by blanks or commas.
+    pub fn parse(text: &str, picture_height: usize) -> Result<Self> {
+        let wrong = |why: String| Error::usage(format!("progressive_scales '{text}': {why}"));
+        let mut values = Vec::new();
+        for token in text.split([',', ' ', '\t']).filter(|t| !t.is_empty()) {
+            let value = number(token).filter(|v| v.is_finite() && *v > 0.0);
+            values.push(value.ok_or_else(|| wrong(format!("'{token}' is not a positive number or fraction")))?);
+        }
+        let Some(&last) = values.last() else {
+            return Err(wrong("wanted at least one scale, such as 0.5 1.0".into()));
+        };
+        if values.iter().any(|&v| v > 1.0 + 1e-6) {
+            if (last - picture_height as f64).abs() > 1e-6 {
+                return Err(wrong(format!("the last height must be the picture's, {picture_height}, got {last}")));
+            }
+            values.iter_mut().for_each(|v| *v /= picture_height as f64);
+        } else if (last - 1.0).abs() > 1e-6 {
+            return Err(wrong(format!("the last scale must be 1, the full size, got {last}")));
+        }
+        if values.windows(2).any(|pair| pair[0] >= pair[1]) {
+            return Err(wrong("scales must rise from one to the next".into()));
+        }
+        Ok(Self::Explicit(values))
+    }
+}
+
+fn number(token: &str) -> Option<f64> {
+    match token.split_once('/') {
+        Some((over, under)) => Some(over.parse::<f64>().ok()? / under.parse::<f64>().ok()?),
+        None => token.parse().ok(),
+    }
+}
+
+/// `--progressive-delta`: in (0, 1).
+pub fn check_delta(delta: f64) -> Result<()> {
+    if delta > 0.0 && delta < 1.0 {
+        return Ok(());
+    }
+    Err(Error::usage(format!("progressive_delta must be in (0, 1), got {delta}")))
+}
+
+/// What a ladder is planned from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ladder {
+    /// Rows and columns of the full latent.
+    pub latent: (usize, usize),
+    /// Rows and columns of every level are multiples of this, the side of the network's patches in latent units.
+    pub patch: usize,
+    /// The sizes.
+    pub scales: Scales,
+    /// The VAE's power spectrum.
+    pub spectrum: Spectrum,
+    /// δ in (0, 1): larger leaves the small sizes later, and is faster.
+    pub delta: f64,
+    /// How latents grow.
+    pub growth: Growth,
+}
+
+impl Ladder {
+    /// Plans the levels for a schedule of steps + 1 `sigmas` that ends in 0.
+    ///
+    /// A level ends before the first step whose σ is at or below the activation time of the highest frequency that the
+    /// level holds, min(h, w)/2 with its size before snapping. As published, that is an integer division for
+    /// [`Scales::Levels`] and none for [`Scales::Explicit`]. Every search is in the schedule as given; then the growth
+    /// rewinds σ of the next level's first step.
+    ///
+    /// Where σ never falls that far the growth comes after the last step, at σ = 0: the next level has no steps, and the
+    /// growth is a plain spectral enlargement. Where a transition falls on step 0 the level has no steps, and noise
+    /// grows into noise. Errors: a full size that is no multiple of the patch, levels that snap to the same size, δ, a
+    /// ratio that the transform cannot do.
+    pub fn levels(&self, sigmas: &[f32]) -> Result<Vec<Level>> {
+        check_delta(self.delta)?;
+        let sizes = self.sizes()?;
+        let steps = sigmas.len().saturating_sub(1);
+        let mut levels: Vec<Level> = Vec::with_capacity(sizes.len());
+        let (mut first_step, mut sigma_start) = (0, sigmas.first().copied().unwrap_or(0.0));
+        for (k, &(height, width)) in sizes.iter().enumerate() {
+            let end_step = if k + 1 == sizes.len() {
+                steps
+            } else {
+                let threshold = self.spectrum.activation_time(self.highest_frequency(k), self.delta);
+                sigmas[..steps].iter().position(|&s| f64::from(s) <= threshold).unwrap_or(steps).max(first_step)
+            };
+            let sigma_end =
+                if end_step == first_step { sigma_start } else { sigmas.get(end_step).copied().unwrap_or(0.0) };
+            levels.push(Level { height, width, first_step, end_step, sigma_start, sigma_end });
+            first_step = end_step;
+            sigma_start = match sizes.get(k + 1) {
+                Some(&next) if self.growth.rewind => rewound(sigma_end, ratio((height, width), next)),
+                _ => sigma_end,
+            };
+        }
+        Ok(levels)
+    }
+
+    /// The snapped sizes, smallest first.
+    fn sizes(&self) -> Result<Vec<(usize, usize)>> {
+        let (h, w) = self.latent;
+        let patch = self.patch.max(1);
+        if h == 0 || w == 0 || h % patch != 0 || w % patch != 0 {
+            return Err(Error::usage(format!(
+                "a latent of {h}x{w} cannot be cut into patches of {patch}x{patch}; the nearest sizes are {}x{} and {}x{}",
+                (h / patch).max(1) * patch,
+                (w / patch).max(1) * patch,
+                h.div_ceil(patch).max(1) * patch,
+                w.div_ceil(patch).max(1) * patch
+            )));
+        }
+        let scales = self.factors()?;
+        let sizes: Vec<_> = scales.iter().map(|&s| (snap(h as f64 * s, patch), snap(w as f64 * s, patch))).collect();
+        for (pair, scale) in sizes.windows(2).zip(&scales) {
+            if pair[0] == pair[1] {
+                return Err(Error::usage(format!(
+                    "the level at scale {scale} of a {h}x{w} latent would be {}x{}, the same size as the next; leave it \
+                     out, or ask for a larger picture",
+                    pair[0].0, pair[0].1
+                )));
+            }
+            self.growth.check(pair[0], pair[1])?;
+        }
+        Ok(sizes)
+    }
+
+    fn factors(&self) -> Result<Vec<f64>> {
+        let deepest = self.latent.0.max(self.latent.1).ilog2() as usize + 1;
+        match &self.scales {
+            Scales::Full => Ok(vec![1.0]),
+            Scales::Levels(n) if *n > deepest => Err(Error::usage(format!(
+                "progressive_levels {n} is too many for a latent of {}x{}; at most {deepest} halvings leave anything",
+                self.latent.0, self.latent.1
+            ))),
+            Scales::Levels(n) => Ok((0..=*n).rev().map(|k| 0.5f64.powi(k as i32)).collect()),
+            Scales::Explicit(scales) => Ok(scales.clone()),
+        }
+    }
+
+    /// ω of level `k`, which is not the last; at least half a cycle, so that its power is finite.
+    fn highest_frequency(&self, k: usize) -> f64 {
+        let side = self.latent.0.min(self.latent.1);
+        let omega = match &self.scales {
+            Scales::Full => side as f64 / 2.0,
+            Scales::Levels(n) => ((side >> (n - k)) / 2) as f64,
+            Scales::Explicit(scales) => scales[k] * side as f64 / 2.0,
+        };
+        omega.max(0.5)
+    }
+}
+
+/// The nearest multiple of `patch`, the lower one in the middle between two, at least one patch.
+fn snap(length: f64, patch: usize) -> usize {
+    // Factors such as 1/3 come back a hair above a whole or half number.
+    let patches = (length / patch as f64 - 0.5 - 1e-9).ceil();
+    (patches as usize).max(1) * patch
+}
+
+/// The stage split in the published form: `18@64x64 + 32@128x128`, steps at latent rows × columns.
+pub fn split(levels: &[Level]) -> String {
+    let part = |l: &Level| format!("{}@{}x{}", l.steps(), l.height, l.width);
+    levels.iter().map(part).collect::<Vec<_>>().join(" + ")
+}
