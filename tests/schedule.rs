@@ -4,7 +4,7 @@
 
 use crescendo::{
     schedule::{
-        BfStream, FlowMatch, Guidance, NoiseSource, Spacing, TorchCpu, TorchCuda, empirical_mu, euler_step,
+        BfStream, FlowMatch, Guidance, NoiseSource, Spacing, TorchCpu, TorchCuda, empirical_mu, euler_step, first_step,
         noise::Noise, scale_noise, solver::Solver,
     },
     tensor::DType,
@@ -278,6 +278,13 @@ fn noise_is_refused_in_other_types_and_shaped_otherwise() {
 fn steps_and_starts_are_their_formulas() {
     let of = |v: [f32; 2]| ArrayD::from_shape_vec(IxDyn(&[2]), v.to_vec()).unwrap();
     assert_eq!(euler_step(of([1.0, 2.0]), &of([4.0, -4.0]), 0.75, 0.5), of([0.0, 3.0]));
+    let starts = [(28, 0.6, 11), (50, 1.0, 0), (4, 0.0, 4), (30, 0.35, 19), (10, 0.05, 9)];
+    all(starts
+        .iter()
+        .filter(|(steps, strength, want)| first_step(*steps, *strength).unwrap() != *want)
+        .map(|row| format!("{row:?}"))
+        .collect());
+    assert_eq!(first_step(4, 1.5).unwrap_err().to_string(), "strength must be in [0, 1], got 1.5");
     assert_eq!(scale_noise(of([1.0, 2.0]), &of([3.0, -2.0]), 0.25), of([1.5, 1.0]));
 }
 
