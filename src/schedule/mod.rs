@@ -14,5 +14,5 @@ pub mod solver;
 pub use guidance::Guidance;
 pub use noise::{BfStream, Noise, NoiseSource, TorchCpu};
 pub use philox::TorchCuda;
-pub use sigmas::{FlowMatch, Spacing, empirical_mu};
+pub use sigmas::{FlowMatch, Spacing, empirical_mu, first_step};
 pub use solver::{Euler, Solver, UniPc, euler_step, scale_noise};

@@ -6,14 +6,14 @@ const M: usize = 397;
 /// MT19937 state.
 #[derive(Debug, Clone)]
 pub(super) struct Mt19937 {
-    state: [u32; N],
+    state: Box<[u32; N]>,
     next: usize,
 }
 
 impl Mt19937 {
     /// Only the low 32 bits of the seed count, as in torch.
     pub(super) fn new(seed: u64) -> Self {
-        let mut state = [0u32; N];
+        let mut state = Box::new([0u32; N]);
         state[0] = seed as u32;
         for j in 1..N {
             let x = state[j - 1];

@@ -86,7 +86,7 @@ impl TorchCpu {
             }
         };
         out.chunks_exact_mut(16).for_each(transform);
-        if n % 16 != 0 {
+        if !n.is_multiple_of(16) {
             let tail = &mut out[n - 16..];
             tail.fill_with(|| uniform(&mut self.engine));
             transform(tail);

@@ -297,6 +297,16 @@ pub fn empirical_mu(seq: usize, steps: usize) -> f64 {
     slope * steps as f64 + (at_200 - 200.0 * slope)
 }
 
+/// The step at which denoising starts from a picture, as in diffusers' image-to-image pipelines: the last `strength` part
+/// of the steps runs. Errors if `strength` is not in 0..=1.
+pub fn first_step(steps: usize, strength: f64) -> Result<usize> {
+    if !(0.0..=1.0).contains(&strength) {
+        return Err(Error::usage(format!("strength must be in [0, 1], got {strength}")));
+    }
+    let n = steps as f64;
+    Ok((n - (n * strength).min(n)).max(0.0) as usize)
+}
+
 /// Rounding after every operation. f64 operations on f32 values, each rounded to f32, are exactly f32 operations.
 type Round = fn(f64) -> f64;
 

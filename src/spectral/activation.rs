@@ -20,7 +20,7 @@ impl Spectrum {
     /// Wan 2.1's VAE, the spatial spectrum, fitted by the paper's authors on 9050 videos.
     pub const WAN: Self = Self { a: 219.484718, beta: 2.422687 };
 
-    /// P(ω). Errors are not possible; ω = 0 has infinite power.
+    /// P(ω); infinite at ω = 0.
     pub fn power(&self, omega: f64) -> f64 {
         self.a * omega.abs().powf(-self.beta)
     }

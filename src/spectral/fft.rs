@@ -38,8 +38,8 @@ impl FourierGrowth {
 fn bins(small: usize, large: usize) -> Vec<(usize, usize, f64)> {
     let half = (small / 2) as isize;
     let wrap = |k: isize, n: usize| k.rem_euclid(n as isize) as usize;
-    let shared = small % 2 == 0 && large > small;
-    let range = if small % 2 == 0 && !shared { -half..=half - 1 } else { -half..=half };
+    let shared = small.is_multiple_of(2) && large > small;
+    let range = if small.is_multiple_of(2) && !shared { -half..=half - 1 } else { -half..=half };
     range.map(|k| (wrap(k, small), wrap(k, large), if shared && k.abs() == half { 0.5 } else { 1.0 })).collect()
 }
 
