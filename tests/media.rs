@@ -8,8 +8,17 @@ mod line;
 mod picture;
 #[path = "media/resize.rs"]
 mod resize;
+#[path = "media/reader.rs"]
+mod reader;
+#[path = "media/writer.rs"]
+mod writer;
 
-use std::path::PathBuf;
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use serde_json::Value;
 
 /// A file of tests/data/media.
 fn data(name: &str) -> PathBuf {
@@ -19,4 +28,31 @@ fn data(name: &str) -> PathBuf {
 /// Fails with all rows that failed.
 fn report(faults: &[String]) {
     assert!(faults.is_empty(), "{} rows failed:\n{}", faults.len(), faults.join("\n"));
+}
+
+/// Runs a program of FFmpeg's, which these tests need.
+fn run(program: &str, arguments: &[&str]) -> Output {
+    let output = Command::new(program).args(arguments).output();
+    let output = output.unwrap_or_else(|e| panic!("{program} is needed for this test ({e}); scripts/setup installs it"));
+    assert!(
+        output.status.success(),
+        "{program} {}: {}",
+        arguments.join(" "),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    output
+}
+
+/// `ffmpeg` with a command line split at spaces; `@` stands for the folder.
+fn ffmpeg(folder: &Path, line: &str) -> Vec<u8> {
+    let line = line.replace('@', folder.to_str().unwrap());
+    let arguments: Vec<_> = ["-v", "error", "-nostdin", "-y"].into_iter().chain(line.split_whitespace()).collect();
+    run("ffmpeg", &arguments).stdout
+}
+
+/// What ffprobe says about a file, with the video's packets counted.
+fn ffprobe(path: &Path) -> Value {
+    let arguments = "-v error -show_streams -show_format -show_chapters -count_packets -of json";
+    let arguments: Vec<_> = arguments.split(' ').chain([path.to_str().unwrap()]).collect();
+    serde_json::from_slice(&run("ffprobe", &arguments).stdout).unwrap()
 }
