@@ -1,1 +1,49 @@
 //! Pictures, videos and the ordered queues between threads.
+//!
+//! ```text
+//! file ─▶ sniff ─▶ picture::read ─▶ Picture ─▶ … ─▶ picture::write ─▶ file
+//!            └───▶ video::Reader ─▶ frames ─▶ queue::Line (stages) ─▶ video::Writer ─▶ file
+//!                      └─ info, sound, subtitles, chapters ──────────────────┘
+//! ```
+//!
+//! Every file is written beside its final name, synced and renamed ([`Place`]): what has the final name is whole.
+
+pub mod picture;
+mod place;
+pub mod queue;
+pub mod resize;
+pub mod video;
+
+use std::{fs::File, io::Read, path::Path};
+
+pub use picture::{Format, Picture, PictureOptions};
+pub use place::Place;
+
+use crate::error::{Error, Result};
+
+/// What a media file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// One still picture.
+    Picture(Format),
+    /// Frames in time: everything FFmpeg finds video in, and GIF and APNG files of more than one frame.
+    Video,
+}
+
+/// What a file is, by its content; the name does not matter.
+///
+/// Errors: unreadable, empty, neither a picture nor a video.
+pub fn sniff(path: &Path) -> Result<Kind> {
+    let failed = |e: std::io::Error| Error::io("reading", path, &e);
+    let mut head = Vec::new();
+    File::open(path).and_then(|f| f.take(64).read_to_end(&mut head)).map_err(failed)?;
+    match Format::of_content(&head) {
+        // FFmpeg 5.1 does not decode animated WebP: it is read as a picture, which tells what is left out.
+        Some(format @ (Format::Gif | Format::Png)) => {
+            let bytes = std::fs::read(path).map_err(failed)?;
+            Ok(if picture::is_animated(format, &bytes) { Kind::Video } else { Kind::Picture(format) })
+        }
+        Some(format) => Ok(Kind::Picture(format)),
+        None => video::probe(path).map(|_| Kind::Video),
+    }
+}

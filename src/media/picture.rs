@@ -1,0 +1,248 @@
+//! Still pictures: PNG, JPEG and WebP in and out; GIF, TIFF and BMP in.
+//!
+//! Pixels stay as stored: an EXIF orientation is kept as the tag it is, so viewers turn the result as they turn the
+//! original. Colours stay as stored too, with their ICC profile.
+
+mod encode;
+mod jpeg;
+
+pub use encode::{PictureOptions, encode, write};
+
+use std::{io::Cursor, path::Path};
+
+use image::{
+    AnimationDecoder, DynamicImage, ImageDecoder, ImageReader, Limits,
+    codecs::{gif::GifDecoder, webp::WebPDecoder},
+};
+
+use crate::{
+    error::{At, Error, Result},
+    tensor::{Frame, Samples},
+};
+
+/// A decoded picture larger than this is refused: a small file can claim any size.
+const MEMORY_LIMIT: u64 = 4 << 30;
+
+/// How a still picture is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Format {
+    Png,
+    Jpeg,
+    WebP,
+    Gif,
+    Tiff,
+    Bmp,
+}
+
+impl Format {
+    /// The format of a file that begins with `head` (32 bytes suffice).
+    pub fn of_content(head: &[u8]) -> Option<Self> {
+        Some(match image::guess_format(head).ok()? {
+            image::ImageFormat::Png => Self::Png,
+            image::ImageFormat::Jpeg => Self::Jpeg,
+            image::ImageFormat::WebP => Self::WebP,
+            image::ImageFormat::Gif => Self::Gif,
+            image::ImageFormat::Tiff => Self::Tiff,
+            image::ImageFormat::Bmp => Self::Bmp,
+            _ => return None,
+        })
+    }
+
+    /// The format to write to a file of this name. Error: an extension other than .png, .jpg, .jpeg, .webp.
+    pub fn of_name(path: &Path) -> Result<Self> {
+        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
+        match extension.as_str() {
+            "png" => Ok(Self::Png),
+            "jpg" | "jpeg" => Ok(Self::Jpeg),
+            "webp" => Ok(Self::WebP),
+            _ => Err(Error::usage(format!(
+                "{}: pictures are written as .png, .jpg, .jpeg or .webp; give the file one of these endings",
+                path.display()
+            ))),
+        }
+    }
+
+    /// The format's usual name: `PNG`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Png => "PNG",
+            Self::Jpeg => "JPEG",
+            Self::WebP => "WebP",
+            Self::Gif => "GIF",
+            Self::Tiff => "TIFF",
+            Self::Bmp => "BMP",
+        }
+    }
+
+    fn decoder_format(self) -> image::ImageFormat {
+        match self {
+            Self::Png => image::ImageFormat::Png,
+            Self::Jpeg => image::ImageFormat::Jpeg,
+            Self::WebP => image::ImageFormat::WebP,
+            Self::Gif => image::ImageFormat::Gif,
+            Self::Tiff => image::ImageFormat::Tiff,
+            Self::Bmp => image::ImageFormat::Bmp,
+        }
+    }
+}
+
+/// A picture and what travels with it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Picture {
+    /// RGB or RGBA (where the file has transparency), 8 or 16 bits as stored; grey and palettes are spread to RGB.
+    pub frame: Frame,
+    /// The ICC profile of the RGB values.
+    pub icc: Option<Vec<u8>>,
+    /// The EXIF block, from its TIFF header on (`II*\0` or `MM\0*`).
+    pub exif: Option<Vec<u8>>,
+    /// PNG text: keyword and text. A finished picture's parameters stand under `parameters`.
+    pub text: Vec<(String, String)>,
+    /// What the file holds that is not here, each a phrase to tell the person: frames of an animation, the profile of
+    /// another colour space.
+    pub left_out: Vec<String>,
+}
+
+impl From<Frame> for Picture {
+    fn from(frame: Frame) -> Self {
+        Self { frame, icc: None, exif: None, text: Vec::new(), left_out: Vec::new() }
+    }
+}
+
+/// Reads a picture; its content decides the format, not its name. Of an animation, the first frame.
+///
+/// Errors: unreadable, empty, no known picture, damaged or cut off, or more than 4 GiB decoded.
+pub fn read(path: &Path) -> Result<Picture> {
+    let bytes = std::fs::read(path).map_err(|e| Error::io("reading", path, &e))?;
+    decode(&bytes).at(path.display())
+}
+
+/// [`read`] from memory.
+pub fn decode(bytes: &[u8]) -> Result<Picture> {
+    if bytes.is_empty() {
+        return Err(Error::failed("the file is empty"));
+    }
+    let Some(format) = Format::of_content(bytes) else {
+        return Err(Error::failed("is not a picture this program reads (PNG, JPEG, WebP, GIF, TIFF, BMP)"));
+    };
+    let broken = |why: String| {
+        Error::failed(format!("the {} is damaged or cut off ({why}); get a whole copy of the file", format.name()))
+    };
+    let (mut picture, space) = match format {
+        Format::Png => (png(bytes).map_err(broken)?, *b"RGB "),
+        Format::Jpeg => {
+            let components = jpeg::components(bytes).map_err(|why| broken(why.into()))?;
+            let space = if components == 4 { *b"CMYK" } else { *b"RGB " };
+            (other(format, bytes).map_err(broken)?, space)
+        }
+        _ => (other(format, bytes).map_err(broken)?, *b"RGB "),
+    };
+    keep_rgb(&mut picture, space);
+    if is_animated(format, bytes) {
+        picture.left_out.push("all frames of the animation but the first".into());
+    }
+    Ok(picture)
+}
+
+/// Whether a picture file holds more than one frame. A damaged file holds what can be read of it.
+pub(super) fn is_animated(format: Format, bytes: &[u8]) -> bool {
+    let bytes = Cursor::new(bytes);
+    match format {
+        Format::Gif => GifDecoder::new(bytes).is_ok_and(|d| d.into_frames().nth(1).is_some()),
+        Format::WebP => WebPDecoder::new(bytes).is_ok_and(|d| d.has_animation()),
+        Format::Png => png::Decoder::new(bytes)
+            .read_info()
+            .is_ok_and(|r| r.info().animation_control.is_some_and(|a| a.num_frames > 1)),
+        _ => false,
+    }
+}
+
+/// Drops an ICC profile that does not describe RGB values, and says so.
+fn keep_rgb(picture: &mut Picture, space: [u8; 4]) {
+    let profile = picture.icc.as_deref().map(|icc| icc.get(16..20).unwrap_or_default().to_vec());
+    if profile.as_ref().is_some_and(|p| p != b"RGB ") {
+        picture.icc = None;
+        picture.left_out.push("the colour profile, which is not for RGB".into());
+    }
+    if &space == b"CMYK" {
+        picture.left_out.push("the CMYK inks (converted to RGB without a profile)".into());
+    }
+}
+
+/// PNG through its own crate, for the text and for what stands behind the pixels.
+fn png(bytes: &[u8]) -> Result<Picture, String> {
+    let text = |e: png::DecodingError| e.to_string();
+    let limits = png::Limits { bytes: MEMORY_LIMIT as usize };
+    let mut decoder = png::Decoder::new_with_limits(Cursor::new(bytes), limits);
+    decoder.set_transformations(png::Transformations::EXPAND);
+    let mut reader = decoder.read_info().map_err(text)?;
+    let size = reader.output_buffer_size().filter(|&n| n as u64 <= MEMORY_LIMIT);
+    let mut samples = vec![0; size.ok_or("more than 4 GiB decoded")?];
+    let out = reader.next_frame(&mut samples).map_err(text)?;
+    let animated = reader.info().animation_control.is_some_and(|a| a.num_frames > 1);
+    if !animated {
+        reader.finish().map_err(text)?;
+    }
+    samples.truncate(out.buffer_size());
+    let samples = match out.bit_depth {
+        png::BitDepth::Sixteen => Samples::U16(samples.as_chunks().0.iter().map(|b| u16::from_be_bytes(*b)).collect()),
+        _ => Samples::U8(samples),
+    };
+    let frame = spread(out.width, out.height, out.color_type.samples(), samples);
+    let mut picture = Picture::from(frame);
+    let info = reader.info();
+    picture.icc = info.icc_profile.as_ref().map(|b| b.to_vec());
+    picture.exif = info.exif_metadata.as_ref().map(|b| tiff(b).to_vec());
+    let plain = info.uncompressed_latin1_text.iter().map(|t| Ok((t.keyword.clone(), t.text.clone())));
+    let packed = info.compressed_latin1_text.iter().map(|t| Ok((t.keyword.clone(), t.get_text()?)));
+    let utf8 = info.utf8_text.iter().map(|t| Ok((t.keyword.clone(), t.get_text()?)));
+    picture.text = plain.chain(packed).chain(utf8).collect::<Result<_, _>>().map_err(text)?;
+    Ok(picture)
+}
+
+/// Every other format through the image crate.
+fn other(format: Format, bytes: &[u8]) -> Result<Picture, String> {
+    let text = |e: image::ImageError| e.to_string();
+    let mut limits = Limits::no_limits();
+    limits.max_alloc = Some(MEMORY_LIMIT);
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format.decoder_format());
+    reader.limits(limits);
+    let mut decoder = reader.into_decoder().map_err(text)?;
+    if decoder.total_bytes() > MEMORY_LIMIT {
+        return Err("more than 4 GiB decoded".into());
+    }
+    let icc = decoder.icc_profile().map_err(text)?;
+    let exif = decoder.exif_metadata().map_err(text)?.map(|e| tiff(&e).to_vec());
+    let image = DynamicImage::from_decoder(decoder).map_err(text)?;
+    let (width, height) = (image.width(), image.height());
+    // A GIF always comes with alpha, whether a colour of its palette is clear or not.
+    let opaque = format == Format::Gif && image.to_rgba8().pixels().all(|p| p[3] == u8::MAX);
+    let alpha = image.color().has_alpha() && !opaque;
+    let deep = image.color().bytes_per_pixel() / image.color().channel_count() > 1;
+    let samples = match (deep, alpha) {
+        (false, false) => Samples::U8(image.into_rgb8().into_raw()),
+        (false, true) => Samples::U8(image.into_rgba8().into_raw()),
+        (true, false) => Samples::U16(image.into_rgb16().into_raw()),
+        (true, true) => Samples::U16(image.into_rgba16().into_raw()),
+    };
+    Ok(Picture { icc, exif, ..Picture::from(spread(width, height, if alpha { 4 } else { 3 }, samples)) })
+}
+
+/// An EXIF block without the `Exif\0\0` that JPEG, and some WebP writers, put in front.
+fn tiff(exif: &[u8]) -> &[u8] {
+    exif.strip_prefix(b"Exif\0\0").unwrap_or(exif)
+}
+
+/// Interleaved samples of 1 (grey), 2 (grey, alpha), 3 or 4 channels as RGB or RGBA.
+fn spread(width: u32, height: u32, channels: usize, samples: Samples) -> Frame {
+    fn grey<T: Copy>(samples: &[T], channels: usize) -> Vec<T> {
+        samples.chunks_exact(channels).flat_map(|p| [p[0], p[0], p[0]].into_iter().chain(p.get(1).copied())).collect()
+    }
+    let samples = match samples {
+        Samples::U8(s) if channels < 3 => Samples::U8(grey(&s, channels)),
+        Samples::U16(s) if channels < 3 => Samples::U16(grey(&s, channels)),
+        rgb => rgb,
+    };
+    let channels = if channels.is_multiple_of(2) { 4 } else { 3 };
+    Frame { width: width as usize, height: height as usize, channels, samples }
+}

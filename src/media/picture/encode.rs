@@ -1,0 +1,203 @@
+//! Pictures to bytes and files.
+
+use std::{borrow::Cow, path::Path};
+
+use image::{ExtendedColorType, ImageEncoder, codecs::jpeg::JpegEncoder};
+
+use super::{Format, Picture};
+use crate::{
+    error::{At, Error, Result},
+    media::Place,
+    tensor::{Frame, Samples},
+};
+
+/// How a picture is written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PictureOptions {
+    /// 0–100, of JPEG and lossy WebP; PNG has none.
+    pub quality: u8,
+    /// WebP without loss; `quality` is then effort.
+    pub lossless: bool,
+    /// Whether a file of the same name may be replaced.
+    pub overwrite: bool,
+}
+
+impl Default for PictureOptions {
+    /// Quality 75, lossy, nothing replaced.
+    fn default() -> Self {
+        Self { quality: 75, lossless: false, overwrite: false }
+    }
+}
+
+/// Writes a picture in the format of the name's extension, whole or not at all ([`Place`]); returns its size in bytes.
+///
+/// Errors: those of [`encode`], a name that is taken, a folder that cannot be written, a full disk.
+pub fn write(path: &Path, picture: &Picture, options: &PictureOptions) -> Result<u64> {
+    let format = Format::of_name(path)?;
+    let mut place = Place::new(path, options.overwrite)?;
+    place.write(&encode(picture, format, options).at(path.display())?)?;
+    place.commit()
+}
+
+/// The bytes of a picture file: PNG (8 or 16 bits as the frame, ICC in iCCP, EXIF in eXIf, text in tEXt or iTXt), JPEG
+/// (8 bits, 4:4:4, ICC in APP2, EXIF in APP1) or WebP (8 bits, lossy or not, ICC and EXIF chunks). 16-bit samples are
+/// rounded to 8 bits for the latter two, and text is written to PNG alone.
+///
+/// Errors: transparency in a JPEG, extents the format cannot hold, metadata too large for it, another format.
+pub fn encode(picture: &Picture, format: Format, options: &PictureOptions) -> Result<Vec<u8>> {
+    let frame = &picture.frame;
+    let (extent, largest) = (frame.width.max(frame.height), largest(format)?);
+    let filled = frame.width * frame.height * frame.channels;
+    if frame.width * frame.height == 0 || !matches!(frame.channels, 3 | 4) || length(&frame.samples) != filled {
+        return Err(Error::failed(format!(
+            "a frame of {}x{} with {} channels and {} samples is no picture",
+            frame.width,
+            frame.height,
+            frame.channels,
+            length(&frame.samples)
+        )));
+    }
+    if extent > largest {
+        return Err(Error::usage(format!(
+            "{} holds at most {largest} pixels a side, this picture is {}x{}; write a .png",
+            format.name(),
+            frame.width,
+            frame.height
+        )));
+    }
+    match format {
+        Format::Png => png(picture).map_err(|e| Error::failed(format!("encoding PNG: {e}"))),
+        Format::Jpeg => jpeg(picture, options),
+        _ => webp(picture, options),
+    }
+}
+
+fn largest(format: Format) -> Result<usize> {
+    match format {
+        Format::Png => Ok(i32::MAX as usize),
+        Format::Jpeg => Ok(65535),
+        Format::WebP => Ok(16383),
+        other => Err(Error::usage(format!("{} is not written; choose PNG, JPEG or WebP", other.name()))),
+    }
+}
+
+fn length(samples: &Samples) -> usize {
+    match samples {
+        Samples::U8(s) => s.len(),
+        Samples::U16(s) => s.len(),
+    }
+}
+
+fn png(picture: &Picture) -> Result<Vec<u8>, png::EncodingError> {
+    let frame = &picture.frame;
+    let mut info = png::Info::with_size(frame.width as u32, frame.height as u32);
+    info.color_type = if frame.channels == 4 { png::ColorType::Rgba } else { png::ColorType::Rgb };
+    info.icc_profile = picture.icc.as_deref().map(Cow::Borrowed);
+    info.exif_metadata = picture.exif.as_deref().map(Cow::Borrowed);
+    let samples = match &frame.samples {
+        Samples::U8(s) => Cow::Borrowed(s.as_slice()),
+        Samples::U16(s) => Cow::Owned(s.iter().flat_map(|v| v.to_be_bytes()).collect()),
+    };
+    info.bit_depth = match frame.samples {
+        Samples::U8(_) => png::BitDepth::Eight,
+        Samples::U16(_) => png::BitDepth::Sixteen,
+    };
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::with_info(&mut bytes, info)?;
+    for (keyword, text) in &picture.text {
+        if text.chars().all(|c| u32::from(c) < 256) {
+            encoder.add_text_chunk(keyword.clone(), text.clone())?;
+        } else {
+            encoder.add_itxt_chunk(keyword.clone(), text.clone())?;
+        }
+    }
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(&samples)?;
+    writer.finish()?;
+    Ok(bytes)
+}
+
+fn jpeg(picture: &Picture, options: &PictureOptions) -> Result<Vec<u8>> {
+    let Some(samples) = opaque(&picture.frame) else {
+        return Err(Error::usage("JPEG has no transparency and this picture has some; write a .png or a .webp"));
+    };
+    let failed = |e: &dyn std::fmt::Display| Error::failed(format!("encoding JPEG: {e}"));
+    let mut bytes = Vec::new();
+    let mut encoder = JpegEncoder::new_with_quality(&mut bytes, options.quality);
+    if let Some(icc) = &picture.icc {
+        encoder.set_icc_profile(icc.clone()).map_err(|e| failed(&e))?;
+    }
+    if let Some(exif) = &picture.exif {
+        // A segment holds 65,533 bytes, six of them the block's name.
+        if exif.len() > 65527 {
+            let size = exif.len();
+            return Err(Error::usage(format!("JPEG holds 65,527 bytes of EXIF, this has {size}; write a .png")));
+        }
+        encoder.set_exif_metadata(exif.clone()).map_err(|e| failed(&e))?;
+    }
+    let (width, height) = (picture.frame.width as u32, picture.frame.height as u32);
+    encoder.write_image(&samples, width, height, ExtendedColorType::Rgb8).map_err(|e| failed(&e))?;
+    Ok(bytes)
+}
+
+/// 8-bit RGB of a frame without transparency; `None` of one with.
+fn opaque(frame: &Frame) -> Option<Cow<'_, [u8]>> {
+    let bytes = eight_bits(&frame.samples);
+    if frame.channels == 3 {
+        return Some(bytes);
+    }
+    let (pixels, _) = bytes.as_chunks::<4>();
+    let opaque = pixels.iter().all(|p| p[3] == u8::MAX);
+    opaque.then(|| pixels.iter().flat_map(|p| [p[0], p[1], p[2]]).collect())
+}
+
+fn eight_bits(samples: &Samples) -> Cow<'_, [u8]> {
+    match samples {
+        Samples::U8(s) => Cow::Borrowed(s),
+        Samples::U16(s) => Cow::Owned(s.iter().map(|&v| ((u32::from(v) * 255 + 32767) / 65535) as u8).collect()),
+    }
+}
+
+fn webp(picture: &Picture, options: &PictureOptions) -> Result<Vec<u8>> {
+    let frame = &picture.frame;
+    let failed = |why: String| Error::failed(format!("encoding WebP: {why}"));
+    let mut config = webp::WebPConfig::new().map_err(|()| failed("libwebp refuses its own defaults".into()))?;
+    config.lossless = options.lossless.into();
+    config.exact = options.lossless.into();
+    config.quality = f32::from(options.quality.min(100));
+    let samples = eight_bits(&frame.samples);
+    let layout = if frame.channels == 4 { webp::PixelLayout::Rgba } else { webp::PixelLayout::Rgb };
+    let encoder = webp::Encoder::new(&samples, layout, frame.width as u32, frame.height as u32);
+    let coded = encoder.encode_advanced(&config).map_err(|e| failed(format!("{e:?}")))?;
+    Ok(container(&coded, picture))
+}
+
+/// Wraps libwebp's file in the extended layout (RFC 9649 §2.7) when there is metadata to carry.
+fn container(coded: &[u8], picture: &Picture) -> Vec<u8> {
+    if picture.icc.is_none() && picture.exif.is_none() {
+        return coded.to_vec();
+    }
+    let chunk = |name: &[u8; 4], data: &[u8]| {
+        let padding = data.len() % 2;
+        [name, &(data.len() as u32).to_le_bytes()[..], data, &[0][..padding]].concat()
+    };
+    let frame = &picture.frame;
+    let flags = u32::from(picture.icc.is_some()) << 5
+        | u32::from(frame.channels == 4) << 4
+        | u32::from(picture.exif.is_some()) << 3;
+    let size = |n: usize| (n as u32 - 1).to_le_bytes();
+    let header = [&flags.to_le_bytes()[..], &size(frame.width)[..3], &size(frame.height)[..3]].concat();
+    let mut body = [b"WEBP".to_vec(), chunk(b"VP8X", &header)].concat();
+    body.extend(picture.icc.iter().flat_map(|icc| chunk(b"ICCP", icc)));
+    let mut rest = &coded[12..];
+    // libwebp writes an extended header of its own around lossy alpha; ours replaces it.
+    while let Some(([name @ .., l0, l1, l2, l3], tail)) = rest.split_first_chunk::<8>() {
+        let length = (u32::from_le_bytes([*l0, *l1, *l2, *l3]) as usize).next_multiple_of(2).min(tail.len());
+        if name != b"VP8X" {
+            body.extend(&rest[..8 + length]);
+        }
+        rest = &tail[length..];
+    }
+    body.extend(picture.exif.iter().flat_map(|exif| chunk(b"EXIF", exif)));
+    chunk(b"RIFF", &body)
+}

@@ -1,0 +1,214 @@
+//! The line: named stages on threads of their own, joined by bounded queues, in order.
+//!
+//! ```text
+//! source ──queue──▶ stage ──queue──▶ … ──▶ sink (the calling thread)
+//! ```
+//!
+//! Memory does not grow with the number of items: a queue holds at most its capacity, and each stage the one item it
+//! works on (plus what it keeps itself). Every call may therefore wait, and only for these reasons: a stage waits in its
+//! queue for its next item (**starved**), or in `emit` until the next stage has taken one from a full queue
+//! (**blocked**). Nothing else waits, and when anything stops, queues close, so no wait is forever.
+
+use std::{
+    any::Any,
+    cell::Cell,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::error::{Error, Result};
+
+/// Hands one item to the next stage; waits while the queue between is full. An error means that the line is stopping:
+/// return it.
+pub type Emit<'a, U> = dyn FnMut(U) -> Result<()> + 'a;
+
+/// Where one stage's time went. Wall-clock time of its thread is about `busy + starved + blocked`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StageTime {
+    /// The stage's name.
+    pub name: String,
+    /// Items it took (a source: made).
+    pub items: u64,
+    /// Time spent at work.
+    pub busy: Duration,
+    /// Time spent waiting for an item.
+    pub starved: Duration,
+    /// Time spent waiting for room in the next queue.
+    pub blocked: Duration,
+}
+
+/// What one thread does, from its first item to its last.
+type Stage<'a> = Box<dyn FnOnce(&State) -> StageTime + Send + 'a>;
+
+/// A line under construction whose last stage so far gives `T`. Nothing runs before [`Line::sink`].
+pub struct Line<'a, T> {
+    cancel: &'a AtomicBool,
+    stages: Vec<Stage<'a>>,
+    items: Receiver<T>,
+}
+
+impl<'a, T: Send + 'a> Line<'a, T> {
+    /// Begins a line with the items of an iterator; an `Err` item stops the line with that error. `capacity`: items
+    /// that may wait for the next stage, at least 1. When `cancel` becomes true, each stage stops after the item it
+    /// works on and the line ends with [`Error::interrupted`].
+    pub fn source<I>(cancel: &'a AtomicBool, name: &'a str, capacity: usize, items: I) -> Self
+    where
+        I: IntoIterator<Item = Result<T>, IntoIter: Send + 'a>,
+    {
+        let (sender, receiver) = sync_channel(capacity.max(1));
+        let mut items = items.into_iter();
+        let job = move |state: &State| {
+            let mut stage = Worker::new(state, name);
+            let mut more = true;
+            while more && !state.stopping() {
+                let step = |emit: &mut Emit<'_, T>| match items.next().transpose()? {
+                    Some(item) => emit(item).map(|()| true),
+                    None => Ok(false),
+                };
+                more = stage.work(Some(&sender), step).unwrap_or(false);
+                stage.time.items += u64::from(more);
+            }
+            stage.time
+        };
+        Self { cancel, stages: vec![Box::new(job)], items: receiver }
+    }
+
+    /// Adds a stage. `step` is called with `Some(item)` for each item in order, emitting any number of results, and
+    /// once with `None` after the last item, to emit what it held back; not after an error or a cancellation.
+    pub fn stage<U, F>(mut self, name: &'a str, capacity: usize, mut step: F) -> Line<'a, U>
+    where
+        U: Send + 'a,
+        F: FnMut(Option<T>, &mut Emit<'_, U>) -> Result<()> + Send + 'a,
+    {
+        let (sender, receiver) = sync_channel(capacity.max(1));
+        let items = self.items;
+        self.stages.push(Box::new(move |state| {
+            let mut stage = Worker::new(state, name);
+            while let Some(item) = stage.receive(&items) {
+                let last = item.is_none();
+                if stage.work(Some(&sender), |emit| step(item, emit)).is_none() || last {
+                    break;
+                }
+            }
+            stage.time
+        }));
+        Line { cancel: self.cancel, stages: self.stages, items: receiver }
+    }
+
+    /// Runs the line, taking its results on the calling thread, and returns where each stage's time went, in order.
+    ///
+    /// Errors: the first cause alone, with its stage's name in front; a panic in a stage is an error that names the
+    /// stage; [`Error::interrupted`] when cancelled.
+    pub fn sink<F>(self, name: &str, mut take: F) -> Result<Vec<StageTime>>
+    where
+        F: FnMut(T) -> Result<()>,
+    {
+        let state = State { cancel: self.cancel, stop: AtomicBool::new(false), cause: Mutex::new(None) };
+        let (items, stages) = (self.items, self.stages);
+        let times = thread::scope(|scope| {
+            let threads: Vec<_> = stages.into_iter().map(|stage| scope.spawn(|| stage(&state))).collect();
+            let mut stage = Worker::new(&state, name);
+            while let Some(Some(item)) = stage.receive(&items) {
+                if stage.work(None, |_: &mut Emit<'_, ()>| take(item)).is_none() {
+                    break;
+                }
+            }
+            // Closing this queue first lets a stage that is blocked on it end; joining it before would wait forever.
+            drop(items);
+            let mut times: Vec<_> = threads.into_iter().filter_map(|thread| thread.join().ok()).collect();
+            times.push(stage.time);
+            times
+        });
+        match state.cause.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Some(cause) => Err(cause),
+            None if self.cancel.load(Ordering::Relaxed) => Err(Error::interrupted()),
+            None => Ok(times),
+        }
+    }
+}
+
+/// What all stages of a running line share.
+struct State<'a> {
+    cancel: &'a AtomicBool,
+    stop: AtomicBool,
+    cause: Mutex<Option<Error>>,
+}
+
+impl State<'_> {
+    fn stopping(&self) -> bool {
+        self.stop.load(Ordering::Relaxed) || self.cancel.load(Ordering::Relaxed)
+    }
+
+    /// Keeps the first error and stops the line. It must run before the failing stage's queues close, or its
+    /// neighbours would take the closing for the end of the items.
+    fn fail(&self, error: Error) {
+        self.cause.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// One stage at work: measures it, turns errors and panics into the line's cause.
+struct Worker<'s> {
+    state: &'s State<'s>,
+    time: StageTime,
+}
+
+impl<'s> Worker<'s> {
+    fn new(state: &'s State<'s>, name: &str) -> Self {
+        let none = Duration::ZERO;
+        Self { state, time: StageTime { name: name.into(), items: 0, busy: none, starved: none, blocked: none } }
+    }
+
+    /// The next item; `Some(None)` after the last; `None` when the line is stopping.
+    fn receive<T>(&mut self, items: &Receiver<T>) -> Option<Option<T>> {
+        let start = Instant::now();
+        let item = items.recv().ok();
+        self.time.starved += start.elapsed();
+        self.time.items += u64::from(item.is_some());
+        (!self.state.stopping()).then_some(item)
+    }
+
+    /// Does one step; `None` when the line is stopping, because of this step or not.
+    fn work<U, R>(
+        &mut self,
+        sender: Option<&SyncSender<U>>,
+        step: impl FnOnce(&mut Emit<'_, U>) -> Result<R>,
+    ) -> Option<R> {
+        let (state, start, mut blocked) = (self.state, Instant::now(), Duration::ZERO);
+        let closed = Cell::new(false);
+        let mut emit = |item| {
+            let start = Instant::now();
+            let sent = sender.is_some_and(|s| s.send(item).is_ok()) && !state.stopping();
+            blocked += start.elapsed();
+            closed.set(closed.get() || !sent);
+            if sent { Ok(()) } else { Err(Error::interrupted()) }
+        };
+        let result = catch_unwind(AssertUnwindSafe(|| step(&mut emit)));
+        self.time.busy += start.elapsed().saturating_sub(blocked);
+        self.time.blocked += blocked;
+        match result {
+            // A step that cannot hand on its item is a consequence; whoever closed the queue has told the cause.
+            _ if closed.get() => return None,
+            Ok(Ok(value)) => return Some(value),
+            Ok(Err(error)) => state.fail(error.at(&self.time.name)),
+            Err(panic) => state.fail(Error::failed(format!(
+                "{}: a fault in this program: {}; please report it",
+                self.time.name,
+                message(&*panic)
+            ))),
+        }
+        None
+    }
+}
+
+/// What a panic said.
+fn message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}

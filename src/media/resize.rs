@@ -1,0 +1,64 @@
+//! Resampling of planes to an exact size: the last step after a network whose factor is not the one asked for.
+
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer, images::Image};
+use ndarray::Array3;
+use rayon::prelude::*;
+
+use crate::error::{Error, Result};
+
+/// Resampling kernels. When shrinking, all but `Nearest` are widened by the ratio (no aliasing), as in Pillow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Filter {
+    /// The sample under the centre of the new one.
+    Nearest,
+    /// Triangle of radius 1.
+    Bilinear,
+    /// Cubic convolution with a = −1/2 (Keys 1981, Catmull-Rom), radius 2.
+    #[default]
+    Bicubic,
+    /// Windowed sinc of radius 3.
+    Lanczos,
+}
+
+impl Filter {
+    fn algorithm(self) -> ResizeAlg {
+        match self {
+            Self::Nearest => ResizeAlg::Nearest,
+            Self::Bilinear => ResizeAlg::Convolution(FilterType::Bilinear),
+            Self::Bicubic => ResizeAlg::Convolution(FilterType::CatmullRom),
+            Self::Lanczos => ResizeAlg::Convolution(FilterType::Lanczos3),
+        }
+    }
+}
+
+/// `planes`: [c, h, w] → [c, `height`, `width`]; pixel centres are aligned at half samples; values are not clamped, so
+/// bicubic and Lanczos overshoot at edges. Each plane is resampled alone (alpha does not weight colour).
+///
+/// Errors: an extent of zero.
+pub fn resize(planes: &Array3<f32>, height: usize, width: usize, filter: Filter) -> Result<Array3<f32>> {
+    let (c, h, w) = planes.dim();
+    let failed = |why: String| Error::failed(format!("resampling {w}x{h} to {width}x{height}: {why}"));
+    if h * w * height * width == 0 {
+        return Err(failed("a picture has at least one row and one column".into()));
+    }
+    if (h, w) == (height, width) {
+        return Ok(planes.clone());
+    }
+    let options = ResizeOptions::new().resize_alg(filter.algorithm()).use_alpha(false);
+    let extent = |n: usize| u32::try_from(n).map_err(|_| failed("extents end at 2³²".into()));
+    let (from, to) = ((extent(w)?, extent(h)?), (extent(width)?, extent(height)?));
+    let source: Vec<f32> = planes.iter().copied().collect();
+    let resized: Vec<Vec<f32>> = source
+        .par_chunks(h * w)
+        .map(|plane| {
+            let bytes = plane.iter().flat_map(|v| v.to_ne_bytes()).collect();
+            let source =
+                Image::from_vec_u8(from.0, from.1, bytes, PixelType::F32).map_err(|e| failed(e.to_string()))?;
+            let mut target = Image::new(to.0, to.1, PixelType::F32);
+            Resizer::new().resize(&source, &mut target, &options).map_err(|e| failed(e.to_string()))?;
+            let (samples, _) = target.buffer().as_chunks::<4>();
+            Ok(samples.iter().map(|b| f32::from_ne_bytes(*b)).collect())
+        })
+        .collect::<Result<_>>()?;
+    Array3::from_shape_vec((c, height, width), resized.concat()).map_err(|e| failed(e.to_string()))
+}

@@ -1,0 +1,75 @@
+//! Videos: what a file holds ([`Reader::info`]), its frames one by one ([`Reader`]), and a new file from frames
+//! ([`Writer`]) with the sound and what else travels with the source.
+//!
+//! Frames keep their stored orientation and shape: rotation and sample aspect ratio travel as tags. Colour values are
+//! converted between YCbCr and RGB with the matrix, range and chroma position of the tags; primaries and transfer are
+//! never touched, only passed on.
+
+mod color;
+mod copy;
+mod ffmpeg;
+mod info;
+mod output;
+mod reader;
+mod scale;
+mod writer;
+
+pub use color::{Color, Range};
+pub use ffmpeg::{ffmpeg_version, show_ffmpeg_log, video_decoders, video_encoders};
+pub use info::{SideData, StreamInfo, StreamKind, VideoInfo, probe};
+pub use output::{Output, VideoOptions};
+pub use reader::{Reader, VideoFrame};
+pub use writer::{Summary, Writer};
+
+/// A ratio: frames a second, seconds a tick, or the width of a sample to its height. `0/1` is unknown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Rational {
+    /// Above the line.
+    pub num: i32,
+    /// Below the line.
+    pub den: i32,
+}
+
+impl Rational {
+    /// `num/den`, as it stands.
+    pub const fn new(num: i32, den: i32) -> Self {
+        Self { num, den }
+    }
+
+    /// The quotient; 0 where the denominator is 0.
+    pub fn value(self) -> f64 {
+        if self.den == 0 { 0.0 } else { f64::from(self.num) / f64::from(self.den) }
+    }
+
+    /// This ratio times a whole number (a frame rate times 2^exp), in lowest terms where they fit.
+    #[must_use]
+    pub fn times(self, factor: i32) -> Self {
+        if self.den % factor == 0 {
+            return Self::new(self.num, self.den / factor);
+        }
+        Self::new(self.num.saturating_mul(factor), self.den)
+    }
+
+    /// Whether both parts are positive.
+    pub fn is_known(self) -> bool {
+        self.num > 0 && self.den > 0
+    }
+}
+
+impl std::fmt::Display for Rational {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.num, self.den)
+    }
+}
+
+impl From<ffmpeg_next::ffi::AVRational> for Rational {
+    fn from(r: ffmpeg_next::ffi::AVRational) -> Self {
+        Self::new(r.num, r.den)
+    }
+}
+
+impl From<Rational> for ffmpeg_next::ffi::AVRational {
+    fn from(r: Rational) -> Self {
+        Self { num: r.num, den: r.den }
+    }
+}

@@ -1,0 +1,128 @@
+//! What the numbers of a pixel mean: the four code points of ITU-T H.273 and the position of chroma.
+
+use ffmpeg_next::ffi;
+
+use super::ffmpeg::number;
+
+/// How YCbCr numbers fill their bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Range {
+    /// Not said; taken as limited.
+    #[default]
+    Unspecified,
+    /// 16–235 and 16–240 of 255 (`tv`).
+    Limited,
+    /// 0–255 (`pc`).
+    Full,
+}
+
+/// Colour tags, as code points of H.273 (2 is unspecified).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Color {
+    /// Colour primaries: 1 BT.709, 9 BT.2020, …
+    pub primaries: i32,
+    /// Transfer characteristics: 1 BT.709, 16 PQ, 18 HLG, …
+    pub transfer: i32,
+    /// Matrix coefficients: 0 RGB, 1 BT.709, 5 and 6 BT.601, 9 BT.2020, …
+    pub matrix: i32,
+    /// Limited or full.
+    pub range: Range,
+    /// FFmpeg's `AVChromaLocation`: 0 unspecified, 1 left, 2 centre, 3 top left, …
+    pub chroma: i32,
+}
+
+impl Default for Color {
+    /// Nothing said.
+    fn default() -> Self {
+        Self { primaries: 2, transfer: 2, matrix: 2, range: Range::Unspecified, chroma: 0 }
+    }
+}
+
+impl Color {
+    /// BT.709, limited: what a generated video is.
+    pub const BT709: Self = Self { primaries: 1, transfer: 1, matrix: 1, range: Range::Limited, chroma: 1 };
+
+    /// The tags with what the conversion needs filled in. An unspecified matrix, and that of an RGB source, is the one
+    /// that players take for the size (mpv, VLC): BT.709 from 1280 columns or 577 rows on, else BT.601. An unspecified
+    /// range is limited. Primaries and transfer stay as they are.
+    ///
+    /// A source is read by its own size and its result tagged explicitly, so enlarging past the border changes nothing.
+    #[must_use]
+    pub fn resolved(self, width: usize, height: usize) -> Self {
+        let by_size = if width >= 1280 || height > 576 { 1 } else { 6 };
+        Self {
+            matrix: if matches!(self.matrix, 0 | 2) { by_size } else { self.matrix },
+            range: if self.range == Range::Unspecified { Range::Limited } else { self.range },
+            ..self
+        }
+    }
+
+    /// Whether the matrix is one that swscale can convert with (H.273 1, 4–7, 9).
+    pub(super) fn has_known_matrix(&self) -> bool {
+        matches!(self.matrix, 1 | 4..=7 | 9)
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.range == Range::Full
+    }
+
+    pub(super) fn of_parameters(p: &ffi::AVCodecParameters) -> Self {
+        // SAFETY: fields of a structure that is borrowed.
+        unsafe {
+            Self {
+                primaries: number(&raw const p.color_primaries),
+                transfer: number(&raw const p.color_trc),
+                matrix: number(&raw const p.color_space),
+                range: range(number(&raw const p.color_range), p.format),
+                chroma: number(&raw const p.chroma_location),
+            }
+        }
+    }
+
+    pub(super) fn of_frame(f: &ffi::AVFrame) -> Self {
+        // SAFETY: as above.
+        unsafe {
+            Self {
+                primaries: number(&raw const f.color_primaries),
+                transfer: number(&raw const f.color_trc),
+                matrix: number(&raw const f.colorspace),
+                range: range(number(&raw const f.color_range), f.format),
+                chroma: number(&raw const f.chroma_location),
+            }
+        }
+    }
+
+    /// Says the tags to an encoder.
+    pub(super) fn tag(&self, context: &mut ffi::AVCodecContext) {
+        // SAFETY: the numbers came out of fields of these same types, or are constants of theirs.
+        unsafe {
+            (&raw mut context.color_primaries).cast::<i32>().write(self.primaries);
+            (&raw mut context.color_trc).cast::<i32>().write(self.transfer);
+            (&raw mut context.colorspace).cast::<i32>().write(self.matrix);
+            (&raw mut context.chroma_sample_location).cast::<i32>().write(self.chroma);
+        }
+        context.color_range = match self.range {
+            Range::Unspecified => ffi::AVColorRange::AVCOL_RANGE_UNSPECIFIED,
+            Range::Limited => ffi::AVColorRange::AVCOL_RANGE_MPEG,
+            Range::Full => ffi::AVColorRange::AVCOL_RANGE_JPEG,
+        };
+    }
+}
+
+/// The range by its tag, or by a pixel format whose name implies it.
+fn range(tag: i32, format: i32) -> Range {
+    use ffi::AVPixelFormat::*;
+    let implied = [
+        AV_PIX_FMT_YUVJ420P,
+        AV_PIX_FMT_YUVJ422P,
+        AV_PIX_FMT_YUVJ444P,
+        AV_PIX_FMT_YUVJ440P,
+        AV_PIX_FMT_YUVJ411P,
+    ];
+    match tag {
+        _ if implied.iter().any(|f| *f as i32 == format) => Range::Full,
+        1 => Range::Limited,
+        2 => Range::Full,
+        _ => Range::Unspecified,
+    }
+}

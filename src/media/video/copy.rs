@@ -1,0 +1,223 @@
+//! What travels from a source beside its video, packet by packet: sound, subtitles, covers, attachments, chapters.
+
+use std::path::Path;
+
+use ffmpeg_next::{
+    Packet, ffi,
+    format::context::{Input, Output},
+    packet::Mut,
+};
+
+use super::{
+    ffmpeg::{self, c_string, check, reason, text},
+    info::{self, StreamInfo, StreamKind},
+};
+use crate::error::{Error, Result};
+
+/// Metadata that describes the old file's bytes, not its content.
+const STALE: [&str; 8] =
+    ["major_brand", "minor_version", "compatible_brands", "encoder", "duration", "rotate", "timecode", "bps"];
+
+/// The source's other streams on their way into the new file.
+pub(super) struct Copies {
+    input: Input,
+    /// For each stream of the source, its number in the new file and the last decoding time stamp written there.
+    targets: Vec<Option<(usize, i64)>>,
+    /// Read, but not due yet.
+    pending: Option<Packet>,
+    /// The source's first time stamp, in microseconds: the new file begins at zero.
+    origin: i64,
+    finished: bool,
+    /// What the container cannot take, or we do not copy, each named.
+    pub left_out: Vec<String>,
+}
+
+impl Copies {
+    /// Adds the source's streams, chapters and metadata to a file whose first stream is the new video.
+    ///
+    /// Errors: the source cannot be read, or it has sound that the container cannot take.
+    pub fn open(source: &Path, target: &mut Output) -> Result<Self> {
+        let input = ffmpeg::open(source)?;
+        let video = info::of_input(&input, source)?;
+        let mut copies = Self {
+            targets: Vec::new(),
+            pending: None,
+            origin: video.origin,
+            finished: true,
+            left_out: Vec::new(),
+            input,
+        };
+        for stream in &video.streams {
+            let copied = stream.index != video.index && copies.takes(stream, target)?;
+            let number = if copied { Some(copies.add(stream.index, target)?) } else { None };
+            copies.targets.push(number.map(|n| (n, i64::MIN)));
+            copies.finished &= number.is_none();
+            // SAFETY: a stream of the source; the demuxer then skips its packets.
+            unsafe {
+                let raw = *(*copies.input.as_mut_ptr()).streams.add(stream.index);
+                (*raw).discard =
+                    if copied { ffi::AVDiscard::AVDISCARD_DEFAULT } else { ffi::AVDiscard::AVDISCARD_ALL };
+            }
+        }
+        copies.describe(video.index, target);
+        Ok(copies)
+    }
+
+    /// Whether a stream goes along.
+    fn takes(&mut self, stream: &StreamInfo, target: &Output) -> Result<bool> {
+        let (index, codec) = (stream.index, &stream.codec);
+        // SAFETY: a stream of the source and the format of the target, both only read.
+        let (fits, container) = unsafe {
+            let format = (*target.as_ptr()).oformat;
+            let parameters = (**(*self.input.as_ptr()).streams.add(index)).codecpar;
+            let fits = ffi::avformat_query_codec(format, (*parameters).codec_id, ffi::FF_COMPLIANCE_NORMAL);
+            (fits, text((*format).name))
+        };
+        let fits = match stream.kind {
+            // Second videos and time codes belong to the old frames; what data means, we do not know.
+            StreamKind::Video | StreamKind::Data => false,
+            StreamKind::Attachment => container == "matroska",
+            _ => fits == 1,
+        };
+        if !fits && stream.kind == StreamKind::Audio {
+            return Err(Error::usage(format!(
+                "{container} cannot hold the source's sound (stream {index}, {codec}) as it is; write a .mkv"
+            )));
+        }
+        if !fits {
+            self.left_out.push(format!("stream {index} ({:?}, {codec})", stream.kind).to_lowercase());
+        }
+        Ok(fits)
+    }
+
+    /// Adds one stream to the target with the parameters of the source's; returns its number.
+    fn add(&self, index: usize, target: &mut Output) -> Result<usize> {
+        let failed = |why| Error::failed(format!("copying stream {index} of the source: {why}"));
+        // SAFETY: a stream of the source is read, a new one of the target filled; the target frees it.
+        unsafe {
+            let old = *(*self.input.as_ptr()).streams.add(index);
+            let new = ffi::avformat_new_stream(target.as_mut_ptr(), std::ptr::null());
+            if new.is_null() {
+                return Err(failed("out of memory".into()));
+            }
+            check(ffi::avcodec_parameters_copy((*new).codecpar, (*old).codecpar)).map_err(failed)?;
+            // The container chooses its own four letters for the codec.
+            (*(*new).codecpar).codec_tag = 0;
+            ((*new).time_base, (*new).disposition) = ((*old).time_base, (*old).disposition);
+            (*new).avg_frame_rate = (*old).avg_frame_rate;
+            copy_metadata((*old).metadata, &mut (*new).metadata);
+            Ok((*new).index as usize)
+        }
+    }
+
+    /// Chapters and metadata.
+    fn describe(&self, video: usize, target: &mut Output) {
+        for chapter in self.input.chapters() {
+            let base = chapter.time_base();
+            let shift = rescale(self.origin, MICROSECONDS, base.into());
+            let (start, end) = (chapter.start() - shift, chapter.end() - shift);
+            let title = chapter.metadata().get("title").unwrap_or_default().to_owned();
+            // A chapter that ends before it starts is no chapter.
+            let _ = target.add_chapter(chapter.id(), base, start, end, title);
+        }
+        // SAFETY: dictionaries of structures that are owned here.
+        unsafe {
+            let (from, to) = (&*self.input.as_ptr(), &mut *target.as_mut_ptr());
+            copy_metadata(from.metadata, &mut to.metadata);
+            copy_metadata((**from.streams.add(video)).metadata, &mut (**to.streams).metadata);
+            (**to.streams).disposition = (**from.streams.add(video)).disposition;
+        }
+    }
+
+    /// Writes every packet that is due before `until` (seconds from the beginning), or all.
+    pub fn pump(&mut self, target: &mut Output, until: Option<f64>) -> Result<()> {
+        while !self.finished {
+            let packet = match self.pending.take() {
+                Some(packet) => packet,
+                None => match self.next()? {
+                    Some(packet) => packet,
+                    None => break,
+                },
+            };
+            if until.is_some_and(|until| self.time(&packet) > until) {
+                self.pending = Some(packet);
+                return Ok(());
+            }
+            self.write(packet, target)?;
+        }
+        self.finished = true;
+        Ok(())
+    }
+
+    /// The next packet of a stream that is copied.
+    fn next(&mut self) -> Result<Option<Packet>> {
+        loop {
+            let mut packet = Packet::empty();
+            // SAFETY: both structures are owned.
+            match unsafe { ffi::av_read_frame(self.input.as_mut_ptr(), packet.as_mut_ptr()) } {
+                ffi::AVERROR_EOF => return Ok(None),
+                code if code < 0 => {
+                    return Err(Error::failed(format!("reading the source's other streams: {}", reason(code))));
+                }
+                _ if self.targets.get(packet.stream()).is_some_and(Option::is_some) => return Ok(Some(packet)),
+                _ => {}
+            }
+        }
+    }
+
+    /// When a packet is due, in seconds from the beginning.
+    fn time(&self, packet: &Packet) -> f64 {
+        let base = info::streams(&self.input)[packet.stream()].time_base;
+        let stamp = packet.dts().or(packet.pts()).unwrap_or(0);
+        stamp as f64 * f64::from(base.num) / f64::from(base.den) - self.origin as f64 * 1e-6
+    }
+
+    fn write(&mut self, mut packet: Packet, target: &mut Output) -> Result<()> {
+        let index = packet.stream();
+        let Some(Some((number, last))) = self.targets.get_mut(index) else { return Ok(()) };
+        let from = info::streams(&self.input)[index].time_base;
+        // SAFETY: the stream that `add` made; the container has chosen its time base by now.
+        let to = unsafe { (**(*target.as_ptr()).streams.add(*number)).time_base };
+        let shift = rescale(self.origin, MICROSECONDS, from);
+        packet.set_pts(packet.pts().map(|t| t - shift));
+        packet.set_dts(packet.dts().map(|t| t - shift));
+        packet.rescale_ts(from, to);
+        // Broken recordings step back in time, which containers refuse; one tick later is as near as can be.
+        if let Some(dts) = packet.dts() {
+            let due = dts.max(last.saturating_add(1));
+            packet.set_dts(Some(due));
+            packet.set_pts(packet.pts().map(|t| t.max(due)));
+            *last = due;
+        }
+        packet.set_stream(*number);
+        packet.set_position(-1);
+        ffmpeg::clear_line();
+        // SAFETY: the target takes over the packet's reference and leaves it empty.
+        let code = unsafe { ffi::av_interleaved_write_frame(target.as_mut_ptr(), packet.as_mut_ptr()) };
+        check(code).map_err(|why| Error::failed(format!("copying stream {index} of the source: {why}")))?;
+        Ok(())
+    }
+}
+
+const MICROSECONDS: ffi::AVRational = ffi::AVRational { num: 1, den: 1_000_000 };
+
+fn rescale(value: i64, from: ffi::AVRational, to: ffi::AVRational) -> i64 {
+    // SAFETY: arithmetic.
+    unsafe { ffi::av_rescale_q(value, from, to) }
+}
+
+/// Copies what describes the content. What is there already stays.
+///
+/// # Safety
+/// `from` is null or a dictionary; `to` is a structure's dictionary.
+unsafe fn copy_metadata(from: *const ffi::AVDictionary, to: &mut *mut ffi::AVDictionary) {
+    for (key, value) in info::pairs(from) {
+        let lower = key.to_ascii_lowercase();
+        let counted = lower.starts_with("_statistics") || lower.starts_with("number_of_");
+        if !counted && !STALE.contains(&lower.as_str()) {
+            let keep = ffi::AV_DICT_DONT_OVERWRITE;
+            // SAFETY: by contract; FFmpeg copies both strings.
+            unsafe { ffi::av_dict_set(to, c_string(&key).as_ptr(), c_string(&value).as_ptr(), keep) };
+        }
+    }
+}

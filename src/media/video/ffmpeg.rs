@@ -1,0 +1,191 @@
+//! What FFmpeg's C interface needs everywhere: its start, its log, its errors, its lists.
+
+use std::{
+    cell::RefCell,
+    ffi::{CStr, CString, c_char, c_int, c_void},
+    os::unix::ffi::OsStrExt,
+    path::Path,
+    ptr,
+    sync::{
+        Once,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use ffmpeg_next::{Codec, ffi, format::context::Input, media};
+
+use crate::error::{Error, Result};
+
+static SHOW_LOG: AtomicBool = AtomicBool::new(false);
+
+thread_local! {
+    /// FFmpeg's last error line on this thread: it often tells what the error code does not.
+    static LAST_LINE: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Whether FFmpeg's own messages go to standard error. Off at first: our errors carry the line that matters.
+pub fn show_ffmpeg_log(show: bool) {
+    init();
+    SHOW_LOG.store(show, Ordering::Relaxed);
+    // SAFETY: sets one integer.
+    unsafe { ffi::av_log_set_level(if show { ffi::AV_LOG_VERBOSE } else { ffi::AV_LOG_ERROR }) };
+}
+
+/// Takes over FFmpeg's log, once.
+pub(super) fn init() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let _ = ffmpeg_next::init();
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the callback has the signature that FFmpeg wants and lives as long as the program.
+        unsafe {
+            ffi::av_log_set_callback(Some(keep_line));
+        }
+        // Elsewhere Rust cannot name the C type of the arguments, and the line is lost.
+        #[cfg(not(target_arch = "x86_64"))]
+        // SAFETY: sets one integer.
+        unsafe {
+            ffi::av_log_set_level(ffi::AV_LOG_QUIET);
+        }
+    });
+}
+
+#[cfg(target_arch = "x86_64")]
+unsafe extern "C" fn keep_line(
+    context: *mut c_void,
+    level: c_int,
+    format: *const c_char,
+    arguments: *mut ffi::__va_list_tag,
+) {
+    // SAFETY: FFmpeg calls this with a valid format and its arguments, which are used once on either path.
+    unsafe {
+        if SHOW_LOG.load(Ordering::Relaxed) {
+            return ffi::av_log_default_callback(context, level, format, arguments);
+        }
+        if level > ffi::AV_LOG_ERROR {
+            return;
+        }
+        let (mut line, mut prefix) = ([0 as c_char; 512], 0);
+        ffi::av_log_format_line2(context, level, format, arguments, line.as_mut_ptr(), 512, &mut prefix);
+        let line = CStr::from_ptr(line.as_ptr()).to_string_lossy().trim().trim_end_matches('.').to_owned();
+        if !line.is_empty() {
+            let _ = LAST_LINE.try_with(|last| last.replace(Some(line)));
+        }
+    }
+}
+
+/// Forgets the last line, before a call whose failure it would explain.
+pub(super) fn clear_line() {
+    LAST_LINE.take();
+}
+
+/// FFmpeg's last error line on this thread since [`clear_line`].
+pub(super) fn last_line() -> Option<String> {
+    LAST_LINE.with_borrow(Clone::clone)
+}
+
+/// What an error code means, with FFmpeg's last line where there is one.
+pub(super) fn reason(code: c_int) -> String {
+    let mut text = [0 as c_char; 256];
+    // SAFETY: FFmpeg writes at most 256 bytes, with a terminating zero.
+    let text = unsafe {
+        ffi::av_strerror(code, text.as_mut_ptr(), text.len());
+        CStr::from_ptr(text.as_ptr()).to_string_lossy()
+    };
+    match last_line() {
+        Some(line) => format!("{text}: {line}"),
+        None => text.into_owned(),
+    }
+}
+
+/// `Ok` of a code that is not negative, else its [`reason`].
+pub(super) fn check(code: c_int) -> Result<c_int, String> {
+    if code < 0 { Err(reason(code)) } else { Ok(code) }
+}
+
+/// A path as FFmpeg takes it: `file:` in front, so that a colon in it means no protocol.
+pub(super) fn url(path: &Path) -> Result<CString> {
+    let bytes = [b"file:", path.as_os_str().as_bytes()].concat();
+    CString::new(bytes).map_err(|_| Error::usage(format!("{}: a path has no zero byte", path.display())))
+}
+
+/// A string for C; what stands after a zero byte is cut, for none can be typed.
+pub(super) fn c_string(text: &str) -> CString {
+    CString::new(text.split('\0').next().unwrap_or_default()).unwrap_or_default()
+}
+
+/// A C string owned by FFmpeg.
+pub(super) fn text(pointer: *const c_char) -> String {
+    if pointer.is_null() {
+        return String::new();
+    }
+    // SAFETY: FFmpeg's names end with a zero byte and live as long as the library or the structure borrowed from.
+    unsafe { CStr::from_ptr(pointer).to_string_lossy().into_owned() }
+}
+
+/// An enum field of a C structure as the number it is: a file can carry numbers that Rust's enum does not have.
+///
+/// # Safety
+/// `field` points to a readable 32-bit enum.
+pub(super) unsafe fn number<T>(field: *const T) -> c_int {
+    const { assert!(size_of::<T>() == size_of::<c_int>()) };
+    // SAFETY: by contract.
+    unsafe { field.cast::<c_int>().read() }
+}
+
+/// Opens a file and reads what it says about its streams.
+pub(super) fn open(path: &Path) -> Result<Input> {
+    init();
+    let size = std::fs::metadata(path).map_err(|e| Error::io("reading", path, &e))?.len();
+    if size == 0 {
+        return Err(Error::failed(format!("{}: the file is empty", path.display())));
+    }
+    let url = url(path)?;
+    let failed = |code| {
+        let why = reason(code);
+        Error::failed(format!("{}: is no video that FFmpeg can read ({why})", path.display()))
+    };
+    clear_line();
+    // SAFETY: the context is null or owned by `Input` at every return; FFmpeg frees it itself when opening fails.
+    unsafe {
+        let mut context = ptr::null_mut();
+        let code = ffi::avformat_open_input(&mut context, url.as_ptr(), ptr::null(), ptr::null_mut());
+        if code < 0 {
+            return Err(failed(code));
+        }
+        let input = Input::wrap(context);
+        let code = ffi::avformat_find_stream_info(context, ptr::null_mut());
+        if code < 0 { Err(failed(code)) } else { Ok(input) }
+    }
+}
+
+/// The version of the linked FFmpeg, as it names itself: `5.1.9-0+deb12u1`.
+pub fn ffmpeg_version() -> String {
+    // SAFETY: returns a constant.
+    text(unsafe { ffi::av_version_info() })
+}
+
+/// Names of the video encoders that the linked FFmpeg has, sorted.
+pub fn video_encoders() -> Vec<String> {
+    codecs(Codec::is_encoder)
+}
+
+/// Names of the video decoders that the linked FFmpeg has, sorted.
+pub fn video_decoders() -> Vec<String> {
+    codecs(Codec::is_decoder)
+}
+
+fn codecs(wanted: fn(&Codec) -> bool) -> Vec<String> {
+    let mut position = ptr::null_mut();
+    // SAFETY: FFmpeg keeps the position in the variable and returns constants until null.
+    let mut names: Vec<_> = std::iter::from_fn(|| unsafe {
+        let codec = ffi::av_codec_iterate(&mut position);
+        (!codec.is_null()).then(|| Codec::wrap(codec))
+    })
+    .filter(|codec| wanted(codec) && codec.medium() == media::Type::Video)
+    .map(|codec| codec.name().to_owned())
+    .collect();
+    names.sort();
+    names.dedup();
+    names
+}

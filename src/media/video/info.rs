@@ -1,0 +1,239 @@
+//! What a video file holds, read from its headers.
+
+use std::path::Path;
+
+use ffmpeg_next::{DictionaryRef, ffi, format::context::Input};
+
+use super::{
+    Rational,
+    color::Color,
+    ffmpeg::{self, number, text},
+    scale::Format,
+};
+use crate::error::{Error, Result};
+
+/// The kinds of stream a container holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum StreamKind {
+    Video,
+    /// A still picture beside the video, such as a cover.
+    Picture,
+    Audio,
+    Subtitle,
+    Data,
+    Attachment,
+}
+
+/// One stream of a container.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StreamInfo {
+    /// Its number in the container.
+    pub index: usize,
+    /// What it is.
+    pub kind: StreamKind,
+    /// FFmpeg's codec name: `aac`.
+    pub codec: String,
+    /// ISO 639-2 language, where told.
+    pub language: Option<String>,
+}
+
+/// Data that holds for a whole stream and is passed on as it is: display matrix, mastering display, light level,
+/// stereo and spherical layout.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SideData {
+    pub(super) kind: ffi::AVPacketSideDataType,
+    pub(super) bytes: Vec<u8>,
+}
+
+/// A video file and the stream of it that [`Reader`](super::Reader) decodes: the first that is no cover picture.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VideoInfo {
+    /// FFmpeg's name of the container: `mov,mp4,m4a,3gp,3g2,mj2`.
+    pub container: String,
+    /// FFmpeg's name of the codec: `h264`.
+    pub codec: String,
+    /// FFmpeg's name of the pixel format: `yuv420p10le`.
+    pub pixel_format: String,
+    /// Bits of a sample: frames come in 16 bits when this is above 8.
+    pub bit_depth: u8,
+    /// Whether there is transparency; frames have it only if asked for.
+    pub alpha: bool,
+    /// Columns as stored, before rotation.
+    pub width: usize,
+    /// Rows as stored, before rotation.
+    pub height: usize,
+    /// Frames a second: the nominal rate where the frames keep it, else the average.
+    pub frame_rate: Rational,
+    /// Whether the nominal and the average rate differ by more than 1 %: frames have lengths of their own.
+    pub variable_rate: bool,
+    /// Frames, where the container tells or its duration lets one estimate.
+    pub frames: Option<u64>,
+    /// Seconds.
+    pub duration: Option<f64>,
+    /// When the video begins, in seconds from the beginning of the container.
+    pub start: f64,
+    /// Seconds a tick of [`VideoFrame::pts`](super::VideoFrame::pts).
+    pub time_base: Rational,
+    /// How far a player turns the picture, in degrees clockwise, 0–359.
+    pub rotation: u16,
+    /// Width of a sample to its height; `0/1` where unknown, which is square.
+    pub sample_aspect_ratio: Rational,
+    /// Colour tags as stored.
+    pub color: Color,
+    /// Whether frames are two fields: nothing here de-interlaces.
+    pub interlaced: bool,
+    /// What is passed on as it is, the display matrix among it.
+    pub side_data: Vec<SideData>,
+    /// All streams, this one too.
+    pub streams: Vec<StreamInfo>,
+    /// Metadata of the container.
+    pub metadata: Vec<(String, String)>,
+    pub(super) index: usize,
+    /// The container's first time stamp, in microseconds.
+    pub(super) origin: i64,
+}
+
+/// Reads what a file holds without decoding it.
+///
+/// Errors: unreadable, empty, no container FFmpeg knows, damaged headers, no video in it.
+pub fn probe(path: &Path) -> Result<VideoInfo> {
+    of_input(&ffmpeg::open(path)?, path)
+}
+
+pub(super) fn of_input(input: &Input, path: &Path) -> Result<VideoInfo> {
+    let streams: Vec<_> = streams(input).iter().map(|s| describe(s)).collect();
+    let failed = |why: String| Error::failed(format!("{}: {why}", path.display()));
+    // SAFETY: the container lives as long as `input`.
+    let (context, container) = unsafe { (&*input.as_ptr(), text((*(*input.as_ptr()).iformat).name)) };
+    // Text files with any name decode as pictures of a terminal.
+    let Some(index) = streams.iter().position(|s| s.kind == StreamKind::Video).filter(|_| container != "tty") else {
+        let held: Vec<_> = streams.iter().map(|s| format!("{:?} {}", s.kind, s.codec).to_lowercase()).collect();
+        return Err(failed(format!("holds no video ({})", if held.is_empty() { "nothing".into() } else { held.join(", ") })));
+    };
+    // SAFETY: the stream is one of the container's.
+    let (stream, parameters) = unsafe {
+        let stream = &**context.streams.add(index);
+        (stream, &*stream.codecpar)
+    };
+    let Some((_, format)) = Format::of(parameters.format).filter(|_| parameters.width > 0 && parameters.height > 0) else {
+        let why = ffmpeg::last_line().unwrap_or_else(|| "no frame could be found".into());
+        return Err(failed(format!("the video stream ({}) is damaged or cut off: {why}", streams[index].codec)));
+    };
+    let origin = if context.start_time == ffi::AV_NOPTS_VALUE { 0 } else { context.start_time };
+    let time_base = Rational::from(stream.time_base);
+    let seconds = |ticks: i64| (ticks != ffi::AV_NOPTS_VALUE).then(|| ticks as f64 * time_base.value());
+    let whole = (context.duration > 0).then(|| context.duration as f64 * 1e-6);
+    let duration = seconds(stream.duration).filter(|d| *d > 0.0).or(whole);
+    let (frame_rate, variable_rate) = rate(stream, duration.unwrap_or(0.0))
+        .ok_or_else(|| failed("the video stream tells no frame rate".into()))?;
+    let estimate = duration.map(|d| (d * frame_rate.value()).round() as u64);
+    let side_data = side_data(stream);
+    Ok(VideoInfo {
+        container,
+        codec: streams[index].codec.clone(),
+        pixel_format: format.name(),
+        bit_depth: format.bits(),
+        alpha: format.has_alpha(),
+        width: parameters.width as usize,
+        height: parameters.height as usize,
+        frame_rate,
+        variable_rate,
+        frames: u64::try_from(stream.nb_frames).ok().filter(|n| *n > 0).or(estimate),
+        duration,
+        start: seconds(stream.start_time).map_or(0.0, |s| s - origin as f64 * 1e-6),
+        time_base,
+        rotation: rotation(&side_data),
+        // SAFETY: FFmpeg only reads the two structures.
+        sample_aspect_ratio: unsafe {
+            ffi::av_guess_sample_aspect_ratio(input.as_ptr().cast_mut(), std::ptr::from_ref(stream).cast_mut(), std::ptr::null_mut()).into()
+        },
+        color: Color::of_parameters(parameters),
+        // SAFETY: a field of a structure that is borrowed. 0 is unknown, 1 progressive.
+        interlaced: unsafe { number(&raw const parameters.field_order) } > 1,
+        side_data,
+        streams,
+        metadata: pairs(context.metadata),
+        index,
+        origin,
+    })
+}
+
+/// The streams of a container.
+pub(super) fn streams(input: &Input) -> Vec<&ffi::AVStream> {
+    // SAFETY: the container's array of that many streams, which live as long as it.
+    unsafe {
+        let context = &*input.as_ptr();
+        (0..context.nb_streams as usize).map(|i| &**context.streams.add(i)).collect()
+    }
+}
+
+/// What a stream is.
+pub(super) fn describe(stream: &ffi::AVStream) -> StreamInfo {
+    use ffi::AVMediaType::*;
+    // SAFETY: every stream has parameters; the codec number is only looked up.
+    let (kind, codec) = unsafe {
+        let parameters = &*stream.codecpar;
+        (parameters.codec_type, text(ffi::avcodec_get_name(parameters.codec_id)))
+    };
+    let kind = match kind {
+        AVMEDIA_TYPE_VIDEO if stream.disposition & ffi::AV_DISPOSITION_ATTACHED_PIC != 0 => StreamKind::Picture,
+        AVMEDIA_TYPE_VIDEO => StreamKind::Video,
+        AVMEDIA_TYPE_AUDIO => StreamKind::Audio,
+        AVMEDIA_TYPE_SUBTITLE => StreamKind::Subtitle,
+        AVMEDIA_TYPE_ATTACHMENT => StreamKind::Attachment,
+        _ => StreamKind::Data,
+    };
+    let language = pairs(stream.metadata).into_iter().find(|(k, _)| k == "language").map(|(_, v)| v);
+    StreamInfo { index: stream.index as usize, kind, codec, language }
+}
+
+/// The entries of a dictionary.
+pub(super) fn pairs(dictionary: *const ffi::AVDictionary) -> Vec<(String, String)> {
+    // SAFETY: null or a dictionary that its structure owns.
+    let dictionary = unsafe { DictionaryRef::wrap(dictionary) };
+    dictionary.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
+}
+
+/// The rate to work at, and whether frames keep it. The average is exact over the whole length, the nominal one is
+/// clean: it is taken where both agree to half a frame at the end.
+fn rate(stream: &ffi::AVStream, duration: f64) -> Option<(Rational, bool)> {
+    let (nominal, average) = (Rational::from(stream.r_frame_rate), Rational::from(stream.avg_frame_rate));
+    let (n, a) = (nominal.value(), average.value());
+    match (nominal.is_known() && n <= 1000.0, average.is_known()) {
+        (true, true) if (n - a).abs() * duration.max(1.0) < 0.5 => Some((nominal, false)),
+        (true, true) => Some((average, (a / n - 1.0).abs() > 0.01)),
+        (true, false) => Some((nominal, false)),
+        (false, true) => Some((average, true)),
+        (false, false) => None,
+    }
+}
+
+fn side_data(stream: &ffi::AVStream) -> Vec<SideData> {
+    use ffi::AVPacketSideDataType::*;
+    let kept = [
+        AV_PKT_DATA_DISPLAYMATRIX,
+        AV_PKT_DATA_STEREO3D,
+        AV_PKT_DATA_MASTERING_DISPLAY_METADATA,
+        AV_PKT_DATA_CONTENT_LIGHT_LEVEL,
+        AV_PKT_DATA_SPHERICAL,
+    ];
+    let read = |kind| {
+        let mut size = 0;
+        // SAFETY: FFmpeg returns null or that many bytes, owned by the stream.
+        unsafe {
+            let data = ffi::av_stream_get_side_data(stream, kind, &mut size);
+            (!data.is_null()).then(|| SideData { kind, bytes: std::slice::from_raw_parts(data, size).to_vec() })
+        }
+    };
+    kept.into_iter().filter_map(read).collect()
+}
+
+fn rotation(side_data: &[SideData]) -> u16 {
+    let matrix = side_data.iter().find(|s| s.kind == ffi::AVPacketSideDataType::AV_PKT_DATA_DISPLAYMATRIX);
+    let Some(entries) = matrix.map(|m| m.bytes.as_chunks::<4>().0).filter(|m| m.len() == 9) else { return 0 };
+    let matrix: Vec<i32> = entries.iter().map(|b| i32::from_ne_bytes(*b)).collect();
+    // SAFETY: FFmpeg reads nine numbers. Its angle is counter-clockwise, not a number for a singular matrix.
+    let angle = -unsafe { ffi::av_display_rotation_get(matrix.as_ptr()) };
+    if angle.is_finite() { angle.rem_euclid(360.0).round() as u16 % 360 } else { 0 }
+}

@@ -1,0 +1,235 @@
+//! What to encode a video with: the request, and the encoder opened for it.
+
+use std::path::PathBuf;
+
+use ffmpeg_next::{Codec, codec, ffi};
+
+use super::{
+    Rational,
+    color::{Color, Range},
+    ffmpeg::{self, c_string, check, text, video_encoders},
+    info::{SideData, VideoInfo},
+    scale::Format,
+};
+use crate::error::{Error, Result};
+
+/// How a video is encoded: what the command line says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VideoOptions {
+    /// Any video encoder the linked FFmpeg has (`libx265`), or a codec's name for its first encoder (`h264`: libx264).
+    pub codec: String,
+    /// Constant rate factor, smaller is better; `None`: the encoder's own default (libx264: 23).
+    pub crf: Option<f64>,
+    /// The encoder's preset: `medium`.
+    pub preset: Option<String>,
+    /// FFmpeg's pixel format; `None`: 4:2:0, or 4:4:4 for an odd width or height, in the frames' bit depth.
+    pub pix_fmt: Option<String>,
+    /// More options of the encoder or the container, as on ffmpeg's command line.
+    pub extra: Vec<(String, String)>,
+    /// Whether a file of the same name may be replaced.
+    pub overwrite: bool,
+}
+
+impl Default for VideoOptions {
+    /// H.264 with the encoder's defaults, nothing replaced.
+    fn default() -> Self {
+        Self { codec: "h264".into(), crf: None, preset: None, pix_fmt: None, extra: Vec::new(), overwrite: false }
+    }
+}
+
+/// The video to write: what the frames are, and what is said about them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Output {
+    /// Columns of every frame.
+    pub width: usize,
+    /// Rows of every frame.
+    pub height: usize,
+    /// Frames a second; frames follow one another at this rate.
+    pub frame_rate: Rational,
+    /// Bits a sample to encode where the encoder can: 8 or 10.
+    pub bit_depth: u8,
+    /// When the first frame is shown, in seconds from the beginning of the container.
+    pub start: f64,
+    /// Colour tags; what is unspecified and needed is filled in ([`Color::resolved`]).
+    pub color: Color,
+    /// Width of a sample to its height; `0/1`: not said.
+    pub sample_aspect_ratio: Rational,
+    /// Passed on as it is: the display matrix (rotation) among it.
+    pub side_data: Vec<SideData>,
+    /// Metadata of the container, besides and before that of `source`.
+    pub metadata: Vec<(String, String)>,
+    /// The file whose sound, subtitles, attachments, chapters and metadata are copied, none of it re-encoded.
+    pub source: Option<PathBuf>,
+}
+
+impl Output {
+    /// A generated video: BT.709, 8 bits, nothing else.
+    pub fn new(width: usize, height: usize, frame_rate: Rational) -> Self {
+        Self {
+            width,
+            height,
+            frame_rate,
+            bit_depth: 8,
+            start: 0.0,
+            color: Color::BT709,
+            sample_aspect_ratio: Rational::new(0, 1),
+            side_data: Vec::new(),
+            metadata: Vec::new(),
+            source: None,
+        }
+    }
+
+    /// A video that is made from another and keeps what can be kept. The source's colours are resolved by its own size,
+    /// as [`Reader`](super::Reader) reads them. `source`: where sound and the rest come from.
+    pub fn like(info: &VideoInfo, size: (usize, usize), frame_rate: Rational, source: Option<PathBuf>) -> Self {
+        Self {
+            start: info.start,
+            color: info.color.resolved(info.width, info.height),
+            sample_aspect_ratio: info.sample_aspect_ratio,
+            side_data: info.side_data.clone(),
+            source,
+            ..Self::new(size.0, size.1, frame_rate)
+        }
+    }
+}
+
+/// An opened encoder. `unused`: the options that it does not know.
+pub(super) struct Encoder {
+    pub context: codec::Context,
+    pub name: String,
+    pub format: ffi::AVPixelFormat,
+    pub color: Color,
+    pub unused: Vec<(String, String)>,
+}
+
+/// Finds an encoder by its own name, then by its codec's. Error: lists those there are.
+pub(super) fn find(name: &str) -> Result<Codec> {
+    ffmpeg::init();
+    let c_name = c_string(name);
+    // SAFETY: FFmpeg looks the names up and returns constants or null.
+    let found = unsafe {
+        let by_name = ffi::avcodec_find_encoder_by_name(c_name.as_ptr());
+        let codec = ffi::avcodec_descriptor_get_by_name(c_name.as_ptr());
+        let found = if by_name.is_null() && !codec.is_null() { ffi::avcodec_find_encoder((*codec).id) } else { by_name };
+        let is_video = !found.is_null() && (*found).type_ == ffi::AVMediaType::AVMEDIA_TYPE_VIDEO;
+        is_video.then(|| Codec::wrap(found))
+    };
+    found.ok_or_else(|| {
+        Error::usage(format!("the linked FFmpeg has no video encoder {name}; it has {}", video_encoders().join(", ")))
+    })
+}
+
+/// Opens the encoder for an output. `global_header`: the container keeps the codec's headers itself.
+pub(super) fn open(options: &VideoOptions, output: &Output, global_header: bool) -> Result<Encoder> {
+    let codec = find(&options.codec)?;
+    let name = codec.name().to_owned();
+    if output.width * output.height == 0 || output.width.max(output.height) > 65535 || !output.frame_rate.is_known() {
+        let (w, h, rate) = (output.width, output.height, output.frame_rate);
+        return Err(Error::usage(format!("a video of {w}x{h} at {rate} frames a second cannot be written")));
+    }
+    let (format, known) = pixel_format(codec, options, output)?;
+    let mut color = output.color.resolved(output.width, output.height);
+    if !color.has_known_matrix() {
+        return Err(Error::usage(format!("frames cannot be encoded with matrix coefficients {} of H.273", color.matrix)));
+    }
+    if known.name().starts_with("yuvj") {
+        color.range = Range::Full;
+    }
+    // The matrix of RGB formats is the identity, their range full.
+    let tags = if known.is_rgb() { Color { matrix: 0, range: Range::Full, ..color } } else { color };
+    let mut context = codec::Context::new_with_codec(codec);
+    let rate = output.frame_rate;
+    // SAFETY: the context is owned and not yet open.
+    unsafe {
+        let raw = &mut *context.as_mut_ptr();
+        (raw.width, raw.height, raw.pix_fmt) = (output.width as i32, output.height as i32, format);
+        (raw.time_base, raw.framerate) = (Rational::new(rate.den, rate.num).into(), rate.into());
+        raw.sample_aspect_ratio = output.sample_aspect_ratio.into();
+        raw.thread_count = 0;
+        if global_header {
+            raw.flags |= ffi::AV_CODEC_FLAG_GLOBAL_HEADER as i32;
+        }
+        tags.tag(raw);
+    }
+    let wanted = settings(codec, options)?;
+    let dictionary: ffmpeg_next::Dictionary = wanted.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    ffmpeg::clear_line();
+    // SAFETY: FFmpeg takes the options it knows out of the dictionary, which is owned again afterwards.
+    let (code, unused) = unsafe {
+        let mut left = dictionary.disown();
+        let code = ffi::avcodec_open2(context.as_mut_ptr(), codec.as_ptr(), &mut left);
+        (code, ffmpeg_next::Dictionary::own(left))
+    };
+    let (w, h, pixels) = (output.width, output.height, known.name());
+    check(code).map_err(|why| {
+        Error::failed(format!("encoder {name} cannot write {w}x{h} at {rate} frames a second in {pixels} ({why})"))
+    })?;
+    let unused = unused.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+    Ok(Encoder { context, name, format, color, unused })
+}
+
+/// The encoder's options. Error: a rate factor or preset for an encoder without.
+fn settings(codec: Codec, options: &VideoOptions) -> Result<Vec<(String, String)>> {
+    let named = [("crf", options.crf.map(|v| v.to_string())), ("preset", options.preset.clone())];
+    let mut settings = Vec::new();
+    for (name, value) in named {
+        let Some(value) = value else { continue };
+        // SAFETY: a pointer to the codec's class stands for an object of it in this search.
+        let known = unsafe {
+            let class = &raw const (*codec.as_ptr()).priv_class;
+            let flags = ffi::AV_OPT_SEARCH_FAKE_OBJ;
+            let c_name = c_string(name);
+            !(*class).is_null()
+                && !ffi::av_opt_find(class.cast_mut().cast(), c_name.as_ptr(), std::ptr::null(), 0, flags).is_null()
+        };
+        if !known {
+            let encoder = codec.name();
+            return Err(Error::usage(format!("encoder {encoder} has no {name}; give its own options with -e KEY=VALUE")));
+        }
+        settings.push((name.to_owned(), value));
+    }
+    for (key, value) in &options.extra {
+        if key.contains('\0') || value.contains('\0') {
+            return Err(Error::usage("-e KEY=VALUE holds a zero byte"));
+        }
+        settings.push((key.clone(), value.clone()));
+    }
+    Ok(settings)
+}
+
+/// The pixel format to encode in. Error: one that FFmpeg or the encoder does not know.
+fn pixel_format(codec: Codec, options: &VideoOptions, output: &Output) -> Result<(ffi::AVPixelFormat, Format)> {
+    use ffi::AVPixelFormat::*;
+    // SAFETY: a constant list that ends with NONE, or null for any.
+    let offered: Vec<ffi::AVPixelFormat> = unsafe {
+        let list = (*codec.as_ptr()).pix_fmts;
+        let at = |i| (!list.is_null()).then(|| *list.add(i)).filter(|f| *f != AV_PIX_FMT_NONE);
+        (0..).map_while(at).collect()
+    };
+    let named = |format: ffi::AVPixelFormat| Format::of(format as i32).map(|(_, known)| (format, known));
+    let odd = output.width % 2 + output.height % 2 > 0;
+    let deep = output.bit_depth > 8;
+    let wanted = match &options.pix_fmt {
+        // SAFETY: FFmpeg looks the name up.
+        Some(name) => unsafe { ffi::av_get_pix_fmt(c_string(name).as_ptr()) },
+        None => match (odd, deep) {
+            (false, false) => AV_PIX_FMT_YUV420P,
+            (false, true) => AV_PIX_FMT_YUV420P10LE,
+            (true, false) => AV_PIX_FMT_YUV444P,
+            (true, true) => AV_PIX_FMT_YUV444P10LE,
+        },
+    };
+    if wanted != AV_PIX_FMT_NONE && (offered.is_empty() || offered.contains(&wanted)) {
+        return named(wanted).ok_or_else(|| Error::usage("the pixel format is unknown"));
+    }
+    if let Some(name) = &options.pix_fmt {
+        let names: Vec<_> = offered.iter().filter_map(|f| named(*f)).map(|(_, known)| known.name()).collect();
+        let names = if names.is_empty() { "any that ffmpeg -pix_fmts lists".into() } else { names.join(", ") };
+        return Err(Error::usage(format!("encoder {} has no pixel format {name}; it has {names}", codec.name())));
+    }
+    let terminated: Vec<_> = offered.into_iter().chain([AV_PIX_FMT_NONE]).collect();
+    // SAFETY: FFmpeg reads the list to its end.
+    let best = unsafe { ffi::avcodec_find_best_pix_fmt_of_list(terminated.as_ptr(), wanted, 0, std::ptr::null_mut()) };
+    let encoder = text(unsafe { (*codec.as_ptr()).name });
+    named(best).ok_or_else(|| Error::usage(format!("encoder {encoder} takes no pixels from memory; choose another")))
+}

@@ -1,0 +1,334 @@
+//! A video's frames, one by one, in RGB.
+
+use std::path::{Path, PathBuf};
+
+use ffmpeg_next::{
+    Codec, Packet, codec, ffi,
+    format::context::Input,
+    frame,
+    packet::{Mut, Ref},
+};
+
+use super::{
+    color::Color,
+    ffmpeg::{self, last_line, reason},
+    info::{self, VideoInfo},
+    scale::{Format, Layout, Scaler},
+};
+use crate::{
+    error::{Error, Result},
+    tensor::{Frame, Samples},
+};
+
+const AGAIN: i32 = ffi::AVERROR(ffmpeg_next::error::EAGAIN);
+
+/// One frame and when it is shown.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VideoFrame {
+    /// RGB (or RGBA, [`Reader::with_alpha`]), 8 bits from sources of up to 8, else 16.
+    pub frame: Frame,
+    /// Time stamp in ticks of [`VideoInfo::time_base`], as stored.
+    pub pts: i64,
+    /// Seconds from the beginning of the container.
+    pub time: f64,
+}
+
+/// Decodes a video. The iterator gives every frame in the order of display; it holds one at a time, and the decoder
+/// the few it needs.
+///
+/// It ends with `None` after the last frame of a whole file. A file that is cut off gives all that is there, then an
+/// error. A damaged frame gives an error that tells its number and time, and, to a caller who goes on, the frame as the
+/// decoder mended it.
+pub struct Reader {
+    path: PathBuf,
+    input: Input,
+    decoder: codec::Context,
+    info: VideoInfo,
+    alpha: bool,
+    scaler: Option<Scaler>,
+    decoded: frame::Video,
+    converted: frame::Video,
+    /// A frame whose damage has been told.
+    mended: Option<VideoFrame>,
+    /// What ends the video early, told after the decoder has given its last frame.
+    ending: Option<Error>,
+    state: State,
+    frames: u64,
+    packets: u64,
+    /// Seconds of the container seen, over all streams.
+    seen: f64,
+}
+
+#[derive(PartialEq)]
+enum State {
+    Reading,
+    Draining,
+    Done,
+}
+
+// SAFETY: all parts are owned by the reader, and FFmpeg's contexts may move between threads.
+unsafe impl Send for Reader {}
+
+impl Reader {
+    /// Opens a video for decoding. Errors: those of [`probe`](super::probe), or no decoder.
+    pub fn open(path: &Path) -> Result<Self> {
+        let input = ffmpeg::open(path)?;
+        let info = info::of_input(&input, path)?;
+        let failed = |why: String| Error::failed(format!("{}: decoding {}: {why}", path.display(), info.codec));
+        ffmpeg::clear_line();
+        let parameters = info::streams(&input)[info.index].codecpar;
+        // SAFETY: the parameters belong to a stream of `input`; the decoder copies them.
+        let decoder = unsafe {
+            let codec = ffi::avcodec_find_decoder((*parameters).codec_id);
+            if codec.is_null() {
+                return Err(failed("the linked FFmpeg has no decoder for it".into()));
+            }
+            let mut context = codec::Context::new_with_codec(Codec::wrap(codec));
+            let pointer = context.as_mut_ptr();
+            ffmpeg::check(ffi::avcodec_parameters_to_context(pointer, parameters)).map_err(failed)?;
+            (*pointer).pkt_timebase = info.time_base.into();
+            // As many threads as the machine has cores.
+            (*pointer).thread_count = 0;
+            ffmpeg::check(ffi::avcodec_open2(pointer, codec, std::ptr::null_mut())).map_err(failed)?;
+            context
+        };
+        Ok(Self {
+            path: path.into(),
+            input,
+            decoder,
+            info,
+            alpha: false,
+            scaler: None,
+            decoded: frame::Video::empty(),
+            converted: frame::Video::empty(),
+            mended: None,
+            ending: None,
+            state: State::Reading,
+            frames: 0,
+            packets: 0,
+            seen: 0.0,
+        })
+    }
+
+    /// The same reader giving RGBA frames where the source has transparency.
+    #[must_use]
+    pub fn with_alpha(mut self) -> Self {
+        self.alpha = self.info.alpha;
+        self
+    }
+
+    /// What the file holds.
+    pub fn info(&self) -> &VideoInfo {
+        &self.info
+    }
+
+    /// The decoder's next frame, read on as far as it needs; `None` at the end.
+    fn decode(&mut self) -> Result<Option<VideoFrame>> {
+        loop {
+            // SAFETY: both structures are owned; FFmpeg frees what the frame held before.
+            match unsafe { ffi::avcodec_receive_frame(self.decoder.as_mut_ptr(), self.decoded.as_mut_ptr()) } {
+                0 => return self.take().map(Some),
+                AGAIN => self.feed()?,
+                ffi::AVERROR_EOF => return self.end(),
+                code => self.damaged(code)?,
+            }
+        }
+    }
+
+    fn end(&mut self) -> Result<Option<VideoFrame>> {
+        self.state = State::Done;
+        match self.ending.take() {
+            Some(error) => Err(error),
+            None if self.frames == 0 => {
+                let why = last_line().unwrap_or_else(|| "the stream is empty".into());
+                Err(self.failed(&format!("no frame could be decoded: {why}")))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// Gives the decoder one more packet, or the end.
+    fn feed(&mut self) -> Result<()> {
+        let mut packet = Packet::empty();
+        ffmpeg::clear_line();
+        // SAFETY: both structures are owned.
+        let code = unsafe { ffi::av_read_frame(self.input.as_mut_ptr(), packet.as_mut_ptr()) };
+        // SAFETY: a packet that was read, or an empty one.
+        let raw = unsafe { &*packet.as_ptr() };
+        let ours = raw.stream_index as usize == self.info.index;
+        if code >= 0 {
+            self.see(raw);
+            if !ours {
+                return Ok(());
+            }
+            self.packets += 1;
+        }
+        let whole = code >= 0 && raw.flags & ffi::AV_PKT_FLAG_CORRUPT == 0;
+        if !whole {
+            self.ending = match code {
+                ffi::AVERROR_EOF => self.cut_off(),
+                code if code < 0 => Some(self.broken(&reason(code))),
+                _ => Some(self.broken("a piece of it is missing")),
+            };
+            self.state = State::Draining;
+        }
+        let next = if whole { packet.as_ptr() } else { std::ptr::null() };
+        // SAFETY: the decoder copies a reference to the packet, or is told the end by a null pointer.
+        match unsafe { ffi::avcodec_send_packet(self.decoder.as_mut_ptr(), next) } {
+            code if code < 0 && code != ffi::AVERROR_EOF => self.damaged(code),
+            _ => Ok(()),
+        }
+    }
+
+    /// Notes how far into the container a packet reaches.
+    fn see(&mut self, packet: &ffi::AVPacket) {
+        let stream = info::streams(&self.input)[packet.stream_index as usize];
+        let base = f64::from(stream.time_base.num) / f64::from(stream.time_base.den);
+        if packet.pts != ffi::AV_NOPTS_VALUE {
+            let end = (packet.pts + packet.duration.max(0)) as f64 * base - self.info.origin as f64 * 1e-6;
+            self.seen = self.seen.max(end);
+        }
+    }
+
+    /// An error if the end of the file is not that of the video: the index of an MP4 knows every packet, other
+    /// containers tell a duration, and Matroska's demuxer logs an element that is not complete.
+    fn cut_off(&self) -> Option<Error> {
+        let stream = info::streams(&self.input)[self.info.index];
+        // SAFETY: FFmpeg only reads; the container is owned.
+        let (indexed, context) =
+            unsafe { (ffi::avformat_index_get_entries_count(stream), &*self.input.as_ptr()) };
+        let indexed = u64::try_from(indexed).unwrap_or(0);
+        if self.info.container.starts_with("mov,") && self.packets < indexed {
+            return Some(self.broken(&format!("{} of {indexed} frames are in the file", self.packets)));
+        }
+        let told = ffi::AVDurationEstimationMethod::AVFMT_DURATION_FROM_STREAM;
+        let length = context.duration.max(0) as f64 * 1e-6;
+        if context.duration_estimation_method == told && self.seen < length - (0.05 * length).max(2.0) {
+            return Some(self.broken(&format!("the file says it lasts {length:.3} s")));
+        }
+        last_line().filter(|line| line.contains("prematurely")).map(|line| self.broken(&line))
+    }
+
+    /// An error that a code of the decoder means, unless no frame has come yet: recordings begin between key frames.
+    fn damaged(&mut self, code: i32) -> Result<()> {
+        if self.frames == 0 {
+            return Ok(());
+        }
+        Err(self.failed(&format!("{} is damaged: {}", self.place(), reason(code))))
+    }
+
+    fn broken(&self, why: &str) -> Error {
+        self.failed(&format!("the file is cut off at {} s: {why}; get a whole copy of it", (self.seen * 1e3).round() / 1e3))
+    }
+
+    fn failed(&self, what: &str) -> Error {
+        Error::failed(format!("{}: {what}", self.path.display()))
+    }
+
+    /// The frame that is next.
+    fn place(&self) -> String {
+        let rate = self.info.frame_rate.value();
+        format!("frame {} (at about {:.3} s)", self.frames, self.info.start + self.frames as f64 / rate)
+    }
+
+    /// The decoded frame in RGB.
+    fn take(&mut self) -> Result<VideoFrame> {
+        // SAFETY: a frame that the decoder has just filled.
+        let raw = unsafe { &*self.decoded.as_ptr() };
+        let damage = raw.decode_error_flags != 0 || raw.flags & ffi::AV_FRAME_FLAG_CORRUPT as i32 != 0;
+        let stamp = Some(raw.best_effort_timestamp).filter(|t| *t != ffi::AV_NOPTS_VALUE);
+        let time = stamp.map(|t| t as f64 * self.info.time_base.value() - self.info.origin as f64 * 1e-6);
+        let time = time.unwrap_or(self.info.start + self.frames as f64 / self.info.frame_rate.value());
+        let frame = self.convert().map_err(|why| {
+            self.state = State::Done;
+            self.failed(&format!("frame {} (at {time:.3} s): {why}", self.frames))
+        })?;
+        let fallback = (time / self.info.time_base.value()) as i64;
+        let frame = VideoFrame { frame, pts: stamp.unwrap_or(fallback), time };
+        self.frames += 1;
+        if damage {
+            self.mended = Some(frame);
+            let why = last_line().map_or(String::new(), |line| format!(" ({line})"));
+            return Err(self.failed(&format!("frame {} (at {time:.3} s) is damaged{why}", self.frames - 1)));
+        }
+        Ok(frame)
+    }
+
+    fn convert(&mut self) -> Result<Frame, String> {
+        use ffi::AVPixelFormat::*;
+        // SAFETY: as in `take`.
+        let raw = unsafe { &*self.decoded.as_ptr() };
+        let (width, height) = (self.info.width, self.info.height);
+        if (raw.width as usize, raw.height as usize) != (width, height) {
+            let (w, h) = (raw.width, raw.height);
+            return Err(format!("the size changes from {width}x{height} to {w}x{h}; cut the file there"));
+        }
+        let (format, known) = Format::of(raw.format).ok_or("the frame has no pixel format")?;
+        // What the frame does not say, the container may.
+        let (said, told) = (Color::of_frame(raw), self.info.color);
+        let color = Color {
+            matrix: if said.matrix == 2 { told.matrix } else { said.matrix },
+            range: if said.range == super::Range::Unspecified { told.range } else { said.range },
+            ..said
+        };
+        if color.matrix == 0 && !known.is_rgb() {
+            return Err(format!("{} frames are tagged as RGB; correct the tag", known.name()));
+        }
+        let from = Layout { format, color: color.resolved(width, height) };
+        let deep = self.info.bit_depth > 8;
+        let target = match (deep, self.alpha) {
+            (false, false) => AV_PIX_FMT_RGB24,
+            (false, true) => AV_PIX_FMT_RGBA,
+            (true, false) if cfg!(target_endian = "big") => AV_PIX_FMT_RGB48BE,
+            (true, false) => AV_PIX_FMT_RGB48LE,
+            (true, true) if cfg!(target_endian = "big") => AV_PIX_FMT_RGBA64BE,
+            (true, true) => AV_PIX_FMT_RGBA64LE,
+        };
+        let size = (raw.width, raw.height);
+        if self.scaler.as_ref().is_none_or(|s| s.from != from) {
+            let to = Layout { format: target, color: from.color };
+            self.scaler = Some(Scaler::new(from, to, size)?);
+            self.converted = allocate(target, size)?;
+        }
+        let scaler = self.scaler.as_mut().ok_or("no converter")?;
+        scaler.run(&self.decoded, &mut self.converted)?;
+        let channels = if self.alpha { 4 } else { 3 };
+        let (bytes, stride) = (self.converted.data(0), self.converted.stride(0));
+        let row = width * channels * if deep { 2 } else { 1 };
+        let rows = bytes.chunks(stride).take(height).map(|r| &r[..row]);
+        let samples = if deep {
+            Samples::U16(rows.flat_map(|r| r.as_chunks().0).map(|b| u16::from_ne_bytes(*b)).collect())
+        } else {
+            let mut samples = Vec::with_capacity(row * height);
+            rows.for_each(|r| samples.extend_from_slice(r));
+            Samples::U8(samples)
+        };
+        Ok(Frame { width, height, channels, samples })
+    }
+}
+
+/// A frame with planes of its own, padded as FFmpeg wants it.
+pub(super) fn allocate(format: ffi::AVPixelFormat, size: (i32, i32)) -> Result<frame::Video, String> {
+    let mut frame = frame::Video::empty();
+    // SAFETY: the fields say what to allocate.
+    unsafe {
+        let raw = &mut *frame.as_mut_ptr();
+        (raw.format, raw.width, raw.height) = (format as i32, size.0, size.1);
+        ffmpeg::check(ffi::av_frame_get_buffer(raw, 0))?;
+    }
+    Ok(frame)
+}
+
+impl Iterator for Reader {
+    type Item = Result<VideoFrame>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Some(frame) = self.mended.take() {
+            return Some(Ok(frame));
+        }
+        if self.state == State::Done {
+            return None;
+        }
+        self.decode().transpose()
+    }
+}

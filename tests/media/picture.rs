@@ -1,0 +1,220 @@
+use std::{collections::BTreeMap, fs, path::Path};
+
+use crescendo::{
+    media::{
+        Format, Picture, PictureOptions,
+        picture::{decode, encode, read, write},
+    },
+    tensor::{Frame, Samples},
+};
+use serde_json::Value;
+
+use crate::{data, report};
+
+fn samples(frame: &Frame) -> Vec<i32> {
+    match &frame.samples {
+        Samples::U8(s) => s.iter().map(|&v| v.into()).collect(),
+        Samples::U16(s) => s.iter().map(|&v| v.into()).collect(),
+    }
+}
+
+fn unhex(hex: &str) -> Vec<u8> {
+    (0..hex.len()).step_by(2).map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap()).collect()
+}
+
+/// The orientation tag of a little-endian or big-endian EXIF block, read the plain way.
+fn orientation(exif: &[u8]) -> u64 {
+    let little = exif.starts_with(b"II");
+    let at = exif.windows(2).position(|w| w == if little { [0x12, 0x01] } else { [0x01, 0x12] }).unwrap();
+    exif[at + if little { 8 } else { 9 }].into()
+}
+
+#[test]
+fn pictures_read_as_in_pillow() {
+    let facts: BTreeMap<String, Value> = serde_json::from_slice(&fs::read(data("facts.json")).unwrap()).unwrap();
+    let mut faults = Vec::new();
+    for (name, fact) in &facts {
+        let picture = match read(&data(name)) {
+            Ok(picture) => picture,
+            Err(e) => {
+                faults.push(e.to_string());
+                continue;
+            }
+        };
+        let raw = fs::read(data(&format!("{name}.raw"))).unwrap();
+        let (bits, wanted): (_, Vec<i32>) = match fact["bits"].as_u64() {
+            Some(16) => (16, raw.as_chunks().0.iter().map(|b| u16::from_le_bytes(*b).into()).collect()),
+            _ => (8, raw.iter().map(|&v| v.into()).collect()),
+        };
+        // Decoders of lossy formats differ in rounding; every other pixel is exact.
+        let tolerance = if name.ends_with("jpg") && name != "wrong_name.jpg" || name == "lossy.webp" { 3 } else { 0 };
+        let ours = samples(&picture.frame);
+        let worst = ours.iter().zip(&wanted).map(|(a, b)| (a - b).abs()).max().unwrap();
+        let frame = &picture.frame;
+        let depth = if matches!(frame.samples, Samples::U16(_)) { 16 } else { 8 };
+        let shape = (frame.width, frame.height, frame.channels as u64, depth, ours.len());
+        let (grey, cmyk, moving) = (name == "grey.jpg", name == "cmyk.jpg", name.starts_with("moving"));
+        let icc = if grey { String::new() } else { fact["icc"].as_str().unwrap_or_default().to_owned() };
+        let checks = [
+            ("shape", shape == (16, 12, fact["channels"].as_u64().unwrap(), bits, wanted.len())),
+            ("pixels", worst <= tolerance),
+            ("icc", picture.icc.clone().unwrap_or_default() == unhex(&icc)),
+            ("exif", picture.exif.as_deref().map_or(0, orientation) == fact["orientation"].as_u64().unwrap_or(0)),
+            ("left out", picture.left_out.is_empty() != (grey || cmyk || moving)),
+        ];
+        let bad: Vec<_> = checks.iter().filter(|c| !c.1).map(|c| c.0).collect();
+        if !bad.is_empty() {
+            faults.push(format!("{name}: {bad:?}; {shape:?}, worst {worst}, {:?}", picture.left_out));
+        }
+    }
+    report(&faults);
+    let text = read(&data("rgba.png")).unwrap().text;
+    let wanted = [("parameters", "a lake\nSteps: 50, Seed: 42"), ("Author", "Zoë"), ("Title", "山の湖")];
+    assert_eq!(text, wanted.map(|(k, v)| (k.to_owned(), v.to_owned())));
+}
+
+/// A smooth picture with everything that can travel with one; the profile needs two JPEG segments.
+fn full(channels: usize, deep: bool) -> Picture {
+    let (width, height) = (37, 23);
+    let value = |i: usize| {
+        let (x, y, k) = (i / channels % width, i / channels / width, i % channels);
+        if k == 3 { 255 - 5 * x } else { 5 * x + 3 * y * (k % 2) }
+    };
+    let count = width * height * channels;
+    let samples = if deep {
+        Samples::U16((0..count).map(|i| (value(i) * 257 + 100).min(65535) as u16).collect())
+    } else {
+        Samples::U8((0..count).map(|i| value(i) as u8).collect())
+    };
+    let mut icc: Vec<u8> = (0..100_001_u32).map(|i| (i.wrapping_mul(i) >> 3) as u8).collect();
+    icc[16..20].copy_from_slice(b"RGB ");
+    Picture {
+        icc: Some(icc),
+        exif: read(&data("rgb.jpg")).unwrap().exif,
+        text: vec![("parameters".into(), "湖\nSteps: 50".into()), ("Comment".into(), "café".into())],
+        ..Picture::from(Frame { width, height, channels, samples })
+    }
+}
+
+#[test]
+fn what_is_written_is_read_again() {
+    let lossless = PictureOptions { lossless: true, ..PictureOptions::default() };
+    let fine = PictureOptions { quality: 95, ..PictureOptions::default() };
+    let rows = [
+        ("png", Format::Png, 3, false, &fine, 0),
+        ("png alpha", Format::Png, 4, false, &fine, 0),
+        ("png 16", Format::Png, 3, true, &fine, 0),
+        ("png 16 alpha", Format::Png, 4, true, &fine, 0),
+        ("jpeg", Format::Jpeg, 3, false, &fine, 8),
+        ("jpeg 16", Format::Jpeg, 3, true, &fine, 8),
+        ("webp", Format::WebP, 3, false, &fine, 12),
+        ("webp alpha", Format::WebP, 4, false, &fine, 12),
+        ("webp lossless", Format::WebP, 3, false, &lossless, 0),
+        ("webp lossless alpha", Format::WebP, 4, false, &lossless, 0),
+    ];
+    let mut faults = Vec::new();
+    for (name, format, channels, deep, options, tolerance) in rows {
+        let before = full(channels, deep);
+        let after = encode(&before, format, options).and_then(|bytes| decode(&bytes));
+        let after = match after {
+            Ok(after) => after,
+            Err(e) => {
+                faults.push(format!("{name}: {e}"));
+                continue;
+            }
+        };
+        let scale = if deep && format != Format::Png { 257 } else { 1 };
+        let theirs = samples(&after.frame);
+        let worst = samples(&before.frame).iter().zip(&theirs).map(|(a, b)| (a / scale - b).abs()).max().unwrap();
+        let text = if format == Format::Png { before.text.clone() } else { Vec::new() };
+        if worst > tolerance || after.icc != before.icc || after.exif != before.exif || after.text.len() != text.len() {
+            let sizes = (after.icc.map(|v| v.len()), after.exif.map(|v| v.len()), after.text);
+            faults.push(format!("{name}: worst {worst}, {sizes:?}"));
+        } else if text.iter().any(|t| !after.text.contains(t)) {
+            faults.push(format!("{name}: {:?}", after.text));
+        }
+    }
+    report(&faults);
+}
+
+#[test]
+fn quality_decides_the_size() {
+    for format in [Format::Jpeg, Format::WebP] {
+        let size = |quality| {
+            let options = PictureOptions { quality, ..PictureOptions::default() };
+            encode(&full(3, false), format, &options).unwrap().len()
+        };
+        assert!(size(100) > size(80) && size(80) > size(20), "{format:?}: {} {} {}", size(100), size(80), size(20));
+    }
+}
+
+#[test]
+fn bad_files_are_refused_in_one_sentence() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut faults = Vec::new();
+    let mut expect = |name: &str, bytes: &[u8], wanted: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        match read(&path) {
+            Ok(_) => faults.push(format!("{name}: was read")),
+            Err(e) if e.to_string().contains(wanted) && e.to_string().contains(name) => {}
+            Err(e) => faults.push(format!("{name}: {e}")),
+        }
+    };
+    expect("empty.png", b"", "the file is empty");
+    expect("text.jpg", b"This is not a picture at all.", "is not a picture this program reads");
+    for name in
+        ["rgb.jpg", "progressive.jpg", "rgba.png", "rgb16.png", "lossy.webp", "lossless.webp", "rgb.tiff", "rgb.bmp"]
+    {
+        let bytes = fs::read(data(name)).unwrap();
+        for part in [2, 3] {
+            expect(&format!("cut{part}-{name}"), &bytes[..bytes.len() * (part - 1) / part], "damaged or cut off");
+        }
+        expect(&format!("head-{name}"), &bytes[..16.min(bytes.len())], "damaged or cut off");
+    }
+    let mut huge = fs::read(data("rgba.png")).unwrap();
+    huge[16..24].copy_from_slice(&[0x7f, 0xff, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff]);
+    expect("huge.png", &huge, "damaged or cut off");
+    let missing = read(&folder.path().join("missing.png")).unwrap_err().to_string();
+    assert!(
+        missing.starts_with("reading ") && missing.ends_with("missing.png: No such file or directory (os error 2)")
+    );
+    report(&faults);
+}
+
+/// Names in a folder, hidden ones too.
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<_> =
+        fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn files_are_written_whole_or_not_at_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let (picture, options) = (full(3, false), PictureOptions::default());
+    let path = folder.path().join("a.png");
+    let size = write(&path, &picture, &options).unwrap();
+    assert_eq!((size, names(folder.path())), (fs::metadata(&path).unwrap().len(), vec!["a.png".to_owned()]));
+
+    let rows = [
+        ("a.png", 3, "exists already; choose another name or pass --overwrite"),
+        ("b.jpg", 4, "JPEG has no transparency and this picture has some; write a .png or a .webp"),
+        ("b.gif", 3, "pictures are written as .png, .jpg, .jpeg or .webp"),
+        ("missing/b.png", 3, "does not exist; create it"),
+        (".", 3, "pictures are written as"),
+    ];
+    for (name, channels, wanted) in rows {
+        let error = write(&folder.path().join(name), &full(channels, false), &options).unwrap_err().to_string();
+        assert!(error.contains(wanted), "{name}: {error}");
+        assert_eq!(names(folder.path()), ["a.png"], "{name}");
+    }
+    fs::create_dir(folder.path().join("d.png")).unwrap();
+    let error = write(&folder.path().join("d.png"), &picture, &options).unwrap_err().to_string();
+    assert!(error.ends_with("is a folder; name a file in it"), "{error}");
+
+    let other = full(4, false);
+    write(&path, &other, &PictureOptions { overwrite: true, ..options }).unwrap();
+    assert_eq!(read(&path).unwrap().frame, other.frame);
+}
