@@ -46,13 +46,13 @@ pub(super) fn builder(engine: &Inner, device: Device, how: &Load) -> ort::Result
 /// The providers of a GPU, first choice first, each of which fails loudly. Convolution algorithms are chosen by heuristic: the
 /// provider's default, exhaustive search, is repeated for every new shape and takes seconds each time.
 fn providers(device: Device, how: &Load, memory_limit: Option<u64>) -> Vec<ExecutionProviderDispatch> {
-    let cuda = |index| {
+    let cuda = |index, captured| {
         let mut cuda = ep::CUDA::default()
             .with_device_id(index)
             .with_tf32(how.tf32)
             .with_conv_algorithm_search(ep::cuda::ConvAlgorithmSearch::Heuristic)
             .with_arena_extend_strategy(ep::ArenaExtendStrategy::SameAsRequested)
-            .with_cuda_graph(how.cuda_graph);
+            .with_cuda_graph(captured);
         if let Some(limit) = memory_limit {
             cuda = cuda.with_memory_limit(usize::try_from(limit).unwrap_or(usize::MAX));
         }
@@ -60,10 +60,10 @@ fn providers(device: Device, how: &Load, memory_limit: Option<u64>) -> Vec<Execu
     };
     match device {
         Device::Cpu => Vec::new(),
-        Device::Cuda(index) => vec![cuda(index)],
+        Device::Cuda(index) => vec![cuda(index, how.cuda_graph)],
         Device::TensorRt(index) => {
-            let tensorrt = ep::TensorRT::default().with_device_id(index).with_cuda_graph(how.cuda_graph);
-            vec![tensorrt.build().error_on_failure(), cuda(index)]
+            let tensorrt = ep::TensorRT::default().with_device_id(index).build().error_on_failure();
+            vec![tensorrt, cuda(index, false)]
         }
     }
 }

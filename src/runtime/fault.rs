@@ -24,6 +24,11 @@ pub(super) fn sentence(message: &str) -> String {
         let wanted = size.map(|n| format!(" (wanted {:.1} GB more)", n as f64 / 1e9)).unwrap_or_default();
         return format!("out of memory{node}{wanted}; use a smaller size or --tile, or set --memory-limit");
     }
+    if clean.contains("cannot open shared object file") {
+        let driver = clean.contains("libcuda.so");
+        let mend = if driver { "install NVIDIA's driver" } else { "scripts/setup --cuda installs NVIDIA's libraries" };
+        return format!("{clean}; {mend}");
+    }
     match (between(&clean, "Name:'", "' Status Message: "), clean.split_once("' Status Message: ")) {
         (Some(node), Some((_, what))) => format!("node {node}: {}", what.trim()),
         _ => clean,
@@ -50,6 +55,8 @@ fn without_noise(message: &str) -> String {
         }
     }
     let text = words.join(" ");
+    // `[ONNXRuntimeError] : 1 : FAIL : what happened`
+    let text = text.strip_prefix("[ONNXRuntimeError] : ").and_then(|t| t.splitn(3, " : ").nth(2)).unwrap_or(&text);
     text.trim_end_matches(['.', ' ', ':']).to_owned()
 }
 
@@ -147,6 +154,13 @@ mod tests {
                 ),
                 "It is so",
             ),
+            (
+                "[ONNXRuntimeError] : 1 : FAIL : Failed to load library /a/x.so with error: libcublasLt.so.13: cannot open shared \
+                 object file: No such file or directory"
+                    .into(),
+                "Failed to load library /a/x.so with error: libcublasLt.so.13: cannot open shared object file: No such file or \
+                 directory; scripts/setup --cuda installs NVIDIA's libraries",
+            ),
             ("std::bad_alloc".into(), "out of memory; use a smaller size or --tile, or set --memory-limit"),
             (
                 "Node (/blk/mm) Op (MatMul) [ShapeInferenceError] Incompatible dimensions".into(),
@@ -176,7 +190,7 @@ mod tests {
                 "{message}"
             );
         }
-        let turned = a.clone().reversed_axes().slice_move(ndarray::s![..;2, .., ..]).into_dyn();
+        let turned = a.clone().reversed_axes().slice_move(ndarray::s![1..;2, .., ..]).into_dyn();
         assert!(finite("x", &turned.into()).is_err());
     }
 }

@@ -140,11 +140,16 @@ fn places(asked: Option<&Path>, wants_gpu: bool) -> Vec<(String, Vec<PathBuf>)> 
     places
 }
 
+/// The libraries of a folder; else the file, whole, because the loader looks for a bare name elsewhere than here.
 fn in_folder(path: &Path) -> Vec<PathBuf> {
     if path.is_dir() || (!path.is_file() && path.extension().is_none()) {
         NAMES.iter().map(|name| path.join(name)).collect()
     } else {
-        vec![path.to_owned()]
+        vec![if path.is_file() {
+            std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+        } else {
+            path.to_owned()
+        }]
     }
 }
 
@@ -245,7 +250,7 @@ mod tests {
             (&text, "libonnxruntime.so: file too short"),
             (folder.path(), "libonnxruntime.so: file too short"),
             (&none, "none: nothing there"),
-            (Path::new("/lib/x86_64-linux-gnu/libc.so.6"), "libc.so.6 is not ONNX Runtime"),
+            (Path::new("libc.so.6"), "libc.so.6 is not ONNX Runtime"),
         ];
         for (path, want) in table {
             let message = find(Some(path), false).unwrap_err().to_string();

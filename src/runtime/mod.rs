@@ -124,8 +124,8 @@ pub struct Load {
     pub tf32: bool,
     /// Other networks run at the same time: threads without work sleep at once instead of waiting busily.
     pub shares_cores: bool,
-    /// Free memory of the arena is given back at the end of every run (what a run's outputs took: of the next one); for networks
-    /// that run rarely or with ever other shapes. Implied by [`Options::memory_limit`].
+    /// Free memory of the arena, except its first block, is given back at the end of every run (what a run's outputs took: of
+    /// the next one); for networks that run rarely or with ever other shapes. Implied by [`Options::memory_limit`].
     pub shrink: bool,
 }
 

@@ -70,6 +70,9 @@ fn compute(ctx: &ComputeContext) -> ort::Result<()> {
     let out = output.try_extract_tensor_mut::<f32>()?.1;
     let size = Size { channels: c as usize, height: h as usize, width: w as usize };
     let work = split(out, size);
+    if work.is_empty() {
+        return Ok(());
+    }
     ctx.par_for(work.len(), 0, |i| {
         let mut rows = work[i].lock().unwrap_or_else(PoisonError::into_inner);
         warp_rows(size, image, flow, &mut rows);
