@@ -8,7 +8,7 @@
 //! One network is loaded at a time, except for those that a stream runs through; each is freed before the next is loaded.
 
 mod context;
-mod enhance;
+// mod enhance;
 mod export;
 mod generate;
 mod inspect;
@@ -17,7 +17,7 @@ mod report;
 mod resolved;
 
 pub use context::{Context, Observer, Silent};
-pub use enhance::{Enhanced, enhance, plan_enhance};
+// pub use enhance::{Enhanced, enhance, plan_enhance};
 pub use export::{ExportPlan, Exported, GraphTarget, export};
 pub use generate::{Made, generate};
 pub use inspect::{Inspection, inspect};

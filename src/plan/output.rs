@@ -164,12 +164,3 @@ fn free_name(folder: &Path, stem: &str, extension: &str, overwrite: bool) -> Pat
         n += 1;
     }
 }
-
-fn x264_preset(typed: &str) -> Result<String, String> {
-    const PRESETS: [&str; 10] =
-        ["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo"];
-    if PRESETS.contains(&typed) {
-        return Ok(typed.into());
-    }
-    Err(format!("x264_preset must be one of {}, got {}", PRESETS.join(", "), value::shown(typed)))
-}

@@ -42,6 +42,11 @@ impl Upscale {
         Self { network, form, input }
     }
 
+    /// Sets the side of tiles in input pixels; 0 for none.
+    pub fn set_tile(&mut self, tile: usize) {
+        self.form.tile = tile;
+    }
+
     /// How the network is fed.
     pub fn form(&self) -> Form {
         self.form

@@ -1,0 +1,312 @@
+//! Prompts → pictures.
+
+use std::{
+    collections::BTreeMap,
+    io::Write,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use ndarray::{Array3, ArrayD};
+use serde::Serialize;
+
+use super::{
+    context::{Context, Role},
+    post::Upscaler,
+    report::Perf,
+    resolved::Resolved,
+};
+use crate::{
+    compile::{self, Part},
+    error::{At, Error, Result},
+    family::Condition,
+    media::picture::{self, Format, Picture, PictureOptions},
+    onnx::Model,
+    plan::{Destination, GeneratePlan, Generator, Item},
+    schedule::noise::{BfStream, NoiseSource},
+    stage::{
+        decode,
+        denoise::{Denoiser, Steering},
+        grow::Grow,
+        text,
+    },
+    tensor::Frame,
+};
+
+/// One finished output.
+#[derive(Debug, Clone, Serialize)]
+pub struct Made {
+    /// Where it is; none where it was not kept or went to standard output.
+    pub path: Option<PathBuf>,
+    /// Its seed.
+    pub seed: u64,
+    /// Columns.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// Pictures.
+    pub frames: usize,
+}
+
+/// One output on its way.
+struct Job<'a> {
+    prompt: usize,
+    item: Item<'a>,
+    latent: ArrayD<f32>,
+}
+
+/// Latents by name, for `--save-latents`.
+type Kept = BTreeMap<String, ArrayD<f32>>;
+
+/// Runs a plan. Each network is loaded once for all prompts and seeds.
+pub fn generate(plan: &GeneratePlan, cx: &Context<'_>) -> Result<(Vec<Made>, Perf)> {
+    let resolved = Resolved::new(plan)?;
+    let mut perf = Perf { split: Some(resolved.split()), ..Perf::default() };
+    let items = items(plan);
+    reserve(plan, &items)?;
+    // All graphs first: whatever is wrong with the checkpoint is said before anything heavy is done.
+    let transformer = graph(&resolved, cx, "transformer", Part::Whole, Role::Transformer)?;
+    let decoder = graph(&resolved, cx, "vae", Part::Decoder, Role::Exact)?;
+
+    let (positive, negative) = conditions(plan, &resolved, cx, &mut perf)?;
+    let mut kept = Kept::new();
+    let mut jobs = Vec::with_capacity(items.len());
+    {
+        let begin = Instant::now();
+        let mut network = cx.load("transformer", &transformer, resolved.noise.size() == 2)?;
+        perf.add("load transformer", begin.elapsed().as_secs_f64());
+        for (k, (prompt, item)) in items.into_iter().enumerate() {
+            let steering = Steering {
+                family: resolved.family.as_ref(),
+                positive: &positive[prompt],
+                negative: negative.as_ref(),
+                guidance: resolved.guidance,
+                scale: resolved.scale,
+            };
+            let name = |what: &str| if item.count == 1 { what.to_string() } else { format!("{k}.{what}") };
+            let mut keep = |what: &str, x: &ArrayD<f32>| {
+                if plan.save_latents.is_some() {
+                    kept.insert(name(what), x.clone());
+                }
+            };
+            let run = Run { plan, resolved: &resolved, cx };
+            let latent = run.denoise(Denoiser::new(&mut network, &steering), item.seed, &mut keep, &mut perf)?;
+            keep("latents", &latent);
+            jobs.push(Job { prompt, item, latent });
+        }
+    }
+    if let Some(path) = &plan.save_latents {
+        save_latents(path, &kept)?;
+    }
+    let made = finish(plan, &resolved, cx, &decoder, jobs, &mut perf)?;
+    if let Some(path) = &plan.perf_dump {
+        perf.write(path)?;
+    }
+    Ok((made, perf))
+}
+
+fn items(plan: &GeneratePlan) -> Vec<(usize, Item<'_>)> {
+    let count = plan.prompts.len() * plan.seeds.len();
+    let pairs = plan.prompts.iter().enumerate().flat_map(|(p, text)| plan.seeds.iter().map(move |&s| (p, text, s)));
+    pairs
+        .enumerate()
+        .map(|(index, (p, prompt, seed))| (p, Item { prompt, seed, index, count, video: false }))
+        .collect()
+}
+
+/// Finds out before the work whether the results can be written.
+fn reserve(plan: &GeneratePlan, items: &[(usize, Item<'_>)]) -> Result<()> {
+    for (_, item) in items {
+        let Some(path) = plan.output.path(*item)? else { continue };
+        if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
+            std::fs::create_dir_all(folder).map_err(|e| Error::io("making the folder", folder, &e))?;
+        }
+        Format::of_name(&path)?;
+        drop(crate::media::place::Place::new(&path, true)?);
+    }
+    Ok(())
+}
+
+fn graph(r: &Resolved, cx: &Context<'_>, name: &str, part: Part, role: Role) -> Result<Model> {
+    let class = r.folder.class_of(name)?;
+    compile::component(&r.folder.path(name)?, class, part, None, cx.target(role)?)
+}
+
+/// Every prompt's condition, and the negative prompt's where guidance wants it. One encoder is loaded at a time.
+fn conditions(
+    plan: &GeneratePlan,
+    r: &Resolved,
+    cx: &Context<'_>,
+    perf: &mut Perf,
+) -> Result<(Vec<Condition>, Option<Condition>)> {
+    let wants_negative = r.sigmas.iter().any(|&s| r.guidance.needs_negative(s));
+    let negative = wants_negative.then(|| plan.negative_prompt.clone().unwrap_or_default());
+    let texts: Vec<&String> = plan.prompts.iter().chain(&negative).collect();
+    let mut notes = Vec::new();
+    let calls = texts.iter().map(|t| r.family.tokenize(t, &mut notes)).collect::<Result<Vec<_>>>()?;
+    notes.iter().for_each(|n| cx.observer.note(n));
+    let mut answers: Vec<Vec<_>> = vec![vec![]; texts.len()];
+    for k in 0..calls.first().map_or(0, Vec::len) {
+        let component = calls[0][k].component;
+        let begin = Instant::now();
+        let model = graph(r, cx, component, Part::Whole, Role::Transformer)?;
+        let mut network = cx.load(component, &model, true)?;
+        cx.observer.begin(component, texts.len() as u64);
+        for (answers, calls) in answers.iter_mut().zip(&calls) {
+            cx.check()?;
+            answers.push(text::encode(&mut network, &calls[k])?);
+            cx.observer.step();
+        }
+        cx.observer.end();
+        perf.add(component, begin.elapsed().as_secs_f64());
+    }
+    let mut conditions = answers.into_iter().map(|a| r.family.condition(a)).collect::<Result<Vec<_>>>()?;
+    let negative = negative.and_then(|_| conditions.pop());
+    Ok((conditions, negative))
+}
+
+/// One output's denoising.
+struct Run<'a> {
+    plan: &'a GeneratePlan,
+    resolved: &'a Resolved,
+    cx: &'a Context<'a>,
+}
+
+impl Run<'_> {
+    /// Noise at the first level, then steps and growth by turns, up to the finished latent.
+    fn denoise(
+        &self,
+        mut denoiser: Denoiser<'_>,
+        seed: u64,
+        keep: &mut dyn FnMut(&str, &ArrayD<f32>),
+        perf: &mut Perf,
+    ) -> Result<ArrayD<f32>> {
+        let Resolved { family, levels, sigmas, .. } = self.resolved;
+        let source = noise_source(self.plan.generator);
+        let mut shape = family.latent_shape(self.resolved.size);
+        let axes = shape.len();
+        (shape[axes - 2], shape[axes - 1]) = (levels[0].height, levels[0].width);
+        let mut x = source.seeded(seed).randn(&shape, self.resolved.noise)?;
+        keep("noise", &x);
+        let grow = Grow { growth: self.resolved.growth, noise: source, seed };
+        let mut solver = family.solver(crate::tensor::DType::F32);
+        self.cx.observer.begin("denoise", self.resolved.steps as u64);
+        for (k, level) in levels.iter().enumerate() {
+            if k > 0 {
+                let sigma = sigmas[level.first_step];
+                (x, _) = grow.apply(&x, sigma, k, (level.height, level.width))?;
+                solver.reset();
+            }
+            let own = level.sigmas(sigmas);
+            let mut last = Instant::now();
+            let mut after = |i: usize, x: &ArrayD<f32>| {
+                perf.step("denoise", last.elapsed().as_secs_f64());
+                last = Instant::now();
+                keep(&format!("latents.{i}"), x);
+                self.cx.observer.step();
+                self.cx.check()
+            };
+            x = denoiser.run(x, &own, level.first_step..level.end_step, solver.as_mut(), &mut after).at("denoise")?;
+        }
+        self.cx.observer.end();
+        Ok(x)
+    }
+}
+
+/// H100's and H200's shape: what published pictures with `--generator-device cuda` were made on.
+const HOPPER: NoiseSource = NoiseSource::Cuda { threads_per_sm: 2048, sms: 132 };
+
+fn noise_source(generator: Generator) -> NoiseSource {
+    match generator {
+        Generator::Cpu => NoiseSource::Cpu(BfStream::Current),
+        Generator::Cuda => HOPPER,
+    }
+}
+
+/// Decodes, enlarges and writes.
+fn finish(
+    plan: &GeneratePlan,
+    r: &Resolved,
+    cx: &Context<'_>,
+    decoder: &Model,
+    jobs: Vec<Job<'_>>,
+    perf: &mut Perf,
+) -> Result<Vec<Made>> {
+    let begin = Instant::now();
+    let mut network = cx.load("vae", decoder, true)?;
+    perf.add("load vae", begin.elapsed().as_secs_f64());
+    let mut upscaler = plan.upscaling.as_ref().map(|u| Upscaler::load(u, cx)).transpose()?;
+    cx.observer.begin("decode", jobs.len() as u64);
+    let mut made = Vec::with_capacity(jobs.len());
+    for job in jobs {
+        cx.check()?;
+        let mut planes = perf.time("decode", || decode::decode(&mut network, r.family.unscale(&job.latent)))?;
+        if let Some(upscaler) = &mut upscaler {
+            planes = perf.time("upscale", || upscaler.apply(planes))?;
+        }
+        made.push(perf.time("write", || write(plan, r, &job, &planes))?);
+        cx.observer.step();
+    }
+    cx.observer.end();
+    Ok(made)
+}
+
+fn write(plan: &GeneratePlan, r: &Resolved, job: &Job<'_>, planes: &Array3<f32>) -> Result<Made> {
+    let (_, height, width) = planes.dim();
+    let text = vec![("parameters".to_string(), parameters(plan, r, job))];
+    let picture = Picture { text, ..Picture::from(Frame::from_planes(planes, false)) };
+    let options = PictureOptions {
+        quality: plan.output.compression(false),
+        overwrite: plan.output.overwrite,
+        ..PictureOptions::default()
+    };
+    let path = plan.output.path(job.item)?;
+    match &path {
+        Some(path) => {
+            picture::write(path, &picture, &options)?;
+        }
+        None if plan.output.destination == Destination::StandardOutput => {
+            let bytes = picture::encode(&picture, Format::Png, &options)?;
+            let mut out = std::io::stdout().lock();
+            let written = out.write_all(&bytes).and_then(|()| out.flush());
+            written.map_err(|e| Error::failed(format!("writing to standard output: {e}")))?;
+        }
+        None => {}
+    }
+    Ok(Made { path, seed: job.item.seed, width, height, frames: 1 })
+}
+
+/// The parameters in the form that the A1111 web interface writes and viewers read.
+fn parameters(plan: &GeneratePlan, r: &Resolved, job: &Job<'_>) -> String {
+    let mut text = plan.prompts[job.prompt].clone();
+    if let Some(negative) = &plan.negative_prompt {
+        text.push_str(&format!("\nNegative prompt: {negative}"));
+    }
+    let (steps, scale, seed) = (r.steps, r.scale, job.item.seed);
+    let (w, h, model) = (r.size.width, r.size.height, r.family.name());
+    let version = env!("CARGO_PKG_VERSION");
+    let stages = if r.levels.len() > 1 { format!(", Progressive: {}", r.split()) } else { String::new() };
+    text.push_str(&format!(
+        "\nSteps: {steps}, Sampler: Euler, CFG scale: {scale}, Seed: {seed}, Size: {w}x{h}, Model: {model}{stages}, Version: crescendo {version}"
+    ));
+    text
+}
+
+/// Latents as f32 tensors in a safetensors file, written beside and renamed.
+fn save_latents(path: &Path, kept: &Kept) -> Result<()> {
+    let bytes: Vec<(&String, Vec<u8>, &ArrayD<f32>)> =
+        kept.iter().map(|(n, x)| (n, x.iter().flat_map(|v| v.to_le_bytes()).collect(), x)).collect();
+    let broken = |e: safetensors::SafeTensorError| Error::failed(format!("{}: {e}", path.display()));
+    let views = bytes
+        .iter()
+        .map(|(name, bytes, x)| {
+            let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, x.shape().to_vec(), bytes);
+            Ok((name.as_str(), view.map_err(broken)?))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let file = safetensors::serialize(views, None).map_err(broken)?;
+    let mut place = crate::media::place::Place::new(path, true)?;
+    place.write(&file)?;
+    place.commit()?;
+    Ok(())
+}

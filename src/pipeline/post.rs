@@ -1,0 +1,160 @@
+//! What follows a picture or video: interpolation and upscaling networks, loaded once and fed the way they want.
+
+use std::path::Path;
+
+use ndarray::{Array3, Axis, concatenate, s};
+
+use super::context::{Context, Role};
+use crate::{
+    compile::{self, UpscalerForm},
+    error::{At, Error, Result},
+    media::resize::{Filter, resize},
+    plan::{self, Interpolation, Upscaling},
+    runtime::{Load, Network},
+    stage::{
+        interpolate::Interpolate,
+        upscale::{Form, HALO, Upscale},
+    },
+    tensor::{DType, Tensor},
+};
+
+/// The upscaling step: a network, or resampling alone, then the fit to the exact size.
+pub struct Upscaler {
+    network: Option<Network>,
+    form: UpscalerForm,
+    plan: Upscaling,
+    limit: Option<u64>,
+    upscale: Option<Upscale>,
+}
+
+impl Upscaler {
+    /// Loads the network, if the plan has one.
+    pub fn load(plan: &Upscaling, cx: &Context<'_>) -> Result<Self> {
+        let limit = cx.options.memory_limit;
+        let none = UpscalerForm { scale: 1, multiple: 1, reach: 0, pixel_bytes: 0 };
+        let Some(model) = &plan.model else {
+            return Ok(Self { network: None, form: none, plan: plan.clone(), limit, upscale: None });
+        };
+        let (network, form) = if model.path.extension().is_some_and(|e| e == "onnx") {
+            foreign(&model.path, cx)?
+        } else {
+            let built = compile::upscaler(&model.path, cx.target(Role::Pictures)?)?;
+            (cx.load("the upscaler", &built.model, false)?, built.form)
+        };
+        Ok(Self { network: Some(network), form, plan: plan.clone(), limit, upscale: None })
+    }
+
+    /// Output size for an input size, (height, width).
+    pub fn size(&self, height: usize, width: usize) -> (usize, usize) {
+        match self.plan.target {
+            plan::Target::Times(n) => (height * n, width * n),
+            plan::Target::Size { width, height } => (height, width),
+            plan::Target::Height(rows) => (rows, ((width * rows) as f64 / height as f64).round().max(1.0) as usize),
+        }
+    }
+
+    /// Planes [3 or 4, h, w] in 0..=1 → the wanted size, in 0..=1. The network sees the colours; a fourth plane, alpha, is
+    /// resampled bicubically.
+    pub fn apply(&mut self, picture: Array3<f32>) -> Result<Array3<f32>> {
+        let (channels, h, w) = picture.dim();
+        let (height, width) = self.size(h, w);
+        let colours = picture.slice(s![..3, .., ..]).to_owned();
+        let enlarged = match self.bind(h, w) {
+            Some(network) => network.enlarge(&colours)?.mapv_into(|v| v.clamp(0.0, 1.0)),
+            None => colours,
+        };
+        let fitted = resize(&enlarged, height, width, filter(self.plan.filter))?.mapv_into(|v| v.clamp(0.0, 1.0));
+        if channels == 3 {
+            return Ok(fitted);
+        }
+        let alpha = picture.slice(s![3..4, .., ..]).to_owned();
+        let alpha = resize(&alpha, height, width, Filter::Bicubic)?.mapv_into(|v| v.clamp(0.0, 1.0));
+        concatenate(Axis(0), &[fitted.view(), alpha.view()]).map_err(|e| Error::failed(format!("joining alpha: {e}")))
+    }
+
+    /// The network with its tiles settled for the first picture's size.
+    fn bind(&mut self, h: usize, w: usize) -> Option<&mut Upscale> {
+        if let Some(network) = self.network.take() {
+            let halo = self.plan.tile_overlap.unwrap_or(self.form.reach.min(HALO));
+            let form = Form { scale: self.form.scale, multiple: self.form.multiple, tile: 0, halo };
+            self.upscale = Some(Upscale::new(network, form));
+        }
+        let tile = self.plan.tile.unwrap_or_else(|| self.tile(h, w));
+        if let Some(upscale) = &mut self.upscale {
+            upscale.set_tile(tile);
+        }
+        self.upscale.as_mut()
+    }
+
+    /// The side of a tile whose activations fit half the memory, 0 where the whole picture's do.
+    fn tile(&self, h: usize, w: usize) -> usize {
+        let memory = self.limit.unwrap_or_else(available_memory) / 2;
+        let pixels = memory as usize / self.form.pixel_bytes.max(1);
+        if h * w <= pixels {
+            return 0;
+        }
+        let halo = self.plan.tile_overlap.unwrap_or(self.form.reach.min(HALO));
+        let side = ((pixels as f64).sqrt() as usize).saturating_sub(2 * halo).max(32);
+        side / self.form.multiple * self.form.multiple
+    }
+}
+
+fn filter(f: plan::Filter) -> Filter {
+    match f {
+        plan::Filter::Lanczos => Filter::Lanczos,
+        plan::Filter::Bicubic => Filter::Bicubic,
+        plan::Filter::Bilinear => Filter::Bilinear,
+        plan::Filter::Nearest => Filter::Nearest,
+    }
+}
+
+/// Bytes of memory that can still be had, from /proc/meminfo; 4 GB where that cannot be read.
+fn available_memory() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"));
+    line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok()).map_or(4 << 30, |kb| kb * 1024)
+}
+
+/// Somebody else's `.onnx`: one picture in, one out, of one scale factor, found by a trial.
+fn foreign(path: &Path, cx: &Context<'_>) -> Result<(Network, UpscalerForm)> {
+    let mut network = cx.engine.load_file("the upscaler", path, &Load::default())?;
+    let place = path.display();
+    let fits = |s: &crate::runtime::Signature| {
+        s.dtype == DType::F32
+            && s.shape.len() == 4
+            && s.shape[1].is_none_or(|c| c == 3)
+            && s.shape[0].is_none_or(|n| n == 1)
+    };
+    if network.inputs().len() != 1 || network.outputs().len() != 1 || !fits(&network.inputs()[0]) || !fits(&network.outputs()[0]) {
+        let wanted = "one input and one output, f32 [1, 3, height, width]";
+        return Err(Error::failed(format!("{place}: an upscaler has {wanted}; crescendo inspect {place} shows what this has")));
+    }
+    if network.inputs()[0].shape[2..].iter().any(Option::is_some) {
+        let found = &network.inputs()[0].shape[2..];
+        return Err(Error::failed(format!("{place}: the input's rows and columns are fixed to {found:?}; export it with free ones")));
+    }
+    const SIDE: usize = 64;
+    let trial = Tensor::F32(ndarray::ArrayD::from_elem(ndarray::IxDyn(&[1, 3, SIDE, SIDE]), 0.5));
+    let name = network.inputs()[0].name.clone();
+    let answer = network.run(&[(&name, &trial)]).at(format!("{place}: a trial with {SIDE}×{SIDE} pixels"))?;
+    let shape = answer[0].1.shape().to_vec();
+    let scale = shape[2] / SIDE;
+    if scale == 0 || shape != [1, 3, SIDE * scale, SIDE * scale] {
+        return Err(Error::failed(format!("{place}: {SIDE}×{SIDE} pixels became {shape:?}, which is no whole scale factor")));
+    }
+    // Nothing is known of its inside: tiles overlap by the default halo, memory is taken to be a deep network's.
+    Ok((network, UpscalerForm { scale, multiple: 4, reach: HALO, pixel_bytes: 768 * scale * scale }))
+}
+
+/// Loads RIFE for a plan.
+pub fn interpolator(plan: &Interpolation, cx: &Context<'_>) -> Result<Interpolate> {
+    let scale = plan.scale as f32;
+    if ![0.25, 0.5, 1.0, 2.0, 4.0].contains(&scale) {
+        return Err(Error::usage(format!(
+            "frame_interpolation_scale {scale}: the network's levels fit together at 0.25, 0.5, 1, 2 and 4"
+        )));
+    }
+    let built = compile::interpolator(&plan.model.path, scale, cx.target(Role::Exact)?)?;
+    let network = cx.load("the interpolator", &built.model, false)?;
+    Ok(Interpolate::new(network, built.multiple, 4))
+}

@@ -1,0 +1,101 @@
+//! Whole runs against diffusers: noise, every step's latent, the finished latent and the picture, in every progressive mode.
+//!
+//! Goldens: `scripts/reference/flux1.py`.
+#![allow(clippy::unwrap_used)]
+
+mod plans;
+
+use std::{collections::BTreeMap, path::Path, sync::atomic::AtomicBool};
+
+use crescendo::{
+    media::picture,
+    pipeline::{Context, Silent, generate},
+    plan::{Destination, Mode, Precision, Scale, Scales},
+    weights::Checkpoint,
+};
+use serde_json::Value;
+
+fn floats(c: &Checkpoint, name: &str) -> Vec<f32> {
+    c.get(name).unwrap_or_else(|| panic!("{}: no {name}", c.origin().display())).to_f32().unwrap()
+}
+
+/// max|a − b| / max|b|; infinite where the lengths differ.
+fn relative(a: &[f32], b: &[f32]) -> f32 {
+    if a.len() != b.len() {
+        return f32::INFINITY;
+    }
+    let scale = b.iter().fold(0f32, |m, v| m.max(v.abs()));
+    a.iter().zip(b).fold(0f32, |m, (x, y)| m.max((x - y).abs())) / scale
+}
+
+/// Runs one row of runs.json and returns what is wrong with it.
+fn run(model: &str, row: &Value, table: &mut Vec<String>) -> Vec<String> {
+    let name = row["name"].as_str().unwrap();
+    let root = Path::new("tests/goldens").join(model);
+    let temp = tempfile::tempdir().unwrap();
+    let mut plan = plans::generate(&root.join("model"), row["prompt"].as_str().unwrap());
+    let number = |key: &str| row.get(key).and_then(Value::as_f64);
+    plan.size = Some((number("height").unwrap() as usize, number("width").unwrap() as usize));
+    plan.seeds = vec![number("seed").unwrap() as u64];
+    plan.steps = Some(number("steps").unwrap() as usize);
+    plan.guidance_scale = number("guidance_scale");
+    plan.true_cfg_scale = number("true_cfg_scale");
+    plan.negative_prompt = row.get("negative_prompt").and_then(Value::as_str).map(str::to_string);
+    plan.save_latents = Some(temp.path().join("latents.safetensors"));
+    plan.output.destination = Destination::File(temp.path().join("out.png"));
+    if row.get("noise_dtype").and_then(Value::as_str) == Some("bfloat16") {
+        plan.runtime.dtype = Precision::Bf16;
+    }
+    if let Some(mode) = row.get("mode").and_then(Value::as_str) {
+        plan.progressive.mode = if mode == "dct" { Mode::Dct } else { Mode::DctRewind };
+        plan.progressive.delta = number("delta").unwrap();
+        plan.progressive.spectrum = row.get("spectrum").and_then(|s| Some((s[0].as_f64()?, s[1].as_f64()?)));
+        plan.progressive.scales = match row.get("scales").and_then(Value::as_array) {
+            Some(s) => Scales::Explicit(s.iter().map(|v| Scale::Ratio(v.as_f64().unwrap())).collect()),
+            None => Scales::Levels(number("levels").unwrap() as usize),
+        };
+    }
+    let cancel = AtomicBool::new(false);
+    let cx = Context::start(&plan.runtime, &Silent, &cancel).unwrap();
+    if let Err(e) = generate(&plan, &cx) {
+        return vec![format!("{name}: {e}")];
+    }
+    let golden = Checkpoint::open(&root.join(format!("runs/{name}.safetensors"))).unwrap();
+    let ours = Checkpoint::open(plan.save_latents.as_ref().unwrap()).unwrap();
+    let mut wrong = Vec::new();
+    let mut worst = BTreeMap::new();
+    for key in golden.names().filter(|k| k.starts_with("latents") || *k == "noise") {
+        let limit = if key == "noise" { 0.0 } else { 1e-3 };
+        let error = relative(&floats(&ours, key), &floats(&golden, key));
+        let kind = if key == "noise" || key == "latents" { key } else { "steps" };
+        let most = worst.entry(kind).or_insert(0f32);
+        *most = most.max(error);
+        if error.is_nan() || error > limit {
+            wrong.push(format!("{name}: {key} differs by {error:.2e}, limit {limit:.0e}"));
+        }
+    }
+    let picture = picture::read(&temp.path().join("out.png")).unwrap();
+    let wanted = golden.get("picture").unwrap().bytes().unwrap().to_vec();
+    let crescendo::tensor::Samples::U8(found) = &picture.frame.samples else { panic!("8 bits") };
+    let near = found.iter().zip(&wanted).filter(|(a, b)| a.abs_diff(**b) <= 1).count() as f64 / wanted.len() as f64;
+    if found.len() != wanted.len() || near < 0.99 {
+        wrong.push(format!("{name}: {:.1} % of the picture within 1/255, wanted 99", near * 100.0));
+    }
+    table.push(format!("{model:14} {name:24} {worst:.1?} picture {:.2} %", near * 100.0));
+    wrong
+}
+
+#[test]
+fn whole_runs_equal_diffusers() {
+    let (mut wrong, mut table) = (Vec::new(), Vec::new());
+    for model in ["flux1-dev", "flux1-schnell"] {
+        let path = format!("tests/goldens/{model}/runs.json");
+        let rows: Vec<Value> = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        assert!(!rows.is_empty());
+        for row in &rows {
+            wrong.extend(run(model, row, &mut table));
+        }
+    }
+    println!("{}", table.join("\n"));
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
