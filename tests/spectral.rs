@@ -340,6 +340,15 @@ fn levels_without_steps_keep_the_path() {
 }
 
 #[test]
+fn modes_and_spectra_parse() {
+    let growth = |mode: &str| mode.parse::<Mode>().unwrap().growth(Transform::Fft);
+    assert_eq!(growth("fullres"), None);
+    assert_eq!(growth("dct"), Some(Growth { transform: Transform::Fft, rewind: false }));
+    assert_eq!(growth("dct_rewind"), Some(Growth { transform: Transform::Fft, rewind: true }));
+    assert_eq!("203.615097, 1.915461".parse::<Spectrum>().unwrap(), Spectrum::FLUX);
+}
+
+#[test]
 fn what_cannot_be_done_is_said_in_one_sentence() {
     let ladder = |latent, scales, delta, transform| {
         let growth = Growth { transform, rewind: true };
@@ -375,12 +384,12 @@ fn what_cannot_be_done_is_said_in_one_sentence() {
         (scales("0.5 0.5 1"), "progressive_scales '0.5 0.5 1': scales must rise from one to the next"),
         (
             ladder((45, 80), Scales::Levels(1), 0.1, Transform::Dct),
-            "a latent of 45x80 cannot be cut into patches of 2x2; the nearest sizes are 44x80 and 46x80",
+            "a latent of 45x80 cannot be cut into 2x2 patches; the nearest sizes are 44x80 and 46x80",
         ),
         (
             ladder((4, 4), Scales::Levels(2), 0.1, Transform::Dct),
-            "the level at scale 0.25 of a 4x4 latent would be 2x2, the same size as the next; leave it out, or ask for a \
-             larger picture",
+            "the level at scale 0.25 of a 4x4 latent would be 2x2, the same size as the next; leave it out, or ask for \
+             a larger picture",
         ),
         (
             ladder((16, 16), Scales::Levels(40), 0.1, Transform::Dct),

@@ -285,7 +285,8 @@ impl Config {
     }
 }
 
-/// mu of FLUX.2 for `seq` image tokens and `steps` steps: a fit of the FLUX.2 authors, which replaces the config's line.
+/// mu of FLUX.2 for `seq` image tokens and `steps` steps: a fit of the FLUX.2 authors, which replaces the config's
+/// line.
 pub fn empirical_mu(seq: usize, steps: usize) -> f64 {
     let seq = seq as f64;
     let at_200 = 0.00016927 * seq + 0.45666666;
@@ -297,8 +298,8 @@ pub fn empirical_mu(seq: usize, steps: usize) -> f64 {
     slope * steps as f64 + (at_200 - 200.0 * slope)
 }
 
-/// The step at which denoising starts from a picture, as in diffusers' image-to-image pipelines: the last `strength` part
-/// of the steps runs. Errors if `strength` is not in 0..=1.
+/// The step at which denoising starts from a picture, as in diffusers' image-to-image pipelines: the last `strength`
+/// part of the steps runs. Errors if `strength` is not in 0..=1.
 pub fn first_step(steps: usize, strength: f64) -> Result<usize> {
     if !(0.0..=1.0).contains(&strength) {
         return Err(Error::usage(format!("strength must be in [0, 1], got {strength}")));
