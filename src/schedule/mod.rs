@@ -1,8 +1,8 @@
 //! Noise schedules, solvers, guidance and torch's random streams: pure numbers, judged bit for bit against torch and
 //! diffusers where that is possible.
 //!
-//! σ runs from 1 (noise) to 0 (data) along the straight path x = (1−σ)·data + σ·noise; the networks predict the velocity
-//! v = noise − data.
+//! σ runs from 1 (noise) to 0 (data) along the straight path x = (1−σ)·data + σ·noise; the networks predict the
+//! velocity v = noise − data.
 
 pub mod guidance;
 mod mt19937;

@@ -19,7 +19,8 @@ pub enum BfStream {
     /// torch since the repair of early 2026: the f32 numbers rounded (tails excepted, see [`TorchCpu::randn_bf16`]).
     #[default]
     Current,
-    /// Earlier versions (2.7 is one, pytorch issue 166853): uniforms of 8 bits and bf16 arithmetic, values within ±3.33.
+    /// Earlier versions (2.7 is one, pytorch issue 166853): uniforms of 8 bits and bf16 arithmetic, values within
+    /// ±3.33.
     Old,
 }
 

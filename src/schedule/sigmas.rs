@@ -285,7 +285,8 @@ impl Config {
     }
 }
 
-/// mu of FLUX.2 for `seq` image tokens and `steps` steps: a fit of the FLUX.2 authors, which replaces the config's line.
+/// mu of FLUX.2 for `seq` image tokens and `steps` steps: a fit of the FLUX.2 authors, which replaces the config's
+/// line.
 pub fn empirical_mu(seq: usize, steps: usize) -> f64 {
     let seq = seq as f64;
     let at_200 = 0.00016927 * seq + 0.45666666;
@@ -297,8 +298,8 @@ pub fn empirical_mu(seq: usize, steps: usize) -> f64 {
     slope * steps as f64 + (at_200 - 200.0 * slope)
 }
 
-/// The step at which denoising starts from a picture, as in diffusers' image-to-image pipelines: the last `strength` part
-/// of the steps runs. Errors if `strength` is not in 0..=1.
+/// The step at which denoising starts from a picture, as in diffusers' image-to-image pipelines: the last `strength`
+/// part of the steps runs. Errors if `strength` is not in 0..=1.
 pub fn first_step(steps: usize, strength: f64) -> Result<usize> {
     if !(0.0..=1.0).contains(&strength) {
         return Err(Error::usage(format!("strength must be in [0, 1], got {strength}")));
@@ -328,9 +329,12 @@ fn linspace(start: f64, end: f64, n: usize) -> Vec<f64> {
     (0..n).map(|i| if i > 0 && i + 1 == n { end } else { i as f64 * step + start }).collect()
 }
 
-/// `torch.linspace` in f32, which counts from both ends to the middle.
+/// `torch.linspace` in f32, which counts from both ends to the middle, fused as in torch's AVX2 and AVX512 builds.
 fn linspace_torch(start: f32, end: f32, n: usize) -> Vec<f64> {
     let step = if n > 1 { (end - start) / (n - 1) as f32 } else { 0.0 };
-    let at = |i: usize| if i < n / 2 || n == 1 { start + step * i as f32 } else { end - step * (n - i - 1) as f32 };
+    let at = |i: usize| match n / 2 {
+        half if i < half || n == 1 => step.mul_add(i as f32, start),
+        _ => (-step).mul_add((n - i - 1) as f32, end),
+    };
     (0..n).map(|i| f64::from(at(i))).collect()
 }

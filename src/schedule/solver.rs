@@ -7,8 +7,8 @@ use crate::tensor::DType;
 
 /// A solver with its history.
 pub trait Solver {
-    /// Takes `x` at σ = `sigmas[i]`, with the velocity `v` predicted there, to σ = `sigmas[i + 1]`. `x` and `v` have the
-    /// same shape, `i + 1` is within `sigmas`, and `sigmas` ends with the last step.
+    /// Takes `x` at σ = `sigmas[i]`, with the velocity `v` predicted there, to σ = `sigmas[i + 1]`. `x` and `v` have
+    /// the same shape, `i + 1` is within `sigmas`, and `sigmas` ends with the last step.
     fn step(&mut self, x: ArrayD<f32>, v: &ArrayD<f32>, sigmas: &[f32], i: usize) -> ArrayD<f32>;
 
     /// Forgets the history. Wanted where the latent's size or the schedule changes between two steps.

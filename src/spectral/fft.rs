@@ -16,9 +16,9 @@ impl FourierGrowth {
 
     /// `x`: small plane, `noise`: large plane, already times σ. Returns the large plane, unscaled.
     ///
-    /// The noise is real, so its spectrum is Hermitian and so is the sum: no imaginary part is thrown away. Where a side
-    /// of the small plane is even, its highest frequency stands for both signs; in the large plane each sign gets half of
-    /// it, and the noise power that this takes away is filled up from the noise.
+    /// The noise is real, so its spectrum is Hermitian and so is the sum: no imaginary part is thrown away. Where a
+    /// side of the small plane is even, its highest frequency stands for both signs; in the large plane each sign
+    /// gets half of it, and the noise power that this takes away is filled up from the noise.
     pub(super) fn grow(&self, x: &[f32], noise: &[f32]) -> Vec<f64> {
         let (low, mut high) = (self.small.forward(x), self.large.forward(noise));
         let rows = bins(self.small.height, self.large.height);

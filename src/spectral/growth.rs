@@ -1,9 +1,9 @@
 //! Spectral growth of a latent in the middle of denoising (arXiv 2605.18736 eq. 5 and 6).
 //!
-//! An orthonormal spectrum keeps its coefficients when it is embedded in a larger one, so white noise keeps its standard
-//! deviation while a smooth signal loses the factor r = √(H'W'/(HW)): the mix (1−σ)·s + σ·n becomes (1−σ)/r·s + σ·n.
-//! Times κ = r/(1+(r−1)σ) it is again a point of the path, (1−σ')·s + σ'·n with σ' = κσ, for every r. In odds,
-//! σ'/(1−σ') = r·σ/(1−σ). At r = 2 these are the published 2/(1+σ) and 2σ/(1+σ).
+//! An orthonormal spectrum keeps its coefficients when it is embedded in a larger one, so white noise keeps its
+//! standard deviation while a smooth signal loses the factor r = √(H'W'/(HW)): the mix (1−σ)·s + σ·n becomes
+//! (1−σ)/r·s + σ·n. Times κ = r/(1+(r−1)σ) it is again a point of the path, (1−σ')·s + σ'·n with σ' = κσ, for every
+//! r. In odds, σ'/(1−σ') = r·σ/(1−σ). At r = 2 these are the published 2/(1+σ) and 2σ/(1+σ).
 
 use std::str::FromStr;
 
@@ -22,8 +22,8 @@ pub enum Transform {
     /// DCT-II, any ratio.
     #[default]
     Dct,
-    /// Periodised Haar wavelet: the latent is the low band, the three detail bands are noise. Needs a ratio of exactly 2
-    /// on both axes.
+    /// Periodised Haar wavelet: the latent is the low band, the three detail bands are noise. Needs a ratio of
+    /// exactly 2 on both axes.
     Dwt,
     /// Fourier, any ratio. Other than the paper's code, whose noise spectrum is not Hermitian and which drops the
     /// imaginary part (and with it half of the latent's highest frequency), the noise here is real before it is
@@ -70,6 +70,13 @@ impl FromStr for Mode {
                 "progressive_mode must be one of 'fullres', 'dct', or 'dct_rewind', got '{text}'"
             ))),
         }
+    }
+}
+
+impl Mode {
+    /// How latents grow in this mode; `None` where they do not, and [`super::Scales::Full`] is the ladder.
+    pub fn growth(self, transform: Transform) -> Option<Growth> {
+        (self != Self::Fullres).then_some(Growth { transform, rewind: self == Self::DctRewind })
     }
 }
 

@@ -61,8 +61,8 @@ impl Scales {
         }
     }
 
-    /// `--progressive-scales`: factors (`0.5 1.0`, `1/4,1/2,1`) or, where one of them is above 1, heights in pixels whose
-    /// last is `picture_height`. Separated by blanks or commas.
+    /// `--progressive-scales`: factors (`0.5 1.0`, `1/4,1/2,1`) or, where one of them is above 1, heights in pixels
+    /// whose last is `picture_height`. Separated by blanks or commas.
     pub fn parse(text: &str, picture_height: usize) -> Result<Self> {
         let wrong = |why: String| Error::usage(format!("progressive_scales '{text}': {why}"));
         let mut values = Vec::new();
@@ -128,10 +128,10 @@ impl Ladder {
     /// [`Scales::Levels`] and none for [`Scales::Explicit`]. Every search is in the schedule as given; then the growth
     /// rewinds σ of the next level's first step.
     ///
-    /// Where σ never falls that far the growth comes after the last step, at σ = 0: the next level has no steps, and the
-    /// growth is a plain spectral enlargement. Where a transition falls on step 0 the level has no steps, and noise
-    /// grows into noise. Errors: a full size that is no multiple of the patch, levels that snap to the same size, δ, a
-    /// ratio that the transform cannot do.
+    /// Where σ never falls that far the growth comes after the last step, at σ = 0: the next level has no steps, and
+    /// the growth is a plain spectral enlargement. Where a transition falls on step 0 the level has no steps, and
+    /// noise grows into noise. Errors: a full size that is no multiple of the patch, levels that snap to the same
+    /// size, δ, a ratio that the transform cannot do.
     pub fn levels(&self, sigmas: &[f32]) -> Result<Vec<Level>> {
         check_delta(self.delta)?;
         let sizes = self.sizes()?;
@@ -163,7 +163,7 @@ impl Ladder {
         let patch = self.patch.max(1);
         if h == 0 || w == 0 || h % patch != 0 || w % patch != 0 {
             return Err(Error::usage(format!(
-                "a latent of {h}x{w} cannot be cut into patches of {patch}x{patch}; the nearest sizes are {}x{} and {}x{}",
+                "a latent of {h}x{w} cannot be cut into {patch}x{patch} patches; the nearest sizes are {}x{} and {}x{}",
                 (h / patch).max(1) * patch,
                 (w / patch).max(1) * patch,
                 h.div_ceil(patch).max(1) * patch,
@@ -175,8 +175,8 @@ impl Ladder {
         for (pair, scale) in sizes.windows(2).zip(&scales) {
             if pair[0] == pair[1] {
                 return Err(Error::usage(format!(
-                    "the level at scale {scale} of a {h}x{w} latent would be {}x{}, the same size as the next; leave it \
-                     out, or ask for a larger picture",
+                    "the level at scale {scale} of a {h}x{w} latent would be {}x{}, the same size as the next; \
+                     leave it out, or ask for a larger picture",
                     pair[0].0, pair[0].1
                 )));
             }
