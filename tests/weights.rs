@@ -261,7 +261,7 @@ fn refuses_bad_seeds_in_one_sentence() {
 fn refuses_what_is_no_checkpoint() {
     let dir = tempfile::tempdir().unwrap();
     let lfs = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1234567890\n";
-    let files: [(&str, &[u8], &str); 12] = [
+    let files: [(&str, &[u8], &str); 13] = [
         ("zero.pth", b"", "is empty (0 bytes)"),
         ("lfs.safetensors", lfs, "is a Git LFS pointer, 1.2 GB of weights are missing: run git lfs pull"),
         ("lfs.bin", b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer, the weights are missing"),
@@ -270,6 +270,7 @@ fn refuses_what_is_no_checkpoint() {
         ("cut.safetensors", b"\xff\0\0\0\0\0\0\0{\"a\"", "cut short: safetensors header of 255 bytes, 4 are there"),
         ("text.pth", b"hello", "is neither a torch zip file nor a torch legacy file (it begins with byte 0x68)"),
         ("text.txt", b"hello", "is none of the files that hold weights"),
+        ("error.safetensors", b"{\"error\": \"Not Found\"}", "is JSON, not weights; download it again (it begins `{"),
         ("model.gguf", b"GGUF\x03\0\0\0", "is a GGUF file"),
         ("cut.pth", b"PK\x03\x04rest", "cut short: a zip file without its directory"),
         ("x.safetensors.index.json", b"{\"weight_map\": []}", "is no index of shards: invalid type: sequence"),
@@ -340,7 +341,7 @@ fn refuses_bad_shards() {
     const ONE: &str = "diffusion_pytorch_model-00001-of-00002.safetensors";
     const TWO: &str = "diffusion_pytorch_model-00002-of-00002.safetensors";
     type Spoil = fn(&mut Value, &Path);
-    let table: [(&str, Spoil, &str); 8] = [
+    let table: [(&str, Spoil, &str); 9] = [
         (
             "missing",
             |_, dir| fs::remove_file(dir.join(TWO)).unwrap(),
@@ -368,6 +369,11 @@ fn refuses_bad_shards() {
             "has tensors that the index places elsewhere or nowhere: `0.bias`",
         ),
         ("size", |index, _| index["metadata"]["total_size"] = 1.into(), "total_size says 1 bytes, the shards hold 908"),
+        (
+            "torch",
+            |_, dir| fs::write(dir.join(TWO), fs::read(data("ema.zip.pth")).unwrap()).unwrap(),
+            "a torch zip file where a safetensors shard belongs",
+        ),
         ("empty", |_, dir| fs::write(dir.join(TWO), "").unwrap(), "is empty (0 bytes)"),
     ];
     let mut complaints = vec![];

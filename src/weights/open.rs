@@ -141,6 +141,10 @@ fn read(bytes: &[u8], path: &Path) -> Result<(Container, Contents)> {
     let is_named =
         |ends: &[&str]| path.file_name().is_some_and(|n| ends.iter().any(|e| n.to_string_lossy().ends_with(e)));
     match bytes {
+        _ if is_json(bytes) => {
+            let start = quoted(&String::from_utf8_lossy(&bytes[..bytes.len().min(80)]));
+            Err(Error::failed(format!("is JSON, not weights; download it again (it begins {start})")))
+        }
         [b'P', b'K', 3 | 5, 4 | 6, ..] => Ok((Container::TorchZip, torch_zip::read(bytes)?)),
         [0x80, 0..=5, ..] => Ok((Container::TorchLegacy, torch_legacy::read(bytes)?)),
         [_, _, _, _, _, _, _, _, b'{', ..] => Ok((Container::Safetensors, safetensors::read(bytes)?)),
@@ -180,6 +184,12 @@ fn no_stand_in(bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// JSON where weights should be, such as a server's error; no safetensors header is so long that its length reads as text.
+fn is_json(bytes: &[u8]) -> bool {
+    let is_text = |b: &u8| b.is_ascii_graphic() || b.is_ascii_whitespace();
+    bytes.first() == Some(&b'{') && bytes.iter().take(8).all(is_text)
+}
+
 /// Bytes for people: 1.2 GB.
 fn amount(bytes: u64) -> String {
     let units = [("GB", 1e9), ("MB", 1e6), ("kB", 1e3)];
@@ -189,12 +199,11 @@ fn amount(bytes: u64) -> String {
 
 #[derive(Deserialize)]
 struct Index {
-    #[serde(default)]
-    metadata: IndexMetadata,
+    metadata: Option<IndexMetadata>,
     weight_map: BTreeMap<String, String>,
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Deserialize)]
 struct IndexMetadata {
     /// Bytes of all tensors; some tools write it as a float.
     total_size: Option<f64>,
@@ -205,9 +214,9 @@ fn open_index(path: &Path) -> Result<Checkpoint> {
     if file.map.len() as u64 > MAX_INDEX {
         return Err(Error::failed("is far larger than an index of shards can be")).at(path.display());
     }
-    no_stand_in(&file.map).at(path.display())?;
     let index: Index = serde_json::from_slice(&file.map)
         .map_err(|e| Error::failed(format!("is no index of shards: {e}")))
+        .or_else(|e| no_stand_in(&file.map).and(Err(e)))
         .at(path.display())?;
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut checkpoint = Checkpoint::new(path, Container::Safetensors, BTreeMap::new());
@@ -220,7 +229,7 @@ fn open_index(path: &Path) -> Result<Checkpoint> {
         add_shard(&mut checkpoint, &index, &folder.join(shard), shard)?;
     }
     let got = checkpoint.bytes();
-    match index.metadata.total_size {
+    match index.metadata.and_then(|m| m.total_size) {
         Some(want) if want != got as f64 => Err(Error::failed(format!(
             "total_size says {want} bytes, the shards hold {got}: they are not those the index was written for; download them again"
         )))
@@ -245,7 +254,11 @@ fn add_shard(checkpoint: &mut Checkpoint, index: &Index, path: &Path, shard: &st
         return Err(Error::failed(format!("{index}: shard {shard} is missing; download it into the same folder")));
     }
     let file = Mapped::open(path)?;
-    let contents = no_stand_in(&file.map).and_then(|()| safetensors::read(&file.map)).at(path.display())?;
+    let (container, contents) = read(&file.map, path).at(path.display())?;
+    if container != Container::Safetensors {
+        let container = container.name();
+        return Err(Error::failed(format!("a {container} file where a safetensors shard belongs"))).at(path.display());
+    }
     let names = |want: bool, names: Vec<&String>| match names[..] {
         [] => Ok(()),
         _ => {

@@ -3,7 +3,10 @@
 //! The `safetensors` crate is not used for reading: its errors name no tensor, and of two entries with one name it keeps
 //! one without a word.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, btree_map},
+    fmt,
+};
 
 use serde::{
     Deserialize,
@@ -140,10 +143,15 @@ impl<'de> Visitor<'de> for HeaderVisitor {
         while let Some(name) = map.next_key::<String>()? {
             if name == "__metadata__" {
                 map.next_value::<IgnoredAny>()?;
-            } else if entries.contains_key(&name) {
-                return Err(de::Error::custom(format!("tensor {} is there twice", quoted(&name))));
-            } else {
-                entries.insert(name, map.next_value()?);
+                continue;
+            }
+            match entries.entry(name) {
+                btree_map::Entry::Vacant(slot) => {
+                    slot.insert(map.next_value()?);
+                }
+                btree_map::Entry::Occupied(slot) => {
+                    return Err(de::Error::custom(format!("tensor {} is there twice", quoted(slot.key()))));
+                }
             }
         }
         Ok(Header(entries))
