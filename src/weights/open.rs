@@ -1,4 +1,4 @@
-//! From a path to the files behind it: which file of a folder, which container, which shards; and what is no checkpoint.
+//! From a path to the files behind it: which file of a folder, which container, which shards, and what is none of these.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -184,7 +184,8 @@ fn no_stand_in(bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// JSON where weights should be, such as a server's error; no safetensors header is so long that its length reads as text.
+/// JSON where weights should be, such as a server's error. No safetensors header is long enough for its length to read
+/// as text.
 fn is_json(bytes: &[u8]) -> bool {
     let is_text = |b: &u8| b.is_ascii_graphic() || b.is_ascii_whitespace();
     bytes.first() == Some(&b'{') && bytes.iter().take(8).all(is_text)
@@ -231,7 +232,7 @@ fn open_index(path: &Path) -> Result<Checkpoint> {
     let got = checkpoint.bytes();
     match index.metadata.and_then(|m| m.total_size) {
         Some(want) if want != got as f64 => Err(Error::failed(format!(
-            "total_size says {want} bytes, the shards hold {got}: they are not those the index was written for; download them again"
+            "total_size says {want} bytes, the shards hold {got}: these are other shards; download them again"
         )))
         .at(path.display()),
         _ => Ok(checkpoint),

@@ -208,16 +208,18 @@ impl<'a> Storage<'a> {
         self.dtype.map_or(1, DType::size) as u64
     }
 
-    /// The bytes of the file that the storage is, given those that its key has.
-    fn within(&self, (start, len): (usize, usize)) -> Option<(usize, usize)> {
-        let elements = match self.view_len {
-            Some(view_len) => {
-                Some(view_len).filter(|n| self.skip.checked_add(*n).is_some_and(|end| end <= self.len))?
-            }
-            None => self.len,
-        };
-        self.len.checked_mul(self.unit()).filter(|&want| want <= len as u64)?;
-        Some((start + (self.skip * self.unit()) as usize, (elements * self.unit()) as usize))
+    /// The bytes of the file that the storage is, given those that its key has: (start, length).
+    fn within(&self, (start, len): (usize, usize)) -> Result<(usize, usize)> {
+        let refuse = |what: String| Err(Error::failed(format!("storage {} {what}", quoted(self.key))));
+        let (elements, unit) = (self.len, self.unit());
+        if elements.checked_mul(unit).is_none_or(|want| want > len as u64) {
+            return refuse(format!("is said to have {elements} elements; the file has {}", len as u64 / unit));
+        }
+        let Some(view_len) = self.view_len else { return Ok((start, (elements * unit) as usize)) };
+        if self.skip.checked_add(view_len).is_none_or(|end| end > elements) {
+            return refuse(format!("has {elements} elements; {view_len} from {} on are wanted", self.skip));
+        }
+        Ok((start + (self.skip * unit) as usize, (view_len * unit) as usize))
     }
 }
 
@@ -316,10 +318,7 @@ impl<'a, F: Fn(&Storage<'a>) -> Result<(usize, usize)>> Collector<'_, 'a, F> {
             let (shape, key) = (Shape(&shape), quoted(view.storage.key));
             Error::failed(format!("shape {shape} of {} does not lie within its storage {key}", dtype.name()))
         };
-        let (start, len) = view.storage.within((self.locate)(&view.storage)?).ok_or_else(|| {
-            let (key, len) = (quoted(view.storage.key), view.storage.len);
-            Error::failed(format!("storage {key} is said to have {len} elements and has fewer"))
-        })?;
+        let (start, len) = view.storage.within((self.locate)(&view.storage)?)?;
         let total = len_bytes(dtype, &shape).filter(|_| shape.len() == strides.len()).ok_or_else(outside)?;
         if total == 0 {
             return Ok(Extent { dtype, shape, data: Data::Gathered(Arc::new([])) });
