@@ -274,7 +274,7 @@ fn refuses_bad_seeds_in_one_sentence() {
 fn refuses_what_is_no_checkpoint() {
     let dir = tempfile::tempdir().unwrap();
     let lfs = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1234567890\n";
-    let files: [(&str, &[u8], &str); 13] = [
+    let files: [(&str, &[u8], &str); 14] = [
         ("zero.pth", b"", "is empty (0 bytes)"),
         ("lfs.safetensors", lfs, "is a Git LFS pointer, 1.2 GB of weights are missing: run git lfs pull"),
         ("lfs.bin", b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer, the weights are missing"),
@@ -287,6 +287,7 @@ fn refuses_what_is_no_checkpoint() {
         ("model.gguf", b"GGUF\x03\0\0\0", "is a GGUF file"),
         ("cut.pth", b"PK\x03\x04rest", "cut short: a zip file without its directory"),
         ("x.safetensors.index.json", b"{\"weight_map\": []}", "is no index of shards: invalid type: sequence"),
+        ("z.safetensors.index.json", b"{\"weight_map\": {}}", "holds no tensors"),
         ("y.safetensors.index.json", lfs, "is a Git LFS pointer"),
     ];
     let mut complaints = vec![];

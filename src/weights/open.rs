@@ -30,6 +30,9 @@ pub(super) fn open(path: &Path) -> Result<Checkpoint> {
     let chosen = if path.is_dir() { choose(path)? } else { path.to_owned() };
     let mut checkpoint =
         if chosen.to_string_lossy().ends_with(INDEX) { open_index(&chosen)? } else { open_file(&chosen)? };
+    if checkpoint.is_empty() {
+        return Err(Error::failed("holds no tensors")).at(chosen.display());
+    }
     checkpoint.origin = path.to_owned();
     Ok(checkpoint)
 }
@@ -260,22 +263,18 @@ fn add_shard(checkpoint: &mut Checkpoint, index: &Index, path: &Path, shard: &st
         let container = container.name();
         return Err(Error::failed(format!("a {container} file where a safetensors shard belongs"))).at(path.display());
     }
-    let names = |want: bool, names: Vec<&String>| match names[..] {
-        [] => Ok(()),
-        _ => {
-            let names = some_of(names.into_iter().map(String::as_str));
-            let what = if want {
-                "lacks tensors that the index places there"
-            } else {
-                "has tensors that the index places elsewhere or nowhere"
-            };
-            Err(Error::failed(format!("{what}: {names}; download it and its index again"))).at(path.display())
+    let placed: BTreeSet<&String> = index.weight_map.iter().filter(|(_, s)| *s == shard).map(|(n, _)| n).collect();
+    let held: BTreeSet<&String> = contents.tensors.keys().collect();
+    for (what, mut names) in [
+        ("lacks tensors that the index places there", placed.difference(&held).peekable()),
+        ("has tensors that the index places elsewhere or nowhere", held.difference(&placed).peekable()),
+    ] {
+        if names.peek().is_some() {
+            let names = some_of(names.map(|n| n.as_str()));
+            let message = format!("{what}: {names}; download it and its index again");
+            return Err(Error::failed(message)).at(path.display());
         }
-    };
-    let placed = |name: &String| index.weight_map.get(name).is_some_and(|s| s == shard);
-    let here = index.weight_map.iter().filter(|(_, s)| *s == shard).map(|(name, _)| name);
-    names(true, here.filter(|name| !contents.tensors.contains_key(*name)).collect())?;
-    names(false, contents.tensors.keys().filter(|name| !placed(name)).collect())?;
+    }
     checkpoint.tensors.extend(file.stored(contents.tensors));
     checkpoint.files.push(file.identity());
     Ok(())
