@@ -1,4 +1,4 @@
-//! Weight readers against torch and safetensors (tests/data/weights, scripts/reference/weights.py), and against bad files.
+//! Weight readers against torch and safetensors (tests/data/weights, scripts/reference/weights.py), and bad files.
 #![allow(clippy::unwrap_used)]
 
 use std::{
@@ -230,7 +230,20 @@ fn refuses_bad_seeds_in_one_sentence() {
         ("torch_legacy/system.5.pkl", "pickle wants `posix.system`; only tensors are read"),
         ("torch_legacy/not-torch.pkl", "is a pickle that torch.save did not write"),
         ("torch_legacy/deep.pkl", "is a pickle that torch.save did not write"),
-        ("torch_legacy/bomb.pkl", "pickle "),
+        ("torch_legacy/bomb.pkl", "is a pickle that torch.save did not write"),
+        ("torch_legacy/lie.extent.pth", "tensor `a`: shape [11] of f32 does not lie within its storage `root`"),
+        ("torch_legacy/lie.offset.pth", "tensor `a`: shape [10] of f32 does not lie within its storage `root`"),
+        ("torch_legacy/lie.stride.pth", "tensor `a`: shape [2, 4] of f32 does not lie within its storage `root`"),
+        ("torch_legacy/lie.negative.pth", "tensor `a`: shape [2] of f32 does not lie within its storage `root`"),
+        ("torch_legacy/lie.expanded.pth", "tensor `a`: shape [1073741824] takes more bytes than the whole file holds"),
+        ("torch_legacy/lie.overflow.pth", "tensor `a`: shape [4611686018427387904, 4] of f32 does not lie within"),
+        ("torch_legacy/lie.rank.pth", "tensor `a`: shape [2, 2] of f32 does not lie within its storage `root`"),
+        ("torch_legacy/lie.count.pth", "tensor `a`: storage `root` is said to have 11 elements; the file has 10"),
+        ("torch_legacy/lie.view.pth", "tensor `a`: storage `root` has 10 elements; 7 from 4 on are wanted"),
+        ("torch_legacy/lie.view-end.pth", "tensor `a`: shape [4] of f32 does not lie within its storage `root`"),
+        ("torch_legacy/big-endian.pth", "torch legacy file does not say that it is little-endian"),
+        ("torch_legacy/left-over.pth", "1 bytes after the last storage belong to none"),
+        ("torch_legacy/short.pth", "cut short within storage `root`"),
         ("torch_zip/system.pth", "pickle wants `posix.system`; only tensors are read"),
         ("torch_zip/deflated.pth", "is compressed, which torch never writes"),
         ("torch_zip/big-endian.pth", "byte order is `big`"),
@@ -261,7 +274,7 @@ fn refuses_bad_seeds_in_one_sentence() {
 fn refuses_what_is_no_checkpoint() {
     let dir = tempfile::tempdir().unwrap();
     let lfs = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1234567890\n";
-    let files: [(&str, &[u8], &str); 12] = [
+    let files: [(&str, &[u8], &str); 14] = [
         ("zero.pth", b"", "is empty (0 bytes)"),
         ("lfs.safetensors", lfs, "is a Git LFS pointer, 1.2 GB of weights are missing: run git lfs pull"),
         ("lfs.bin", b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer, the weights are missing"),
@@ -270,9 +283,11 @@ fn refuses_what_is_no_checkpoint() {
         ("cut.safetensors", b"\xff\0\0\0\0\0\0\0{\"a\"", "cut short: safetensors header of 255 bytes, 4 are there"),
         ("text.pth", b"hello", "is neither a torch zip file nor a torch legacy file (it begins with byte 0x68)"),
         ("text.txt", b"hello", "is none of the files that hold weights"),
+        ("error.safetensors", b"{\"error\": \"Not Found\"}", "is JSON, not weights; download it again (it begins `{"),
         ("model.gguf", b"GGUF\x03\0\0\0", "is a GGUF file"),
         ("cut.pth", b"PK\x03\x04rest", "cut short: a zip file without its directory"),
         ("x.safetensors.index.json", b"{\"weight_map\": []}", "is no index of shards: invalid type: sequence"),
+        ("z.safetensors.index.json", b"{\"weight_map\": {}}", "holds no tensors"),
         ("y.safetensors.index.json", lfs, "is a Git LFS pointer"),
     ];
     let mut complaints = vec![];
@@ -340,7 +355,7 @@ fn refuses_bad_shards() {
     const ONE: &str = "diffusion_pytorch_model-00001-of-00002.safetensors";
     const TWO: &str = "diffusion_pytorch_model-00002-of-00002.safetensors";
     type Spoil = fn(&mut Value, &Path);
-    let table: [(&str, Spoil, &str); 8] = [
+    let table: [(&str, Spoil, &str); 9] = [
         (
             "missing",
             |_, dir| fs::remove_file(dir.join(TWO)).unwrap(),
@@ -368,6 +383,11 @@ fn refuses_bad_shards() {
             "has tensors that the index places elsewhere or nowhere: `0.bias`",
         ),
         ("size", |index, _| index["metadata"]["total_size"] = 1.into(), "total_size says 1 bytes, the shards hold 908"),
+        (
+            "torch",
+            |_, dir| fs::write(dir.join(TWO), fs::read(data("ema.zip.pth")).unwrap()).unwrap(),
+            "a torch zip file where a safetensors shard belongs",
+        ),
         ("empty", |_, dir| fs::write(dir.join(TWO), "").unwrap(), "is empty (0 bytes)"),
     ];
     let mut complaints = vec![];
@@ -438,15 +458,42 @@ fn survives(read: fn(&[u8]) -> Result<Contents>, bytes: &[u8]) -> Option<String>
     catch_unwind(read).err().map(|e| format!("{:?}", e.downcast_ref::<String>()))
 }
 
+/// The seeds of a reader, in the order of their names.
+fn seeds(reader: &str) -> Vec<Vec<u8>> {
+    let folder = fs::read_dir(root().join("fuzz/corpus").join(reader)).unwrap();
+    let mut paths: Vec<_> = folder.map(|e| e.unwrap().path()).collect();
+    paths.sort();
+    paths.iter().map(|p| fs::read(p).unwrap()).collect()
+}
+
+#[test]
+fn safetensors_are_read_as_the_safetensors_crate_reads_them() {
+    use ::safetensors::SafeTensors;
+    let stricter = |e: &str| e.contains("is there twice") || e.contains("element type");
+    let (seeds, mut draw, mut complaints) = (seeds("safetensors"), Draw(7), vec![]);
+    for round in 0..6000 {
+        let bytes = if round < seeds.len() { seeds[round].clone() } else { draw.mutate(&seeds) };
+        match (safetensors::read(&bytes), SafeTensors::deserialize(&bytes)) {
+            (Ok(ours), Ok(theirs)) => {
+                let same = |(name, view): (&str, ::safetensors::tensor::TensorView<'_>)| {
+                    let at = Data::At((view.data().as_ptr() as usize - bytes.as_ptr() as usize) as u64);
+                    ours.tensors.get(name).is_some_and(|t| t.shape == view.shape() && t.data == at)
+                };
+                if ours.tensors.len() != theirs.len() || !theirs.iter().all(same) {
+                    complaints.push(format!("round {round}: {ours:?}"));
+                }
+            }
+            (Err(_), Err(_)) => {}
+            (Err(e), Ok(_)) if stricter(&e.to_string()) => {}
+            (ours, theirs) => complaints.push(format!("round {round}: {ours:?}, crate: {:?}", theirs.err())),
+        }
+    }
+    none(complaints);
+}
+
 #[test]
 fn no_bytes_make_a_reader_panic_or_take_much_memory() {
-    let corpus = root().join("fuzz/corpus");
-    let mut seeds = vec![];
-    for reader in ["safetensors", "torch_zip", "torch_legacy"] {
-        let mut paths: Vec<_> = fs::read_dir(corpus.join(reader)).unwrap().map(|e| e.unwrap().path()).collect();
-        paths.sort();
-        seeds.push(paths.iter().map(|p| fs::read(p).unwrap()).collect::<Vec<_>>());
-    }
+    let seeds = ["safetensors", "torch_zip", "torch_legacy"].map(seeds);
     let readers = [safetensors::read, torch_zip::read, torch_legacy::read];
     let before = LIVE.load(Relaxed);
     let mut complaints = vec![];

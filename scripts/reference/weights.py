@@ -42,7 +42,8 @@ def nan_free(t):
 
 def expect(file, tensors, wrapper=None, skipped=()):
     expected[file] = {"wrapper": wrapper, "skipped": sorted(skipped), "tensors": {
-        k: [NAMES[v.dtype], list(v.shape), digest(v), digest(nan_free(v.detach().float()))] for k, v in tensors.items()}}
+        k: [NAMES[v.dtype], list(v.shape), digest(v), digest(nan_free(v.detach().float()))]
+        for k, v in tensors.items()}}
 
 
 def all_dtypes():
@@ -83,7 +84,6 @@ def torch_file(name, obj, tensors, legacy=False, wrapper=None, skipped=(), **how
 
 def torch_files():
     plain, ema = state(), {k: v * 2 for k, v in state().items()}
-    module = torch.nn.Conv2d(2, 2, 1)
     torch_file("dtypes.zip.pth", all_dtypes(), all_dtypes())
     torch_file("dtypes.legacy.pth", all_dtypes(), all_dtypes(), legacy=True)
     torch_file("float8.zip.pth", float8(), float8())
@@ -98,38 +98,49 @@ def torch_files():
     torch_file("flownet.pkl", state("module."), plain)
     torch_file("netg.pt", {"model": dict(state("module.netG."), version=torch.Size([4]))},
                plain, wrapper="model", skipped=["model.version"])
-    torch_file("parameters.ckpt", {"net": dict(module.named_parameters())}, dict(module.named_parameters()), wrapper="net")
+    parameters = dict(torch.nn.Conv2d(2, 2, 1).named_parameters())
+    torch_file("parameters.ckpt", {"net": parameters}, parameters, wrapper="net")
     torch_file("protocol4.bin", plain, plain, pickle_protocol=4)
-    torch_file("partly.module.pth", {**state("module."), "other": torch.ones(1)}, {**state("module."), "other": torch.ones(1)})
+    partly = {**state("module."), "other": torch.ones(1)}
+    torch_file("partly.module.pth", partly, partly)
+
+
+class Pid:
+    """A storage of 10 f32 under the key `root`, or a view of it: (key, first element, elements)."""
+    def __init__(self, view=None, count=10):
+        self.count, self.view = count, view
+
+
+class Tensor:
+    def __init__(self, pid, offset, size, stride):
+        self.args = pid, offset, size, stride, False, OrderedDict()
+
+    def __reduce__(self):
+        return torch._utils._rebuild_tensor_v2, self.args
+
+
+class LegacyPickler(pickle.Pickler):
+    def persistent_id(self, obj):
+        return ("storage", torch.FloatStorage, "root", "cpu", obj.count, obj.view) if isinstance(obj, Pid) else None
+
+
+def legacy(path, obj, little_endian=True, tail=b""):
+    """A legacy file by hand, for what torch.save no longer writes."""
+    out = io.BytesIO()
+    for part in (torch.serialization.MAGIC_NUMBER, 1001, {"protocol_version": 1001, "little_endian": little_endian}):
+        pickle.dump(part, out, protocol=2)
+    LegacyPickler(out, protocol=2).dump(obj)
+    pickle.dump(["root"], out, protocol=2)
+    out.write(struct.pack("<q10f", 10, *range(10)) + tail)
+    path.write_bytes(out.getvalue())
 
 
 def legacy_view():
     """A storage that is a view of another, as torch < 0.4 wrote it; torch.load still reads it."""
-    class Pid:
-        def __init__(self, view):
-            self.view = view
-
-    class Writer(pickle.Pickler):
-        def persistent_id(self, obj):
-            return ("storage", torch.FloatStorage, "root", "cpu", 10, obj.view) if isinstance(obj, Pid) else None
-
-    class Tensor:
-        def __init__(self, *args):
-            self.args = args
-
-        def __reduce__(self):
-            return torch._utils._rebuild_tensor_v2, self.args
-
-    out = io.BytesIO()
-    for obj in (torch.serialization.MAGIC_NUMBER, 1001, {"protocol_version": 1001, "little_endian": True}):
-        pickle.dump(obj, out, protocol=2)
-    view = Tensor(Pid(("view", 4, 6)), 1, (2, 2), (2, 1), False, OrderedDict())
-    Writer(out, protocol=2).dump({"view": view, "root": Tensor(Pid(None), 0, (10,), (1,), False, OrderedDict())})
-    pickle.dump(["root"], out, protocol=2)
-    out.write(struct.pack("<q10f", 10, *range(10)))
-    (DATA / "view.legacy.pth").write_bytes(out.getvalue())
-    expect("view.legacy.pth", torch.load(DATA / "view.legacy.pth", weights_only=False))
-    shutil.copy(DATA / "view.legacy.pth", CORPUS / "torch_legacy")
+    path = DATA / "view.legacy.pth"
+    legacy(path, {"view": Tensor(Pid(("view", 4, 6)), 1, (2, 2), (2, 1)), "root": Tensor(Pid(), 0, (10,), (1,))})
+    expect(path.name, torch.load(path, weights_only=False))
+    shutil.copy(path, CORPUS / "torch_legacy")
 
 
 def zip64():
@@ -139,7 +150,8 @@ def zip64():
     zipfile.ZIP64_LIMIT = zipfile.ZIP_FILECOUNT_LIMIT = 0
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
         for info in old.infolist():
-            new.writestr(zipfile.ZipInfo(info.filename.replace("metadata.zip", "any root"), (2020, 1, 1, 0, 0, 0)), old.read(info))
+            name = info.filename.replace("metadata.zip", "any root")
+            new.writestr(zipfile.ZipInfo(name, (2020, 1, 1, 0, 0, 0)), old.read(info))
     zipfile.ZIP64_LIMIT, zipfile.ZIP_FILECOUNT_LIMIT = limits
     expect("zip64.pth", torch.load(target))
     shutil.copy(target, CORPUS / "torch_zip")
@@ -169,21 +181,33 @@ def refused():
         def __reduce__(self):
             return os.system, ("true",)
 
-    legacy, zipped = CORPUS / "torch_legacy", CORPUS / "torch_zip"
+    pickles, zipped = CORPUS / "torch_legacy", CORPUS / "torch_zip"
     for protocol in range(6):
-        (legacy / f"system.{protocol}.pkl").write_bytes(pickle.dumps(System(), protocol=protocol))
+        (pickles / f"system.{protocol}.pkl").write_bytes(pickle.dumps(System(), protocol=protocol))
     torch.save({"a": torch.ones(2), "b": System()}, zipped / "system.pth")
-    (legacy / "not-torch.pkl").write_bytes(pickle.dumps({"a": 1}, protocol=4))
-    (legacy / "deep.pkl").write_bytes(b"\x80\x02)" + b"\x85" * 20000 + b".")
-    (legacy / "bomb.pkl").write_bytes(b"\x80\x02]q\x00" + b"(" + b"h\x00" * 10 + b"eq\x01" + b"((h\x01tq\x01" * 500 + b".")
+    (pickles / "not-torch.pkl").write_bytes(pickle.dumps({"a": 1}, protocol=4))
+    (pickles / "deep.pkl").write_bytes(b"\x80\x02)" + b"\x85" * 20000 + b".")
+    # A list that holds itself ten times over, then tuples that double what they hold 400 times.
+    (pickles / "bomb.pkl").write_bytes(b"\x80\x02]q\x00(" + b"h\x00" * 10 + b"e0h\x00" + b"q\x01h\x01\x86" * 400 + b".")
+    lies = {"extent": Tensor(Pid(), 0, (11,), (1,)), "offset": Tensor(Pid(), 1, (10,), (1,)),
+            "stride": Tensor(Pid(), 0, (2, 4), (7, 1)), "negative": Tensor(Pid(), -1, (2,), (1,)),
+            "expanded": Tensor(Pid(), 0, (1 << 30,), (0,)), "overflow": Tensor(Pid(), 0, (1 << 62, 4), (0, 1)),
+            "rank": Tensor(Pid(), 0, (2, 2), (1,)), "count": Tensor(Pid(count=11), 0, (2,), (1,)),
+            "view": Tensor(Pid(("view", 4, 7)), 0, (2,), (1,)), "view-end": Tensor(Pid(("view", 4, 3)), 0, (4,), (1,))}
+    for name, tensor in lies.items():
+        legacy(pickles / f"lie.{name}.pth", {"a": tensor})
+    good = {"a": Tensor(Pid(), 0, (10,), (1,))}
+    legacy(pickles / "big-endian.pth", good, little_endian=False)
+    legacy(pickles / "left-over.pth", good, tail=b"\0")
+    (pickles / "short.pth").write_bytes((pickles / "left-over.pth").read_bytes()[:-2])
     with zipfile.ZipFile(DATA / "ema.zip.pth") as old:
         for name, method in (("deflated.pth", zipfile.ZIP_DEFLATED), ("big-endian.pth", zipfile.ZIP_STORED)):
             with zipfile.ZipFile(zipped / name, "w", method) as new:
                 for info in old.infolist():
                     data = b"big" if info.filename.endswith("byteorder") and "big" in name else old.read(info)
-                    new.writestr(info.filename, data)
+                    new.writestr(zipfile.ZipInfo(info.filename), data, method)
     with zipfile.ZipFile(zipped / "no-pickle.pth", "w") as new:
-        new.writestr("hello.txt", "hello")
+        new.writestr(zipfile.ZipInfo("hello.txt"), "hello")
     torch.jit.script(torch.nn.PReLU()).save(str(zipped / "script.pt"))
     torch.save(torch.ones(3), zipped / "lone-tensor.pth")
     torch.save({"epoch": 3}, zipped / "no-tensors.pth")

@@ -63,12 +63,12 @@ pub struct Checkpoint {
 
 impl Checkpoint {
     /// Opens a checkpoint: a .safetensors, .pth, .pt, .pkl, .bin or .ckpt file (recognised by content, not by name), a
-    /// `*.safetensors.index.json`, or a component folder (`diffusion_pytorch_model.*` or `model.*` if there is one, else
-    /// the only index, the only .safetensors, the only torch file).
+    /// `*.safetensors.index.json`, or a component folder (`diffusion_pytorch_model.*`, `model.*` or `pytorch_model.*` if
+    /// there is one, else the only index, the only .safetensors, the only torch file; .safetensors before torch files).
     ///
-    /// Torch files are unwrapped: of `params_ema`, `params`, `state_dict`, `model_state_dict`, `params-ema`, `model`, `net`
-    /// the first that holds tensors is taken ([`Checkpoint::wrapper`]), and the prefixes `module.` and `netG.` go when every
-    /// name has them. Safetensors names are left as they are; [`Checkpoint::unwrapped`] does the same to them.
+    /// Torch files are unwrapped: of `params_ema`, `params`, `state_dict`, `model_state_dict`, `params-ema`, `model` and
+    /// `net` the first that holds tensors is taken ([`Checkpoint::wrapper`]), and the prefixes `module.` and `netG.` go
+    /// when every name has them. Names in safetensors files are left as they are; [`Checkpoint::unwrapped`] strips them.
     ///
     /// # Errors
     /// One sentence that names the file and what is wrong with it: not there, empty, a Git LFS pointer, a web page, cut
@@ -151,15 +151,15 @@ impl Checkpoint {
     }
 
     /// The length of a numbered sequence `prefix.0.…`, `prefix.1.…`: one more than the largest number, whether or not
-    /// those before it are there (layers without weights leave gaps); `None` when there is none. An empty prefix asks for
-    /// names that begin with a number.
+    /// those before it are there (layers without weights leave gaps); `None` when there is none. An empty prefix asks
+    /// for names that begin with a number. Numbers above 99,999 do not count.
     pub fn sequence_len(&self, prefix: &str) -> Option<usize> {
         let numbered = |s: &str| s.parse().ok().filter(|n: &usize| *n <= MAX_INDEX && n.to_string() == s);
         self.segments(prefix).filter_map(numbered).max().map(|n| n + 1)
     }
 
-    /// The distinct next segments of the names under a prefix, sorted as text: with `a.x.w` and `a.y`, `a` has `x` and `y`.
-    /// An empty prefix asks for the first segments.
+    /// The distinct next segments of the names under a prefix, sorted as text: with `a.x.w` and `a.y`, `a` has `x` and
+    /// `y`. An empty prefix asks for the first segments.
     pub fn children(&self, prefix: &str) -> BTreeSet<&str> {
         self.segments(prefix).collect()
     }
@@ -211,8 +211,8 @@ impl Checkpoint {
         .transpose()
     }
 
-    /// 64 hexadecimal digits that change when a name, a shape, an element type, a place in a file, or a file's path, length
-    /// or time of change does: a key for what is made from this checkpoint. Data in files is not read.
+    /// 64 hexadecimal digits that change when a name, a shape, an element type, a place in a file, or a file's path,
+    /// length or time of change does: a key for what is made from this checkpoint. Data in files is not read.
     pub fn fingerprint(&self) -> String {
         let mut hash = Sha256::new();
         let mut text = |part: &str| {

@@ -7,9 +7,9 @@
 //!                                                  pickle.rs
 //! ```
 //!
-//! The readers work on bytes and know nothing of files, so they can be fuzzed; [`Checkpoint::open`] maps the files around
-//! them. Nothing of a pickle is executed: the machine in `pickle.rs` builds containers, numbers and tensors, and refuses
-//! every other global by name.
+//! The readers work on bytes and know nothing of files, so they can be fuzzed; [`Checkpoint::open`] maps the files.
+//! Nothing of a pickle is executed: the machine in `pickle.rs` builds containers, numbers and tensors, and refuses every
+//! other global by name.
 
 mod checkpoint;
 mod open;

@@ -1,4 +1,4 @@
-//! From a path to the files behind it: which file of a folder, which container, which shards; and what is no checkpoint.
+//! From a path to the files behind it: which file of a folder, which container, which shards, and what is none of these.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,6 +30,9 @@ pub(super) fn open(path: &Path) -> Result<Checkpoint> {
     let chosen = if path.is_dir() { choose(path)? } else { path.to_owned() };
     let mut checkpoint =
         if chosen.to_string_lossy().ends_with(INDEX) { open_index(&chosen)? } else { open_file(&chosen)? };
+    if checkpoint.is_empty() {
+        return Err(Error::failed("holds no tensors")).at(chosen.display());
+    }
     checkpoint.origin = path.to_owned();
     Ok(checkpoint)
 }
@@ -141,6 +144,10 @@ fn read(bytes: &[u8], path: &Path) -> Result<(Container, Contents)> {
     let is_named =
         |ends: &[&str]| path.file_name().is_some_and(|n| ends.iter().any(|e| n.to_string_lossy().ends_with(e)));
     match bytes {
+        _ if is_json(bytes) => {
+            let start = quoted(&String::from_utf8_lossy(&bytes[..bytes.len().min(80)]));
+            Err(Error::failed(format!("is JSON, not weights; download it again (it begins {start})")))
+        }
         [b'P', b'K', 3 | 5, 4 | 6, ..] => Ok((Container::TorchZip, torch_zip::read(bytes)?)),
         [0x80, 0..=5, ..] => Ok((Container::TorchLegacy, torch_legacy::read(bytes)?)),
         [_, _, _, _, _, _, _, _, b'{', ..] => Ok((Container::Safetensors, safetensors::read(bytes)?)),
@@ -180,6 +187,13 @@ fn no_stand_in(bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// JSON where weights should be, such as a server's error. No safetensors header is long enough for its length to read
+/// as text.
+fn is_json(bytes: &[u8]) -> bool {
+    let is_text = |b: &u8| b.is_ascii_graphic() || b.is_ascii_whitespace();
+    bytes.first() == Some(&b'{') && bytes.iter().take(8).all(is_text)
+}
+
 /// Bytes for people: 1.2 GB.
 fn amount(bytes: u64) -> String {
     let units = [("GB", 1e9), ("MB", 1e6), ("kB", 1e3)];
@@ -189,12 +203,11 @@ fn amount(bytes: u64) -> String {
 
 #[derive(Deserialize)]
 struct Index {
-    #[serde(default)]
-    metadata: IndexMetadata,
+    metadata: Option<IndexMetadata>,
     weight_map: BTreeMap<String, String>,
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Deserialize)]
 struct IndexMetadata {
     /// Bytes of all tensors; some tools write it as a float.
     total_size: Option<f64>,
@@ -205,9 +218,9 @@ fn open_index(path: &Path) -> Result<Checkpoint> {
     if file.map.len() as u64 > MAX_INDEX {
         return Err(Error::failed("is far larger than an index of shards can be")).at(path.display());
     }
-    no_stand_in(&file.map).at(path.display())?;
     let index: Index = serde_json::from_slice(&file.map)
         .map_err(|e| Error::failed(format!("is no index of shards: {e}")))
+        .or_else(|e| no_stand_in(&file.map).and(Err(e)))
         .at(path.display())?;
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut checkpoint = Checkpoint::new(path, Container::Safetensors, BTreeMap::new());
@@ -220,9 +233,9 @@ fn open_index(path: &Path) -> Result<Checkpoint> {
         add_shard(&mut checkpoint, &index, &folder.join(shard), shard)?;
     }
     let got = checkpoint.bytes();
-    match index.metadata.total_size {
+    match index.metadata.and_then(|m| m.total_size) {
         Some(want) if want != got as f64 => Err(Error::failed(format!(
-            "total_size says {want} bytes, the shards hold {got}: they are not those the index was written for; download them again"
+            "total_size says {want} bytes, the shards hold {got}: these are other shards; download them again"
         )))
         .at(path.display()),
         _ => Ok(checkpoint),
@@ -245,23 +258,23 @@ fn add_shard(checkpoint: &mut Checkpoint, index: &Index, path: &Path, shard: &st
         return Err(Error::failed(format!("{index}: shard {shard} is missing; download it into the same folder")));
     }
     let file = Mapped::open(path)?;
-    let contents = no_stand_in(&file.map).and_then(|()| safetensors::read(&file.map)).at(path.display())?;
-    let names = |want: bool, names: Vec<&String>| match names[..] {
-        [] => Ok(()),
-        _ => {
-            let names = some_of(names.into_iter().map(String::as_str));
-            let what = if want {
-                "lacks tensors that the index places there"
-            } else {
-                "has tensors that the index places elsewhere or nowhere"
-            };
-            Err(Error::failed(format!("{what}: {names}; download it and its index again"))).at(path.display())
+    let (container, contents) = read(&file.map, path).at(path.display())?;
+    if container != Container::Safetensors {
+        let container = container.name();
+        return Err(Error::failed(format!("a {container} file where a safetensors shard belongs"))).at(path.display());
+    }
+    let placed: BTreeSet<&String> = index.weight_map.iter().filter(|(_, s)| *s == shard).map(|(n, _)| n).collect();
+    let held: BTreeSet<&String> = contents.tensors.keys().collect();
+    for (what, mut names) in [
+        ("lacks tensors that the index places there", placed.difference(&held).peekable()),
+        ("has tensors that the index places elsewhere or nowhere", held.difference(&placed).peekable()),
+    ] {
+        if names.peek().is_some() {
+            let names = some_of(names.map(|n| n.as_str()));
+            let message = format!("{what}: {names}; download it and its index again");
+            return Err(Error::failed(message)).at(path.display());
         }
-    };
-    let placed = |name: &String| index.weight_map.get(name).is_some_and(|s| s == shard);
-    let here = index.weight_map.iter().filter(|(_, s)| *s == shard).map(|(name, _)| name);
-    names(true, here.filter(|name| !contents.tensors.contains_key(*name)).collect())?;
-    names(false, contents.tensors.keys().filter(|name| !placed(name)).collect())?;
+    }
     checkpoint.tensors.extend(file.stored(contents.tensors));
     checkpoint.files.push(file.identity());
     Ok(())

@@ -1,13 +1,16 @@
 //! The safetensors container: 8 bytes of header length, a JSON header, the tensors back to back.
 //!
-//! The `safetensors` crate is not used for reading: its errors name no tensor, and of two entries with one name it keeps
-//! one without a word.
+//! The `safetensors` crate is not used for reading, because its errors name no tensor and of two entries with one name
+//! it keeps one without a word; it judges this reader in tests/weights.rs.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, HashMap, btree_map},
+    fmt,
+};
 
 use serde::{
     Deserialize,
-    de::{self, IgnoredAny, MapAccess, Visitor},
+    de::{self, MapAccess, Visitor},
 };
 
 use super::{Contents, Data, Extent, len_bytes, quoted};
@@ -22,8 +25,8 @@ const MAX_HEADER: u64 = 100_000_000;
 /// The tensors of a safetensors file.
 ///
 /// # Errors
-/// One sentence, without the file's name: header too long or cut short or no JSON, a name twice, an unknown element type,
-/// or extents that disagree with shapes, with the file's length or with one another.
+/// One sentence, without the file's name: header too long or cut short or no JSON, a name twice, an unknown element
+/// type, or extents that disagree with shapes, with the file's length or with one another.
 pub fn read(bytes: &[u8]) -> Result<Contents> {
     let (header, data_start) = header(bytes)?;
     let header: Header = serde_json::from_slice(header)
@@ -139,11 +142,16 @@ impl<'de> Visitor<'de> for HeaderVisitor {
         let mut entries = BTreeMap::new();
         while let Some(name) = map.next_key::<String>()? {
             if name == "__metadata__" {
-                map.next_value::<IgnoredAny>()?;
-            } else if entries.contains_key(&name) {
-                return Err(de::Error::custom(format!("tensor {} is there twice", quoted(&name))));
-            } else {
-                entries.insert(name, map.next_value()?);
+                map.next_value::<HashMap<String, String>>()?;
+                continue;
+            }
+            match entries.entry(name) {
+                btree_map::Entry::Vacant(slot) => {
+                    slot.insert(map.next_value()?);
+                }
+                btree_map::Entry::Occupied(slot) => {
+                    return Err(de::Error::custom(format!("tensor {} is there twice", quoted(slot.key()))));
+                }
             }
         }
         Ok(Header(entries))

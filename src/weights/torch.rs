@@ -1,9 +1,6 @@
 //! What torch puts into a pickle: tensors as views of storages, and dictionaries of them.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     Contents, Data, Extent, len_bytes,
@@ -208,16 +205,18 @@ impl<'a> Storage<'a> {
         self.dtype.map_or(1, DType::size) as u64
     }
 
-    /// The bytes of the file that the storage is, given those that its key has.
-    fn within(&self, (start, len): (usize, usize)) -> Option<(usize, usize)> {
-        let elements = match self.view_len {
-            Some(view_len) => {
-                Some(view_len).filter(|n| self.skip.checked_add(*n).is_some_and(|end| end <= self.len))?
-            }
-            None => self.len,
-        };
-        self.len.checked_mul(self.unit()).filter(|&want| want <= len as u64)?;
-        Some((start + (self.skip * self.unit()) as usize, (elements * self.unit()) as usize))
+    /// The bytes of the file that the storage is, given those that its key has: (start, length).
+    fn within(&self, (start, len): (usize, usize)) -> Result<(usize, usize)> {
+        let refuse = |what: String| Err(Error::failed(format!("storage {} {what}", quoted(self.key))));
+        let (elements, unit) = (self.len, self.unit());
+        if elements.checked_mul(unit).is_none_or(|want| want > len as u64) {
+            return refuse(format!("is said to have {elements} elements; the file has {}", len as u64 / unit));
+        }
+        let Some(view_len) = self.view_len else { return Ok((start, (elements * unit) as usize)) };
+        if self.skip.checked_add(view_len).is_none_or(|end| end > elements) {
+            return refuse(format!("has {elements} elements; {view_len} from {} on are wanted", self.skip));
+        }
+        Ok((start + (self.skip * unit) as usize, (view_len * unit) as usize))
     }
 }
 
@@ -233,6 +232,9 @@ pub(super) struct View<'a> {
     /// Tuple of strides, in elements.
     stride: Id,
 }
+
+/// A dictionary's objects by name.
+type Entries<'a> = BTreeMap<&'a str, Id>;
 
 /// Turns a pickle's top object into tensors: unwraps, strips prefixes, finds every tensor's bytes.
 pub(super) struct Collector<'m, 'a, F> {
@@ -254,50 +256,46 @@ impl<'a, F: Fn(&Storage<'a>) -> Result<(usize, usize)>> Collector<'_, 'a, F> {
             return Err(Error::failed("holds no dictionary of tensors; save the state_dict"));
         };
         let nameless = items.iter().filter(|(key, _)| !matches!(self.pickle.node(*key), Node::Text(_))).count();
-        let top = self.by_key(items);
+        let (wrapper, entries, mut skipped) = self.unwrap(self.by_key(items));
+        let mut budget = self.bytes.len() + GATHER_SLACK;
+        let mut tensors = BTreeMap::new();
+        for (&name, &id) in &entries {
+            if let Node::Tensor(view) = self.pickle.node(id) {
+                let extent = self.extent(view, &mut budget).at(format!("tensor {}", quoted(name)))?;
+                tensors.insert(name.to_owned(), extent);
+            } else {
+                skipped.push(wrapper.map_or(name.to_owned(), |w| format!("{w}.{name}")));
+            }
+        }
+        if tensors.is_empty() {
+            let keys = some_of(entries.keys().copied());
+            let keys = if keys.is_empty() { "no keys at all".into() } else { keys };
+            return Err(Error::failed(format!("holds no tensors under any key that is known; it has {keys}")));
+        }
+        if nameless > 0 {
+            skipped.push(format!("({nameless} entries whose keys are not text)"));
+        }
+        let wrapper = wrapper.map(str::to_owned);
+        Ok(Contents { tensors: without_training_prefixes(tensors), wrapper, skipped })
+    }
+
+    /// The wrapper, the entries under it, and the keys beside it; or the entries as they are.
+    fn unwrap(&self, top: Entries<'a>) -> (Option<&'static str>, Entries<'a>, Vec<String>) {
         let inner = |key: &str| match self.pickle.node(*top.get(key)?) {
             Node::Dict(items) => Some(self.by_key(items)).filter(|d| d.values().any(|&id| self.is_tensor(id))),
             _ => None,
         };
-        let wrapped = WRAPPERS.into_iter().find_map(|key| Some((key, inner(key)?)));
-        let mut skipped = BTreeSet::new();
-        let (wrapper, tensors) = match wrapped {
-            Some((key, tensors)) => {
-                skipped.extend(top.keys().filter(|k| **k != key).map(|k| (*k).to_owned()));
-                (Some(key.to_owned()), tensors)
+        match WRAPPERS.into_iter().find_map(|key| Some((key, inner(key)?))) {
+            Some((wrapper, entries)) => {
+                let beside = top.into_keys().filter(|k| *k != wrapper).map(str::to_owned).collect();
+                (Some(wrapper), entries, beside)
             }
-            None => (None, top),
-        };
-        let mut budget = self.bytes.len() + GATHER_SLACK;
-        let mut found = BTreeMap::new();
-        for (&name, &id) in &tensors {
-            match self.pickle.node(id) {
-                Node::Tensor(view) => {
-                    let extent = self.extent(view, &mut budget).at(format!("tensor {}", quoted(name)))?;
-                    found.insert(name.to_owned(), extent);
-                }
-                _ => {
-                    skipped.insert(wrapper.as_deref().map_or(name.to_owned(), |w| format!("{w}.{name}")));
-                }
-            }
+            None => (None, top, vec![]),
         }
-        if found.is_empty() {
-            let keys = some_of(tensors.keys().copied());
-            return Err(Error::failed(if keys.is_empty() {
-                "holds an empty dictionary, no tensors".into()
-            } else {
-                format!("holds no tensors under any key that is known; it has {keys}")
-            }));
-        }
-        let mut skipped: Vec<_> = skipped.into_iter().collect();
-        if nameless > 0 {
-            skipped.push(format!("({nameless} entries whose keys are not text)"));
-        }
-        Ok(Contents { tensors: without_training_prefixes(found), wrapper, skipped })
     }
 
     /// A dictionary's entries that have text for a key; as in Python the last of one name counts.
-    fn by_key(&self, items: &[(Id, Id)]) -> BTreeMap<&'a str, Id> {
+    fn by_key(&self, items: &[(Id, Id)]) -> Entries<'a> {
         let named = |&(key, value): &(Id, Id)| match *self.pickle.node(key) {
             Node::Text(key) => Some((key, value)),
             _ => None,
@@ -316,10 +314,7 @@ impl<'a, F: Fn(&Storage<'a>) -> Result<(usize, usize)>> Collector<'_, 'a, F> {
             let (shape, key) = (Shape(&shape), quoted(view.storage.key));
             Error::failed(format!("shape {shape} of {} does not lie within its storage {key}", dtype.name()))
         };
-        let (start, len) = view.storage.within((self.locate)(&view.storage)?).ok_or_else(|| {
-            let (key, len) = (quoted(view.storage.key), view.storage.len);
-            Error::failed(format!("storage {key} is said to have {len} elements and has fewer"))
-        })?;
+        let (start, len) = view.storage.within((self.locate)(&view.storage)?)?;
         let total = len_bytes(dtype, &shape).filter(|_| shape.len() == strides.len()).ok_or_else(outside)?;
         if total == 0 {
             return Ok(Extent { dtype, shape, data: Data::Gathered(Arc::new([])) });

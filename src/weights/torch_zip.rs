@@ -18,7 +18,8 @@ pub fn read(bytes: &[u8]) -> Result<Contents> {
     let zip = Directory::read(bytes)?;
     let root = root(&zip)?;
     let inside = |name: &str| format!("{root}/{name}");
-    if zip.names().any(|n| n == inside("constants.pkl")) {
+    let constants = inside("constants.pkl");
+    if zip.names().any(|name| name == constants) {
         return Err(Error::failed("is a TorchScript program, not a checkpoint; save its state_dict instead"));
     }
     if let Some((start, len)) = zip.find(&inside("byteorder"))? {
