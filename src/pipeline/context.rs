@@ -71,13 +71,10 @@ impl<'a> Context<'a> {
             Precision::Bf16 => Some(DType::BF16),
         };
         if self.engine.device() == Device::Cpu {
-            return match asked {
-                None | Some(DType::F32) => Ok(Target::CPU),
-                Some(other) => Err(Error::usage(format!(
-                    "--dtype {}: the CPU computes in f32; leave the flag out (weights stay in their own type)",
-                    other.name()
-                ))),
-            };
+            if let Some(other) = asked.filter(|&d| d != DType::F32) {
+                self.observer.note(&format!("the CPU computes in f32; --dtype {} decides the noise alone", other.name()));
+            }
+            return Ok(Target::CPU);
         }
         let compute = asked.unwrap_or(match role {
             Role::Transformer => DType::BF16,

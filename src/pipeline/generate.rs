@@ -193,8 +193,7 @@ impl Run<'_> {
         self.cx.observer.begin("denoise", self.resolved.steps as u64);
         for (k, level) in levels.iter().enumerate() {
             if k > 0 {
-                let sigma = sigmas[level.first_step];
-                (x, _) = grow.apply(&x, sigma, k, (level.height, level.width))?;
+                (x, _) = grow.apply(&x, levels[k - 1].sigma_end, k, (level.height, level.width))?;
                 solver.reset();
             }
             let own = level.sigmas(sigmas);

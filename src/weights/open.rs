@@ -149,8 +149,9 @@ fn read(bytes: &[u8], path: &Path) -> Result<(Container, Contents)> {
             Err(Error::failed(format!("is JSON, not weights; download it again (it begins {start})")))
         }
         [b'P', b'K', 3 | 5, 4 | 6, ..] => Ok((Container::TorchZip, torch_zip::read(bytes)?)),
-        [0x80, 0..=5, ..] => Ok((Container::TorchLegacy, torch_legacy::read(bytes)?)),
+        // Before pickles: a header of 640 bytes begins like one (0x80 0x02), but no pickle of tensors has a brace here.
         [_, _, _, _, _, _, _, _, b'{', ..] => Ok((Container::Safetensors, safetensors::read(bytes)?)),
+        [0x80, 0..=5, ..] => Ok((Container::TorchLegacy, torch_legacy::read(bytes)?)),
         [b'c', ..] if is_text_pickle(bytes) => Ok((Container::TorchLegacy, torch_legacy::read(bytes)?)),
         _ if bytes.get(257..262) == Some(b"ustar") => {
             Err(Error::failed("is a tar archive of torch before 0.1.10; load it there and save it with torch.save"))

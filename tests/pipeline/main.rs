@@ -43,14 +43,13 @@ fn run(model: &str, row: &Value, table: &mut Vec<String>) -> Vec<String> {
     plan.negative_prompt = row.get("negative_prompt").and_then(Value::as_str).map(str::to_string);
     plan.save_latents = Some(temp.path().join("latents.safetensors"));
     plan.output.destination = Destination::File(temp.path().join("out.png"));
-    if row.get("noise_dtype").and_then(Value::as_str) == Some("bfloat16") {
-        plan.runtime.dtype = Precision::Bf16;
-    }
-    if let Some(mode) = row.get("mode").and_then(Value::as_str) {
+    let bf16 = row.get("noise_dtype").and_then(Value::as_str) == Some("bfloat16");
+    plan.runtime.dtype = if bf16 { Precision::Bf16 } else { Precision::F32 };
+    if let Some(mode) = row.get("progressive_mode").and_then(Value::as_str) {
         plan.progressive.mode = if mode == "dct" { Mode::Dct } else { Mode::DctRewind };
-        plan.progressive.delta = number("delta").unwrap();
+        plan.progressive.delta = number("progressive_delta").unwrap();
         plan.progressive.spectrum = row.get("spectrum").and_then(|s| Some((s[0].as_f64()?, s[1].as_f64()?)));
-        plan.progressive.scales = match row.get("scales").and_then(Value::as_array) {
+        plan.progressive.scales = match row.get("progressive_scales").and_then(Value::as_array) {
             Some(s) => Scales::Explicit(s.iter().map(|v| Scale::Ratio(v.as_f64().unwrap())).collect()),
             None => Scales::Levels(number("levels").unwrap() as usize),
         };
