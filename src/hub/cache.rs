@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 
 /// The first of these variables that is set and not empty.
 fn variable(names: &[&str]) -> Option<PathBuf> {
-    names.iter().find_map(|n| std::env::var_os(n)).filter(|v| !v.is_empty()).map(expand)
+    names.iter().find_map(|n| std::env::var_os(n).filter(|v| !v.is_empty())).map(expand)
 }
 
 /// A leading `~/` is the home folder, as Python has it.

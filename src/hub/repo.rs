@@ -246,8 +246,14 @@ impl<'a> Session<'a> {
                 format!("{endpoint} does not show {repo}: it does not exist, or it is private and needs HF_TOKEN")
             }
             HFError::AuthRequired { .. } | HFError::Forbidden { .. } => gated,
-            HFError::RepoNotFound { .. } => format!("{endpoint} has no repository {repo}; check its name"),
-            HFError::RevisionNotFound { revision, .. } => format!("{repo} has no revision {revision}"),
+            HFError::RevisionNotFound { revision, context, .. }
+                if context.as_ref().and_then(|c| c.error_code.as_deref()) == Some("RevisionNotFound") =>
+            {
+                format!("{repo} has no revision {revision}")
+            }
+            HFError::RepoNotFound { .. } | HFError::RevisionNotFound { .. } => {
+                format!("{endpoint} has no repository {repo}; check its name")
+            }
             HFError::EntryNotFound { path, .. } => format!("{repo} has no file {path}"),
             HFError::RateLimited { .. } => {
                 format!("{endpoint} asks to wait before {what} is downloaded; try again in a while")
