@@ -156,10 +156,12 @@ pub fn get(name: &str) -> Result<&'static Entry> {
     })
 }
 
-/// The candidate with the fewest edits to `name`, when at most a third of it has to change.
+/// The candidate with the fewest edits to `name`, when at most a third of it has to change; else the first that begins with it.
 pub fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let close = name.chars().count().div_ceil(3).max(2);
-    candidates.map(|c| (edits(name, c), c)).filter(|(n, _)| *n <= close).min().map(|(_, c)| c)
+    let all: Vec<&str> = candidates.collect();
+    let nearest = all.iter().map(|c| (edits(name, c), *c)).filter(|(n, _)| *n <= close).min();
+    nearest.map(|(_, c)| c).or_else(|| all.into_iter().find(|c| name.len() > 2 && c.starts_with(name)))
 }
 
 /// Levenshtein distance.
@@ -252,7 +254,12 @@ mod tests {
                 bad.push(format!("{name}: wanted {want:?}, got {got:?}"));
             }
         }
-        for (name, want) in [("flux-1-dev", Some("flux1-dev")), ("kleni-4b", Some("klein-4b")), ("xyz", None)] {
+        for (name, want) in [
+            ("flux-1-dev", Some("flux1-dev")),
+            ("kleni-4b", Some("klein-4b")),
+            ("flux", Some("flux1-dev")),
+            ("xyz", None),
+        ] {
             let got = nearest(name, entries().iter().map(|e| e.id.as_str()));
             if got != want {
                 bad.push(format!("{name}: wanted {want:?}, got {got:?}"));

@@ -1,5 +1,7 @@
 //! Downloads against a small hub on 127.0.0.1: cache layout, resuming, and every failure as one sentence.
 
+#![allow(clippy::unwrap_used)]
+
 use std::{
     collections::HashMap,
     io::{BufRead, BufReader, Write},
@@ -22,6 +24,8 @@ enum Manner {
     Short,
     /// The connection closes in the middle of a body.
     Broken,
+    /// A body stops coming in the middle.
+    Slow,
 }
 
 struct Served {
@@ -103,6 +107,7 @@ fn repos() -> HashMap<&'static str, Served> {
         ("org/gated", Served { manner: Manner::Gated, files: model() }),
         ("org/short", Served { manner: Manner::Short, files: vec![("net.pth", vec![1; 1000])] }),
         ("org/broken", Served { manner: Manner::Broken, files: vec![("net.pth", vec![1; 100_000])] }),
+        ("org/slow", Served { manner: Manner::Slow, files: vec![("net.pth", vec![1; 100_000])] }),
         ("org/two", Served { manner: Manner::Good, files: vec![("a.pth", vec![1; 10]), ("sub/b.pth", vec![2; 20])] }),
         (
             "org/rife",
@@ -165,10 +170,13 @@ fn serve(mut stream: TcpStream, log: &Mutex<Vec<String>>, repos: &HashMap<&str, 
     let headers = format!("ETag: \"{}\"\r\nX-Repo-Commit: {COMMIT}\r\n", etag(body));
     let sent = match (verb, served.manner) {
         ("HEAD", _) => &[],
-        (_, Manner::Broken) => &body[..body.len() / 2],
+        (_, Manner::Broken | Manner::Slow) => &body[..body.len() / 2],
         _ => body.as_slice(),
     };
     respond(&mut stream, "200 OK", &headers, body.len(), sent);
+    if verb == "GET" && served.manner == Manner::Slow {
+        std::thread::sleep(std::time::Duration::from_secs(60));
+    }
 }
 
 /// `net.pth` breaks off in the middle of the first answer and honours Range after that.
@@ -364,4 +372,27 @@ fn a_cache_that_python_wrote_is_read() {
     assert_eq!(code, 3);
     assert!(err.contains("other/model is not complete") && err.contains("gone.pth missing"), "{err}");
     assert_eq!(server.count(), 0);
+}
+
+#[test]
+fn an_interrupt_does_not_wait_for_the_network() {
+    let server = Server::start();
+    let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin("crescendo"));
+    let mut child = command
+        .args(["models", "pull", "org/slow"])
+        .env_clear()
+        .env("HF_HOME", server.home.path())
+        .env("HF_ENDPOINT", &server.url)
+        .env("NO_PROXY", "127.0.0.1")
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    while !server.requests.lock().unwrap().iter().any(|r| r.starts_with("GET /org/slow/resolve")) {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    // SAFETY: a signal to a child that has not been waited for.
+    unsafe { libc::kill(child.id() as i32, libc::SIGINT) };
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let err = std::io::read_to_string(child.stderr.take().unwrap()).unwrap();
+    assert!(err.contains("error: interrupted"), "{err}");
 }

@@ -26,11 +26,13 @@ pub struct EnhanceArgs {
     pub output: Option<PathBuf>,
 
     /// Interpolate frames: 2x, 4x, 8x, 16x, Nx or a rate such as 60fps
-    #[arg(long, value_name = "RATE", value_parser = value::rate, help_heading = "Frame interpolation")]
+    #[arg(long, value_name = "RATE", value_parser = value::rate, help_heading = "Frame interpolation",
+          conflicts_with = "frame_interpolation_exp")]
     pub interpolate: Option<Rate>,
 
     /// Upscale: a factor, WIDTHxHEIGHT or a height such as 2160p
-    #[arg(long, value_name = "SIZE", value_parser = value::upscale, help_heading = "Upscaling")]
+    #[arg(long, value_name = "SIZE", value_parser = value::upscale, help_heading = "Upscaling",
+          conflicts_with = "upscaling_scale")]
     pub upscale: Option<Target>,
 
     /// Flags of interpolation.
@@ -116,7 +118,7 @@ fn stage(typed: &str) -> Result<u32, String> {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Time")]
 pub struct TimeArgs {
-    /// Where to begin in a video: seconds or [HH:]MM:SS
+    /// Where to begin in a video: seconds, MM:SS or HH:MM:SS
     #[arg(long, value_name = "TIME", value_parser = value::time)]
     pub start: Option<f64>,
 

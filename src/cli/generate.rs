@@ -26,7 +26,7 @@ pub struct GenerateArgs {
     pub prompt: Vec<String>,
 
     /// Prompts from a .txt file, one a line; `-` for standard input
-    #[arg(long, value_name = "FILE.txt", help_heading = "Prompt")]
+    #[arg(long, value_name = "FILE.txt", help_heading = "Prompt", conflicts_with = "prompt")]
     pub prompt_path: Option<PathBuf>,
 
     /// What shall not be in the result [default: the model's]
@@ -357,10 +357,9 @@ impl GenerateArgs {
 
     fn prompts(&self) -> Result<Vec<String>> {
         let path = match (self.prompt.is_empty(), &self.prompt_path) {
-            (false, None) => return Ok(self.prompt.clone()),
+            (false, _) => return Ok(self.prompt.clone()),
             (true, Some(path)) => path,
             (true, None) => return Err(Error::usage("a prompt is needed: give --prompt or --prompt-path")),
-            (false, Some(_)) => return Err(Error::usage("give either --prompt or --prompt-path, not both")),
         };
         let text = if path.as_os_str() == "-" {
             std::io::read_to_string(std::io::stdin())
@@ -375,5 +374,85 @@ impl GenerateArgs {
             return Err(Error::usage(format!("--prompt-path {} holds no prompt", path.display())));
         }
         Ok(prompts)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use clap::Parser;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{
+        cli::args::{Cli, Command},
+        progress::Silent,
+    };
+
+    fn plan(args: &str) -> Value {
+        let folder = tempfile::tempdir().unwrap();
+        let net = folder.path().join("net.pth");
+        std::fs::write(&net, "").unwrap();
+        let (folder, net) = (folder.path().to_str().unwrap(), net.to_str().unwrap());
+        let mut argv = vec!["crescendo", "generate", "--model-path", folder, "--upscaling-model-path", net];
+        argv.extend(["--frame-interpolation-model-path", net]);
+        argv.extend(args.split(' '));
+        let cli = Cli::try_parse_from(argv).unwrap();
+        let Command::Generate(args) = cli.command else { panic!("not generate") };
+        serde_json::to_value(args.resolve(&cli.shared, &Models::new(&cli.shared, &Silent, false)).unwrap()).unwrap()
+    }
+
+    /// Arguments, a place in the plan, and what is there. Sizes are (height, width).
+    #[test]
+    fn resolved() {
+        let mut bad = Vec::new();
+        for (args, place, want) in [
+            ("--prompt x", "/seeds", json!([42])),
+            ("--prompt x", "/size", json!(null)),
+            ("--prompt a b", "/prompts", json!(["a", "b"])),
+            ("--prompt x --seed 7 --num-outputs 3", "/seeds", json!([7, 8, 9])),
+            ("--prompt x --seed 7 3", "/seeds", json!([7, 3])),
+            ("--prompt x --seed=7,3", "/seeds", json!([7, 3])),
+            ("--prompt x --720p", "/size", json!([720, 1280])),
+            ("--prompt x --1080p", "/size", json!([1080, 1920])),
+            ("--prompt x --2k", "/size", json!([1440, 2560])),
+            ("--prompt x --4k", "/size", json!([2160, 3840])),
+            ("--prompt x --output-size 640x480", "/size", json!([480, 640])),
+            ("--prompt x --height 480 --width 832", "/size", json!([480, 832])),
+            ("--prompt x", "/progressive/mode", json!("fullres")),
+            ("--prompt x", "/progressive/delta", json!(0.01)),
+            ("--prompt x", "/progressive/scales", json!({"levels": 1})),
+            ("--prompt x --progressive-mode dct_rewind", "/progressive/mode", json!("dct_rewind")),
+            ("--prompt x --progressive-scales 1/4 0.5 1.0", "/progressive/scales/explicit/0", json!({"ratio": 0.25})),
+            ("--prompt x --progressive-scales 480 720", "/progressive/scales/explicit/1", json!({"height": 720})),
+            ("--prompt x --progressive-spectrum 2.5,1.75", "/progressive/spectrum", json!([2.5, 1.75])),
+            ("--prompt x", "/interpolation", json!(null)),
+            ("--prompt x --enable-frame-interpolation", "/interpolation/rate", json!({"times": 2})),
+            (
+                "--prompt x --enable-frame-interpolation --frame-interpolation-exp 3",
+                "/interpolation/rate",
+                json!({"times": 8}),
+            ),
+            ("--prompt x --enable-upscaling", "/upscaling/target", json!({"times": 4})),
+            ("--prompt x --enable-upscaling --upscaling-scale 2", "/upscaling/target", json!({"times": 2})),
+            ("--prompt x", "/output/destination", json!({"folder": "outputs/"})),
+            ("--prompt x --output-path o --output-file-name n.png", "/output/destination", json!({"file": "o/n.png"})),
+            ("--prompt x --no-save-output", "/output/destination", json!("nowhere")),
+            ("--prompt x --no-save-output --save-output", "/output/destination", json!({"folder": "outputs/"})),
+            ("--prompt x --output-file-path -", "/output/destination", json!("standard_output")),
+            ("--prompt x --output-quality medium", "/output/compression", json!(55)),
+            ("--prompt x --output-quality low --output-compression 80", "/output/compression", json!(80)),
+            ("--prompt x -e a=b -e c=d=e", "/output/encoder_options", json!([["a", "b"], ["c", "d=e"]])),
+            ("--prompt x --device cuda:1", "/runtime/device", json!({"cuda": 1})),
+            ("--prompt x --memory-limit 8GiB", "/runtime/memory_limit", json!(8_589_934_592_u64)),
+            ("--prompt x --generator-device cuda", "/generator", json!("cuda")),
+            ("--prompt x --fps 24000/1001 --num-frames 81", "/fps", json!(24000.0 / 1001.0)),
+        ] {
+            let got = plan(args).pointer(place).cloned().unwrap_or(Value::Null);
+            if got != want {
+                bad.push(format!("{args}: {place}: wanted {want}, got {got}"));
+            }
+        }
+        assert!(bad.is_empty(), "{}", bad.join("\n"));
     }
 }

@@ -7,7 +7,7 @@ use super::{
     resolve::Models,
     value,
 };
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// SGLang's default for `--frame-interpolation-model-path`.
 pub const RIFE: &str = "rife-4.22.lite";
@@ -59,9 +59,6 @@ impl InterpolationArgs {
                 }
             }
             return Ok(None);
-        }
-        if extra.rate.is_some() && self.frame_interpolation_exp.is_some() {
-            return Err(Error::usage("give either --interpolate or --frame-interpolation-exp, not both"));
         }
         let name = self.frame_interpolation_model_path.as_deref().unwrap_or(RIFE);
         Ok(Some(Interpolation {
@@ -127,9 +124,6 @@ impl UpscalingArgs {
                 }
             }
             return Ok(None);
-        }
-        if extra.target.is_some() && self.upscaling_scale.is_some() {
-            return Err(Error::usage("give either --upscale or --upscaling-scale, not both"));
         }
         let target = extra.target.unwrap_or(Target::Times(self.upscaling_scale.unwrap_or(4) as usize));
         let name = match (&self.upscaling_model_path, extra.filter) {

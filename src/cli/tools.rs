@@ -24,7 +24,7 @@ pub struct ExportArgs {
     #[arg(value_name = "MODEL")]
     pub model: String,
 
-    /// Folder for the graphs [default: models/<name>/]
+    /// Folder for the graphs [default: models/NAME/]
     #[arg(short, long, value_name = "FOLDER")]
     pub output: Option<PathBuf>,
 
