@@ -48,7 +48,7 @@ impl Write for Log {
 
 /// A bar for each running stage: name, done/total, seconds a step, time left.
 #[derive(Default)]
-struct Bars(Mutex<HashMap<String, ProgressBar>>);
+struct Bars(Mutex<HashMap<String, (ProgressBar, Unit)>>);
 
 fn pace(state: &ProgressState, out: &mut dyn std::fmt::Write) {
     let _ = match state.per_sec() {
@@ -74,19 +74,19 @@ impl Progress for Bars {
         let bar = total.map_or_else(ProgressBar::no_length, ProgressBar::new);
         let bar = all_bars().add(bar.with_style(style(total, unit)).with_prefix(stage.to_owned()));
         bar.enable_steady_tick(Duration::from_millis(200));
-        lock(&self.0).insert(stage.into(), bar);
+        lock(&self.0).insert(stage.into(), (bar, unit));
     }
 
     fn advanced(&self, stage: &str, done: u64) {
-        if let Some(bar) = lock(&self.0).get(stage) {
+        if let Some((bar, _)) = lock(&self.0).get(stage) {
             bar.set_position(done);
         }
     }
 
     fn finished(&self, stage: &str) {
-        if let Some(bar) = lock(&self.0).remove(stage) {
+        if let Some((bar, unit)) = lock(&self.0).remove(stage) {
             bar.finish_and_clear();
-            let _ = all_bars().println(line(stage, bar.position(), bar.length(), Unit::Steps, bar.elapsed()));
+            let _ = all_bars().println(line(stage, bar.position(), bar.length(), unit, bar.elapsed()));
         }
     }
 }
