@@ -86,7 +86,8 @@ impl Progress for Bars {
     fn finished(&self, stage: &str) {
         if let Some((bar, unit)) = lock(&self.0).remove(stage) {
             bar.finish_and_clear();
-            let _ = all_bars().println(line(stage, bar.position(), bar.length(), unit, bar.elapsed()));
+            all_bars().remove(&bar);
+            all_bars().suspend(|| eprintln!("{}", line(stage, bar.position(), bar.length(), unit, bar.elapsed())));
         }
     }
 }
