@@ -10,6 +10,7 @@
 //! conventions; [`stage`]s are steps of the line; [`media`] reads and writes; [`pipeline`] alone knows the order.
 
 pub mod error;
+pub mod progress;
 pub mod tensor;
 
 pub mod catalog;

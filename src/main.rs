@@ -1,3 +1,5 @@
 //! The `crescendo` binary: parse, resolve, run, exit code.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    crescendo::cli::main()
+}

@@ -1,1 +1,195 @@
-//! The command line: as typed → resolved plan → run.
+//! The command line: as typed ([`args`]) → resolved ([`plan`]) → run ([`run`]) → answered ([`report`]).
+//!
+//! With `--json` standard output holds exactly one JSON document: the answer, or `{"error": sentence, "exit_code": n}`.
+
+pub mod args;
+pub mod config;
+pub mod doctor;
+pub mod enhance;
+pub mod generate;
+pub mod output;
+pub mod plan;
+pub mod post;
+pub mod progress;
+pub mod report;
+pub mod resolve;
+pub mod run;
+pub mod signal;
+pub mod tools;
+pub mod value;
+
+use std::{
+    ffi::OsString,
+    io::Write,
+    panic::{AssertUnwindSafe, catch_unwind},
+    process::ExitCode,
+};
+
+use clap::{
+    CommandFactory, Parser,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
+use tracing_subscriber::{filter::LevelFilter, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
+
+use self::{
+    args::{Cli, Command, LogLevel, Planned, Shared},
+    report::Report,
+    resolve::Models,
+};
+use crate::{
+    error::{Error, Result},
+    hub::{Hub, Need},
+};
+
+/// The program: reads the process's arguments, does what they say, returns the exit code of the contract.
+pub fn main() -> ExitCode {
+    signal::on_panic();
+    let argv: Vec<OsString> = std::env::args_os().collect();
+    let json = argv.iter().take_while(|a| *a != "--").any(|a| a == "--json");
+    let (code, json) = match catch_unwind(AssertUnwindSafe(|| answer(argv))) {
+        Ok(Ok(code)) => return code.into(),
+        Ok(Err(Failure { error, json: asked })) => {
+            eprintln!("error: {error}");
+            ((error.exit_code(), error), json || asked)
+        }
+        Err(_) => ((signal::panicked().exit_code(), signal::panicked()), json),
+    };
+    let (code, error) = code;
+    if json {
+        say(&format!("{}\n", serde_json::json!({ "error": error.to_string(), "exit_code": code })));
+    }
+    code.into()
+}
+
+/// An error, and whether `--json` was asked for where only the configuration file says so.
+struct Failure {
+    error: Error,
+    json: bool,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self { error, json: false }
+    }
+}
+
+fn answer(argv: Vec<OsString>) -> Result<u8, Failure> {
+    let argv = config::expand(argv)?;
+    let cli = match Cli::try_parse_from(argv) {
+        Ok(cli) => cli,
+        Err(e) if matches!(e.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            say(&e.render().to_string());
+            return Ok(0);
+        }
+        Err(e) => return Err(Error::usage(sentence(&e)).into()),
+    };
+    let json = cli.shared.json;
+    log(&cli.shared);
+    signal::on_interrupt();
+    let report = command(cli).map_err(|error| Failure { error, json })?;
+    let Some(report) = report else { return Ok(0) };
+    say(&if json { format!("{}\n", report.json()) } else { report.text() });
+    Ok(report.exit_code())
+}
+
+fn command(cli: Cli) -> Result<Option<Box<dyn Report>>> {
+    let shared = &cli.shared;
+    let progress = progress::sink(shared.quiet);
+    let progress = progress.as_ref();
+    Ok(Some(match cli.command {
+        Command::Generate(args) => {
+            Box::new(run::generate(&args.resolve(shared, &Models::new(shared, progress, false))?, progress)?)
+        }
+        Command::Enhance(args) => {
+            Box::new(run::enhance(&args.resolve(shared, &Models::new(shared, progress, false))?, progress)?)
+        }
+        Command::Plan { command: Planned::Generate(args) } => {
+            Box::new(run::plan_generate(&args.resolve(shared, &Models::new(shared, progress, true))?)?)
+        }
+        Command::Plan { command: Planned::Enhance(args) } => {
+            Box::new(run::plan_enhance(&args.resolve(shared, &Models::new(shared, progress, true))?)?)
+        }
+        Command::Export(args) => {
+            let hub = Hub::from_env(shared.offline, progress);
+            Box::new(run::export(&args.resolve(shared, &hub)?, progress)?)
+        }
+        Command::Inspect(args) => {
+            let path = Hub::from_env(shared.offline, progress).resolve(&args.path, Need::Any)?;
+            Box::new(run::inspect(&path)?)
+        }
+        Command::Models { command } => command.run(shared, progress)?,
+        Command::Doctor => {
+            let mut diagnosis = doctor::Diagnosis::new();
+            run::diagnose(&mut diagnosis, &shared.runtime());
+            Box::new(diagnosis)
+        }
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "crescendo", &mut script);
+            say(&String::from_utf8_lossy(&script));
+            return Ok(None);
+        }
+    }))
+}
+
+/// Writes to standard output; a reader that has gone away is not our concern.
+fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Our own lines at the level asked for; those of libraries only where something is wrong, or all is asked for.
+fn log(shared: &Shared) {
+    let level = match shared.log_level {
+        _ if shared.quiet => LevelFilter::ERROR,
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    };
+    let others = if level >= LevelFilter::DEBUG { level } else { LevelFilter::OFF };
+    let filter = Targets::new()
+        .with_target("crescendo", level)
+        .with_target("ort", level.min(LevelFilter::WARN))
+        .with_default(others);
+    let lines = tracing_subscriber::fmt::layer().with_writer(|| progress::Log).with_target(false).without_time();
+    // Fails only where a test of this process has set a subscriber before.
+    let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
+}
+
+/// A mistake on the command line as one sentence. Our own rules are sentences already.
+fn sentence(error: &clap::Error) -> String {
+    if error.kind() == ErrorKind::ValueValidation
+        && let Some(rule) = std::error::Error::source(error)
+    {
+        return rule.to_string();
+    }
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(s)) => Some(s.clone()),
+        Some(ContextValue::Strings(all)) => all.first().cloned(),
+        _ => None,
+    };
+    let near = [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand, ContextKind::SuggestedValue]
+        .into_iter()
+        .find_map(text)
+        .map(|n| format!("; did you mean {n}?"))
+        .unwrap_or_default();
+    let rendered = error.render().to_string();
+    let mut lines = Vec::new();
+    for line in rendered.lines().map(str::trim) {
+        let over = ["Usage:", "tip:", "For more information"].iter().any(|end| line.starts_with(end));
+        match line {
+            "" if lines.is_empty() => {}
+            _ if over => break,
+            "" => {}
+            line => lines.push(line),
+        }
+    }
+    let first = lines.join(" ");
+    let first = first.strip_prefix("error: ").unwrap_or(&first);
+    if first.is_empty() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return "a subcommand is needed; `crescendo --help` lists them".into();
+    }
+    format!("{first}{near}")
+}

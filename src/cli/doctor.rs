@@ -1,0 +1,182 @@
+//! `doctor`: what this machine has.
+
+use std::{fmt::Write, path::PathBuf};
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::report::Report;
+use crate::hub::cache;
+
+/// `doctor`'s answer.
+#[derive(Debug, Clone, Serialize)]
+pub struct Diagnosis {
+    /// Of this program.
+    pub version: &'static str,
+    /// The inference library.
+    pub onnxruntime: OnnxRuntime,
+    /// Execution providers that the library was built with: `cpu`, `cuda`, `tensorrt`.
+    pub providers: Vec<String>,
+    /// Devices that networks can run on.
+    pub devices: Vec<Device>,
+    /// The media library.
+    pub ffmpeg: Ffmpeg,
+    /// The processor and memory.
+    pub machine: Machine,
+    /// Where models are kept.
+    pub cache: Vec<Place>,
+    /// The disks of these places and of the working folder.
+    pub disk: Vec<Disk>,
+    /// What keeps the program from working, one sentence each; exit code 3 when there is any.
+    pub problems: Vec<String>,
+}
+
+/// The inference library.
+#[derive(Debug, Clone, Default, Serialize)]
+#[allow(missing_docs)]
+pub struct OnnxRuntime {
+    pub version: Option<String>,
+    pub path: Option<PathBuf>,
+    /// The version that is wanted.
+    pub wanted: String,
+}
+
+/// A device.
+#[derive(Debug, Clone, Serialize)]
+#[allow(missing_docs)]
+pub struct Device {
+    /// As `--device` takes it.
+    pub id: String,
+    pub name: String,
+    pub memory_bytes: Option<u64>,
+}
+
+/// The media library.
+#[derive(Debug, Clone, Default, Serialize)]
+#[allow(missing_docs)]
+pub struct Ffmpeg {
+    pub version: Option<String>,
+    /// Names of video encoders, as `--codec` takes them.
+    pub encoders: Vec<String>,
+    /// Names of video decoders.
+    pub decoders: Vec<String>,
+}
+
+/// The processor and memory.
+#[derive(Debug, Clone, Serialize)]
+#[allow(missing_docs)]
+pub struct Machine {
+    pub cpu: String,
+    pub cores: usize,
+    pub memory_bytes: Option<u64>,
+    pub memory_available_bytes: Option<u64>,
+}
+
+/// Where models are kept.
+#[derive(Debug, Clone, Serialize)]
+#[allow(missing_docs)]
+pub struct Place {
+    pub path: PathBuf,
+    pub bytes: u64,
+}
+
+/// A disk.
+#[derive(Debug, Clone, Serialize)]
+#[allow(missing_docs)]
+pub struct Disk {
+    pub path: PathBuf,
+    pub free_bytes: u64,
+    pub total_bytes: u64,
+}
+
+impl Diagnosis {
+    /// Everything but the two libraries.
+    pub fn new() -> Self {
+        let places = [cache::hub_cache(), cache::own_cache()];
+        let here = std::env::current_dir().unwrap_or_else(|_| ".".into());
+        let disk = places.iter().chain([&here]).filter_map(|path| {
+            let (free_bytes, total_bytes) = cache::disk(path)?;
+            Some(Disk { path: path.clone(), free_bytes, total_bytes })
+        });
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            onnxruntime: OnnxRuntime::default(),
+            providers: Vec::new(),
+            devices: Vec::new(),
+            ffmpeg: Ffmpeg::default(),
+            machine: Machine::new(),
+            disk: disk.collect(),
+            cache: places.into_iter().map(|path| Place { bytes: cache::bytes_under(&path), path }).collect(),
+            problems: Vec::new(),
+        }
+    }
+}
+
+impl Default for Diagnosis {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Machine {
+    fn new() -> Self {
+        let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let cpu = info.lines().find_map(|l| l.strip_prefix("model name")?.split_once(": ").map(|(_, name)| name));
+        let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let kilobytes = |key: &str| -> Option<u64> {
+            let line = memory.lines().find_map(|l| l.strip_prefix(key))?;
+            line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|k| k * 1024)
+        };
+        Self {
+            cpu: cpu.unwrap_or(std::env::consts::ARCH).into(),
+            cores: std::thread::available_parallelism().map_or(1, Into::into),
+            memory_bytes: kilobytes("MemTotal:"),
+            memory_available_bytes: kilobytes("MemAvailable:"),
+        }
+    }
+}
+
+impl Report for Diagnosis {
+    fn json(&self) -> Value {
+        serde_json::to_value(self).unwrap_or_default()
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::new();
+        let mut row = |name: &str, value: String| {
+            let _ = writeln!(text, "{name:<14}{value}");
+        };
+        let or_none = |list: &[String]| if list.is_empty() { "none".to_owned() } else { list.join(", ") };
+        row("crescendo", self.version.into());
+        let path = self.onnxruntime.path.as_ref().map(|p| format!(" ({})", p.display())).unwrap_or_default();
+        row("onnxruntime", format!("{}{path}", self.onnxruntime.version.as_deref().unwrap_or("not found")));
+        row("providers", or_none(&self.providers));
+        for d in &self.devices {
+            let memory = d.memory_bytes.map(|b| format!(", {}", cache::gigabytes(b))).unwrap_or_default();
+            row("device", format!("{}: {}{memory}", d.id, d.name));
+        }
+        row("ffmpeg", self.ffmpeg.version.clone().unwrap_or_else(|| "not found".into()));
+        row("encoders", or_none(&self.ffmpeg.encoders));
+        let memory = |bytes: Option<u64>| bytes.map_or_else(|| "unknown".into(), cache::gigabytes);
+        row("cpu", format!("{}, {} cores", self.machine.cpu, self.machine.cores));
+        row(
+            "memory",
+            format!("{}, {} available", memory(self.machine.memory_bytes), memory(self.machine.memory_available_bytes)),
+        );
+        for place in &self.cache {
+            row("cache", format!("{} ({})", place.path.display(), cache::gigabytes(place.bytes)));
+        }
+        for disk in &self.disk {
+            let (free, total) = (cache::gigabytes(disk.free_bytes), cache::gigabytes(disk.total_bytes));
+            row("disk", format!("{}: {free} free of {total}", disk.path.display()));
+        }
+        for problem in &self.problems {
+            row("problem", problem.clone());
+        }
+        text
+    }
+
+    fn exit_code(&self) -> u8 {
+        if self.problems.is_empty() { 0 } else { 3 }
+    }
+}

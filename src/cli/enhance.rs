@@ -1,0 +1,282 @@
+//! `enhance`: flags, rules, and what they come to.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::{
+    args::Shared,
+    output::{Destination, EncodingArgs},
+    plan::{Batch, Cut, EnhancePlan, Filter, Quality, Rate, Refine, Target},
+    post::{InterpolationArgs, InterpolationExtra, UpscalingArgs, UpscalingExtra},
+    resolve::Models,
+    value,
+};
+use crate::error::{Error, Result};
+
+/// Flags of `enhance`.
+#[derive(Debug, Clone, Args)]
+pub struct EnhanceArgs {
+    /// Pictures and videos; `-` reads a list of files from standard input
+    #[arg(value_name = "INPUT")]
+    pub inputs: Vec<PathBuf>,
+
+    /// A file for one input, else a folder
+    #[arg(short, long, value_name = "OUTPUT")]
+    pub output: Option<PathBuf>,
+
+    /// Interpolate frames: 2x, 4x, 8x, 16x, Nx or a rate such as 60fps
+    #[arg(long, value_name = "RATE", value_parser = value::rate, help_heading = "Frame interpolation",
+          conflicts_with = "frame_interpolation_exp")]
+    pub interpolate: Option<Rate>,
+
+    /// Upscale: a factor, WIDTHxHEIGHT or a height such as 2160p
+    #[arg(long, value_name = "SIZE", value_parser = value::upscale, help_heading = "Upscaling",
+          conflicts_with = "upscaling_scale")]
+    pub upscale: Option<Target>,
+
+    /// Flags of interpolation.
+    #[command(flatten)]
+    pub interpolation: InterpolationArgs,
+
+    /// Difference of two frames above which nothing is interpolated between them, 0 to 1
+    #[arg(long, value_name = "T", default_value = "1", help_heading = "Frame interpolation",
+          value_parser = value::float_in("scene_threshold", 0.0..=1.0, "[0, 1]"))]
+    pub scene_threshold: f64,
+
+    /// Find repeated frames and make them anew
+    #[arg(long, help_heading = "Frame interpolation")]
+    pub dedup: bool,
+
+    /// Flags of upscaling.
+    #[command(flatten)]
+    pub upscaling: UpscalingArgs,
+
+    /// Plain resampling instead of a network, and the final fit to an exact size
+    #[arg(long, value_enum, value_name = "NAME", help_heading = "Upscaling")]
+    pub filter: Option<Filter>,
+
+    /// Blend of a network with its denoising twin, 0 to 1
+    #[arg(long, value_name = "X", help_heading = "Upscaling",
+          value_parser = value::float_in("denoise_strength", 0.0..=1.0, "[0, 1]"))]
+    pub denoise_strength: Option<f64>,
+
+    /// Flags of diffusion passes.
+    #[command(flatten)]
+    pub refine: RefineArgs,
+    /// Flags of time.
+    #[command(flatten)]
+    pub time: TimeArgs,
+    /// Flags of many files.
+    #[command(flatten)]
+    pub batch: BatchArgs,
+    /// Flags of encoding.
+    #[command(flatten)]
+    pub encoding: EncodingArgs,
+
+    /// Save the seconds of every stage
+    #[arg(long, value_name = "FILE.json", help_heading = "Output")]
+    pub perf_dump_path: Option<PathBuf>,
+
+    /// How exact the result has to be
+    #[arg(long, value_enum, default_value = "lossless", value_name = "NAME", help_heading = "Output")]
+    pub quality: Quality,
+}
+
+/// Flags of diffusion passes.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Refinement")]
+pub struct RefineArgs {
+    /// A short tiled diffusion pass after each upscaling stage; a prompt may follow
+    #[arg(long, value_name = "PROMPT", num_args = 0..=1, default_missing_value = "", require_equals = true)]
+    pub refine: Option<String>,
+
+    /// Its diffusion model [default: the built-in demo model]
+    #[arg(long, value_name = "MODEL", requires = "refine")]
+    pub refine_model: Option<String>,
+
+    /// How much of the schedule is gone through again, 0 to 1 [default: 0.3]
+    #[arg(long, value_name = "X", requires = "refine",
+          value_parser = value::float_in("refine_strength", f64::MIN_POSITIVE..=1.0, "(0, 1]"))]
+    pub refine_strength: Option<f64>,
+
+    /// A factor per stage, such as 2x,2x [default: one stage]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', requires = "refine", value_parser = stage)]
+    pub refine_stages: Vec<u32>,
+
+    /// Seed of its noise
+    #[arg(long, value_name = "N", default_value = "42", value_parser = value::seed)]
+    pub seed: u64,
+}
+
+fn stage(typed: &str) -> Result<u32, String> {
+    let factor = typed.strip_suffix(['x', 'X']).unwrap_or(typed);
+    value::int_in("refine_stages", 1..=8)(factor)
+}
+
+/// Flags of time.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Time")]
+pub struct TimeArgs {
+    /// Where to begin in a video: seconds, MM:SS or HH:MM:SS
+    #[arg(long, value_name = "TIME", value_parser = value::time)]
+    pub start: Option<f64>,
+
+    /// Where to end in a video
+    #[arg(long, value_name = "TIME", value_parser = value::time)]
+    pub end: Option<f64>,
+
+    /// Seconds of one resumable part
+    #[arg(long, value_name = "SECONDS", value_parser = value::positive_float("chunk"))]
+    pub chunk: Option<f64>,
+
+    /// Frames a second of the result [default: what interpolation gives]
+    #[arg(long, value_name = "N", value_parser = value::frame_rate)]
+    pub fps: Option<f64>,
+}
+
+/// Flags of many files.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Many files")]
+pub struct BatchArgs {
+    /// Walk folders
+    #[arg(long)]
+    pub recursive: bool,
+
+    /// Leave out inputs whose output is there
+    #[arg(long, conflicts_with = "overwrite")]
+    pub skip_existing: bool,
+
+    /// Files at the same time
+    #[arg(long, value_name = "N", default_value = "1", value_parser = value::positive("jobs"))]
+    pub jobs: usize,
+
+    /// Stop at the first failure
+    #[arg(long)]
+    pub fail_fast: bool,
+
+    /// One JSON line an item
+    #[arg(long, value_name = "FILE.jsonl")]
+    pub report: Option<PathBuf>,
+}
+
+impl EnhanceArgs {
+    /// Decides everything that does not need weights. Models come last, so that nothing is downloaded for a request that
+    /// cannot be done.
+    pub fn resolve(self, shared: &Shared, models: &Models) -> Result<EnhancePlan> {
+        let inputs = inputs(self.inputs)?;
+        let Some(output) = self.output else {
+            return Err(Error::usage("an output is needed: give -o FILE, or -o FOLDER for several inputs"));
+        };
+        check_output(&inputs, &output)?;
+        if let (Some(start), Some(end)) = (self.time.start, self.time.end)
+            && start >= end
+        {
+            return Err(Error::usage(format!("--start {start} is not before --end {end}, both in seconds")));
+        }
+        let encoding = self.encoding.resolve(Destination::Nowhere);
+        if inputs.len() == 1 && !output.is_dir() && !self.batch.skip_existing {
+            encoding.may_write(&output)?;
+        }
+        let extra =
+            InterpolationExtra { rate: self.interpolate, scene_threshold: self.scene_threshold, dedup: self.dedup };
+        let interpolation = self.interpolation.resolve(extra, models)?;
+        let extra =
+            UpscalingExtra { target: self.upscale, filter: self.filter, denoise_strength: self.denoise_strength };
+        let upscaling = self.upscaling.resolve(extra, models)?;
+        let seed = self.refine.seed;
+        let refine = self.refine.resolve(models)?;
+        if interpolation.is_none() && upscaling.is_none() && refine.is_none() {
+            return Err(Error::usage("nothing to do: give --interpolate, --upscale or --refine"));
+        }
+        Ok(EnhancePlan {
+            inputs,
+            output,
+            interpolation,
+            upscaling,
+            refine,
+            fps: self.time.fps,
+            encoding,
+            cut: Cut { start: self.time.start, end: self.time.end, chunk: self.time.chunk },
+            batch: Batch {
+                recursive: self.batch.recursive,
+                skip_existing: self.batch.skip_existing,
+                jobs: self.batch.jobs,
+                fail_fast: self.batch.fail_fast,
+                report: self.batch.report,
+            },
+            seed,
+            quality: self.quality,
+            perf_dump: self.perf_dump_path,
+            runtime: shared.runtime(),
+        })
+    }
+}
+
+impl RefineArgs {
+    fn resolve(self, models: &Models) -> Result<Option<Refine>> {
+        let Some(prompt) = self.refine else { return Ok(None) };
+        Ok(Some(Refine {
+            model: models.folder(self.refine_model.as_deref(), "--refine-model")?,
+            strength: self.refine_strength.unwrap_or(0.3),
+            stages: self.refine_stages,
+            prompt,
+        }))
+    }
+}
+
+/// Existing files, each once.
+fn inputs(typed: Vec<PathBuf>) -> Result<Vec<PathBuf>> {
+    if typed.is_empty() {
+        return Err(Error::usage("an input is needed: name pictures or videos"));
+    }
+    let mut inputs = Vec::new();
+    for path in typed {
+        if path.as_os_str() == "-" {
+            let list = std::io::read_to_string(std::io::stdin())
+                .map_err(|e| Error::usage(format!("the list of files on standard input cannot be read: {e}")))?;
+            inputs.extend(list.lines().filter(|l| !l.is_empty()).map(PathBuf::from));
+        } else {
+            inputs.push(path);
+        }
+    }
+    if inputs.is_empty() {
+        return Err(Error::usage("standard input lists no file"));
+    }
+    for path in &inputs {
+        if path.is_dir() {
+            return Err(Error::usage(format!(
+                "{}: directories are not handled; name the files, for instance {}/*.png",
+                path.display(),
+                path.display().to_string().trim_end_matches('/')
+            )));
+        }
+    }
+    // With one input nothing can be done without it; among several the others are done, and it is reported.
+    if let [path] = inputs.as_slice()
+        && !path.exists()
+    {
+        return Err(Error::failed(format!("{}: there is no such file", path.display())));
+    }
+    Ok(inputs)
+}
+
+fn check_output(inputs: &[PathBuf], output: &Path) -> Result<()> {
+    if output.as_os_str() == "-" {
+        return Err(Error::usage("enhance does not write to standard output; give -o FILE"));
+    }
+    if inputs.len() > 1 && output.is_file() {
+        return Err(Error::usage(format!(
+            "-o {} is a file, but there are {} inputs; give a folder",
+            output.display(),
+            inputs.len()
+        )));
+    }
+    if let [input] = inputs
+        && let (Ok(a), Ok(b)) = (input.canonicalize(), output.canonicalize())
+        && a == b
+    {
+        return Err(Error::usage(format!("-o {} is the input itself; give another name", output.display())));
+    }
+    Ok(())
+}

@@ -1,0 +1,458 @@
+//! `generate`: flags, rules, and what they come to.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{
+    args::Shared,
+    output::{Destination, DestinationArgs, EncodingArgs},
+    plan::{Defaults, GeneratePlan, Generator, Mode, Progressive, Quality, Scale, Scales, Start, Transform},
+    post::{InterpolationArgs, InterpolationExtra, UpscalingArgs, UpscalingExtra},
+    resolve::Models,
+    value,
+};
+use crate::error::{Error, Result};
+
+/// Flags of `generate`.
+#[derive(Debug, Clone, Args)]
+pub struct GenerateArgs {
+    /// Model: folder in diffusers layout, repository, short name, or folder made by export [default: the built-in demo model]
+    #[arg(long, value_name = "MODEL", help_heading = "Prompt")]
+    pub model_path: Option<String>,
+
+    /// One or more prompts
+    #[arg(long, value_name = "TEXT", num_args = 1.., help_heading = "Prompt")]
+    pub prompt: Vec<String>,
+
+    /// Prompts from a .txt file, one a line; `-` for standard input
+    #[arg(long, value_name = "FILE.txt", help_heading = "Prompt", conflicts_with = "prompt")]
+    pub prompt_path: Option<PathBuf>,
+
+    /// What shall not be in the result [default: the model's]
+    #[arg(long, value_name = "TEXT", help_heading = "Prompt")]
+    pub negative_prompt: Option<String>,
+
+    /// Flags of the size.
+    #[command(flatten)]
+    pub size: SizeArgs,
+    /// Flags of sampling.
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+    /// Flags of growth.
+    #[command(flatten)]
+    pub progressive: ProgressiveArgs,
+    /// Flags of interpolation.
+    #[command(flatten)]
+    pub interpolation: InterpolationArgs,
+    /// Flags of upscaling.
+    #[command(flatten)]
+    pub upscaling: UpscalingArgs,
+    /// Flags of the place.
+    #[command(flatten)]
+    pub destination: DestinationArgs,
+    /// Flags of encoding.
+    #[command(flatten)]
+    pub encoding: EncodingArgs,
+
+    /// Save the latents of every step
+    #[arg(long, value_name = "FILE.safetensors", help_heading = "Output")]
+    pub save_latents: Option<PathBuf>,
+
+    /// Save the seconds of every stage and step
+    #[arg(long, value_name = "FILE.json", help_heading = "Output")]
+    pub perf_dump_path: Option<PathBuf>,
+}
+
+/// Flags of the size.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Size")]
+pub struct SizeArgs {
+    /// Pixels [default: the model's]
+    #[arg(long, value_name = "N", value_parser = value::positive("height"))]
+    pub height: Option<usize>,
+
+    /// Pixels [default: the model's]
+    #[arg(long, value_name = "N", value_parser = value::positive("width"))]
+    pub width: Option<usize>,
+
+    /// 1280x720
+    #[arg(long = "720p", conflicts_with_all = ["p1080", "k2", "k4", "output_size", "height", "width"])]
+    pub p720: bool,
+
+    /// 1920x1080
+    #[arg(long = "1080p", conflicts_with_all = ["k2", "k4", "output_size", "height", "width"])]
+    pub p1080: bool,
+
+    /// 2560x1440
+    #[arg(long = "2k", conflicts_with_all = ["k4", "output_size", "height", "width"])]
+    pub k2: bool,
+
+    /// 3840x2160
+    #[arg(long = "4k", conflicts_with_all = ["output_size", "height", "width"])]
+    pub k4: bool,
+
+    /// Width and height in pixels
+    #[arg(long, value_name = "WxH", value_parser = value::size, conflicts_with_all = ["height", "width"])]
+    pub output_size: Option<(usize, usize)>,
+
+    /// Frames of a video [default: the model's]
+    #[arg(long, value_name = "N", value_parser = value::positive("num_frames"))]
+    pub num_frames: Option<usize>,
+
+    /// Frames a second [default: the model's]
+    #[arg(long, value_name = "N", value_parser = value::frame_rate)]
+    pub fps: Option<f64>,
+}
+
+impl SizeArgs {
+    /// (height, width) in pixels.
+    fn resolve(&self) -> Result<Option<(usize, usize)>> {
+        let named =
+            [(self.p720, (1280, 720)), (self.p1080, (1920, 1080)), (self.k2, (2560, 1440)), (self.k4, (3840, 2160))];
+        let named = named.iter().find(|(given, _)| *given).map(|(_, size)| *size).or(self.output_size);
+        match (named, self.height, self.width) {
+            (Some((width, height)), ..) => Ok(Some((height, width))),
+            (None, Some(height), Some(width)) => Ok(Some((height, width))),
+            (None, None, None) => Ok(None),
+            (None, Some(_), None) => Err(Error::usage("--height needs --width; give both or neither")),
+            (None, None, Some(_)) => Err(Error::usage("--width needs --height; give both or neither")),
+        }
+    }
+}
+
+/// Flags of sampling.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Sampling")]
+pub struct SamplingArgs {
+    /// Seed of the noise; a list gives one output each
+    #[arg(long, value_name = "N", num_args = 1.., value_delimiter = ',', default_value = "42", value_parser = value::seed)]
+    pub seed: Vec<u64>,
+
+    /// Which of torch's random streams is reproduced
+    #[arg(long, value_enum, default_value = "cpu", value_name = "DEVICE")]
+    pub generator_device: Generator,
+
+    /// Results per prompt, with seed, seed+1, …
+    #[arg(long, visible_alias = "num-outputs", value_name = "N", default_value = "1",
+          value_parser = value::positive("num_outputs_per_prompt"))]
+    pub num_outputs_per_prompt: usize,
+
+    /// Denoising steps [default: the model's]
+    #[arg(long, value_name = "N", value_parser = value::positive("num_inference_steps"))]
+    pub num_inference_steps: Option<usize>,
+
+    /// Guidance [default: the model's]
+    #[arg(long, value_name = "X", value_parser = value::non_negative("guidance_scale"))]
+    pub guidance_scale: Option<f64>,
+
+    /// Classifier-free guidance of models that also have a distilled one [default: the model's]
+    #[arg(long, value_name = "X", value_parser = value::non_negative("true_cfg_scale"))]
+    pub true_cfg_scale: Option<f64>,
+
+    /// Shift of the noise schedule [default: the model's]
+    #[arg(long, value_name = "X", value_parser = value::positive_float("flow_shift"))]
+    pub flow_shift: Option<f64>,
+
+    /// A picture to start from
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub image_path: Vec<PathBuf>,
+
+    /// How much of the schedule a picture goes through again, 0 to 1 [default: the model's]
+    #[arg(long, value_name = "X", value_parser = value::float_in("strength", f64::MIN_POSITIVE..=1.0, "(0, 1]"))]
+    pub strength: Option<f64>,
+
+    /// How exact the result has to be
+    #[arg(long, value_enum, default_value = "lossless", value_name = "NAME")]
+    pub quality: Quality,
+
+    /// Whose sampling defaults stand where nothing is asked for
+    #[arg(long, value_enum, default_value = "diffusers", value_name = "NAME")]
+    pub defaults: Defaults,
+}
+
+impl SamplingArgs {
+    /// One seed for each output of a prompt.
+    fn seeds(&self) -> Result<Vec<u64>> {
+        match (self.seed.as_slice(), self.num_outputs_per_prompt) {
+            (seeds, 1) => Ok(seeds.to_vec()),
+            ([seed], outputs) => Ok((0..outputs as u64).map(|i| seed.wrapping_add(i)).collect()),
+            (seeds, outputs) if seeds.len() == outputs => Ok(seeds.to_vec()),
+            (seeds, outputs) => Err(Error::usage(format!(
+                "--seed lists {} seeds but --num-outputs-per-prompt is {outputs}; give one seed, or as many as outputs",
+                seeds.len()
+            ))),
+        }
+    }
+
+    fn start(&self) -> Result<Option<Start>> {
+        match (self.image_path.as_slice(), self.strength) {
+            ([], None) => Ok(None),
+            ([], Some(_)) => Err(Error::usage("--strength needs --image-path")),
+            ([image], strength) if image.is_file() => Ok(Some(Start { image: image.clone(), strength })),
+            ([image], _) => Err(Error::usage(format!("--image-path: there is no file {}", image.display()))),
+            (many, _) => Err(Error::usage(format!("--image-path takes one picture, got {}", many.len()))),
+        }
+    }
+}
+
+/// Flags of growth.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Progressive growth")]
+pub struct ProgressiveArgs {
+    /// fullres, dct or dct_rewind
+    #[arg(long, value_name = "MODE", default_value = "fullres", value_parser = mode)]
+    pub progressive_mode: Mode,
+
+    /// Halvings below full resolution [default: 1]
+    #[arg(long, value_name = "N", value_parser = value::positive("progressive_levels"))]
+    pub progressive_levels: Option<usize>,
+
+    /// Error that a level may make, in (0, 1)
+    #[arg(long, value_name = "X", default_value = "0.01", value_parser = value::delta)]
+    pub progressive_delta: f64,
+
+    /// Levels by ratio or pixel height, ending in full resolution: `0.5 1.0`, `1/4 1/2 1`, `480 720`
+    #[arg(long, value_name = "X", num_args = 1.., value_delimiter = ',', value_parser = value::scale,
+          conflicts_with = "progressive_levels")]
+    pub progressive_scales: Vec<Scale>,
+
+    /// Transform that is expanded; dwt needs each ratio = 2
+    #[arg(long, value_enum, default_value = "dct", value_name = "NAME")]
+    pub progressive_transform: Transform,
+
+    /// Power spectrum of the VAE, as calibrate writes it [default: the model's]
+    #[arg(long, value_name = "A,BETA", value_parser = value::spectrum)]
+    pub progressive_spectrum: Option<(f64, f64)>,
+}
+
+fn mode(typed: &str) -> Result<Mode, String> {
+    match typed {
+        "fullres" => Ok(Mode::FullRes),
+        "dct" => Ok(Mode::Dct),
+        "dct_rewind" => Ok(Mode::DctRewind),
+        _ => Err(format!(
+            "progressive_mode must be one of 'fullres', 'dct', or 'dct_rewind', got {}",
+            value::shown(typed)
+        )),
+    }
+}
+
+impl ProgressiveArgs {
+    fn resolve(self) -> Result<Progressive> {
+        if self.progressive_mode == Mode::FullRes
+            && (self.progressive_levels.is_some() || !self.progressive_scales.is_empty())
+        {
+            tracing::warn!("levels of growth have no effect with --progressive-mode fullres");
+        }
+        let scales = match self.progressive_scales.as_slice() {
+            [] => Scales::Levels(self.progressive_levels.unwrap_or(1)),
+            given => Scales::Explicit(checked(given)?),
+        };
+        if self.progressive_transform == Transform::Dwt
+            && let Scales::Explicit(scales) = &scales
+            && let Some((a, b)) = ratios(scales).find(|(a, b)| (b / a - 2.0).abs() > 1e-9)
+        {
+            return Err(Error::usage(format!(
+                "--progressive-transform dwt needs each ratio to be 2, got {} ({a} to {b}); use dct, or other --progressive-scales",
+                b / a
+            )));
+        }
+        Ok(Progressive {
+            mode: self.progressive_mode,
+            scales,
+            delta: self.progressive_delta,
+            transform: self.progressive_transform,
+            spectrum: self.progressive_spectrum,
+        })
+    }
+}
+
+fn number(scale: Scale) -> f64 {
+    match scale {
+        Scale::Ratio(x) => x,
+        Scale::Height(n) => n as f64,
+    }
+}
+
+fn ratios(scales: &[Scale]) -> impl Iterator<Item = (f64, f64)> + '_ {
+    scales.windows(2).map(|pair| (number(pair[0]), number(pair[1])))
+}
+
+/// Ascending, of one kind, ending in full resolution.
+fn checked(scales: &[Scale]) -> Result<Vec<Scale>> {
+    let kinds_mixed =
+        scales.iter().any(|s| matches!(s, Scale::Ratio(_))) && scales.iter().any(|s| matches!(s, Scale::Height(_)));
+    // `1` is full resolution in both forms, so a list of heights may not hold it; anything else mixed is a mistake too.
+    if kinds_mixed {
+        return Err(Error::usage("--progressive-scales: give ratios or pixel heights, not both"));
+    }
+    if let Some((a, b)) = ratios(scales).find(|(a, b)| a >= b) {
+        return Err(Error::usage(format!("--progressive-scales must ascend, got {a} before {b}")));
+    }
+    match scales.last() {
+        Some(Scale::Ratio(last)) if *last != 1.0 => {
+            Err(Error::usage(format!("--progressive-scales must end in 1, full resolution, got {last}")))
+        }
+        _ => Ok(scales.to_vec()),
+    }
+}
+
+impl GenerateArgs {
+    /// Decides everything that does not need weights. Models come last, so that nothing is downloaded for a request that
+    /// cannot be done.
+    pub fn resolve(self, shared: &Shared, models: &Models) -> Result<GeneratePlan> {
+        let prompts = self.prompts()?;
+        let size = self.size.resolve()?;
+        let seeds = self.sampling.seeds()?;
+        let start = self.sampling.start()?;
+        let progressive = self.progressive.resolve()?;
+        let destination = self.destination.resolve()?;
+        if destination == Destination::StandardOutput {
+            if shared.json {
+                return Err(Error::usage("--output-file-path - and --json both want standard output; give a file"));
+            }
+            if prompts.len() * seeds.len() > 1 {
+                return Err(Error::usage("--output-file-path - takes one result; give one prompt and one seed"));
+            }
+        }
+        let output = self.encoding.resolve(destination);
+        if let Destination::File(path) = &output.destination
+            && prompts.len() * seeds.len() == 1
+        {
+            output.may_write(path)?;
+        }
+        if let Some(path) = &self.save_latents
+            && path.extension().is_none_or(|e| e != "safetensors")
+        {
+            return Err(Error::usage(format!("--save-latents must be a .safetensors file, got {}", path.display())));
+        }
+        let model = models.folder(self.model_path.as_deref(), "--model-path")?;
+        let no_extra = InterpolationExtra { rate: None, scene_threshold: 1.0, dedup: false };
+        Ok(GeneratePlan {
+            model,
+            prompts,
+            negative_prompt: self.negative_prompt,
+            seeds,
+            generator: self.sampling.generator_device,
+            size,
+            frames: self.size.num_frames,
+            fps: self.size.fps,
+            steps: self.sampling.num_inference_steps,
+            guidance_scale: self.sampling.guidance_scale,
+            true_cfg_scale: self.sampling.true_cfg_scale,
+            flow_shift: self.sampling.flow_shift,
+            progressive,
+            start,
+            interpolation: self.interpolation.resolve(no_extra, models)?,
+            upscaling: self.upscaling.resolve(UpscalingExtra::default(), models)?,
+            output,
+            save_latents: self.save_latents,
+            perf_dump: self.perf_dump_path,
+            quality: self.sampling.quality,
+            defaults: self.sampling.defaults,
+            runtime: shared.runtime(),
+        })
+    }
+
+    fn prompts(&self) -> Result<Vec<String>> {
+        let path = match (self.prompt.is_empty(), &self.prompt_path) {
+            (false, _) => return Ok(self.prompt.clone()),
+            (true, Some(path)) => path,
+            (true, None) => return Err(Error::usage("a prompt is needed: give --prompt or --prompt-path")),
+        };
+        let text = if path.as_os_str() == "-" {
+            std::io::read_to_string(std::io::stdin())
+                .map_err(|e| Error::usage(format!("--prompt-path -: standard input cannot be read: {e}")))?
+        } else if path.extension().is_none_or(|e| e != "txt") {
+            return Err(Error::usage(format!("prompt_path must be a txt file, got '{}'", path.display())));
+        } else {
+            std::fs::read_to_string(path).map_err(|e| Error::usage(format!("--prompt-path {}: {e}", path.display())))?
+        };
+        let prompts: Vec<String> = text.lines().map(str::trim).filter(|l| !l.is_empty()).map(Into::into).collect();
+        if prompts.is_empty() {
+            return Err(Error::usage(format!("--prompt-path {} holds no prompt", path.display())));
+        }
+        Ok(prompts)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use clap::Parser;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{
+        cli::args::{Cli, Command},
+        progress::Silent,
+    };
+
+    fn plan(args: &str) -> Value {
+        let folder = tempfile::tempdir().unwrap();
+        let net = folder.path().join("net.pth");
+        std::fs::write(&net, "").unwrap();
+        let (folder, net) = (folder.path().to_str().unwrap(), net.to_str().unwrap());
+        let mut argv = vec!["crescendo", "generate", "--model-path", folder, "--upscaling-model-path", net];
+        argv.extend(["--frame-interpolation-model-path", net]);
+        argv.extend(args.split(' '));
+        let cli = Cli::try_parse_from(argv).unwrap();
+        let Command::Generate(args) = cli.command else { panic!("not generate") };
+        serde_json::to_value(args.resolve(&cli.shared, &Models::new(&cli.shared, &Silent, false)).unwrap()).unwrap()
+    }
+
+    /// Arguments, a place in the plan, and what is there. Sizes are (height, width).
+    #[test]
+    fn resolved() {
+        let mut bad = Vec::new();
+        for (args, place, want) in [
+            ("--prompt x", "/seeds", json!([42])),
+            ("--prompt x", "/size", json!(null)),
+            ("--prompt a b", "/prompts", json!(["a", "b"])),
+            ("--prompt x --seed 7 --num-outputs 3", "/seeds", json!([7, 8, 9])),
+            ("--prompt x --seed 7 3", "/seeds", json!([7, 3])),
+            ("--prompt x --seed=7,3", "/seeds", json!([7, 3])),
+            ("--prompt x --720p", "/size", json!([720, 1280])),
+            ("--prompt x --1080p", "/size", json!([1080, 1920])),
+            ("--prompt x --2k", "/size", json!([1440, 2560])),
+            ("--prompt x --4k", "/size", json!([2160, 3840])),
+            ("--prompt x --output-size 640x480", "/size", json!([480, 640])),
+            ("--prompt x --height 480 --width 832", "/size", json!([480, 832])),
+            ("--prompt x", "/progressive/mode", json!("fullres")),
+            ("--prompt x", "/progressive/delta", json!(0.01)),
+            ("--prompt x", "/progressive/scales", json!({"levels": 1})),
+            ("--prompt x --progressive-mode dct_rewind", "/progressive/mode", json!("dct_rewind")),
+            ("--prompt x --progressive-scales 1/4 0.5 1.0", "/progressive/scales/explicit/0", json!({"ratio": 0.25})),
+            ("--prompt x --progressive-scales 480 720", "/progressive/scales/explicit/1", json!({"height": 720})),
+            ("--prompt x --progressive-spectrum 2.5,1.75", "/progressive/spectrum", json!([2.5, 1.75])),
+            ("--prompt x", "/interpolation", json!(null)),
+            ("--prompt x --enable-frame-interpolation", "/interpolation/rate", json!({"times": 2})),
+            (
+                "--prompt x --enable-frame-interpolation --frame-interpolation-exp 3",
+                "/interpolation/rate",
+                json!({"times": 8}),
+            ),
+            ("--prompt x --enable-upscaling", "/upscaling/target", json!({"times": 4})),
+            ("--prompt x --enable-upscaling --upscaling-scale 2", "/upscaling/target", json!({"times": 2})),
+            ("--prompt x", "/output/destination", json!({"folder": "outputs/"})),
+            ("--prompt x --output-path o --output-file-name n.png", "/output/destination", json!({"file": "o/n.png"})),
+            ("--prompt x --no-save-output", "/output/destination", json!("nowhere")),
+            ("--prompt x --no-save-output --save-output", "/output/destination", json!({"folder": "outputs/"})),
+            ("--prompt x --output-file-path -", "/output/destination", json!("standard_output")),
+            ("--prompt x --output-quality medium", "/output/compression", json!(55)),
+            ("--prompt x --output-quality low --output-compression 80", "/output/compression", json!(80)),
+            ("--prompt x -e a=b -e c=d=e", "/output/encoder_options", json!([["a", "b"], ["c", "d=e"]])),
+            ("--prompt x --device cuda:1", "/runtime/device", json!({"cuda": 1})),
+            ("--prompt x --memory-limit 8GiB", "/runtime/memory_limit", json!(8_589_934_592_u64)),
+            ("--prompt x --generator-device cuda", "/generator", json!("cuda")),
+            ("--prompt x --fps 24000/1001 --num-frames 81", "/fps", json!(24000.0 / 1001.0)),
+        ] {
+            let got = plan(args).pointer(place).cloned().unwrap_or(Value::Null);
+            if got != want {
+                bad.push(format!("{args}: {place}: wanted {want}, got {got}"));
+            }
+        }
+        assert!(bad.is_empty(), "{}", bad.join("\n"));
+    }
+}

@@ -1,0 +1,357 @@
+//! Resolved requests: everything that can be decided without weights is decided here, and nothing is checked twice later.
+//!
+//! `plan` prints what `generate` and `enhance` do because both run from these values.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::output::Output;
+
+/// What `generate` shall make.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct GeneratePlan {
+    /// The diffusion model.
+    pub model: Model,
+    /// At least one. Each gives one output per seed.
+    pub prompts: Vec<String>,
+    /// `None`: the family's.
+    pub negative_prompt: Option<String>,
+    /// One output each, per prompt: `--seed`'s list, or seed, seed+1, … for `--num-outputs-per-prompt`.
+    pub seeds: Vec<u64>,
+    /// Which of torch's random streams is reproduced.
+    pub generator: Generator,
+    /// (height, width) in pixels; `None`: the family's. Not yet checked against what the family can do.
+    pub size: Option<(usize, usize)>,
+    /// Frames of a video; `None`: the family's.
+    pub frames: Option<usize>,
+    /// Frames a second; `None`: the family's.
+    pub fps: Option<f64>,
+    /// Denoising steps over all levels; `None`: the family's.
+    pub steps: Option<usize>,
+    /// `None`: the family's. Not negative.
+    pub guidance_scale: Option<f64>,
+    /// `None`: the family's. Not negative.
+    pub true_cfg_scale: Option<f64>,
+    /// Static shift of the noise schedule; `None`: the scheduler's own. Positive.
+    pub flow_shift: Option<f64>,
+    /// Growth of the resolution while denoising.
+    pub progressive: Progressive,
+    /// Start from a picture instead of pure noise.
+    pub start: Option<Start>,
+    /// More frames afterwards.
+    pub interpolation: Option<Interpolation>,
+    /// Larger frames afterwards.
+    pub upscaling: Option<Upscaling>,
+    /// Where results go and how they are encoded.
+    pub output: Output,
+    /// A `.safetensors` file for the latents of every step.
+    pub save_latents: Option<PathBuf>,
+    /// A JSON file for the seconds of every stage and step.
+    pub perf_dump: Option<PathBuf>,
+    /// How exact the result has to be.
+    pub quality: Quality,
+    /// Whose sampling defaults stand where nothing was asked for.
+    pub defaults: Defaults,
+    /// Device and memory.
+    pub runtime: RuntimeOptions,
+}
+
+/// What `enhance` shall do with each input.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct EnhancePlan {
+    /// Existing files, in the order given.
+    pub inputs: Vec<PathBuf>,
+    /// A file for one input, else a folder.
+    pub output: PathBuf,
+    /// More frames.
+    pub interpolation: Option<Interpolation>,
+    /// Larger frames, after interpolation.
+    pub upscaling: Option<Upscaling>,
+    /// Diffusion passes after each upscaling step.
+    pub refine: Option<Refine>,
+    /// Frames a second of the output where it shall differ from what interpolation gives.
+    pub fps: Option<f64>,
+    /// How results are encoded; its target is not used.
+    pub encoding: Output,
+    /// Part of a video, seconds.
+    pub cut: Cut,
+    /// Work on many files.
+    pub batch: Batch,
+    /// Seed of `refine`.
+    pub seed: u64,
+    /// How exact the result has to be.
+    pub quality: Quality,
+    /// A JSON file for the seconds of every stage.
+    pub perf_dump: Option<PathBuf>,
+    /// Device and memory.
+    pub runtime: RuntimeOptions,
+}
+
+/// A model by name and where its files are.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Model {
+    /// As typed: path, repository id or short name.
+    pub name: String,
+    /// The catalogue's id when it knows the model.
+    pub known: Option<&'static str>,
+    /// Local folder (diffusion) or file (interpolation, upscaling). For `plan`, a folder may hold configurations only.
+    pub path: PathBuf,
+}
+
+/// Progressive growth.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Progressive {
+    /// How one level becomes the next.
+    pub mode: Mode,
+    /// Which levels.
+    pub scales: Scales,
+    /// δ of the activation-time rule, in (0, 1).
+    pub delta: f64,
+    /// The transform that is expanded.
+    pub transform: Transform,
+    /// (A, β) of the VAE's power spectrum A·f^−β; `None`: the family's.
+    pub spectrum: Option<(f64, f64)>,
+}
+
+/// `--progressive-mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// All steps at full resolution.
+    #[serde(rename = "fullres")]
+    FullRes,
+    /// Spectral growth.
+    Dct,
+    /// Spectral growth with the noise level rewound to what the grown latent holds.
+    DctRewind,
+}
+
+/// Which levels precede full resolution.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scales {
+    /// So many halvings below full resolution, at least one.
+    Levels(usize),
+    /// Exactly these, ascending, the last one being full resolution.
+    Explicit(Vec<Scale>),
+}
+
+/// One level.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scale {
+    /// Of full resolution, in (0, 1].
+    Ratio(f64),
+    /// Pixels.
+    Height(usize),
+}
+
+/// `--progressive-transform`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Transform {
+    /// Discrete cosine transform, any ratio.
+    Dct,
+    /// Haar wavelets, each ratio 2.
+    Dwt,
+    /// Fourier transform, any ratio.
+    Fft,
+}
+
+/// A picture to start from.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Start {
+    /// An existing file.
+    pub image: PathBuf,
+    /// How much of the schedule is denoised again, in (0, 1]; `None`: the family's.
+    pub strength: Option<f64>,
+}
+
+/// Frame interpolation.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Interpolation {
+    /// What it aims at.
+    pub rate: Rate,
+    /// RIFE's working resolution relative to the frame's, 0.25–4.
+    pub scale: f64,
+    /// A `flownet` file.
+    pub model: Model,
+    /// A difference above which two frames are different scenes, 0–1; 1 never.
+    pub scene_threshold: f64,
+    /// Whether repeated frames are found and re-synthesised.
+    pub dedup: bool,
+}
+
+/// What interpolation aims at.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rate {
+    /// So many times the frame rate.
+    Times(u32),
+    /// Frames a second.
+    Fps(f64),
+}
+
+impl Rate {
+    /// n where the rate is multiplied by 2ⁿ, n in 1..=4 (recursive midpoints).
+    pub fn exp(self) -> Option<u32> {
+        match self {
+            Self::Times(n) if n.is_power_of_two() && (2..=16).contains(&n) => Some(n.trailing_zeros()),
+            _ => None,
+        }
+    }
+}
+
+/// Upscaling.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Upscaling {
+    /// What it aims at.
+    pub target: Target,
+    /// A network's file; `None`: plain resampling with `filter`.
+    pub model: Option<Model>,
+    /// Plain resampling, and the final fit to an exact size.
+    pub filter: Filter,
+    /// Pixels of a tile's side, 0 for none; `None`: from the memory limit and the network's receptive field.
+    pub tile: Option<usize>,
+    /// Pixels that tiles share; `None`: the network's receptive field.
+    pub tile_overlap: Option<usize>,
+    /// Blend of two weight sets of one network, 0–1.
+    pub denoise_strength: Option<f64>,
+}
+
+/// What upscaling aims at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Target {
+    /// So many times as wide and high, 1–8.
+    Times(usize),
+    /// Exactly, pixels.
+    #[allow(missing_docs)]
+    Size { width: usize, height: usize },
+    /// This many rows, the shape kept.
+    Height(usize),
+}
+
+/// A resampling filter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)]
+pub enum Filter {
+    Lanczos,
+    Bicubic,
+    Bilinear,
+    Nearest,
+}
+
+/// Multi-stage upscaling with diffusion.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Refine {
+    /// The diffusion model.
+    pub model: Model,
+    /// How much of the schedule is denoised again, in (0, 1].
+    pub strength: f64,
+    /// A factor per stage.
+    pub stages: Vec<u32>,
+    /// What the picture shows; empty when not told.
+    pub prompt: String,
+}
+
+/// Part of a video.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Cut {
+    /// Seconds from its begin.
+    pub start: Option<f64>,
+    /// Seconds from its begin.
+    pub end: Option<f64>,
+    /// Seconds of one resumable chunk.
+    pub chunk: Option<f64>,
+}
+
+/// Work on many files.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Batch {
+    /// Walk folders.
+    pub recursive: bool,
+    /// Leave out inputs whose output is there.
+    pub skip_existing: bool,
+    /// Files at the same time.
+    pub jobs: usize,
+    /// Stop at the first failure.
+    pub fail_fast: bool,
+    /// One JSON line an item.
+    pub report: Option<PathBuf>,
+}
+
+/// Device, precision and memory.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RuntimeOptions {
+    /// Where networks run.
+    pub device: Device,
+    /// What networks compute in.
+    pub dtype: Precision,
+    /// Threads of the CPU; `None`: one a core.
+    pub threads: Option<usize>,
+    /// Bytes.
+    pub memory_limit: Option<u64>,
+    /// The shared library; `None`: where the binary finds it by itself.
+    pub onnxruntime: Option<PathBuf>,
+    /// Never use the network.
+    pub offline: bool,
+}
+
+/// `--device`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Device {
+    /// CUDA where it works, else CPU.
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// This CUDA device.
+    Cuda(u32),
+    /// TensorRT on CUDA device 0.
+    TensorRt,
+}
+
+/// `--dtype`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)]
+pub enum Precision {
+    Auto,
+    F32,
+    F16,
+    Bf16,
+}
+
+/// `--generator-device`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Generator {
+    /// torch's CPU generator (mt19937).
+    Cpu,
+    /// torch's CUDA generator (Philox).
+    Cuda,
+}
+
+/// `--quality`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Quality {
+    /// The reference's arithmetic.
+    Exact,
+    /// Faster arithmetic within rounding.
+    Lossless,
+    /// Approximations that a viewer does not see.
+    High,
+}
+
+/// `--defaults`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)]
+pub enum Defaults {
+    Diffusers,
+    Sglang,
+}

@@ -1,0 +1,152 @@
+//! Interpolation and upscaling: the flags that `generate` and `enhance` share, and what they come to.
+
+use clap::Args;
+
+use super::{
+    plan::{Filter, Interpolation, Rate, Target, Upscaling},
+    resolve::Models,
+    value,
+};
+use crate::error::Result;
+
+/// SGLang's default for `--frame-interpolation-model-path`.
+pub const RIFE: &str = "rife-4.22.lite";
+
+/// Flags of frame interpolation.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Frame interpolation")]
+pub struct InterpolationArgs {
+    /// Interpolate frames
+    #[arg(long)]
+    pub enable_frame_interpolation: bool,
+
+    /// 2^N times the frames, 1 to 4 [default: 1]
+    #[arg(long, value_name = "N", value_parser = value::int_in("frame_interpolation_exp", 1..=4))]
+    pub frame_interpolation_exp: Option<u32>,
+
+    /// Working resolution relative to the frame's, 0.25 to 4.0; 0.5 suits 4K [default: 1.0]
+    #[arg(long, value_name = "X",
+          value_parser = value::float_in("frame_interpolation_scale", 0.25..=4.0, "[0.25, 4.0]"))]
+    pub frame_interpolation_scale: Option<f64>,
+
+    /// RIFE weights: folder, file, repository or short name [default: rife-4.22.lite]
+    #[arg(long, value_name = "MODEL")]
+    pub frame_interpolation_model_path: Option<String>,
+}
+
+/// Flags of interpolation that only `enhance` has.
+#[derive(Debug, Clone, Copy)]
+pub struct InterpolationExtra {
+    /// From `--interpolate`.
+    pub rate: Option<Rate>,
+    /// From `--scene-threshold`.
+    pub scene_threshold: f64,
+    /// From `--dedup`.
+    pub dedup: bool,
+}
+
+impl InterpolationArgs {
+    /// What was asked for, with the model's files; `None` when interpolation is off.
+    pub fn resolve(self, extra: InterpolationExtra, models: &Models) -> Result<Option<Interpolation>> {
+        if !self.enable_frame_interpolation && extra.rate.is_none() {
+            for (given, flag) in [
+                (self.frame_interpolation_exp.is_some(), "--frame-interpolation-exp"),
+                (self.frame_interpolation_scale.is_some(), "--frame-interpolation-scale"),
+                (self.frame_interpolation_model_path.is_some(), "--frame-interpolation-model-path"),
+            ] {
+                if given {
+                    tracing::warn!("{flag} has no effect without --enable-frame-interpolation");
+                }
+            }
+            return Ok(None);
+        }
+        let name = self.frame_interpolation_model_path.as_deref().unwrap_or(RIFE);
+        Ok(Some(Interpolation {
+            rate: extra.rate.unwrap_or(Rate::Times(1 << self.frame_interpolation_exp.unwrap_or(1))),
+            scale: self.frame_interpolation_scale.unwrap_or(1.0),
+            model: models.file(name, "--frame-interpolation-model-path")?,
+            scene_threshold: extra.scene_threshold,
+            dedup: extra.dedup,
+        }))
+    }
+}
+
+/// Flags of upscaling.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Upscaling")]
+pub struct UpscalingArgs {
+    /// Upscale results
+    #[arg(long)]
+    pub enable_upscaling: bool,
+
+    /// Times as wide and high, 1 to 8 [default: 4]
+    #[arg(long, value_name = "N", value_parser = value::int_in("upscaling_scale", 1..=8))]
+    pub upscaling_scale: Option<u32>,
+
+    /// Upscaler: .pth, .safetensors, .onnx, repository, repository:file, URL or short name [default: Real-ESRGAN of that scale]
+    #[arg(long, value_name = "MODEL")]
+    pub upscaling_model_path: Option<String>,
+
+    /// Side of a tile in pixels, 0 for none [default: from the memory limit and the network's receptive field]
+    #[arg(long, value_name = "N")]
+    pub tile: Option<usize>,
+
+    /// Pixels that tiles share [default: the network's receptive field]
+    #[arg(long, value_name = "N")]
+    pub tile_overlap: Option<usize>,
+}
+
+/// Flags of upscaling that only `enhance` has.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct UpscalingExtra {
+    /// From `--upscale`.
+    pub target: Option<Target>,
+    /// From `--filter`.
+    pub filter: Option<Filter>,
+    /// From `--denoise-strength`.
+    pub denoise_strength: Option<f64>,
+}
+
+impl UpscalingArgs {
+    /// What was asked for, with the model's files; `None` when upscaling is off.
+    pub fn resolve(self, extra: UpscalingExtra, models: &Models) -> Result<Option<Upscaling>> {
+        if !self.enable_upscaling && extra.target.is_none() {
+            for (given, flag) in [
+                (self.upscaling_scale.is_some(), "--upscaling-scale"),
+                (self.upscaling_model_path.is_some(), "--upscaling-model-path"),
+                (self.tile.is_some(), "--tile"),
+                (self.tile_overlap.is_some(), "--tile-overlap"),
+                (extra.filter.is_some(), "--filter"),
+                (extra.denoise_strength.is_some(), "--denoise-strength"),
+            ] {
+                if given {
+                    tracing::warn!("{flag} has no effect without --enable-upscaling");
+                }
+            }
+            return Ok(None);
+        }
+        let target = extra.target.unwrap_or(Target::Times(self.upscaling_scale.unwrap_or(4) as usize));
+        let name = match (&self.upscaling_model_path, extra.filter) {
+            (Some(name), _) => Some(name.as_str()),
+            (None, Some(_)) => None,
+            (None, None) => Some(default_upscaler(target)),
+        };
+        Ok(Some(Upscaling {
+            target,
+            model: name.map(|name| models.file(name, "--upscaling-model-path")).transpose()?,
+            filter: extra.filter.unwrap_or(Filter::Bicubic),
+            tile: self.tile,
+            tile_overlap: self.tile_overlap,
+            denoise_strength: extra.denoise_strength,
+        }))
+    }
+}
+
+/// SGLang's choice for `--upscaling-model-path`: the Real-ESRGAN of that scale, x4 where there is none.
+fn default_upscaler(target: Target) -> &'static str {
+    match target {
+        Target::Times(1 | 2) => "realesrgan-x2",
+        Target::Times(8) => "realesrgan-x8",
+        _ => "realesrgan-x4",
+    }
+}

@@ -1,0 +1,165 @@
+//! How progress looks: bars on a terminal, plain lines otherwise, nothing with `--quiet`. Always on standard error.
+
+use std::{
+    collections::HashMap,
+    io::{IsTerminal, Write},
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    time::{Duration, Instant},
+};
+
+use indicatif::{HumanBytes, HumanDuration, MultiProgress, ProgressBar, ProgressState, ProgressStyle};
+
+use crate::progress::{Progress, Silent, Unit};
+
+/// Plain lines of one stage come at most this often.
+const QUIET_TIME: Duration = Duration::from_secs(10);
+
+/// What suits the terminal and `--quiet`.
+pub fn sink(quiet: bool) -> Box<dyn Progress> {
+    match (quiet, std::io::stderr().is_terminal()) {
+        (true, _) => Box::new(Silent),
+        (false, true) => Box::new(Bars::default()),
+        (false, false) => Box::new(Lines::default()),
+    }
+}
+
+fn all_bars() -> &'static MultiProgress {
+    static BARS: OnceLock<MultiProgress> = OnceLock::new();
+    BARS.get_or_init(MultiProgress::new)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Standard error for log lines, which push the bars down instead of tearing them.
+pub struct Log;
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        all_bars().suspend(|| std::io::stderr().write_all(bytes))?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stderr().flush()
+    }
+}
+
+/// A bar for each running stage: name, done/total, seconds a step, time left.
+#[derive(Default)]
+struct Bars(Mutex<HashMap<String, (ProgressBar, Unit)>>);
+
+fn pace(state: &ProgressState, out: &mut dyn std::fmt::Write) {
+    let _ = match state.per_sec() {
+        rate if !rate.is_finite() || rate <= 0.0 => Ok(()),
+        rate if rate >= 2.0 => write!(out, "{rate:.1}/s"),
+        rate => write!(out, "{:.2} s/step", 1.0 / rate),
+    };
+}
+
+fn style(total: Option<u64>, unit: Unit) -> ProgressStyle {
+    let template = match (total, unit) {
+        (Some(_), Unit::Bytes) => "{prefix:.bold} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta} left",
+        (None, Unit::Bytes) => "{prefix:.bold} {spinner} {bytes} {bytes_per_sec}",
+        (Some(_), _) => "{prefix:.bold} {wide_bar} {pos}/{len} {pace} {eta} left",
+        (None, _) => "{prefix:.bold} {spinner} {pos} {pace}",
+    };
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    style.with_key("pace", |state: &ProgressState, out: &mut dyn std::fmt::Write| pace(state, out))
+}
+
+impl Progress for Bars {
+    fn started(&self, stage: &str, total: Option<u64>, unit: Unit) {
+        let bar = total.map_or_else(ProgressBar::no_length, ProgressBar::new);
+        let bar = all_bars().add(bar.with_style(style(total, unit)).with_prefix(stage.to_owned()));
+        bar.enable_steady_tick(Duration::from_millis(200));
+        lock(&self.0).insert(stage.into(), (bar, unit));
+    }
+
+    fn advanced(&self, stage: &str, done: u64) {
+        if let Some((bar, _)) = lock(&self.0).get(stage) {
+            bar.set_position(done);
+        }
+    }
+
+    fn finished(&self, stage: &str) {
+        if let Some((bar, unit)) = lock(&self.0).remove(stage) {
+            bar.finish_and_clear();
+            all_bars().remove(&bar);
+            all_bars().suspend(|| eprintln!("{}", line(stage, bar.position(), bar.length(), unit, bar.elapsed())));
+        }
+    }
+}
+
+/// A line when a stage ends, and now and then before.
+#[derive(Default)]
+struct Lines(Mutex<HashMap<String, Running>>);
+
+struct Running {
+    total: Option<u64>,
+    unit: Unit,
+    done: u64,
+    since: Instant,
+    told: Instant,
+}
+
+/// `denoise 14/28, 6.2 s, 0.44 s/step, 6 seconds left`.
+fn line(stage: &str, done: u64, total: Option<u64>, unit: Unit, elapsed: Duration) -> String {
+    let shown = |n: u64| if unit == Unit::Bytes { HumanBytes(n).to_string() } else { n.to_string() };
+    let of = total.map(|t| format!("/{}", shown(t))).unwrap_or_default();
+    let seconds = elapsed.as_secs_f64();
+    let mut text = format!("{stage} {}{of}, {seconds:.1} s", shown(done));
+    if done > 0 && unit != Unit::Bytes {
+        text += &format!(", {:.2} s/step", seconds / done as f64);
+    }
+    if let Some(left) = total.and_then(|t| t.checked_sub(done)).filter(|left| *left > 0 && done > 0) {
+        text += &format!(", {} left", HumanDuration(elapsed.mul_f64(left as f64 / done as f64)));
+    }
+    text
+}
+
+impl Progress for Lines {
+    fn started(&self, stage: &str, total: Option<u64>, unit: Unit) {
+        let now = Instant::now();
+        lock(&self.0).insert(stage.into(), Running { total, unit, done: 0, since: now, told: now });
+    }
+
+    fn advanced(&self, stage: &str, done: u64) {
+        let mut stages = lock(&self.0);
+        let Some(running) = stages.get_mut(stage) else { return };
+        running.done = done;
+        if running.told.elapsed() >= QUIET_TIME {
+            running.told = Instant::now();
+            eprintln!("{}", line(stage, done, running.total, running.unit, running.since.elapsed()));
+        }
+    }
+
+    fn finished(&self, stage: &str) {
+        if let Some(r) = lock(&self.0).remove(stage) {
+            eprintln!("{}", line(stage, r.done, r.total, r.unit, r.since.elapsed()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines() {
+        let two = Duration::from_secs(2);
+        let mut bad = Vec::new();
+        for (got, want) in [
+            (line("denoise", 4, Some(8), Unit::Steps, two), "denoise 4/8, 2.0 s, 0.50 s/step, 2 seconds left"),
+            (line("denoise", 8, Some(8), Unit::Steps, two), "denoise 8/8, 2.0 s, 0.25 s/step"),
+            (line("decode", 0, None, Unit::Frames, two), "decode 0, 2.0 s"),
+            (line("a.bin", 1024, Some(2048), Unit::Bytes, two), "a.bin 1.00 KiB/2.00 KiB, 2.0 s, 2 seconds left"),
+        ] {
+            if got != want {
+                bad.push(format!("wanted {want}, got {got}"));
+            }
+        }
+        assert!(bad.is_empty(), "{}", bad.join("\n"));
+    }
+}

@@ -1,0 +1,64 @@
+//! Names of models in a request → [`Model`]s with local files.
+
+use std::path::{Path, PathBuf};
+
+use super::{args::Shared, plan::Model};
+use crate::{
+    catalog,
+    error::{At, Error, Result},
+    hub::{Hub, Need},
+    progress::Progress,
+};
+
+/// Finds, and where needed downloads, the models that a request names.
+pub struct Models<'a> {
+    hub: Hub<'a>,
+    /// Whether configurations are enough (`plan`).
+    configs_only: bool,
+}
+
+impl<'a> Models<'a> {
+    /// For running, or with `configs_only` for `plan`.
+    pub fn new(shared: &Shared, progress: &'a dyn Progress, configs_only: bool) -> Self {
+        Self { hub: Hub::from_env(shared.offline, progress), configs_only }
+    }
+
+    /// A diffusion model's folder; the built-in demo model without a name.
+    pub fn folder(&self, name: Option<&str>, flag: &str) -> Result<Model> {
+        let Some(name) = name else { return demo() };
+        let need = if self.configs_only { Need::Configs } else { Need::Model };
+        self.find(name, need).at(flag)
+    }
+
+    /// The file of an interpolation or upscaling network.
+    pub fn file(&self, name: &str, flag: &str) -> Result<Model> {
+        self.find(name, Need::File).at(flag)
+    }
+
+    fn find(&self, name: &str, need: Need) -> Result<Model> {
+        let path = self.hub.resolve(name, need)?;
+        Ok(Model { name: name.into(), known: catalog::find(name).map(|e| e.id.as_str()), path })
+    }
+}
+
+/// Where the model that ships with the program is: `$CRESCENDO_MODELS/demo`, beside the binary, or in the source tree.
+fn demo() -> Result<Model> {
+    let binary = std::env::current_exe().ok();
+    let beside = |tail: &str| binary.as_deref().and_then(Path::parent).map(|folder| folder.join(tail));
+    let places: Vec<PathBuf> = [
+        std::env::var_os("CRESCENDO_MODELS").map(|folder| Path::new(&folder).join("demo")),
+        beside("models/demo"),
+        beside("../share/crescendo/models/demo"),
+        Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("models/demo")),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    match places.iter().find(|place| place.join("model_index.json").is_file()) {
+        Some(path) => Ok(Model { name: "demo".into(), known: None, path: path.clone() }),
+        None => Err(Error::failed(format!(
+            "no --model-path was given and the built-in demo model is not at {}; name a model, or set CRESCENDO_MODELS to the folder that holds demo/",
+            places.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ")
+        ))),
+    }
+}

@@ -1,0 +1,158 @@
+//! `export`, `inspect` and `models`: flags, and what they come to.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use super::{
+    args::Shared,
+    plan::RuntimeOptions,
+    report::{ModelRow, ModelsReport, Pulled, Removed, Report, Usage, UsageRow},
+};
+use crate::{
+    catalog,
+    error::{Error, Result},
+    hub::{Hub, Need, cache},
+    progress::Progress,
+};
+
+/// Flags of `export`.
+#[derive(Debug, Clone, Args)]
+pub struct ExportArgs {
+    /// Checkpoint: folder, file, repository or short name
+    #[arg(value_name = "MODEL")]
+    pub model: String,
+
+    /// Folder for the graphs [default: models/NAME/]
+    #[arg(short, long, value_name = "FOLDER")]
+    pub output: Option<PathBuf>,
+
+    /// Standard operators only, for other engines
+    #[arg(long)]
+    pub portable: bool,
+
+    /// Replace files that are there
+    #[arg(long)]
+    pub overwrite: bool,
+}
+
+/// What `export` shall write.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ExportPlan {
+    /// As typed.
+    pub name: String,
+    /// Local folder or file.
+    pub model: PathBuf,
+    /// Folder for the graphs.
+    pub output: PathBuf,
+    /// Standard operators only.
+    pub portable: bool,
+    /// Whether files that are there may be replaced.
+    pub overwrite: bool,
+    /// Device and precision that the graphs are for.
+    pub runtime: RuntimeOptions,
+}
+
+impl ExportArgs {
+    /// Finds the checkpoint and names the folder.
+    pub fn resolve(self, shared: &Shared, hub: &Hub) -> Result<ExportPlan> {
+        let model = hub.resolve(&self.model, Need::Any)?;
+        let output = match self.output {
+            Some(output) => output,
+            None => Path::new("models").join(short_name(&self.model, &model)?),
+        };
+        if output.is_file() {
+            return Err(Error::usage(format!("-o {} is a file; give a folder", output.display())));
+        }
+        Ok(ExportPlan {
+            name: self.model,
+            model,
+            output,
+            portable: self.portable,
+            overwrite: self.overwrite,
+            runtime: shared.runtime(),
+        })
+    }
+}
+
+/// `flux1-dev` for a catalogue's model, else the last part of a repository, folder or file, without extension for a file.
+fn short_name(name: &str, path: &Path) -> Result<String> {
+    if let Some(entry) = catalog::find(name) {
+        return Ok(entry.id.clone());
+    }
+    let canonical = Path::new(name).canonicalize().ok();
+    let from = canonical.as_deref().unwrap_or(Path::new(name));
+    let part = if path.is_dir() { from.file_name() } else { from.file_stem() };
+    part.and_then(|p| p.to_str())
+        .map(|p| p.rsplit(':').next().unwrap_or(p).to_owned())
+        .ok_or_else(|| Error::usage(format!("no folder name follows from {name}; give -o FOLDER")))
+}
+
+/// Flags of `inspect`.
+#[derive(Debug, Clone, Args)]
+pub struct InspectArgs {
+    /// Checkpoint or graph: file, folder, repository or short name
+    #[arg(value_name = "FILE|FOLDER")]
+    pub path: String,
+}
+
+/// `models …`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum ModelsCommand {
+    /// The catalogue's short names, and which are cached
+    List,
+    /// Download a model completely
+    Pull {
+        /// Short name, repository, repository:file or URL
+        name: String,
+    },
+    /// Remove a model from the cache
+    Rm {
+        /// Short name or repository
+        name: String,
+    },
+    /// What the cache holds
+    Du,
+}
+
+impl ModelsCommand {
+    /// Does it.
+    pub fn run(self, shared: &Shared, progress: &dyn Progress) -> Result<Box<dyn Report>> {
+        let hub = Hub::from_env(shared.offline, progress);
+        Ok(match self {
+            Self::List => Box::new(ModelsReport {
+                models: catalog::entries()
+                    .iter()
+                    .map(|entry| ModelRow { entry, bytes: entry.bytes(), cached: hub.cached(entry) })
+                    .collect(),
+            }),
+            Self::Pull { name } => {
+                let path = match catalog::find(&name) {
+                    Some(entry) => hub.pull(entry)?,
+                    None => hub.resolve(&name, Need::Any)?,
+                };
+                Box::new(Pulled { name, path })
+            }
+            Self::Rm { name } => {
+                let bytes = hub.remove(&name)?;
+                Box::new(Removed { name, bytes })
+            }
+            Self::Du => {
+                let row = |(repo, bytes): (String, u64)| UsageRow {
+                    known: catalog::find(&repo).map(|e| e.id.as_str()),
+                    repo,
+                    bytes,
+                };
+                let cache = cache::hub_cache();
+                let own = cache::own_cache();
+                Box::new(Usage {
+                    repos: cache::usage(&cache).into_iter().map(row).collect(),
+                    urls_bytes: cache::bytes_under(&own.join("urls")),
+                    cache,
+                    own_cache: own,
+                })
+            }
+        })
+    }
+}

@@ -1,0 +1,246 @@
+//! What is typed after a flag: one function per form, each with its message. Names in messages are SGLang's, with `_`.
+
+use std::ops::RangeInclusive;
+
+/// What a person typed, as it is shown in a message: numbers plain, text in quotes.
+pub fn shown(typed: &str) -> String {
+    if typed.parse::<f64>().is_ok() { typed.into() } else { format!("'{typed}'") }
+}
+
+/// An integer ≥ 1: `{name} must be a positive int, got …`.
+pub fn positive(name: &'static str) -> impl Fn(&str) -> Result<usize, String> + Clone + Send + Sync + 'static {
+    move |typed| match typed.parse::<usize>() {
+        Ok(n) if n > 0 => Ok(n),
+        _ => Err(format!("{name} must be a positive int, got {}", shown(typed))),
+    }
+}
+
+/// An integer in a closed range: `{name} must be an int in [a, b], got …`.
+pub fn int_in(
+    name: &'static str,
+    range: RangeInclusive<u32>,
+) -> impl Fn(&str) -> Result<u32, String> + Clone + Send + Sync + 'static {
+    move |typed| match typed.parse::<u32>() {
+        Ok(n) if range.contains(&n) => Ok(n),
+        _ => Err(format!("{name} must be an int in [{}, {}], got {}", range.start(), range.end(), shown(typed))),
+    }
+}
+
+/// A number in a closed range: `{name} must be in [a, b], got …`, bounds as written in `bounds`.
+pub fn float_in(
+    name: &'static str,
+    range: RangeInclusive<f64>,
+    bounds: &'static str,
+) -> impl Fn(&str) -> Result<f64, String> + Clone + Send + Sync + 'static {
+    move |typed| match typed.parse::<f64>() {
+        Ok(x) if range.contains(&x) => Ok(x),
+        _ => Err(format!("{name} must be in {bounds}, got {}", shown(typed))),
+    }
+}
+
+/// A finite number ≥ 0: `{name} must be a finite number >= 0, got …`.
+pub fn non_negative(name: &'static str) -> impl Fn(&str) -> Result<f64, String> + Clone + Send + Sync + 'static {
+    move |typed| match typed.parse::<f64>() {
+        Ok(x) if x.is_finite() && x >= 0.0 => Ok(x),
+        _ => Err(format!("{name} must be a finite number >= 0, got {}", shown(typed))),
+    }
+}
+
+/// A finite number > 0: `{name} must be a positive number, got …`.
+pub fn positive_float(name: &'static str) -> impl Fn(&str) -> Result<f64, String> + Clone + Send + Sync + 'static {
+    move |typed| match typed.parse::<f64>() {
+        Ok(x) if x.is_finite() && x > 0.0 => Ok(x),
+        _ => Err(format!("{name} must be a positive number, got {}", shown(typed))),
+    }
+}
+
+/// A seed: an integer in 0..2⁶⁴.
+pub fn seed(typed: &str) -> Result<u64, String> {
+    typed.parse().map_err(|_| format!("seed must be a non-negative int or list of ints, got {}", shown(typed)))
+}
+
+/// δ of the activation-time rule, strictly between 0 and 1.
+pub fn delta(typed: &str) -> Result<f64, String> {
+    match typed.parse::<f64>() {
+        Ok(x) if x > 0.0 && x < 1.0 => Ok(x),
+        _ => Err(format!("progressive_delta must be in (0, 1), got {}", shown(typed))),
+    }
+}
+
+/// A video's rate: `16`, `23.976` or `24000/1001`, frames a second.
+pub fn frame_rate(typed: &str) -> Result<f64, String> {
+    let number = match typed.split_once('/') {
+        Some((n, d)) => n.parse::<f64>().ok().zip(d.parse::<f64>().ok()).map(|(n, d)| n / d),
+        None => typed.parse::<f64>().ok(),
+    };
+    number
+        .filter(|x| x.is_finite() && *x > 0.0)
+        .ok_or_else(|| format!("fps must be a positive number such as 16, 23.976 or 24000/1001, got {}", shown(typed)))
+}
+
+/// `WxH` in pixels → (width, height).
+pub fn size(typed: &str) -> Result<(usize, usize), String> {
+    typed
+        .split_once(['x', 'X', '×'])
+        .and_then(|(w, h)| Some((w.parse().ok()?, h.parse().ok()?)))
+        .filter(|(w, h): &(usize, usize)| *w > 0 && *h > 0)
+        .ok_or_else(|| format!("output_size must be WIDTHxHEIGHT in pixels such as 1280x720, got {}", shown(typed)))
+}
+
+/// `8GB`, `512MiB`, `1.5G`, `1000000`: bytes. K, M, G, T are powers of 1000, Ki, Mi, Gi, Ti of 1024; the B may be left out.
+pub fn memory(typed: &str) -> Result<u64, String> {
+    let wrong = || format!("memory_limit must be a size such as 8GB, 512MiB or 1000000, got {}", shown(typed));
+    let digits = typed.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(typed.len());
+    let number: f64 = typed[..digits].parse().map_err(|_| wrong())?;
+    let unit = typed[digits..].trim().to_ascii_lowercase();
+    let unit = unit.strip_suffix('b').unwrap_or(&unit);
+    let (prefix, base) = match unit.strip_suffix('i') {
+        Some(prefix) if !prefix.is_empty() => (prefix, 1024.0_f64),
+        _ => (unit, 1000.0),
+    };
+    let power = ["", "k", "m", "g", "t"].iter().position(|p| *p == prefix).ok_or_else(wrong)?;
+    let bytes = number * base.powi(power as i32);
+    if bytes >= 1.0 && bytes < u64::MAX as f64 { Ok(bytes as u64) } else { Err(wrong()) }
+}
+
+/// `A,BETA` of a power spectrum A·f^−β, both positive.
+pub fn spectrum(typed: &str) -> Result<(f64, f64), String> {
+    let good = |x: &f64| x.is_finite() && *x > 0.0;
+    typed
+        .split_once(',')
+        .and_then(|(a, b)| Some((a.trim().parse().ok().filter(good)?, b.trim().parse().ok().filter(good)?)))
+        .ok_or_else(|| {
+            format!(
+                "progressive_spectrum must be A,BETA, two positive numbers as calibrate writes them, got {}",
+                shown(typed)
+            )
+        })
+}
+
+/// One of `--progressive-scales`, see [`crate::cli::plan::Scale`].
+pub fn scale(typed: &str) -> Result<super::plan::Scale, String> {
+    use super::plan::Scale;
+    let wrong = || {
+        format!(
+            "progressive_scales must be ratios in (0, 1] such as 0.5 or 1/4, or pixel heights such as 480, got {}",
+            shown(typed)
+        )
+    };
+    if let Some((n, d)) = typed.split_once('/') {
+        let ratio = n.parse::<f64>().ok().zip(d.parse::<f64>().ok()).map(|(n, d)| n / d).ok_or_else(wrong)?;
+        return if ratio > 0.0 && ratio <= 1.0 { Ok(Scale::Ratio(ratio)) } else { Err(wrong()) };
+    }
+    match typed.parse::<f64>() {
+        Ok(x) if x > 0.0 && x <= 1.0 => Ok(Scale::Ratio(x)),
+        Ok(x) if x > 1.0 && x.fract() == 0.0 && x < 1e6 => Ok(Scale::Height(x as usize)),
+        _ => Err(wrong()),
+    }
+}
+
+/// `KEY=VALUE` of an encoder.
+pub fn key_value(typed: &str) -> Result<(String, String), String> {
+    match typed.split_once('=') {
+        Some((k, v)) if !k.is_empty() => Ok((k.into(), v.into())),
+        _ => Err(format!("-e takes KEY=VALUE, an option of the encoder, got {}", shown(typed))),
+    }
+}
+
+/// A time in a video, `90`, `1:30`, `0:01:30.5` → seconds.
+pub fn time(typed: &str) -> Result<f64, String> {
+    let wrong = || format!("a time is seconds or [HH:]MM:SS[.mmm], got {}", shown(typed));
+    let parts: Vec<f64> = typed.split(':').map(|p| p.parse::<f64>()).collect::<Result<_, _>>().map_err(|_| wrong())?;
+    if parts.len() > 3 || parts.iter().any(|p| !p.is_finite() || *p < 0.0) || parts.iter().skip(1).any(|p| *p >= 60.0) {
+        return Err(wrong());
+    }
+    Ok(parts.iter().fold(0.0, |seconds, part| seconds * 60.0 + part))
+}
+
+/// `2x`, `4x`, `60fps` → what interpolation aims at.
+pub fn rate(typed: &str) -> Result<super::plan::Rate, String> {
+    use super::plan::Rate;
+    let wrong = || format!("interpolate must be a factor such as 2x or a rate such as 60fps, got {}", shown(typed));
+    if let Some(fps) = typed.strip_suffix("fps") {
+        return frame_rate(fps).map(Rate::Fps).map_err(|_| wrong());
+    }
+    match typed.strip_suffix(['x', 'X']).unwrap_or(typed).parse::<u32>() {
+        Ok(n) if (2..=64).contains(&n) => Ok(Rate::Times(n)),
+        _ => Err(wrong()),
+    }
+}
+
+/// `2`, `4x`, `3840x2160`, `2160p` → what upscaling aims at.
+pub fn upscale(typed: &str) -> Result<super::plan::Target, String> {
+    use super::plan::Target;
+    if let Some(height) = typed.strip_suffix(['p', 'P']) {
+        return positive("upscale")(height).map(Target::Height).map_err(|_| {
+            format!("upscale must be a factor, WIDTHxHEIGHT or a height such as 2160p, got {}", shown(typed))
+        });
+    }
+    let factor = typed.strip_suffix(['x', 'X']).unwrap_or(typed);
+    if factor.contains(['x', 'X', '×']) {
+        return size(typed)
+            .map(|(width, height)| Target::Size { width, height })
+            .map_err(|m| m.replacen("output_size", "upscale", 1));
+    }
+    int_in("upscaling_scale", 1..=8)(factor).map(|n| Target::Times(n as usize))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forms() {
+        let mut bad = Vec::new();
+        let mut row = |what: &str, got: String, want: &str| {
+            if got != want {
+                bad.push(format!("{what}: wanted {want}, got {got}"));
+            }
+        };
+        for (typed, want) in [
+            ("8GB", "Ok(8000000000)"),
+            ("512MiB", "Ok(536870912)"),
+            ("1.5G", "Ok(1500000000)"),
+            ("1000000", "Ok(1000000)"),
+            ("2 GiB", "Ok(2147483648)"),
+            ("16kib", "Ok(16384)"),
+        ] {
+            row(typed, format!("{:?}", memory(typed)), want);
+        }
+        for typed in ["", "GB", "8XB", "-1GB", "i", "8ib", "1e400", "0"] {
+            row(typed, memory(typed).is_err().to_string(), "true");
+        }
+        for (typed, want) in [("90", "Ok(90.0)"), ("1:30", "Ok(90.0)"), ("1:00:00.5", "Ok(3600.5)")] {
+            row(typed, format!("{:?}", time(typed)), want);
+        }
+        for typed in ["1:70", "a", "-1", "1:2:3:4", ""] {
+            row(typed, time(typed).is_err().to_string(), "true");
+        }
+        for (typed, want) in [
+            ("2x", "Ok(Times(2))"),
+            ("7", "Ok(Times(7))"),
+            ("60fps", "Ok(Fps(60.0))"),
+            ("30000/1001fps", "Ok(Fps(29.97002997002997))"),
+        ] {
+            row(typed, format!("{:?}", rate(typed)), want);
+        }
+        for (typed, want) in [
+            ("2", "Ok(Times(2))"),
+            ("4x", "Ok(Times(4))"),
+            ("3840x2160", "Ok(Size { width: 3840, height: 2160 })"),
+            ("2160p", "Ok(Height(2160))"),
+            ("9", "Err(\"upscaling_scale must be an int in [1, 8], got 9\")"),
+        ] {
+            row(typed, format!("{:?}", upscale(typed)), want);
+        }
+        for (typed, want) in
+            [("0.5", "Ok(Ratio(0.5))"), ("1/4", "Ok(Ratio(0.25))"), ("1", "Ok(Ratio(1.0))"), ("480", "Ok(Height(480))")]
+        {
+            row(typed, format!("{:?}", scale(typed)), want);
+        }
+        for typed in ["0", "-1", "3/2", "1.5", "x", "1/0"] {
+            row(typed, scale(typed).is_err().to_string(), "true");
+        }
+        assert!(bad.is_empty(), "{}", bad.join("\n"));
+    }
+}

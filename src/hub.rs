@@ -1,1 +1,0 @@
-//! Names of models → local files: paths, hub repositories, `repo:file`, URLs.

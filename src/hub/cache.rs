@@ -1,0 +1,139 @@
+//! The hub's cache on disk, as Python's `huggingface_hub` lays it out, read without any network:
+//! `models--owner--name/{blobs/<etag>, refs/<revision>, snapshots/<commit>/<path> → ../../blobs/<etag>}`.
+
+use std::{
+    ffi::CString,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+};
+
+use crate::error::{Error, Result};
+
+/// The first of these variables that is set and not empty.
+fn variable(names: &[&str]) -> Option<PathBuf> {
+    names.iter().find_map(|n| std::env::var_os(n).filter(|v| !v.is_empty())).map(expand)
+}
+
+/// A leading `~/` is the home folder, as Python has it.
+fn expand(path: std::ffi::OsString) -> PathBuf {
+    let path = PathBuf::from(path);
+    match path.strip_prefix("~") {
+        Ok(rest) => home().join(rest),
+        Err(_) => path,
+    }
+}
+
+fn home() -> PathBuf {
+    std::env::var_os("HOME").filter(|h| !h.is_empty()).map_or_else(|| "/tmp".into(), PathBuf::from)
+}
+
+fn user_cache() -> PathBuf {
+    variable(&["XDG_CACHE_HOME"]).unwrap_or_else(|| home().join(".cache"))
+}
+
+/// The hub's cache: `HF_HUB_CACHE`, `HUGGINGFACE_HUB_CACHE`, `$HF_HOME/hub`, `~/.cache/huggingface/hub`.
+pub fn hub_cache() -> PathBuf {
+    variable(&["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"])
+        .or_else(|| variable(&["HF_HOME"]).map(|home| home.join("hub")))
+        .unwrap_or_else(|| user_cache().join("huggingface/hub"))
+}
+
+/// Our own cache: `${XDG_CACHE_HOME:-~/.cache}/crescendo`.
+pub fn own_cache() -> PathBuf {
+    user_cache().join("crescendo")
+}
+
+/// The folder of a repository in the cache.
+pub fn repo_folder(cache: &Path, repo: &str) -> PathBuf {
+    cache.join(format!("models--{}", repo.replace('/', "--")))
+}
+
+/// The snapshot that `revision` (branch, tag or commit) stands for, when the cache has one.
+pub fn snapshot(cache: &Path, repo: &str, revision: &str) -> Option<PathBuf> {
+    let folder = repo_folder(cache, repo);
+    let is_commit = revision.len() == 40 && revision.bytes().all(|b| b.is_ascii_hexdigit());
+    let commit = if is_commit {
+        revision.to_owned()
+    } else {
+        std::fs::read_to_string(folder.join("refs").join(revision)).ok()?.trim().to_owned()
+    };
+    if commit.is_empty() || commit.contains(['/', '.']) {
+        return None;
+    }
+    Some(folder.join("snapshots").join(commit)).filter(|s| s.is_dir())
+}
+
+/// Says that `revision` stands for `commit`, once everything that was wanted of it is there.
+pub fn write_ref(cache: &Path, repo: &str, revision: &str, commit: &str) -> Result<()> {
+    let path = repo_folder(cache, repo).join("refs").join(revision);
+    let write = || {
+        std::fs::create_dir_all(path.parent().unwrap_or(cache))?;
+        std::fs::write(&path, commit)
+    };
+    write().map_err(|e| Error::io("writing", &path, &e))
+}
+
+/// Repositories in the cache and the bytes of their blobs, largest first.
+pub fn usage(cache: &Path) -> Vec<(String, u64)> {
+    let Ok(entries) = std::fs::read_dir(cache) else { return Vec::new() };
+    let mut repos: Vec<(String, u64)> = entries
+        .flatten()
+        .filter_map(|e| {
+            let repo = e.file_name().to_str()?.strip_prefix("models--")?.replacen("--", "/", 1);
+            Some((repo, bytes_under(&e.path())))
+        })
+        .collect();
+    repos.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
+    repos
+}
+
+/// Bytes of all regular files under a folder; links are not followed.
+pub fn bytes_under(folder: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
+    entries
+        .flatten()
+        .map(|e| match e.file_type() {
+            Ok(t) if t.is_dir() => bytes_under(&e.path()),
+            Ok(t) if t.is_file() => e.metadata().map_or(0, |m| m.len()),
+            _ => 0,
+        })
+        .sum()
+}
+
+/// (free, total) bytes of the disk that holds `path`, or would hold it.
+pub fn disk(path: &Path) -> Option<(u64, u64)> {
+    let there = path.ancestors().find(|a| a.exists()).filter(|a| !a.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let name = CString::new(there.as_os_str().as_bytes()).ok()?;
+    let mut info = std::mem::MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: `name` ends in a zero byte and outlives the call; `info` is written before it is read, as a return of 0 says.
+    let info = unsafe {
+        if libc::statvfs(name.as_ptr(), info.as_mut_ptr()) != 0 {
+            return None;
+        }
+        info.assume_init()
+    };
+    Some((info.f_bavail * info.f_frsize, info.f_blocks * info.f_frsize))
+}
+
+/// Fails when the disk of `folder` has less than `bytes` free.
+pub fn check_space(folder: &Path, bytes: u64) -> Result<()> {
+    match disk(folder) {
+        Some((free, _)) if free < bytes => Err(Error::failed(format!(
+            "{} needs {} more but its disk has {} free; free some, or set HF_HOME to a folder on a larger disk",
+            folder.display(),
+            gigabytes(bytes),
+            gigabytes(free)
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// `23.8 GB`, `167.6 MB`, `2 kB`.
+pub fn gigabytes(bytes: u64) -> String {
+    match bytes as f64 {
+        b if b >= 1e9 => format!("{:.1} GB", b / 1e9),
+        b if b >= 1e6 => format!("{:.1} MB", b / 1e6),
+        b if b >= 1e3 => format!("{:.0} kB", b / 1e3),
+        b => format!("{b} bytes"),
+    }
+}

@@ -1,0 +1,195 @@
+//! Names of models → local files: paths, short names of the catalogue, hub repositories, `repo:file`, URLs.
+//!
+//! Files of repositories live in the cache that Python's `huggingface_hub` uses too (`HF_HOME`, `HF_HUB_CACHE`, `HF_TOKEN`,
+//! `HF_ENDPOINT`, `HF_HUB_OFFLINE` are honoured); files of URLs live in `${XDG_CACHE_HOME:-~/.cache}/crescendo/urls`.
+//! What is cached completely is used without any network.
+
+pub mod cache;
+mod files;
+mod repo;
+mod url;
+
+use std::path::{Path, PathBuf};
+
+use crate::{
+    catalog::{self, Entry},
+    error::{Error, Result},
+    progress::Progress,
+};
+
+/// How much of a model is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// A folder in diffusers layout with its weights.
+    Model,
+    /// The same without weights.
+    Configs,
+    /// One file with one network.
+    File,
+    /// A folder in diffusers layout where it is one, else one file.
+    Any,
+}
+
+/// Finds and downloads models.
+pub struct Hub<'a> {
+    cache: PathBuf,
+    own: PathBuf,
+    offline: bool,
+    progress: &'a dyn Progress,
+}
+
+impl<'a> Hub<'a> {
+    /// With the caches that the environment names. `HF_HUB_OFFLINE` of 1, on, yes or true is `offline` too.
+    pub fn from_env(offline: bool, progress: &'a dyn Progress) -> Self {
+        let variable = std::env::var("HF_HUB_OFFLINE").unwrap_or_default().to_ascii_lowercase();
+        let offline = offline || ["1", "on", "yes", "true"].contains(&variable.as_str());
+        Self { cache: cache::hub_cache(), own: cache::own_cache(), offline, progress }
+    }
+
+    /// The local folder or file of a model; downloads what is not cached.
+    ///
+    /// `name`: an existing path, a short name of the catalogue, `owner/name`, `owner/name:file`, or a URL of a file.
+    /// Fails with one sentence when it is none of these, does not exist, has terms to accept, does not fit on the disk, or
+    /// is not cached and the network may not be used.
+    pub fn resolve(&self, name: &str, need: Need) -> Result<PathBuf> {
+        if name.is_empty() {
+            return Err(Error::usage("the name of a model is empty"));
+        }
+        if name.starts_with("https://") || name.starts_with("http://") {
+            return self.url(name, need);
+        }
+        if Path::new(name).exists() {
+            return local(Path::new(name), need);
+        }
+        if let Some(entry) = catalog::find(name) {
+            return self.known(entry, need);
+        }
+        if let Some((repo, file)) = repository(name) {
+            return self.repo(&repo::Request { repo, revision: "main", file, entry: None }, need);
+        }
+        let near = catalog::nearest(name, catalog::entries().iter().map(|e| e.id.as_str()));
+        let hint = near.map(|n| format!("; did you mean {n}?")).unwrap_or_default();
+        Err(Error::usage(format!(
+            "there is no file or folder {name}, and it is neither a short name of `crescendo models list` nor a repository owner/name{hint}"
+        )))
+    }
+
+    /// As [`resolve`](Self::resolve) for a model of the catalogue, asking the hub again even when all is cached.
+    pub fn pull(&self, entry: &Entry) -> Result<PathBuf> {
+        match (&entry.repo, &entry.url) {
+            (Some(repo), _) if !self.offline => {
+                let request = known_request(entry, repo);
+                self.download(&request, if entry.file.is_some() { Need::File } else { Need::Model })
+            }
+            _ => self.known(entry, Need::Any),
+        }
+    }
+
+    /// Where a known model lies completely in the cache, if it does.
+    pub fn cached(&self, entry: &Entry) -> Option<PathBuf> {
+        let quiet = Self { cache: self.cache.clone(), own: self.own.clone(), offline: true, progress: self.progress };
+        quiet.known(entry, Need::Any).ok()
+    }
+
+    /// Removes a known model, or a repository, from the caches. Returns the bytes freed.
+    pub fn remove(&self, name: &str) -> Result<u64> {
+        let entry = catalog::find(name);
+        let repo = entry.and_then(|e| e.repo.as_deref()).or_else(|| repository(name).map(|(repo, _)| repo));
+        let folder = match (repo, entry.and_then(|e| e.url.as_deref())) {
+            (Some(repo), _) => cache::repo_folder(&self.cache, repo),
+            (None, Some(url)) => url::folder(&self.own, url),
+            (None, None) => return catalog::get(name).map(|_| 0),
+        };
+        if !folder.is_dir() {
+            return Err(Error::usage(format!("{name} is not in the cache; `crescendo models du` lists what is")));
+        }
+        let bytes = cache::bytes_under(&folder);
+        std::fs::remove_dir_all(&folder).map_err(|e| Error::io("removing", &folder, &e))?;
+        Ok(bytes)
+    }
+
+    fn known(&self, entry: &Entry, need: Need) -> Result<PathBuf> {
+        match (&entry.repo, &entry.url) {
+            (Some(repo), _) => self.repo(&known_request(entry, repo), need),
+            (None, Some(url)) => self.url(url, need),
+            (None, None) => Err(Error::failed(format!("the catalogue does not say where {} is", entry.id))),
+        }
+    }
+
+    fn repo(&self, request: &repo::Request, need: Need) -> Result<PathBuf> {
+        if let Some(path) = self.cached_request(request, need)? {
+            return Ok(path);
+        }
+        if self.offline {
+            return Err(self.offline_error(request, need));
+        }
+        self.download(request, need)
+    }
+}
+
+fn known_request<'e>(entry: &'e Entry, repo: &'e str) -> repo::Request<'e> {
+    repo::Request { repo, revision: &entry.revision, file: entry.file.as_deref(), entry: Some(entry) }
+}
+
+/// `owner/name` or `owner/name:file` in the hub's alphabet.
+fn repository(name: &str) -> Option<(&str, Option<&str>)> {
+    let (repo, file) = match name.split_once(':') {
+        Some((repo, file)) => (repo, Some(file)),
+        None => (name, None),
+    };
+    let (owner, model) = repo.split_once('/')?;
+    let good = |part: &str| {
+        part.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+            && !part.contains("..")
+            && !part.contains("--")
+    };
+    let file_good =
+        file.is_none_or(|f| !f.is_empty() && f.split('/').all(|part| !part.is_empty() && part != "." && part != ".."));
+    (good(owner) && good(model) && file_good).then_some((repo, file))
+}
+
+fn local(path: &Path, need: Need) -> Result<PathBuf> {
+    match (need, path.is_dir()) {
+        (Need::Model | Need::Configs, false) => Err(Error::usage(format!(
+            "{} is a file; wanted a model's folder in diffusers layout, the one that holds model_index.json",
+            path.display()
+        ))),
+        (Need::File, true) => {
+            let entries = std::fs::read_dir(path).map_err(|e| Error::io("reading", path, &e))?;
+            let mut names: Vec<String> = entries.flatten().filter_map(|e| e.file_name().into_string().ok()).collect();
+            names.sort();
+            let name = files::single(names.iter().map(String::as_str), &path.display().to_string())?;
+            Ok(path.join(name))
+        }
+        _ => Ok(path.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repositories() {
+        let mut bad = Vec::new();
+        for (name, want) in [
+            ("org/name", Some(("org/name", None))),
+            ("org/na.me-1_x", Some(("org/na.me-1_x", None))),
+            ("org/name:sub/file.pth", Some(("org/name", Some("sub/file.pth")))),
+            ("org/name:", None),
+            ("org/name:../x", None),
+            ("org/../x", None),
+            ("./org/name", None),
+            ("/org/name", None),
+            ("a/b/c", None),
+            ("name", None),
+            ("org/..", None),
+        ] {
+            if repository(name) != want {
+                bad.push(format!("{name}: wanted {want:?}, got {:?}", repository(name)));
+            }
+        }
+        assert!(bad.is_empty(), "{}", bad.join("\n"));
+    }
+}

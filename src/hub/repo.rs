@@ -1,0 +1,322 @@
+//! Repositories of the hub: from the cache where it has everything, else through `hf-hub`.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::mpsc,
+    time::Duration,
+};
+
+use hf_hub::{
+    HFClient, HFClientSync, HFError, HFRepositorySync, RepoTypeModel,
+    progress::{DownloadEvent, ProgressEvent, ProgressHandler},
+    repository::RepoTreeEntry,
+};
+
+use super::{
+    Hub, Need, cache,
+    files::{self, RepoFile},
+};
+use crate::{
+    catalog::Entry,
+    error::{Error, Result},
+    progress::{self, Stage, Unit},
+};
+
+/// What is wanted of which repository.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// `owner/name`.
+    pub repo: &'a str,
+    /// Branch, tag or commit.
+    pub revision: &'a str,
+    /// One file of it.
+    pub file: Option<&'a str>,
+    /// The catalogue's entry, when it has one.
+    pub entry: Option<&'a Entry>,
+}
+
+impl Hub<'_> {
+    /// The path when the cache has all that is wanted.
+    pub(super) fn cached_request(&self, request: &Request, need: Need) -> Result<Option<PathBuf>> {
+        let Some(snapshot) = cache::snapshot(&self.cache, request.repo, request.revision) else { return Ok(None) };
+        if let Some(file) = request.file {
+            return Ok(Some(snapshot.join(file)).filter(|path| path.is_file()));
+        }
+        let layout = snapshot.join("model_index.json").is_file();
+        match need {
+            Need::Model | Need::Configs => {
+                let missing = files::missing(&snapshot, need == Need::Model)?;
+                Ok(missing.is_empty().then_some(snapshot))
+            }
+            Need::Any if layout => Ok(files::missing(&snapshot, true)?.is_empty().then_some(snapshot)),
+            // Whether there are several files to choose from only the hub knows, so without it the one that is there is it.
+            Need::Any | Need::File if self.offline => {
+                let names = names_in(&snapshot);
+                let name = files::single(names.iter().map(String::as_str), request.repo)?;
+                Ok(Some(snapshot.join(name)))
+            }
+            Need::Any | Need::File => Ok(None),
+        }
+    }
+
+    pub(super) fn offline_error(&self, request: &Request, need: Need) -> Error {
+        let snapshot = cache::snapshot(&self.cache, request.repo, request.revision);
+        let missing = match (request.file, &snapshot) {
+            (Some(file), _) => vec![file.to_owned()],
+            (None, Some(folder)) => files::missing(folder, need != Need::Configs).unwrap_or_default(),
+            (None, None) => Vec::new(),
+        };
+        let what = match missing.as_slice() {
+            [] => "nothing of it is cached".to_owned(),
+            all if all.len() > 6 => format!("{} and {} more files are missing", all[..6].join(", "), all.len() - 6),
+            all => format!("{} missing", all.join(", ")),
+        };
+        let size = request.entry.and_then(Entry::bytes).map(|b| format!(" ({} in all)", cache::gigabytes(b)));
+        Error::failed(format!(
+            "{} is not complete in {}: {what}{}; run once without --offline and HF_HUB_OFFLINE to download it",
+            request.repo,
+            self.cache.display(),
+            size.unwrap_or_default()
+        ))
+    }
+
+    /// Downloads what is wanted and not cached, then notes the revision.
+    pub(super) fn download(&self, request: &Request, need: Need) -> Result<PathBuf> {
+        let client = HFClient::builder()
+            .cache_dir(&self.cache)
+            .user_agent(concat!("crescendo/", env!("CARGO_PKG_VERSION")))
+            .build_sync()
+            .map_err(|e| Error::failed(format!("HF_ENDPOINT: {e}")))?;
+        let session = Session::new(self, &client, request)?;
+        let names = || session.tree.iter().map(|f| f.path.as_str());
+        let (wanted, file) = match (request.file, need) {
+            (Some(file), _) => (vec![session.entry(file)?], Some(file.to_owned())),
+            (None, Need::File) => {
+                let file = files::single(names(), request.repo)?;
+                (vec![session.entry(file)?], Some(file.to_owned()))
+            }
+            (None, Need::Any) if names().all(|n| n != "model_index.json") => {
+                let file = files::single(names(), request.repo)?;
+                (vec![session.entry(file)?], Some(file.to_owned()))
+            }
+            (None, _) => (session.select(need != Need::Configs)?, None),
+        };
+        session.fetch_all(&wanted)?;
+        if request.revision != session.commit {
+            cache::write_ref(&self.cache, request.repo, request.revision, &session.commit)?;
+        }
+        let snapshot = session.snapshot();
+        Ok(file.map_or_else(|| snapshot.clone(), |file| snapshot.join(file)))
+    }
+}
+
+/// One commit of a repository, being downloaded.
+struct Session<'a> {
+    hub: &'a Hub<'a>,
+    request: &'a Request<'a>,
+    api: HFRepositorySync<RepoTypeModel>,
+    endpoint: String,
+    commit: String,
+    tree: Vec<RepoFile>,
+}
+
+impl<'a> Session<'a> {
+    fn new(hub: &'a Hub<'a>, client: &HFClientSync, request: &'a Request<'a>) -> Result<Self> {
+        let (owner, name) = hf_hub::split_id(request.repo);
+        let api = client.model(owner, name);
+        let endpoint = std::env::var("HF_ENDPOINT").unwrap_or_else(|_| "https://huggingface.co".into());
+        let mut session = Self { hub, request, api, endpoint, commit: String::new(), tree: Vec::new() };
+        let info = session.api.info().revision(request.revision).send().map_err(|e| session.sentence(e, None))?;
+        session.commit = info.sha.ok_or_else(|| {
+            Error::failed(format!(
+                "{} did not say which commit {} of {} is",
+                session.endpoint, request.revision, request.repo
+            ))
+        })?;
+        let tree = session.api.list_tree().revision(&*session.commit).recursive(true).send();
+        session.tree = tree
+            .map_err(|e| session.sentence(e, None))?
+            .into_iter()
+            .filter_map(|entry| match entry {
+                RepoTreeEntry::File { path, size, .. } => Some(RepoFile { path, size }),
+                RepoTreeEntry::Directory { .. } => None,
+            })
+            .collect();
+        Ok(session)
+    }
+
+    fn snapshot(&self) -> PathBuf {
+        cache::repo_folder(&self.hub.cache, self.request.repo).join("snapshots").join(&self.commit)
+    }
+
+    fn entry(&self, file: &str) -> Result<RepoFile> {
+        self.tree.iter().find(|f| f.path == file).cloned().ok_or_else(|| {
+            let near = crate::catalog::nearest(file, self.tree.iter().map(|f| f.path.as_str()));
+            let hint = near.map(|n| format!("; did you mean {n}?")).unwrap_or_default();
+            Error::failed(format!("{} has no file {file} at {}{hint}", self.request.repo, self.request.revision))
+        })
+    }
+
+    /// The files of a model in diffusers layout. Downloads `model_index.json`.
+    fn select(&self, weights: bool) -> Result<Vec<RepoFile>> {
+        let index = self.tree.iter().find(|f| f.path == "model_index.json").ok_or_else(|| {
+            Error::failed(format!(
+                "{} has no model_index.json, so it is not a model in diffusers layout",
+                self.request.repo
+            ))
+        })?;
+        let path = self.fetch(index)?;
+        let text = std::fs::read_to_string(&path).map_err(|e| Error::io("reading", &path, &e))?;
+        let components = files::components(&text).map_err(|e| e.at(self.request.repo))?;
+        files::select(&self.tree, &components, weights).map_err(|e| e.at(self.request.repo))
+    }
+
+    fn fetch_all(&self, wanted: &[RepoFile]) -> Result<()> {
+        let snapshot = self.snapshot();
+        let missing: Vec<&RepoFile> = wanted.iter().filter(|f| !complete(&snapshot.join(&f.path), f.size)).collect();
+        let bytes: u64 = missing.iter().map(|f| f.size).sum();
+        cache::check_space(&self.hub.cache, bytes)?;
+        if bytes > 1 << 20 {
+            tracing::info!("downloading {} files of {}, {}", missing.len(), self.request.repo, cache::gigabytes(bytes));
+        }
+        missing.into_iter().try_for_each(|file| self.fetch(file).map(drop))
+    }
+
+    /// Downloads one file on a thread of its own, so that an interrupt need not wait for it.
+    fn fetch(&self, file: &RepoFile) -> Result<PathBuf> {
+        let target = self.snapshot().join(&file.path);
+        if complete(&target, file.size) {
+            return Ok(target);
+        }
+        let mut stage = Stage::new(self.hub.progress, file.path.as_str(), Some(file.size), Unit::Bytes);
+        let (sender, events) = mpsc::channel();
+        let (api, name, commit, done) = (self.api.clone(), file.path.clone(), self.commit.clone(), sender.clone());
+        std::thread::spawn(move || {
+            let result = api.download_file().filename(name).revision(commit).progress(Bytes(sender)).send();
+            // Nobody listens any more after an interrupt.
+            let _ = done.send(Event::Ended(Box::new(result)));
+        });
+        let mut seen = 0;
+        let result = loop {
+            match events.recv_timeout(Duration::from_millis(100)) {
+                Ok(Event::Bytes(now)) => {
+                    stage.step(now.saturating_sub(seen))?;
+                    seen = seen.max(now);
+                }
+                Ok(Event::Ended(result)) => break *result,
+                Err(mpsc::RecvTimeoutError::Timeout) => progress::check()?,
+                Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    return Err(Error::failed(format!("the download of {} ended without a word", file.path)));
+                }
+            }
+        };
+        let path = result.map_err(|e| self.sentence(e, Some(&file.path)))?;
+        self.check_length(&path, file)?;
+        Ok(path)
+    }
+
+    /// A file of the wrong length is taken out of the cache again, so that it is never used.
+    fn check_length(&self, path: &Path, file: &RepoFile) -> Result<()> {
+        let length = path.metadata().map_err(|e| Error::io("reading", path, &e))?.len();
+        if length == file.size {
+            return Ok(());
+        }
+        if let Ok(blob) = path.canonicalize() {
+            // Removal is best effort: the error below stands in any case, and the next run checks the length again.
+            let _ = std::fs::remove_file(blob);
+        }
+        let _ = std::fs::remove_file(path);
+        Err(Error::failed(format!(
+            "{} of {} was truncated: wanted {} bytes, got {length}; run again to download it anew",
+            file.path, self.request.repo, file.size
+        )))
+    }
+
+    /// What went wrong and what to do, in one sentence.
+    fn sentence(&self, error: HFError, file: Option<&str>) -> Error {
+        let (repo, endpoint) = (self.request.repo, self.endpoint.trim_end_matches('/'));
+        let what = file.map_or_else(|| repo.to_owned(), |f| format!("{f} of {repo}"));
+        let gated = format!(
+            "{what} may not be downloaded: accept the licence at {endpoint}/{repo}, then set HF_TOKEN to a token of the account that did"
+        );
+        Error::failed(match &error {
+            HFError::AuthRequired { context } | HFError::Forbidden { context }
+                if file.is_none() && context.error_code.as_deref() != Some("GatedRepo") =>
+            {
+                format!("{endpoint} does not show {repo}: it does not exist, or it is private and needs HF_TOKEN")
+            }
+            HFError::AuthRequired { .. } | HFError::Forbidden { .. } => gated,
+            HFError::RevisionNotFound { revision, context, .. }
+                if context.as_ref().and_then(|c| c.error_code.as_deref()) == Some("RevisionNotFound") =>
+            {
+                format!("{repo} has no revision {revision}")
+            }
+            HFError::RepoNotFound { .. } | HFError::RevisionNotFound { .. } => {
+                format!("{endpoint} has no repository {repo}; check its name")
+            }
+            HFError::EntryNotFound { path, .. } => format!("{repo} has no file {path}"),
+            HFError::RateLimited { .. } => {
+                format!("{endpoint} asks to wait before {what} is downloaded; try again in a while")
+            }
+            HFError::Http { context } if context.status.as_u16() == 404 => {
+                format!("{endpoint} has no {what}; check its name")
+            }
+            HFError::Http { context } => format!("{endpoint} answered {} for {what}; try again later", context.status),
+            HFError::Request { source, .. } if source.is_body() || source.is_decode() => {
+                format!("the download of {what} broke off; run again, files that are complete are kept")
+            }
+            HFError::Request { source, .. } => format!(
+                "{endpoint} cannot be reached for {what} ({}); check the network or HF_ENDPOINT, or use a local folder",
+                root_cause(source)
+            ),
+            HFError::Io(e) => format!("{what} cannot be stored in {}: {e}", self.hub.cache.display()),
+            HFError::CacheLockTimeout { path } => {
+                format!("another program is downloading {what} (it holds {}); wait for it", path.display())
+            }
+            other => format!("{what} cannot be downloaded: {other}"),
+        })
+    }
+}
+
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}
+
+fn complete(path: &Path, size: u64) -> bool {
+    path.metadata().is_ok_and(|m| m.is_file() && m.len() == size)
+}
+
+fn names_in(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names: Vec<String> =
+        entries.filter(|e| e.path().is_file()).filter_map(|e| e.file_name().into_string().ok()).collect();
+    names.sort();
+    names
+}
+
+enum Event {
+    /// So many bytes are there.
+    Bytes(u64),
+    /// It is over.
+    Ended(Box<hf_hub::HFResult<PathBuf>>),
+}
+
+/// Passes a download's progress on to the waiting thread.
+struct Bytes(mpsc::Sender<Event>);
+
+impl ProgressHandler for Bytes {
+    fn on_progress(&self, event: &ProgressEvent) {
+        let done = match event {
+            ProgressEvent::Download(DownloadEvent::Progress { files }) => files.iter().map(|f| f.bytes_completed).max(),
+            ProgressEvent::Download(DownloadEvent::AggregateProgress { bytes_completed, .. }) => Some(*bytes_completed),
+            _ => None,
+        };
+        if let Some(done) = done {
+            let _ = self.0.send(Event::Bytes(done));
+        }
+    }
+}

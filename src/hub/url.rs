@@ -1,0 +1,190 @@
+//! Files behind URLs: downloaded once, continued where they broke off.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{Read, Write},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use reqwest::{
+    StatusCode,
+    blocking::{Client, Response},
+    header::{CONTENT_RANGE, ETAG, HeaderMap, IF_RANGE, LAST_MODIFIED, RANGE},
+};
+use sha2::{Digest, Sha256};
+
+use super::{Hub, Need, cache};
+use crate::{
+    error::{Error, Result},
+    progress::{Stage, Unit},
+};
+
+/// The folder of a URL in our cache.
+pub fn folder(own: &Path, url: &str) -> PathBuf {
+    let digest = Sha256::digest(url.as_bytes());
+    let name: String = digest.iter().take(8).map(|b| format!("{b:02x}")).collect();
+    own.join("urls").join(name)
+}
+
+impl Hub<'_> {
+    /// The local copy of the file at `url`.
+    pub(super) fn url(&self, url: &str, need: Need) -> Result<PathBuf> {
+        if matches!(need, Need::Model | Need::Configs) {
+            return Err(Error::usage(format!(
+                "{url}: a model in diffusers layout has many files; give a folder, a repository owner/name or a short name"
+            )));
+        }
+        let place = folder(&self.own, url);
+        let path = place.join(file_name(url)?);
+        if path.is_file() {
+            return Ok(path);
+        }
+        if self.offline {
+            return Err(Error::failed(format!(
+                "{url} is not in {}; run once without --offline and HF_HUB_OFFLINE to download it",
+                place.display()
+            )));
+        }
+        fs::create_dir_all(&place).map_err(|e| Error::io("making", &place, &e))?;
+        Transfer { url, path: &path, part: with_tail(&path, ".part"), tag: with_tail(&path, ".tag") }.run(self)?;
+        Ok(path)
+    }
+}
+
+fn file_name(url: &str) -> Result<String> {
+    let parsed = reqwest::Url::parse(url).map_err(|e| Error::usage(format!("{url} is not a URL: {e}")))?;
+    let last = parsed.path_segments().and_then(|mut s| s.next_back()).unwrap_or_default();
+    let plain = !last.is_empty() && !last.starts_with('.') && !last.contains(['%', '\\']);
+    if plain { Ok(last.into()) } else { Err(Error::usage(format!("{url} does not end in a file's name"))) }
+}
+
+fn with_tail(path: &Path, tail: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(tail);
+    name.into()
+}
+
+/// One download.
+struct Transfer<'a> {
+    url: &'a str,
+    path: &'a Path,
+    part: PathBuf,
+    /// The server's name (`ETag` or date) for the version that `part` is of: without it nothing is continued.
+    tag: PathBuf,
+}
+
+impl Transfer<'_> {
+    fn run(&self, hub: &Hub) -> Result<()> {
+        let (response, have) = self.ask()?;
+        let rest = response.content_length();
+        let total = rest.map(|n| n + have);
+        cache::check_space(self.path, rest.unwrap_or(0))?;
+        self.note_version(response.headers())?;
+        let name = self.path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        let mut stage = Stage::new(hub.progress, name, total, Unit::Bytes);
+        stage.step(have)?;
+        let got = self.copy(response, have, total.is_some(), &mut stage)?;
+        if let Some(total) = total
+            && got != total
+        {
+            return Err(Error::failed(format!(
+                "the download of {} broke off after {got} of {total} bytes; run again to continue it",
+                self.url
+            )));
+        }
+        fs::rename(&self.part, self.path).map_err(|e| Error::io("renaming", &self.part, &e))?;
+        let _ = fs::remove_file(&self.tag);
+        Ok(())
+    }
+
+    /// The response, and how many bytes of the file are here already.
+    fn ask(&self) -> Result<(Response, u64)> {
+        let client = Client::builder()
+            .user_agent(concat!("crescendo/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(Duration::from_secs(30))
+            .timeout(None)
+            .build()
+            .map_err(|e| self.wrong(&e))?;
+        let have = self.part.metadata().map_or(0, |m| m.len());
+        let mut request = client.get(self.url);
+        let tag = fs::read_to_string(&self.tag).ok().filter(|_| have > 0);
+        if let Some(tag) = &tag {
+            request = request.header(RANGE, format!("bytes={have}-")).header(IF_RANGE, tag);
+        }
+        let response = request.send().map_err(|e| self.wrong(&e))?;
+        let starts_there = response
+            .headers()
+            .get(CONTENT_RANGE)
+            .and_then(|v| v.to_str().ok())
+            .is_some_and(|v| v.starts_with(&format!("bytes {have}-")));
+        match response.status() {
+            StatusCode::PARTIAL_CONTENT if tag.is_some() && starts_there => Ok((response, have)),
+            StatusCode::RANGE_NOT_SATISFIABLE => {
+                self.start_over()?;
+                Err(Error::failed(format!("{} has changed since its download began; run again", self.url)))
+            }
+            StatusCode::OK => {
+                self.start_over()?;
+                Ok((response, 0))
+            }
+            StatusCode::NOT_FOUND => Err(Error::failed(format!("there is no file at {}", self.url))),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Error::failed(format!(
+                "{} may not be downloaded ({}); for a file of the hub give owner/name:file and set HF_TOKEN",
+                self.url,
+                response.status()
+            ))),
+            status => Err(Error::failed(format!("{} answered {status}; try again later", self.url))),
+        }
+    }
+
+    fn start_over(&self) -> Result<()> {
+        for path in [&self.part, &self.tag] {
+            if let Err(e) = fs::remove_file(path)
+                && e.kind() != std::io::ErrorKind::NotFound
+            {
+                return Err(Error::io("removing", path, &e));
+            }
+        }
+        Ok(())
+    }
+
+    fn note_version(&self, headers: &HeaderMap) -> Result<()> {
+        let strong = headers.get(ETAG).filter(|v| !v.as_bytes().starts_with(b"W/"));
+        let Some(version) = strong.or(headers.get(LAST_MODIFIED)) else { return Ok(()) };
+        fs::write(&self.tag, version.as_bytes()).map_err(|e| Error::io("writing", &self.tag, &e))
+    }
+
+    /// Appends the body to `part`; returns the bytes that are there then. Where the length is known, a body that breaks off
+    /// is the caller's to report.
+    fn copy(&self, mut response: Response, have: u64, length_known: bool, stage: &mut Stage) -> Result<u64> {
+        let failed = |e: std::io::Error| Error::io("writing", &self.part, &e);
+        let mut file: File = OpenOptions::new().create(true).append(true).open(&self.part).map_err(failed)?;
+        let (mut buffer, mut got) = (vec![0; 1 << 16], have);
+        loop {
+            let n = match response.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(n) => n,
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(e) if length_known => {
+                    tracing::debug!("{}: {e}", self.url);
+                    break;
+                }
+                Err(e) => return Err(Error::failed(format!("the download of {} broke off: {e}; run again", self.url))),
+            };
+            file.write_all(&buffer[..n]).map_err(failed)?;
+            got += n as u64;
+            stage.step(n as u64)?;
+        }
+        file.sync_all().map_err(failed)?;
+        Ok(got)
+    }
+
+    fn wrong(&self, error: &reqwest::Error) -> Error {
+        let mut cause: &dyn std::error::Error = error;
+        while let Some(next) = cause.source() {
+            cause = next;
+        }
+        Error::failed(format!("{} cannot be reached ({cause}); check the network and the URL", self.url))
+    }
+}
