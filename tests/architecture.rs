@@ -292,7 +292,7 @@ fn imports(tokens: &[String]) -> Vec<Vec<String>> {
         let after_use = at > 0 && tokens[at - 1] == "use";
         let starts = is_name(&tokens[at]) && (at == 0 || tokens[at - 1] != "::");
         let leads = tokens[at] == "::" && after_use;
-        if (starts || after_use) && (after_use || tokens.get(at + 1).is_some_and(|next| next == "::")) {
+        if after_use || (starts && tokens.get(at + 1).is_some_and(|next| next == "::")) {
             at = tree(tokens, if leads { at + 1 } else { at }, &[], &mut found);
         } else {
             at += 1;
@@ -314,7 +314,7 @@ fn tree(tokens: &[String], mut at: usize, before: &[String], found: &mut Vec<Vec
             }
             return at + 1;
         }
-        if is_name(token) && !(token == "self" && !path.is_empty()) {
+        if is_name(token) && (token != "self" || path.is_empty()) {
             path.push(token.clone());
         }
         if !is_name(token) || !more {
