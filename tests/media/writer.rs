@@ -2,6 +2,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    sync::atomic::AtomicBool,
 };
 
 use crescendo::{
@@ -9,6 +10,7 @@ use crescendo::{
     media::{
         Picture, PictureOptions,
         picture::write,
+        queue::Line,
         video::{Output, Rational, Reader, Summary, VideoOptions, Writer, video_encoders},
     },
     tensor::{Frame, Samples},
@@ -348,6 +350,42 @@ fn requests_that_cannot_be_done_leave_nothing() {
     assert_eq!(names(folder.path()), ["taken.mp4"]);
     assert!(video_encoders().contains(&"libx264".to_owned()));
     report(&faults);
+}
+
+/// Runs in a process of its own, below: its peak memory is its own.
+#[test]
+#[ignore = "started by memory_does_not_grow_with_length"]
+fn copy_a_clip() {
+    let clip = PathBuf::from(std::env::var_os("CLIP").unwrap());
+    let reader = Reader::open(&clip).unwrap();
+    let info = reader.info().clone();
+    let output = Output::like(&info, (info.width, info.height), info.frame_rate, Some(clip.clone()));
+    let options = VideoOptions { preset: Some("ultrafast".into()), ..VideoOptions::default() };
+    let mut writer = Writer::create(&clip.with_extension("copy.mp4"), &options, &output).unwrap();
+    let cancel = AtomicBool::new(false);
+    Line::source(&cancel, "decode", 4, reader).sink("encode", |frame| writer.write(&frame.frame)).unwrap();
+    assert_eq!(Some(writer.finish().unwrap().frames), info.frames);
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    println!("PEAK {}", peak.trim().trim_end_matches(" kB"));
+}
+
+#[test]
+fn memory_does_not_grow_with_length() {
+    let folder = tempfile::tempdir().unwrap();
+    let peaks: Vec<f64> = [6, 60]
+        .into_iter()
+        .map(|seconds| {
+            let line = format!("-f lavfi -i testsrc2=s=640x360:r=25:d={seconds} -f lavfi -i sine=d={seconds}");
+            ffmpeg(folder.path(), &format!("{line} -c:v libx264 -preset ultrafast @/{seconds}.mp4"));
+            let mut child = Command::new(std::env::current_exe().unwrap());
+            child.args(["--exact", "writer::copy_a_clip", "--ignored", "--nocapture"]);
+            let output = child.env("CLIP", folder.path().join(format!("{seconds}.mp4"))).output().unwrap();
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            text.lines().find_map(|l| l.split("PEAK ").nth(1)?.parse().ok()).unwrap_or_else(|| panic!("{text}"))
+        })
+        .collect();
+    assert!(peaks[1] < peaks[0] * 1.05, "{peaks:?} kB for 6 s and 60 s");
 }
 
 /// Runs in a process of its own, below: its files may not grow past a limit.
