@@ -6,10 +6,10 @@
 mod line;
 #[path = "media/picture.rs"]
 mod picture;
-#[path = "media/resize.rs"]
-mod resize;
 #[path = "media/reader.rs"]
 mod reader;
+#[path = "media/resize.rs"]
+mod resize;
 #[path = "media/writer.rs"]
 mod writer;
 
@@ -33,13 +33,9 @@ fn report(faults: &[String]) {
 /// Runs a program of FFmpeg's, which these tests need.
 fn run(program: &str, arguments: &[&str]) -> Output {
     let output = Command::new(program).args(arguments).output();
-    let output = output.unwrap_or_else(|e| panic!("{program} is needed for this test ({e}); scripts/setup installs it"));
-    assert!(
-        output.status.success(),
-        "{program} {}: {}",
-        arguments.join(" "),
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let output =
+        output.unwrap_or_else(|e| panic!("{program} is needed for this test ({e}); scripts/setup installs it"));
+    assert!(output.status.success(), "{program} {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
     output
 }
 

@@ -41,11 +41,11 @@ impl Rational {
         if self.den == 0 { 0.0 } else { f64::from(self.num) / f64::from(self.den) }
     }
 
-    /// This ratio times a whole number (a frame rate times 2^exp), in lowest terms where they fit.
+    /// This ratio times a whole number from 1 on (a frame rate times 2^exp).
     #[must_use]
     pub fn times(self, factor: i32) -> Self {
-        if self.den % factor == 0 {
-            return Self::new(self.num, self.den / factor);
+        if self.den % factor.max(1) == 0 {
+            return Self::new(self.num, self.den / factor.max(1));
         }
         Self::new(self.num.saturating_mul(factor), self.den)
     }

@@ -138,6 +138,21 @@ fn what_is_written_is_read_again() {
 }
 
 #[test]
+fn an_extended_webp_says_what_it_holds() {
+    // RFC 9649 §2.7.1: after the header of the file and of the chunk, bit 5 is ICC, bit 4 alpha, bit 3 EXIF.
+    for (channels, icc, exif, flags) in
+        [(3, true, true, 0x28), (4, true, true, 0x38), (4, false, true, 0x18), (3, true, false, 0x20)]
+    {
+        let mut picture = full(channels, false);
+        picture.icc = picture.icc.filter(|_| icc);
+        picture.exif = picture.exif.filter(|_| exif);
+        let bytes = encode(&picture, Format::WebP, &PictureOptions::default()).unwrap();
+        assert_eq!((&bytes[12..16], bytes[20]), (&b"VP8X"[..], flags), "{channels} {icc} {exif}");
+        assert_eq!(bytes.len(), 8 + u32::from_le_bytes(bytes[4..8].try_into().unwrap()) as usize);
+    }
+}
+
+#[test]
 fn quality_decides_the_size() {
     for format in [Format::Jpeg, Format::WebP] {
         let size = |quality| {
@@ -210,6 +225,9 @@ fn files_are_written_whole_or_not_at_all() {
         assert!(error.contains(wanted), "{name}: {error}");
         assert_eq!(names(folder.path()), ["a.png"], "{name}");
     }
+    // Not even root creates files there.
+    let error = write(Path::new("/sys/a.png"), &picture, &options).unwrap_err().to_string();
+    assert!(error.starts_with("writing /sys/a.png: ") && !error.contains("part"), "{error}");
     fs::create_dir(folder.path().join("d.png")).unwrap();
     let error = write(&folder.path().join("d.png"), &picture, &options).unwrap_err().to_string();
     assert!(error.ends_with("is a folder; name a file in it"), "{error}");

@@ -39,10 +39,20 @@ fn frames_are_what_ffmpeg_decodes() {
     let rows = [
         ("-c:v libx264 -pix_fmt yuv420p", "mp4", "in_color_matrix=bt601", false),
         ("-c:v libx264 -pix_fmt yuv420p -colorspace bt709 -color_range tv", "mkv", "in_color_matrix=bt709", false),
-        ("-c:v libx264 -pix_fmt yuv420p -colorspace smpte170m -color_range pc", "mp4", "in_color_matrix=bt601:in_range=pc", false),
+        (
+            "-c:v libx264 -pix_fmt yuv420p -colorspace smpte170m -color_range pc",
+            "mp4",
+            "in_color_matrix=bt601:in_range=pc",
+            false,
+        ),
         ("-c:v libx264 -pix_fmt yuv444p -colorspace bt709", "mp4", "in_color_matrix=bt709", false),
         ("-c:v libx264 -pix_fmt yuv422p -colorspace bt470bg", "mov", "in_color_matrix=bt601", false),
-        ("-c:v libx265 -x265-params log-level=0 -pix_fmt yuv420p10le -colorspace bt2020nc", "mkv", "in_color_matrix=bt2020", true),
+        (
+            "-c:v libx265 -x265-params log-level=0 -pix_fmt yuv420p10le -colorspace bt2020nc",
+            "mkv",
+            "in_color_matrix=bt2020",
+            true,
+        ),
         ("-c:v libx264 -pix_fmt yuv444p10le -colorspace bt709", "mp4", "in_color_matrix=bt709", true),
         ("-c:v libvpx-vp9 -pix_fmt yuv420p", "webm", "in_color_matrix=bt601", false),
         ("-c:v mpeg4", "avi", "in_color_matrix=bt601", false),
@@ -58,8 +68,16 @@ fn frames_are_what_ffmpeg_decodes() {
         ffmpeg(folder.path(), &format!("{BARS} {options} @/{name}"));
         let ours = frames(&folder.path().join(&name));
         let flags = "flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp";
-        let chroma = if scale.contains("h_chr") || !options.contains("42") && !options.contains("mpeg4") { "" } else { ":in_h_chr_pos=0" };
-        let chroma = if options.contains("420") || options.contains("mpeg4") { ":in_h_chr_pos=0:in_v_chr_pos=128" } else { chroma };
+        let chroma = if scale.contains("h_chr") || !options.contains("42") && !options.contains("mpeg4") {
+            ""
+        } else {
+            ":in_h_chr_pos=0"
+        };
+        let chroma = if options.contains("420") || options.contains("mpeg4") {
+            ":in_h_chr_pos=0:in_v_chr_pos=128"
+        } else {
+            chroma
+        };
         let filter = format!("scale={flags}{}{scale}{chroma}", if scale.is_empty() { "" } else { ":" });
         let pixels = if deep { "rgb48le" } else { "rgb24" };
         let raw = ffmpeg(folder.path(), &format!("-i @/{name} -vf {filter} -pix_fmt {pixels} -f rawvideo -"));
@@ -70,7 +88,12 @@ fn frames_are_what_ffmpeg_decodes() {
         let times_fit = ours.iter().enumerate().all(|(i, f)| (f.time - i as f64 / 24.0).abs() < 0.021);
         if ours_flat.len() != theirs.len() || worst > limit || !times_fit {
             let times: Vec<_> = ours.iter().map(|f| f.time).take(3).collect();
-            faults.push(format!("{options} {ending}: {} frames, {} of {} samples, worst {worst}, {times:?}", ours.len(), ours_flat.len(), theirs.len()));
+            faults.push(format!(
+                "{options} {ending}: {} frames, {} of {} samples, worst {worst}, {times:?}",
+                ours.len(),
+                ours_flat.len(),
+                theirs.len()
+            ));
         }
     }
     report(&faults);
@@ -128,9 +151,140 @@ fn headers_are_read_as_ffmpeg_wrote_them() {
     let folder = tempfile::tempdir().unwrap();
     ffmpeg(
         folder.path(),
-        "-f lavfi -i testsrc2=s=98x54:r=30000/1001:d=2 -itsoffset 0.5 -f lavfi -i sine=d=1 -c:v libx264 -pix_fmt yuv420p10le \
-         -aspect 16:9 -color_primaries bt2020 -color_trc smpte2084 -colorspace bt2020nc -metadata title=Lake \
-         -metadata:s:a language=deu @/a.mp4",
+        "-f lavfi -i testsrc2=s=98x54:r=30000/1001:d=2 -itsoffset 0.5 -f lavfi -i sine=d=1 -c:v libx265 -x265-params \
+         log-level=0 -pix_fmt yuv420p10le -aspect 16:9 -color_primaries bt2020 -color_trc smpte2084 -colorspace bt2020nc \
+         -color_range tv -metadata title=Lake -metadata:s:a language=deu @/b.mp4",
     );
-    ffmpeg(folder.path(), "-display_rotation 90 -i @/a.mp4 -c copy @/b.mp4; true");
+    ffmpeg(folder.path(), "-i @/b.mp4 -c copy -metadata:s:v rotate=90 @/a.mp4");
+    let info = probe(&folder.path().join("a.mp4")).unwrap();
+    // ffmpeg's rotate is counter-clockwise.
+    let color = Color { primaries: 9, transfer: 16, matrix: 9, range: Range::Limited, chroma: info.color.chroma };
+    assert_eq!((info.width, info.height, info.bit_depth, info.alpha, info.interlaced), (98, 54, 10, false, false));
+    assert_eq!((info.codec.as_str(), info.pixel_format.as_str()), ("hevc", "yuv420p10le"));
+    assert_eq!((info.frame_rate, info.variable_rate, info.frames), (Rational::new(30000, 1001), false, Some(60)));
+    assert_eq!((info.color, info.rotation, info.sample_aspect_ratio), (color, 270, Rational::new(48, 49)));
+    assert!((info.duration.unwrap() - 2.002).abs() < 1e-3 && info.start.abs() < 1e-3, "{info:?}");
+    let streams: Vec<_> = info.streams.iter().map(|s| (s.codec.as_str(), s.language.as_deref())).collect();
+    assert_eq!(streams, [("hevc", None), ("aac", Some("deu"))].map(|(c, l)| (c, l.or(Some("und")))));
+    assert!(info.metadata.contains(&("title".into(), "Lake".into())), "{:?}", info.metadata);
+}
+
+#[test]
+fn frames_of_variable_length_keep_their_times() {
+    let folder = tempfile::tempdir().unwrap();
+    ffmpeg(
+        folder.path(),
+        "-f lavfi -i testsrc2=s=64x48:r=30:d=2 -vf select='lt(n,30)+not(mod(n,3))' -vsync vfr @/a.mp4",
+    );
+    let path = folder.path().join("a.mp4");
+    let info = probe(&path).unwrap();
+    let times: Vec<_> = frames(&path).iter().map(|f| (f.time * 30.0).round() as i32).collect();
+    let wanted: Vec<_> = (0..60).filter(|n| *n < 30 || n % 3 == 0).collect();
+    assert_eq!(times, wanted);
+    assert!(info.variable_rate && (info.frame_rate.value() - 40.0 / 1.8).abs() < 0.1, "{}", info.frame_rate);
+}
+
+#[test]
+fn transparency_comes_when_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    ffmpeg(folder.path(), "-f lavfi -i color=0xff000080:s=32x32:r=5:d=1,format=rgba -c:v ffv1 -pix_fmt bgra @/a.mkv");
+    let path = folder.path().join("a.mkv");
+    let first = |reader: Reader| reader.map(Result::unwrap).next().unwrap().frame;
+    let (plain, full) = (first(Reader::open(&path).unwrap()), first(Reader::open(&path).unwrap().with_alpha()));
+    let pixel = |frame: &crescendo::tensor::Frame| match &frame.samples {
+        Samples::U8(s) => s[..frame.channels].to_vec(),
+        Samples::U16(_) => Vec::new(),
+    };
+    assert!(probe(&path).unwrap().alpha);
+    assert_eq!(pixel(&plain).len(), 3);
+    assert_eq!(pixel(&full)[3], 128, "{:?}", pixel(&full));
+}
+
+/// Reads to the end; the number of frames and the error.
+fn read_all(path: &Path) -> (usize, Option<String>) {
+    let reader = match Reader::open(path) {
+        Ok(reader) => reader,
+        Err(e) => return (0, Some(e.to_string())),
+    };
+    let mut count = 0;
+    for frame in reader {
+        match frame {
+            Ok(_) => count += 1,
+            Err(e) => return (count, Some(e.to_string())),
+        }
+    }
+    (count, None)
+}
+
+#[test]
+fn bad_files_are_refused_in_one_sentence() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let line = "-f lavfi -i testsrc2=s=320x240:r=24:d=10 -f lavfi -i sine=d=10 -c:v libx264 -g 24 -preset ultrafast";
+    ffmpeg(folder.path(), &format!("{line} @/whole.mp4"));
+    ffmpeg(folder.path(), &format!("{line} -movflags faststart @/fast.mp4"));
+    ffmpeg(folder.path(), &format!("{line} @/whole.mkv"));
+    ffmpeg(folder.path(), "-f lavfi -i sine=d=1 @/sound.m4a");
+    let cut = |from: &str, to: &str| {
+        let bytes = fs::read(at(from)).unwrap();
+        fs::write(at(to), &bytes[..bytes.len() * 6 / 10]).unwrap();
+    };
+    cut("whole.mp4", "no_index.mp4");
+    cut("fast.mp4", "half.mp4");
+    cut("whole.mkv", "half.mkv");
+    fs::write(at("empty.mp4"), b"").unwrap();
+    fs::write(at("text.mp4"), "no video here\n".repeat(100)).unwrap();
+    fs::write(at("text.txt"), "no video here\n".repeat(100)).unwrap();
+    let mut bytes = fs::read(at("fast.mp4")).unwrap();
+    let half = bytes.len() / 2;
+    bytes[half..half + 6000].fill(0x55);
+    fs::write(at("hole.mp4"), bytes).unwrap();
+    let rows = [
+        ("empty.mp4", 0, "the file is empty"),
+        ("text.mp4", 0, "is no video that FFmpeg can read ("),
+        ("text.txt", 0, "holds no video"),
+        ("sound.m4a", 0, "holds no video (audio aac)"),
+        ("no_index.mp4", 0, "moov atom not found"),
+        ("half.mp4", 100, "the file is cut off at "),
+        ("half.mkv", 100, "the file is cut off at "),
+        ("hole.mp4", 60, "is damaged"),
+        ("missing.mp4", 0, "No such file or directory"),
+    ];
+    let mut faults = Vec::new();
+    for (name, least, wanted) in rows {
+        let (count, error) = read_all(&at(name));
+        let error = error.unwrap_or_default();
+        if !error.contains(wanted) || !error.contains(name) || error.contains('\n') || count < least || count >= 240 {
+            faults.push(format!("{name}: {count} frames, then: {error}"));
+        }
+    }
+    for name in ["whole.mp4", "fast.mp4", "whole.mkv"] {
+        let read = read_all(&at(name));
+        if read != (240, None) {
+            faults.push(format!("{name}: {read:?}"));
+        }
+    }
+    report(&faults);
+}
+
+#[test]
+fn files_are_known_by_their_content() {
+    let folder = tempfile::tempdir().unwrap();
+    ffmpeg(folder.path(), &format!("{BARS} @/a.mp4"));
+    fs::rename(folder.path().join("a.mp4"), folder.path().join("a:b.png")).unwrap();
+    assert_eq!(sniff(&folder.path().join("a:b.png")).unwrap(), Kind::Video);
+    let rows = [
+        ("wrong_name.jpg", Kind::Picture(Format::Png)),
+        ("rgb.jpg", Kind::Picture(Format::Jpeg)),
+        ("lossy.webp", Kind::Picture(Format::WebP)),
+        ("rgb.tiff", Kind::Picture(Format::Tiff)),
+        ("moving.gif", Kind::Video),
+        ("moving.png", Kind::Video),
+        ("moving.webp", Kind::Picture(Format::WebP)),
+    ];
+    for (name, kind) in rows {
+        assert_eq!(sniff(&data(name)).unwrap(), kind, "{name}");
+    }
+    let error = sniff(&data("README.md")).unwrap_err().to_string();
+    assert!(error.contains("README.md: ") && error.contains("no video"), "{error}");
 }

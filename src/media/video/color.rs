@@ -112,13 +112,8 @@ impl Color {
 /// The range by its tag, or by a pixel format whose name implies it.
 fn range(tag: i32, format: i32) -> Range {
     use ffi::AVPixelFormat::*;
-    let implied = [
-        AV_PIX_FMT_YUVJ420P,
-        AV_PIX_FMT_YUVJ422P,
-        AV_PIX_FMT_YUVJ444P,
-        AV_PIX_FMT_YUVJ440P,
-        AV_PIX_FMT_YUVJ411P,
-    ];
+    let implied =
+        [AV_PIX_FMT_YUVJ420P, AV_PIX_FMT_YUVJ422P, AV_PIX_FMT_YUVJ444P, AV_PIX_FMT_YUVJ440P, AV_PIX_FMT_YUVJ411P];
     match tag {
         _ if implied.iter().any(|f| *f as i32 == format) => Range::Full,
         1 => Range::Limited,

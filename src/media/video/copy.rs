@@ -55,8 +55,7 @@ impl Copies {
             // SAFETY: a stream of the source; the demuxer then skips its packets.
             unsafe {
                 let raw = *(*copies.input.as_mut_ptr()).streams.add(stream.index);
-                (*raw).discard =
-                    if copied { ffi::AVDiscard::AVDISCARD_DEFAULT } else { ffi::AVDiscard::AVDISCARD_ALL };
+                (*raw).discard = if copied { ffi::AVDiscard::AVDISCARD_DEFAULT } else { ffi::AVDiscard::AVDISCARD_ALL };
             }
         }
         copies.describe(video.index, target);

@@ -109,24 +109,28 @@ pub(super) fn of_input(input: &Input, path: &Path) -> Result<VideoInfo> {
     // Text files with any name decode as pictures of a terminal.
     let Some(index) = streams.iter().position(|s| s.kind == StreamKind::Video).filter(|_| container != "tty") else {
         let held: Vec<_> = streams.iter().map(|s| format!("{:?} {}", s.kind, s.codec).to_lowercase()).collect();
-        return Err(failed(format!("holds no video ({})", if held.is_empty() { "nothing".into() } else { held.join(", ") })));
+        return Err(failed(format!(
+            "holds no video ({})",
+            if held.is_empty() { "nothing".into() } else { held.join(", ") }
+        )));
     };
     // SAFETY: the stream is one of the container's.
     let (stream, parameters) = unsafe {
         let stream = &**context.streams.add(index);
         (stream, &*stream.codecpar)
     };
-    let Some((_, format)) = Format::of(parameters.format).filter(|_| parameters.width > 0 && parameters.height > 0) else {
+    let Some((_, format)) = Format::of(parameters.format).filter(|_| parameters.width > 0 && parameters.height > 0)
+    else {
         let why = ffmpeg::last_line().unwrap_or_else(|| "no frame could be found".into());
         return Err(failed(format!("the video stream ({}) is damaged or cut off: {why}", streams[index].codec)));
     };
     let origin = if context.start_time == ffi::AV_NOPTS_VALUE { 0 } else { context.start_time };
     let time_base = Rational::from(stream.time_base);
     let seconds = |ticks: i64| (ticks != ffi::AV_NOPTS_VALUE).then(|| ticks as f64 * time_base.value());
-    let whole = (context.duration > 0).then(|| context.duration as f64 * 1e-6);
+    let whole = (context.duration > 0).then_some(context.duration as f64 * 1e-6);
     let duration = seconds(stream.duration).filter(|d| *d > 0.0).or(whole);
-    let (frame_rate, variable_rate) = rate(stream, duration.unwrap_or(0.0))
-        .ok_or_else(|| failed("the video stream tells no frame rate".into()))?;
+    let (frame_rate, variable_rate) =
+        rate(stream, duration.unwrap_or(0.0)).ok_or_else(|| failed("the video stream tells no frame rate".into()))?;
     let estimate = duration.map(|d| (d * frame_rate.value()).round() as u64);
     let side_data = side_data(stream);
     Ok(VideoInfo {
@@ -146,7 +150,12 @@ pub(super) fn of_input(input: &Input, path: &Path) -> Result<VideoInfo> {
         rotation: rotation(&side_data),
         // SAFETY: FFmpeg only reads the two structures.
         sample_aspect_ratio: unsafe {
-            ffi::av_guess_sample_aspect_ratio(input.as_ptr().cast_mut(), std::ptr::from_ref(stream).cast_mut(), std::ptr::null_mut()).into()
+            ffi::av_guess_sample_aspect_ratio(
+                input.as_ptr().cast_mut(),
+                std::ptr::from_ref(stream).cast_mut(),
+                std::ptr::null_mut(),
+            )
+            .into()
         },
         color: Color::of_parameters(parameters),
         // SAFETY: a field of a structure that is borrowed. 0 is unknown, 1 progressive.

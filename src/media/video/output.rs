@@ -110,7 +110,8 @@ pub(super) fn find(name: &str) -> Result<Codec> {
     let found = unsafe {
         let by_name = ffi::avcodec_find_encoder_by_name(c_name.as_ptr());
         let codec = ffi::avcodec_descriptor_get_by_name(c_name.as_ptr());
-        let found = if by_name.is_null() && !codec.is_null() { ffi::avcodec_find_encoder((*codec).id) } else { by_name };
+        let found =
+            if by_name.is_null() && !codec.is_null() { ffi::avcodec_find_encoder((*codec).id) } else { by_name };
         let is_video = !found.is_null() && (*found).type_ == ffi::AVMediaType::AVMEDIA_TYPE_VIDEO;
         is_video.then(|| Codec::wrap(found))
     };
@@ -130,7 +131,10 @@ pub(super) fn open(options: &VideoOptions, output: &Output, global_header: bool)
     let (format, known) = pixel_format(codec, options, output)?;
     let mut color = output.color.resolved(output.width, output.height);
     if !color.has_known_matrix() {
-        return Err(Error::usage(format!("frames cannot be encoded with matrix coefficients {} of H.273", color.matrix)));
+        return Err(Error::usage(format!(
+            "frames cannot be encoded with matrix coefficients {} of H.273",
+            color.matrix
+        )));
     }
     if known.name().starts_with("yuvj") {
         color.range = Range::Full;
@@ -184,7 +188,9 @@ fn settings(codec: Codec, options: &VideoOptions) -> Result<Vec<(String, String)
         };
         if !known {
             let encoder = codec.name();
-            return Err(Error::usage(format!("encoder {encoder} has no {name}; give its own options with -e KEY=VALUE")));
+            return Err(Error::usage(format!(
+                "encoder {encoder} has no {name}; give its own options with -e KEY=VALUE"
+            )));
         }
         settings.push((name.to_owned(), value));
     }
@@ -193,6 +199,14 @@ fn settings(codec: Codec, options: &VideoOptions) -> Result<Vec<(String, String)
             return Err(Error::usage("-e KEY=VALUE holds a zero byte"));
         }
         settings.push((key.clone(), value.clone()));
+    }
+    if codec.name() == "libx265" {
+        // x265 writes to standard error by itself, past FFmpeg's log.
+        match settings.iter_mut().find(|(key, _)| key == "x265-params") {
+            Some((_, value)) if !value.contains("log-level") => value.push_str(":log-level=error"),
+            Some(_) => {}
+            None => settings.push(("x265-params".into(), "log-level=error".into())),
+        }
     }
     Ok(settings)
 }

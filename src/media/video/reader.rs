@@ -195,8 +195,7 @@ impl Reader {
     fn cut_off(&self) -> Option<Error> {
         let stream = info::streams(&self.input)[self.info.index];
         // SAFETY: FFmpeg only reads; the container is owned.
-        let (indexed, context) =
-            unsafe { (ffi::avformat_index_get_entries_count(stream), &*self.input.as_ptr()) };
+        let (indexed, context) = unsafe { (ffi::avformat_index_get_entries_count(stream), &*self.input.as_ptr()) };
         let indexed = u64::try_from(indexed).unwrap_or(0);
         if self.info.container.starts_with("mov,") && self.packets < indexed {
             return Some(self.broken(&format!("{} of {indexed} frames are in the file", self.packets)));
@@ -218,7 +217,10 @@ impl Reader {
     }
 
     fn broken(&self, why: &str) -> Error {
-        self.failed(&format!("the file is cut off at {} s: {why}; get a whole copy of it", (self.seen * 1e3).round() / 1e3))
+        self.failed(&format!(
+            "the file is cut off at {} s: {why}; get a whole copy of it",
+            (self.seen * 1e3).round() / 1e3
+        ))
     }
 
     fn failed(&self, what: &str) -> Error {
@@ -235,7 +237,7 @@ impl Reader {
     fn take(&mut self) -> Result<VideoFrame> {
         // SAFETY: a frame that the decoder has just filled.
         let raw = unsafe { &*self.decoded.as_ptr() };
-        let damage = raw.decode_error_flags != 0 || raw.flags & ffi::AV_FRAME_FLAG_CORRUPT as i32 != 0;
+        let damage = raw.decode_error_flags != 0 || raw.flags & ffi::AV_FRAME_FLAG_CORRUPT != 0;
         let stamp = Some(raw.best_effort_timestamp).filter(|t| *t != ffi::AV_NOPTS_VALUE);
         let time = stamp.map(|t| t as f64 * self.info.time_base.value() - self.info.origin as f64 * 1e-6);
         let time = time.unwrap_or(self.info.start + self.frames as f64 / self.info.frame_rate.value());

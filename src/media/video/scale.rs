@@ -92,8 +92,7 @@ impl Scaler {
                 return Err("out of memory".into());
             }
             let (source, target) = (scaler.side(from)?, scaler.side(to)?);
-            let flags =
-                ffi::SWS_BICUBIC | ffi::SWS_ACCURATE_RND | ffi::SWS_FULL_CHR_H_INT | ffi::SWS_FULL_CHR_H_INP;
+            let flags = ffi::SWS_BICUBIC | ffi::SWS_ACCURATE_RND | ffi::SWS_FULL_CHR_H_INT | ffi::SWS_FULL_CHR_H_INP;
             let (s, t) = (source.chroma_position(from.color.chroma), target.chroma_position(to.color.chroma));
             let options = [
                 ("srcw", size.0.into()),
@@ -116,7 +115,16 @@ impl Scaler {
             let ranges = [(from, &source), (to, &target)].map(|(l, f)| (f.is_rgb() || l.color.is_full()).into());
             let table = |layout: Layout| ffi::sws_getCoefficients(layout.color.matrix);
             let details = |s: &Self| {
-                ffi::sws_setColorspaceDetails(s.context, table(from), ranges[0], table(to), ranges[1], 0, 1 << 16, 1 << 16)
+                ffi::sws_setColorspaceDetails(
+                    s.context,
+                    table(from),
+                    ranges[0],
+                    table(to),
+                    ranges[1],
+                    0,
+                    1 << 16,
+                    1 << 16,
+                )
             };
             // Once before, because the ranges choose the code path; once after, because it builds the tables.
             details(&scaler);

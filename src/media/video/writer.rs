@@ -2,12 +2,7 @@
 
 use std::path::Path;
 
-use ffmpeg_next::{
-    Packet, ffi,
-    format::context,
-    frame,
-    packet::Mut,
-};
+use ffmpeg_next::{Packet, ffi, format::context, frame, packet::Mut};
 
 use super::{
     Rational,
@@ -147,10 +142,11 @@ impl Writer {
         let (source, bytes): (_, &[u8]) = match &frame.samples {
             Samples::U8(s) => (AV_PIX_FMT_RGB24, s),
             // SAFETY: any bytes are valid bytes, and there are twice as many as samples.
-            Samples::U16(s) => (
-                if cfg!(target_endian = "big") { AV_PIX_FMT_RGB48BE } else { AV_PIX_FMT_RGB48LE },
-                unsafe { std::slice::from_raw_parts(s.as_ptr().cast(), s.len() * 2) },
-            ),
+            Samples::U16(s) => {
+                (if cfg!(target_endian = "big") { AV_PIX_FMT_RGB48BE } else { AV_PIX_FMT_RGB48LE }, unsafe {
+                    std::slice::from_raw_parts(s.as_ptr().cast(), s.len() * 2)
+                })
+            }
         };
         let color = self.encoder.color;
         if self.scaler.as_ref().is_none_or(|s| s.from.format != source) {
@@ -167,6 +163,14 @@ impl Writer {
         // The encoder keeps frames to look ahead at, so each has planes of its own.
         let mut picture = allocate(self.encoder.format, self.size)?;
         self.scaler.as_mut().ok_or("no converter")?.run(&self.staged, &mut picture)?;
+        // Some encoders (ProRes) take the tags of the frame for those of the stream.
+        // SAFETY: both structures are owned; the fields have the same types.
+        unsafe {
+            let (to, from) = (&mut *picture.as_mut_ptr(), &*self.encoder.context.as_ptr());
+            (to.color_primaries, to.color_trc) = (from.color_primaries, from.color_trc);
+            (to.colorspace, to.color_range) = (from.colorspace, from.color_range);
+            to.chroma_location = from.chroma_sample_location;
+        }
         Ok(picture)
     }
 
@@ -183,8 +187,7 @@ impl Writer {
         loop {
             let mut packet = Packet::empty();
             // SAFETY: both structures are owned.
-            let code =
-                unsafe { ffi::avcodec_receive_packet(self.encoder.context.as_mut_ptr(), packet.as_mut_ptr()) };
+            let code = unsafe { ffi::avcodec_receive_packet(self.encoder.context.as_mut_ptr(), packet.as_mut_ptr()) };
             if code == ffi::AVERROR(ffmpeg_next::error::EAGAIN) || code == ffi::AVERROR_EOF {
                 return Ok(());
             }
