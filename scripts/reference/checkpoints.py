@@ -176,7 +176,7 @@ def build_wan():
             prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0, num_train_timesteps=1000,
             solver_order=2, solver_type="bh2", final_sigmas_type="zero",
         ),
-        vae=AutoencoderKLWan(base_dim=3),
+        vae=AutoencoderKLWan(base_dim=2),
         text_encoder=UMT5EncoderModel(
             UMT5Config(
                 vocab_size=len(tokenizer) + 6, d_model=24, d_kv=8, d_ff=48, num_layers=3, num_heads=4,
@@ -222,7 +222,7 @@ def build_qwen_image():
         scheduler=flow_scheduler(
             shift=1.0, use_dynamic_shifting=True, max_shift=0.9, max_image_seq_len=8192, shift_terminal=0.02
         ),
-        vae=AutoencoderKLQwenImage(base_dim=3),
+        vae=AutoencoderKLQwenImage(base_dim=2),
         text_encoder=Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(text_config=text, vision_config=vision)),
         tokenizer=tokenizer,
         transformer=QwenImageTransformer2DModel(

@@ -11,12 +11,20 @@ import argparse
 
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline
 from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu
 
 from flux1 import fullres, noise, pack, picture, shift_of, unpack
 from growth import grow, transition_steps
-from tiny import GOLDENS, HARD_PROMPTS, OTHER_PROMPT, PROMPT, check_picture, write_golden, write_json
+from tiny import (
+    GOLDENS,
+    HARD_PROMPTS,
+    OTHER_PROMPT,
+    PROMPT,
+    check_picture,
+    load_checkpoint,
+    write_golden,
+    write_json,
+)
 
 ENCODED = [PROMPT, "", "naïve café 一只红色的狐狸 🦊"]
 
@@ -308,8 +316,7 @@ def pipeline_run(family, pipe, case):
 
 def runs(family, out, pipe):
     rows = []
-    small = family.name == "flux2-klein"
-    for case in cases(family, 2 if small else 1):
+    for case in cases(family):
         tensors, report = loop(family, pipe, case)
         check_picture(case["name"], tensors["picture"])
         if "sizes" not in case:
@@ -325,27 +332,27 @@ def runs(family, out, pipe):
     write_json(out / "runs.json", rows)
 
 
-def cases(family, pixels_per_step):
+def cases(family):
     def run(name, size, seed, steps, prompt=PROMPT, **more):
         case = fullres(name, size, seed, steps, None, prompt=prompt)
         del case["guidance_scale"]
         return case | family.call | more
 
-    def grown(name, size, scales, steps, delta, spectrum, mode="dct_rewind"):
+    def grown(name, size, scales, steps, delta, spectrum):
         height, width = family.grid(*size)
         sizes = [(even(height * s), even(width * s)) for s in scales]
-        more = dict(progressive_mode=mode, progressive_scales=scales, sizes=sizes, progressive_delta=delta)
-        return run(name, size, 42, steps, **more, spectrum=spectrum)
+        more = dict(progressive_scales=scales, sizes=sizes, progressive_delta=delta)
+        return run(name, size, 42, steps, progressive_mode="dct_rewind", **more, spectrum=spectrum)
 
     def even(length):
-        return round(length) if pixels_per_step == 2 else 2 * round(length / 2)
+        """klein's latent is packed already."""
+        return round(length) if family.name == "flux2-klein" else 2 * round(length / 2)
 
     flat = (2.0, 1.5)
     return [
         run("fullres-64x96", (64, 96), 42, 4),
         run("fullres-96x64", (96, 64), 7, 5 if family.name == "wan" else 3, prompt=OTHER_PROMPT),
-        grown("dct-1", (64, 128), [0.5, 1], 5, 0.05, flat, mode="dct"),
-        grown("dct-rewind-1", (64, 128), [0.5, 1], 5, 0.05, flat),
+        grown("dct-rewind-1", (64, 96 if family.name == "wan" else 128), [0.5, 1], 5, 0.05, flat),
         grown("dct-rewind-thirds", (96, 64), [2 / 3, 1], 5, 0.05, flat),
     ]
 
@@ -358,8 +365,7 @@ def main():
     for name in parser.parse_args().names or families:
         print(name)
         out, family = GOLDENS / name, families[name]
-        pipe = DiffusionPipeline.from_pretrained(out / "model", dtype=torch.float32)
-        pipe.set_progress_bar_config(disable=True)
+        pipe = load_checkpoint(out / "model")
         text(family, out, pipe)
         vae(family, out, pipe)
         runs(family, out, pipe)
