@@ -11,10 +11,48 @@ import argparse
 import shutil
 
 import torch
-from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
-from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
+from diffusers import (
+    AutoencoderKL,
+    AutoencoderKLFlux2,
+    AutoencoderKLQwenImage,
+    AutoencoderKLWan,
+    FlowMatchEulerDiscreteScheduler,
+    Flux2KleinPipeline,
+    Flux2Transformer2DModel,
+    FluxPipeline,
+    FluxTransformer2DModel,
+    QwenImagePipeline,
+    QwenImageTransformer2DModel,
+    UniPCMultistepScheduler,
+    WanPipeline,
+    WanTransformer3DModel,
+    ZImagePipeline,
+    ZImageTransformer2DModel,
+)
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    T5Config,
+    T5EncoderModel,
+    UMT5Config,
+    UMT5EncoderModel,
+)
 
-from tiny import GOLDENS, ROOT, as_clip_release, clip_tokenizer, save_checkpoint, size_of, t5_tokenizer
+from tiny import (
+    GOLDENS,
+    QWEN_IMAGE_PREFIX,
+    ROOT,
+    as_clip_release,
+    clip_tokenizer,
+    qwen_tokenizer,
+    save_checkpoint,
+    size_of,
+    t5_tokenizer,
+)
 
 
 def flow_scheduler(**config):
@@ -91,14 +129,126 @@ def flux1_demo():
     readme = folder / "README.md"
     kept = readme.read_text() if readme.exists() else None
     scheduler = flow_scheduler(shift=3.0, use_dynamic_shifting=True)
-    flux1(folder, torch.bfloat16, 0, guidance=True, scheduler=scheduler, layers=2, single_layers=2)
+    flux1(folder, torch.bfloat16, 0, guidance=True, scheduler=scheduler, layers=1, single_layers=2)
     (folder.parent / "clip_tokenizer.json").unlink()
     if kept:
         readme.write_text(kept)
     return folder
 
 
-CHECKPOINTS = {"flux1-dev": flux1_dev, "flux1-schnell": flux1_schnell, "flux1-tiny": flux1_demo}
+# ----------------------------------------------------------------------------------------- other families
+
+
+def qwen3_config(vocab_size, layers, hidden):
+    """head_dim * heads differs from hidden, as in Qwen3-4B."""
+    return Qwen3Config(
+        vocab_size=vocab_size, hidden_size=hidden, intermediate_size=2 * hidden, num_hidden_layers=layers,
+        num_attention_heads=4, num_key_value_heads=2, head_dim=8, rms_norm_eps=1e-6, tie_word_embeddings=True,
+        rope_parameters={"rope_type": "default", "rope_theta": 1e6}, max_position_embeddings=40960,
+    )  # fmt: skip
+
+
+def build_flux2_klein():
+    tokenizer, vocab, merges = qwen_tokenizer()
+    parts = dict(
+        scheduler=flow_scheduler(shift=3.0, use_dynamic_shifting=True),
+        vae=AutoencoderKLFlux2(
+            block_out_channels=(8, 12, 16, 16), layers_per_block=2, latent_channels=4, norm_num_groups=4
+        ),
+        # the pipeline reads hidden states 9, 18 and 27
+        text_encoder=Qwen3ForCausalLM(qwen3_config(len(tokenizer) + 5, layers=28, hidden=16)),
+        tokenizer=tokenizer,
+        transformer=Flux2Transformer2DModel(
+            in_channels=16, num_layers=2, num_single_layers=3, attention_head_dim=16, num_attention_heads=2,
+            joint_attention_dim=48, axes_dims_rope=(4, 4, 4, 4), guidance_embeds=False,
+        ),
+    )  # fmt: skip
+    return dict(
+        pipeline=Flux2KleinPipeline, parts=parts, config=dict(is_distilled=True), shard="5GB",
+        bpe={"tokenizer": (vocab, merges)}, names={"tokenizer": "Qwen2TokenizerFast"},
+    )  # fmt: skip
+
+
+def build_wan():
+    tokenizer = t5_tokenizer()
+    parts = dict(
+        scheduler=UniPCMultistepScheduler(
+            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0, num_train_timesteps=1000,
+            solver_order=2, solver_type="bh2", final_sigmas_type="zero",
+        ),
+        vae=AutoencoderKLWan(base_dim=2),
+        text_encoder=UMT5EncoderModel(
+            UMT5Config(
+                vocab_size=len(tokenizer) + 6, d_model=24, d_kv=8, d_ff=48, num_layers=3, num_heads=4,
+                feed_forward_proj="gated-gelu", dropout_rate=0.0,
+            )
+        ),
+        tokenizer=tokenizer,
+        transformer=WanTransformer3DModel(
+            num_attention_heads=2, attention_head_dim=16, text_dim=24, ffn_dim=96, num_layers=2
+        ),
+    )  # fmt: skip
+    return dict(pipeline=WanPipeline, parts=parts, shard="100KB", names={"tokenizer": "T5TokenizerFast"})
+
+
+def build_z_image():
+    tokenizer, vocab, merges = qwen_tokenizer()
+    causal = Qwen3ForCausalLM(qwen3_config(len(tokenizer) + 5, layers=3, hidden=40))
+    parts = dict(
+        scheduler=flow_scheduler(shift=3.0, use_dynamic_shifting=False),
+        vae=flux_vae(),
+        text_encoder=causal.model,
+        tokenizer=tokenizer,
+        transformer=ZImageTransformer2DModel(
+            in_channels=4, dim=32, n_layers=2, n_refiner_layers=2, n_heads=2, n_kv_heads=2, cap_feat_dim=40,
+            axes_dims=[4, 6, 6], axes_lens=[1536, 512, 512],
+        ),
+    )  # fmt: skip
+    return dict(
+        pipeline=ZImagePipeline, parts=parts, shard="200KB", bpe={"tokenizer": (vocab, merges)}, causal=causal
+    )
+
+
+def build_qwen_image():
+    tokenizer, vocab, merges = qwen_tokenizer()
+    assert len(tokenizer(QWEN_IMAGE_PREFIX).input_ids) == 34, "the template prefix must be 34 tokens"
+    text = dict(
+        vocab_size=len(tokenizer) + 5, hidden_size=48, intermediate_size=104, num_hidden_layers=3,
+        num_attention_heads=3, num_key_value_heads=1, rms_norm_eps=1e-6,
+        rope_parameters={"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 3, 3]},
+    )  # fmt: skip
+    vision = dict(depth=1, hidden_size=16, intermediate_size=32, num_heads=2, out_hidden_size=48)
+    parts = dict(
+        scheduler=flow_scheduler(
+            shift=1.0, use_dynamic_shifting=True, max_shift=0.9, max_image_seq_len=8192, shift_terminal=0.02
+        ),
+        vae=AutoencoderKLQwenImage(base_dim=2),
+        text_encoder=Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(text_config=text, vision_config=vision)),
+        tokenizer=tokenizer,
+        transformer=QwenImageTransformer2DModel(
+            num_layers=2, attention_head_dim=16, num_attention_heads=2, joint_attention_dim=48, axes_dims_rope=(4, 6, 6)
+        ),
+    )  # fmt: skip
+    return dict(pipeline=QwenImagePipeline, parts=parts, shard="100KB", bpe={"tokenizer": (vocab, merges)})
+
+
+def family(name, build, dtype, seed):
+    def write():
+        save_checkpoint(GOLDENS / name / "model", build(), dtype, seed)
+        return GOLDENS / name / "model"
+
+    return write
+
+
+CHECKPOINTS = {
+    "flux1-dev": flux1_dev,
+    "flux1-schnell": flux1_schnell,
+    "flux1-tiny": flux1_demo,
+    "flux2-klein": family("flux2-klein", build_flux2_klein, torch.bfloat16, 300),
+    "wan": family("wan", build_wan, torch.bfloat16, 400),
+    "z-image": family("z-image", build_z_image, torch.bfloat16, 500),
+    "qwen-image": family("qwen-image", build_qwen_image, torch.bfloat16, 600),
+}
 
 
 def main():

@@ -19,7 +19,7 @@ from containers import prefixed, save_legacy, save_zip, with_metadata
 
 OUT = Path(__file__).resolve().parents[2] / "tests/goldens/esrgan"
 FEATURES, GROWTH = 6, 3
-SIZES = {1: [(24, 20), (23, 17)], 2: [(24, 20), (23, 17)], 3: [(12, 10)], 4: [(12, 10), (11, 7)], 8: [(6, 5)]}
+SIZES = {1: [(20, 16), (23, 17)], 2: [(12, 16), (15, 9)], 3: [(12, 10)], 4: [(12, 10), (11, 7)], 8: [(6, 5)]}
 
 torch.set_num_threads(1)
 

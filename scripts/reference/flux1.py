@@ -6,12 +6,21 @@ Everything is computed in f32, from bf16 files where the checkpoint holds those 
 
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline
 from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 from tokenizers import Tokenizer
 
 from growth import grow, transition_steps
-from tiny import GOLDENS, HARD_PROMPTS, OTHER_PROMPT, PROMPT, check_picture, to_uint8, write_golden, write_json
+from tiny import (
+    GOLDENS,
+    HARD_PROMPTS,
+    OTHER_PROMPT,
+    PROMPT,
+    check_picture,
+    load_checkpoint,
+    to_uint8,
+    write_golden,
+    write_json,
+)
 
 ENCODED = [
     dict(prompt=PROMPT, max_sequence_length=512),
@@ -19,12 +28,6 @@ ENCODED = [
     dict(prompt="naïve café 一只红色的狐狸 🦊", max_sequence_length=48),
     dict(prompt="the quick brown fox jumps over the lazy dog " * 30, max_sequence_length=256),
 ]
-
-
-def load(name):
-    pipe = DiffusionPipeline.from_pretrained(GOLDENS / name / "model", dtype=torch.float32)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
 
 
 def noise(seed, *shape):
@@ -273,8 +276,8 @@ DEV_RUNS = [
     grown("dct-1", (128, 64), [0.5, 1], [(8, 4), (16, 8)], 6, 0.05, FLAT, 42, mode="dct"),
     grown("dct-rewind-1", (128, 64), [0.5, 1], [(8, 4), (16, 8)], 6, 0.05, FLAT, 42),
     grown("dct-rewind-1-flux", (64, 128), [0.5, 1], [(4, 8), (8, 16)], 5, 0.5, FLUX, 3),
-    grown("dct-2", (128, 192), [0.25, 0.5, 1], [(4, 6), (8, 12), (16, 24)], 6, 0.3, (3.0, 1.8), 42, mode="dct"),
-    grown("dct-rewind-2", (128, 192), [0.25, 0.5, 1], [(4, 6), (8, 12), (16, 24)], 6, 0.3, (3.0, 1.8), 42),
+    grown("dct-2", (64, 128), [0.25, 0.5, 1], [(2, 4), (4, 8), (8, 16)], 6, 0.3, (1.2, 1.2), 42, mode="dct"),
+    grown("dct-rewind-2", (64, 128), [0.25, 0.5, 1], [(2, 4), (4, 8), (8, 16)], 6, 0.3, (1.2, 1.2), 42),
     grown("dct-rewind-thirds", (96, 64), [2 / 3, 1], [(8, 6), (12, 8)], 5, 0.05, FLAT, 11),
     grown("dct-rewind-same-step", (64, 128), [0.25, 0.5, 1], [(2, 4), (4, 8), (8, 16)], 4, 0.9, FLUX, 5),
 ]
@@ -302,7 +305,7 @@ def runs(out, pipe, cases):
 def main():
     for name, cases in [("flux1-dev", DEV_RUNS), ("flux1-schnell", SCHNELL_RUNS)]:
         print(name)
-        out, pipe = GOLDENS / name, load(name)
+        out, pipe = GOLDENS / name, load_checkpoint(GOLDENS / name / "model")
         if name == "flux1-dev":
             tokenizers(out, pipe)
             text(out, pipe)

@@ -35,9 +35,9 @@ class Grown:
 
 
 def grow(latents, size, sigma, seed, rewind):
-    """[1, c, h, w] → [1, c, h', w']: coefficients embedded low, σ·noise above, f32 out."""
+    """[…, h, w] → […, h', w']: coefficients embedded low, σ·noise above, f32 out."""
     (h, w), (height, width) = latents.shape[-2:], size
-    noise = torch.randn(1, latents.shape[1], height, width, generator=torch.Generator().manual_seed(seed))
+    noise = torch.randn(*latents.shape[:-2], height, width, generator=torch.Generator().manual_seed(seed))
     spectrum = noise.double() * sigma
     spectrum[..., :h, :w] = dct2(latents)
     grown = idct2(spectrum)
