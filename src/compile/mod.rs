@@ -130,8 +130,8 @@ pub fn interpolator(path: &Path, scale: f32, target: Target) -> Result<Interpola
         Kind::Rife => {
             let net = Rife::detect(&checkpoint).at(path.display())?;
             let scope = Scope::new(&Graph::new("rife", target), &checkpoint);
-            net.build(&scope, scale);
-            Ok(Interpolator { model: scope.finish()?, multiple: net.multiple(scale) })
+            net.build(&scope, scale)?;
+            Ok(Interpolator { model: scope.finish()?, multiple: net.multiple(scale)? })
         }
         other => Err(unfit(&checkpoint, other, "an interpolation network", "RIFE 4.5 to 4.26 (flownet.pkl)")),
     }

@@ -153,7 +153,7 @@ mod tests {
             (&(&h + 3) - 3, "h"),
             (h.div_floor(2), "floor((h)/2)"),
             ((&(&h * 32) - 1).div_floor(2), "16*h - 1"),
-            ((&(&(&h * 8) + &w) + 3).div_floor(4), "floor((w + 3)/4) + 2*h"),
+            ((&(&(&h * 8) + &w) + 3).div_floor(4), "2*h + floor((w + 3)/4)"),
             (Dim::from(7).div_floor(2), "3"),
             (&h - &h, "0"),
             (&w * &h, "h*w"),

@@ -5,6 +5,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod esrgan;
+mod faults;
 mod flux;
+mod graphs;
 mod rife;
 mod table;
+mod tokens;
