@@ -150,7 +150,7 @@ impl Rife {
                     let mut seen = vec![first.warp(&flows[0]), second.warp(&flows[1])];
                     seen.extend(features.iter().zip(&flows).filter_map(|(f, flow)| Some(f.as_ref()?.warp(flow))));
                     seen.extend([time.clone(), before.mask.clone()]);
-                    seen.extend(before.features.iter().filter(|_| self.feedback).cloned());
+                    seen.extend(before.features.clone());
                     let seen = Value::concat(&seen.iter().collect::<Vec<_>>(), 1);
                     let found = self.block(&w, i, &seen, Some(&before.flow), s / scale);
                     // Up to 4.6 masks add up; with an encoder each block gives its own.
@@ -167,7 +167,7 @@ impl Rife {
         Ok(())
     }
 
-    /// One refinement at 1/s of the resolution.
+    /// One refinement at 1/s of the resolution. The last block's features go nowhere.
     fn block(&self, w: &Scope, i: usize, x: &Value, flow: Option<&Value>, s: f32) -> State {
         let c = self.widths[i];
         let mut x = x.resize_bilinear(1.0 / s);
@@ -183,7 +183,7 @@ impl Rife {
         }
         let out = w.conv_transpose2x("lastconv.0", &x, 4 * self.outputs).pixel_shuffle(2).resize_bilinear(s);
         let [flow, mask] = [(0, 4), (4, 5)].map(|(from, to)| out.slice(1, from, to));
-        let features = (self.outputs > 6).then(|| out.slice(1, 5, self.outputs));
+        let features = (self.feedback && i + 1 < self.widths.len()).then(|| out.slice(1, 5, self.outputs));
         State { flow: flow * s, mask, features }
     }
 }

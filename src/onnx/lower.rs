@@ -217,7 +217,11 @@ impl Scope {
         let (weight, bias) = (self.at(name).weight("weight", &[c]), self.at(name).weight("bias", &[c]));
         let per_channel = |v: Value| v.reshape(&[c.into(), 1.into(), 1.into()]);
         self.at(name).enter();
-        let area = &(&h * &w) * (c / groups.max(1));
+        if groups == 0 || !c.is_multiple_of(groups) {
+            self.graph().fault(format!("{}: {groups} groups do not share {} evenly", x.name, show(x.shape())));
+            return x.clone();
+        }
+        let area = &(&h * &w) * (c / groups);
         let grouped = x.reshape(&[n, groups.into(), area]).cast(DType::F32);
         let centred = &grouped - grouped.mean(&[-1]);
         let variance = (&centred * &centred).mean(&[-1]);

@@ -175,7 +175,8 @@ impl Scope {
     pub fn linear(&self, name: &str, x: &Value, out: usize) -> Value {
         let y = self.linear_no_bias(name, x, out);
         let bias = self.at(name).weight("bias", &[out]);
-        self.graph.node(self.op("Add", name), &[&y, &bias], y.shape().to_vec(), y.dtype)
+        let sum = self.op("Add", &format!("{name}.Add"));
+        self.graph.node(sum, &[&y, &bias], y.shape().to_vec(), y.dtype)
     }
 
     /// x·Wᵀ over the last axis; W [out, in].

@@ -75,17 +75,10 @@ const ENCODER: As = As::Component("AutoencoderKL", Part::Encoder);
 /// Every architecture that the goldens have, small.
 fn sources() -> Vec<(PathBuf, As)> {
     let mut all = vec![];
-    for file in [
-        "rrdb-x4.pth",
-        "rrdb-x1.safetensors",
-        "rrdb-x8-old.pth",
-        "rrdb-x4-bsrgan.pth",
-        "plus-x4-old.pth",
-        "compact-x2.safetensors",
-    ] {
+    for file in ["rrdb-x1.safetensors", "rrdb-x8-old.pth", "plus-x4-old.pth", "compact-x2.safetensors"] {
         all.push((goldens("esrgan").join(file), As::Upscaler));
     }
-    for version in ["4.6", "4.7", "4.10", "4.14.lite", "4.22.lite", "4.25"] {
+    for version in ["4.6", "4.7", "4.25"] {
         all.push((goldens("rife").join(version).join("flownet.pkl"), As::Interpolator));
     }
     let component = |name| goldens("flux1-dev/model").join(name);
@@ -233,17 +226,13 @@ fn no_shape_makes_a_build_panic() {
     const SHAPES: &[&[usize]] = &[
         &[],
         &[0],
-        &[1],
-        &[3],
-        &[0, 0],
         &[1, 1],
         &[0, 1 << 60],
-        &[5, 1, 1],
-        &[1, 1, 1, 1],
-        &[0, 0, 0, 0],
-        &[0, 1 << 40, 3, 3],
         &[2, 7, 3, 3],
+        &[0, 0, 0, 0],
         &[1, 1, 1, 1, 1],
+        &[0, 1 << 40, 3, 3],
+        &[5, 1, 1],
     ];
     let portable = Target { provider: Provider::Portable, compute: DType::F32 };
     let mut table = Table::default();
@@ -253,9 +242,9 @@ fn no_shape_makes_a_build_panic() {
         let names: Vec<String> = weights.0.keys().cloned().collect();
         let mut builds = 0;
         let mut panics = vec![];
-        let mut attempt = |weights: &Weights, what: String| {
+        let mut attempt = |weights: &Weights, what: String, targets: &[Target]| {
             weights.write(&bench.file);
-            for target in [Target::CPU, portable] {
+            for &target in targets {
                 builds += 1;
                 if catch_unwind(|| drop(bench.build(how, target))).is_err() {
                     panics.push(what.clone());
@@ -265,16 +254,16 @@ fn no_shape_makes_a_build_panic() {
         for name in &names {
             let mut edited = weights.clone();
             edited.remove(name);
-            attempt(&edited, format!("without {name}"));
-            for shape in SHAPES {
+            attempt(&edited, format!("without {name}"), &[Target::CPU]);
+            for shape in &SHAPES[..6] {
                 edited.insert(name, Dtype::F32, shape);
-                attempt(&edited, format!("{name} {shape:?}"));
+                attempt(&edited, format!("{name} {shape:?}"), &[Target::CPU]);
             }
         }
         for shape in SHAPES {
             let mut edited = weights.clone();
             names.iter().for_each(|name| edited.insert(name, Dtype::F32, shape));
-            attempt(&edited, format!("all {shape:?}"));
+            attempt(&edited, format!("all {shape:?}"), &[Target::CPU, portable]);
         }
         panics.truncate(8);
         let row =
@@ -287,17 +276,23 @@ fn no_shape_makes_a_build_panic() {
 #[test]
 fn hostile_configurations_are_refused() {
     let mut table = Table::default();
-    let rows: [(&str, As, &str, &str); 8] = [
-        ("text_encoder", CLIP, "num_attention_heads", "0"),
-        ("text_encoder", CLIP, "num_attention_heads", "7"),
-        ("text_encoder", CLIP, "hidden_act", "\"relu\""),
-        ("text_encoder_2", T5, "feed_forward_proj", "\"relu\""),
-        ("text_encoder_2", T5, "relative_attention_max_distance", "0"),
-        ("text_encoder_2", T5, "relative_attention_max_distance", "9000000000000000000"),
-        ("vae", DECODER, "norm_num_groups", "0"),
-        ("vae", ENCODER, "norm_num_groups", "5"),
+    let rows: [(&str, As, &str, &str, &str); 8] = [
+        (
+            "text_encoder",
+            CLIP,
+            "num_attention_heads",
+            "0",
+            "layers.0/self_attn/q_proj/Add: 0 heads do not share [n, s, 40]",
+        ),
+        ("text_encoder", CLIP, "num_attention_heads", "7", "7 heads do not share [n, s, 40] evenly"),
+        ("text_encoder", CLIP, "hidden_act", "\"relu\"", "hidden_act is relu; quick_gelu and gelu are known"),
+        ("text_encoder_2", T5, "feed_forward_proj", "\"relu\"", "feed_forward_proj is \"relu\"; only gated-gelu"),
+        ("text_encoder_2", T5, "relative_attention_max_distance", "0", "is 0; it must be 1 to 65536"),
+        ("text_encoder_2", T5, "relative_attention_max_distance", "9000000000000000000", "it must be 1 to 65536"),
+        ("vae", DECODER, "norm_num_groups", "0", "0 groups, 4 levels"),
+        ("vae", ENCODER, "norm_num_groups", "5", "5 groups do not share [n, 8, 8*h, 8*w] evenly"),
     ];
-    for (component, how, key, value) in rows {
+    for (component, how, key, value, wanted) in rows {
         let source = goldens("flux1-dev/model").join(component);
         let bench = Bench::new(&source, how);
         Weights::read(&source).write(&bench.file);
@@ -306,7 +301,7 @@ fn hostile_configurations_are_refused() {
         config[key] = serde_json::from_str(value).unwrap();
         fs::write(&path, config.to_string()).unwrap();
         let message = catch_unwind(|| bench.build(how, Target::CPU).err().map(|e| e.to_string()));
-        let good = matches!(&message, Ok(Some(_)));
+        let good = matches!(&message, Ok(Some(message)) if message.contains(wanted));
         table.row(good, format!("{component} {key} {value}: {message:?}"));
     }
     table.finish();
