@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{missing, shape};
+use super::{count, shape};
 use crate::{
     error::Result,
     onnx::{Attention, Dim, Scope, Value},
@@ -46,8 +46,7 @@ impl Clip {
     pub fn detect(config: Config, c: &Checkpoint) -> Result<Self> {
         let [positions, width] = shape(c, "text_model.embeddings.position_embedding.weight")?;
         let [mlp] = shape(c, "text_model.encoder.layers.0.mlp.fc1.bias")?;
-        let layers =
-            c.sequence_len("text_model.encoder.layers").ok_or_else(|| missing(c, "text_model.encoder.layers"))?;
+        let layers = count(c, "text_model.encoder.layers")?;
         if config.hidden_act != "quick_gelu" && config.hidden_act != "gelu" {
             let act = &config.hidden_act;
             return Err(crate::Error::failed(format!("CLIP: hidden_act is {act}; quick_gelu and gelu are known")));
@@ -64,22 +63,14 @@ impl Clip {
         let w = &w.at("text_model");
         w.ignore("embeddings.position_ids");
         let positions = w.at("embeddings.position_embedding").weight("weight", &[self.positions, self.width]);
-        let mut x = w.at("embeddings").embedding("token_embedding", &ids) + positions.slice(0, 0, &s);
-        let causal = Attention { bias: Some(self.causal(w, &s)), scale: None };
+        let mut x = w.at("embeddings").embedding("token_embedding", &ids, self.width) + positions.slice(0, 0, &s);
+        let causal = Attention::causal(g, &s);
         for i in 0..self.layers {
             x = self.layer(&w.at("encoder.layers").at(i), &x, &causal);
         }
         let states = w.layer_norm("final_layer_norm", &x, self.config.layer_norm_eps);
         g.output("states", &states);
         g.output("pooled", &states.gather_rows(&end));
-    }
-
-    /// [1, 1, s, s]: nothing may look ahead.
-    fn causal(&self, w: &Scope, s: &Dim) -> Value {
-        let p = self.positions;
-        let upper: Vec<f32> = (0..p * p).map(|i| if i % p > i / p { -1e4 } else { 0.0 }).collect();
-        let g = w.graph();
-        g.constant(&upper, &[1, 1, p, p], g.target().compute).slice(2, 0, s).slice(3, 0, s)
     }
 
     fn layer(&self, w: &Scope, x: &Value, how: &Attention) -> Value {

@@ -1,10 +1,10 @@
 //! FLUX.1's transformer: double and single stream blocks over text and picture tokens, as `FluxTransformer2DModel` of
 //! diffusers 0.42.1 `models/transformers/transformer_flux.py`.
 
-use super::{embed::sinusoid, missing, shape};
+use super::{count, embed::sinusoid, shape};
 use crate::{
     error::{Error, Result},
-    onnx::{Attention, Dim, Scope, Value},
+    onnx::{Attention, Dim, Rotary, Scope, Value},
     tensor::DType,
     weights::Checkpoint,
 };
@@ -29,12 +29,6 @@ pub struct Flux {
     single: usize,
 }
 
-/// The rotary tables of the joint sequence [text, picture], [t, head/2] each.
-struct Rotary {
-    cos: Value,
-    sin: Value,
-}
-
 impl Flux {
     /// Reads the extents from the weights.
     pub fn detect(c: &Checkpoint) -> Result<Self> {
@@ -42,11 +36,11 @@ impl Flux {
         let [_, text] = shape(c, "context_embedder.weight")?;
         let [_, pooled] = shape(c, "time_text_embed.text_embedder.linear_1.weight")?;
         let [head] = shape(c, "transformer_blocks.0.attn.norm_q.weight")?;
-        let count = |p| c.sequence_len(p).ok_or_else(|| missing(c, p));
-        let (double, single) = (count("transformer_blocks")?, count("single_transformer_blocks")?);
-        if head == 0 || !dim.is_multiple_of(head) {
+        let (double, single) = (count(c, "transformer_blocks")?, count(c, "single_transformer_blocks")?);
+        if !dim.is_multiple_of(head) || head % 2 == 1 {
             let origin = c.origin().display();
-            return Err(Error::failed(format!("{origin}: width {dim} is not a multiple of the head width {head}")));
+            let wanted = "an even head width that divides the width";
+            return Err(Error::failed(format!("{origin}: width {dim}, head width {head}; FLUX.1 has {wanted}")));
         }
         let guidance = c.contains("time_text_embed.guidance_embedder.linear_1.weight");
         Ok(Self { channels, text, pooled, head, guidance, dim, double, single })
@@ -67,9 +61,9 @@ impl Flux {
         let text = g.input("text", &[n.clone(), t.clone(), self.text.into()], DType::F32);
         let pooled = g.input("pooled", &[n.clone(), self.pooled.into()], DType::F32);
         let sigma = g.input_f32("sigma", std::slice::from_ref(&n));
-        let guidance = self.guidance.then(|| g.input_f32("guidance", &[n]));
+        let guidance = self.guidance.then(|| g.input_f32("guidance", std::slice::from_ref(&n)));
         let table = |name| g.input(name, &[&t + &i, (self.head / 2).into()], DType::F32);
-        let rotary = Rotary { cos: table("rope.cos"), sin: table("rope.sin") };
+        let rotary = Rotary::new(&table("rope.cos"), &table("rope.sin"), &n);
 
         let condition = self.condition(&w.at("time_text_embed"), &sigma, guidance.as_ref(), &pooled).silu();
         let mut x = w.linear("x_embedder", &latents, self.dim);
@@ -146,7 +140,7 @@ impl Flux {
     }
 
     fn attention(&self, q: &Value, k: &Value, v: &Value, rotary: &Rotary) -> Value {
-        let [q, k] = [q, k].map(|x| x.rope(self.heads(), &rotary.cos, &rotary.sin));
+        let [q, k] = [q, k].map(|x| x.rope(self.heads(), rotary));
         q.attention(&k, v, self.heads(), &Attention::default())
     }
 }

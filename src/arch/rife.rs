@@ -73,13 +73,27 @@ impl Rife {
             _ => vec![8.0, 4.0, 2.0, 1.0],
         };
         let groups = widths[0] / within;
+        if groups * within != widths[0] || ![5, 6, 13].contains(&outputs) || outputs * 4 != shuffled {
+            let origin = c.origin().display();
+            let found =
+                format!("{within} of {} channels in a convolution, {shuffled} at the end of a block", widths[0]);
+            return Err(Error::failed(format!("{origin}: {found}; no known RIFE has these")));
+        }
         Ok(Self { widths, outputs, encoder, feedback: later > plain, groups, scales })
     }
 
     /// Rows and columns must be multiples of this at a flow scale: 32, 64 or 128, more where the scale is below 1.
-    pub fn multiple(&self, scale: f32) -> usize {
-        let coarsest = self.scales[0] as usize * 4;
-        coarsest.max((coarsest as f32 / scale).ceil() as usize)
+    ///
+    /// # Errors
+    /// A scale at which blocks do not meet: other than ¼, ½, 1, 2 and 4.
+    pub fn multiple(&self, scale: f32) -> Result<usize> {
+        if ![0.25, 0.5, 1.0, 2.0, 4.0].contains(&scale) {
+            return Err(Error::usage(format!(
+                "flow scale {scale}: RIFE's blocks fit together at 0.25, 0.5, 1, 2 and 4"
+            )));
+        }
+        let coarsest = self.scales[0] * 4.0;
+        Ok(coarsest.max(coarsest / scale) as usize)
     }
 
     /// The version's row of the table in docs, as far as shapes tell.
@@ -104,10 +118,10 @@ impl Rife {
     }
 
     /// Inputs `first`, `second` [n, 3, h, w] in 0..=1, h and w multiples of [`Rife::multiple`], `time` [n] in 0..=1; output
-    /// `between` [n, 3, h, w], not clamped. `scale`: of the resolution that flow is sought at, 0.25 to 4.
-    pub fn build(&self, w: &Scope, scale: f32) {
+    /// `between` [n, 3, h, w], not clamped. `scale`: of the resolution that flow is sought at, one that [`Rife::multiple`] takes.
+    pub fn build(&self, w: &Scope, scale: f32) -> Result<()> {
         let g = w.graph();
-        let m = self.multiple(scale);
+        let m = self.multiple(scale)?;
         let (n, h, width) = (Dim::symbol("n"), &Dim::symbol("h") * m, &Dim::symbol("w") * m);
         let shape = [n.clone(), 3.into(), h.clone(), width.clone()];
         let (first, second) = (g.input("first", &shape, DType::F32), g.input("second", &shape, DType::F32));
@@ -136,7 +150,7 @@ impl Rife {
                     let mut seen = vec![first.warp(&flows[0]), second.warp(&flows[1])];
                     seen.extend(features.iter().zip(&flows).filter_map(|(f, flow)| Some(f.as_ref()?.warp(flow))));
                     seen.extend([time.clone(), before.mask.clone()]);
-                    seen.extend(before.features.iter().filter(|_| self.feedback).cloned());
+                    seen.extend(before.features.clone());
                     let seen = Value::concat(&seen.iter().collect::<Vec<_>>(), 1);
                     let found = self.block(&w, i, &seen, Some(&before.flow), s / scale);
                     // Up to 4.6 masks add up; with an encoder each block gives its own.
@@ -145,14 +159,15 @@ impl Rife {
                 }
             });
         }
-        let Some(State { flow, mask, .. }) = state else { return };
+        let Some(State { flow, mask, .. }) = state else { return Ok(()) };
         let [to_first, to_second] = flow.split(1, [2, 2]);
         let mask = mask.sigmoid();
         let between = first.warp(&to_first) * &mask + second.warp(&to_second) * (-mask + 1.0);
         g.output("between", &between);
+        Ok(())
     }
 
-    /// One refinement at 1/s of the resolution.
+    /// One refinement at 1/s of the resolution. The last block's features go nowhere.
     fn block(&self, w: &Scope, i: usize, x: &Value, flow: Option<&Value>, s: f32) -> State {
         let c = self.widths[i];
         let mut x = x.resize_bilinear(1.0 / s);
@@ -168,7 +183,7 @@ impl Rife {
         }
         let out = w.conv_transpose2x("lastconv.0", &x, 4 * self.outputs).pixel_shuffle(2).resize_bilinear(s);
         let [flow, mask] = [(0, 4), (4, 5)].map(|(from, to)| out.slice(1, from, to));
-        let features = (self.outputs > 6).then(|| out.slice(1, 5, self.outputs));
+        let features = (self.feedback && i + 1 < self.widths.len()).then(|| out.slice(1, 5, self.outputs));
         State { flow: flow * s, mask, features }
     }
 }

@@ -1,7 +1,7 @@
 //! RRDBNet, the generator of ESRGAN (arXiv:1809.00219 §3.1) and Real-ESRGAN (arXiv:2107.10833), as BasicSR
 //! `archs/rrdbnet_arch.py`; x8 as ai-forever/Real-ESRGAN's; the extra 1×1 convolution of ESRGAN+ (arXiv:2001.08073).
 
-use super::{missing, shape};
+use super::{count, shape};
 use crate::{
     error::{Error, Result},
     onnx::{Dim, Scope, Value},
@@ -21,6 +21,8 @@ pub struct Rrdb {
     features: usize,
     growth: usize,
     ups: usize,
+    /// Whether dense blocks have ESRGAN+'s extra convolutions.
+    plus: bool,
 }
 
 impl Rrdb {
@@ -28,8 +30,13 @@ impl Rrdb {
     pub fn detect(c: &Checkpoint) -> Result<Self> {
         let [features, inputs, _, _] = shape(c, "conv_first.weight")?;
         let [growth, _, _, _] = shape(c, "body.0.rdb1.conv1.weight")?;
-        let blocks = c.sequence_len("body").ok_or_else(|| missing(c, "body"))?;
-        let ups = (1..).take_while(|k| c.contains(&format!("conv_up{k}.weight"))).count();
+        let blocks = count(c, "body")?;
+        let up = |k: &usize| ["weight", "bias"].iter().any(|part| c.contains(&format!("conv_up{k}.{part}")));
+        let ups = (1..=9).filter(up).max().unwrap_or(0);
+        if ups > 3 {
+            let origin = c.origin().display();
+            return Err(Error::failed(format!("{origin}: {ups} upsampling layers; up to 3 (x8) are known")));
+        }
         let unshuffle = match inputs {
             3 => 1,
             12 => 2,
@@ -46,7 +53,8 @@ impl Rrdb {
                 "{origin}: {ups} upsampling layers cannot undo {unshuffle}×{unshuffle} blocks"
             )));
         }
-        Ok(Self { scale: (1 << ups) / unshuffle, unshuffle, blocks, features, growth, ups })
+        let plus = c.contains("body.0.rdb1.conv1x1.weight");
+        Ok(Self { scale: (1 << ups) / unshuffle, unshuffle, blocks, features, growth, ups, plus })
     }
 
     /// Input pixels that an output pixel depends on, to each side.
@@ -91,15 +99,14 @@ impl Rrdb {
         let conv = |k: usize, seen: &[&Value]| {
             w.conv2d(&format!("conv{k}"), &Value::concat(seen, 1), self.growth, 3).leaky_relu(0.2)
         };
-        let plus = w.has("conv1x1.weight");
         let x1 = w.conv2d("conv1", x, self.growth, 3).leaky_relu(0.2);
         let mut x2 = conv(2, &[x, &x1]);
-        if plus {
+        if self.plus {
             x2 = x2 + w.conv2d_no_bias("conv1x1", x, self.growth, 1);
         }
         let x3 = conv(3, &[x, &x1, &x2]);
         let mut x4 = conv(4, &[x, &x1, &x2, &x3]);
-        if plus {
+        if self.plus {
             x4 = x4 + &x2;
         }
         let all = Value::concat(&[x, &x1, &x2, &x3, &x4], 1);
@@ -150,7 +157,7 @@ fn old_name(name: &str, last: usize, trunk: usize) -> Option<String> {
     Some(match layer {
         0 => format!("conv_first.{rest}"),
         _ if layer == last => format!("conv_last.{rest}"),
-        _ if layer + 2 == last => format!("conv_hr.{rest}"),
+        _ if last.checked_sub(2) == Some(layer) => format!("conv_hr.{rest}"),
         _ if layer % 3 == 0 => format!("conv_up{}.{rest}", layer / 3),
         _ => return None,
     })

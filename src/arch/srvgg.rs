@@ -1,7 +1,7 @@
 //! SRVGGNetCompact, Real-ESRGAN's small network, as its `archs/srvgg_arch.py`: convolutions and PReLUs, one pixel shuffle, added
 //! to the picture enlarged by repetition.
 
-use super::{missing, shape};
+use super::{count, shape};
 use crate::{
     error::{Error, Result},
     onnx::{Dim, Scope},
@@ -29,7 +29,7 @@ impl Srvgg {
     /// Reads the extents from the weights.
     pub fn detect(c: &Checkpoint) -> Result<Self> {
         let [features, inputs, _, _] = shape(c, "body.0.weight")?;
-        let layers = c.sequence_len("body").ok_or_else(|| missing(c, "body"))?;
+        let layers = count(c, "body")?;
         let [outputs] = shape(c, &format!("body.{}.bias", layers - 1))?;
         let scale = (outputs as f64 / 3.0).sqrt().round() as usize;
         if inputs != 3 || outputs != 3 * scale * scale || layers.is_multiple_of(2) {

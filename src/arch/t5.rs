@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{missing, shape};
+use super::{count, shape};
 use crate::{
     error::{Error, Result},
     onnx::{Attention, Dim, Scope, Value},
@@ -54,10 +54,21 @@ impl T5 {
             let found = &config.feed_forward_proj;
             return Err(Error::failed(format!("T5: feed_forward_proj is {found:?}; only gated-gelu (v1.1) is known")));
         }
+        let far = config.relative_attention_max_distance;
+        if !(1..=1 << 16).contains(&far) {
+            return Err(Error::failed(format!("T5: relative_attention_max_distance is {far}; it must be 1 to 65536")));
+        }
         let [inner, width] = shape(c, &format!("{FIRST}.q.weight"))?;
         let [buckets, heads] = shape(c, &format!("{FIRST}.relative_attention_bias.weight"))?;
+        if buckets < 4 || far <= buckets / 4 {
+            let origin = c.origin().display();
+            let wanted = "at least 4 buckets, a quarter of them below the greatest distance";
+            return Err(Error::failed(format!(
+                "{origin}: {buckets} buckets of distances up to {far}; T5 has {wanted}"
+            )));
+        }
         let [mlp, _] = shape(c, "encoder.block.0.layer.1.DenseReluDense.wi_0.weight")?;
-        let layers = c.sequence_len("encoder.block").ok_or_else(|| missing(c, "encoder.block"))?;
+        let layers = count(c, "encoder.block")?;
         Ok(Self { config, width, inner, heads, mlp, buckets, layers })
     }
 
@@ -68,9 +79,9 @@ impl T5 {
         let ids = g.input("ids", &[n, s.clone()], DType::I64);
         // Some files repeat the shared table under the encoder's name.
         w.ignore("encoder.embed_tokens.weight");
-        let mut x = w.embedding("shared", &ids);
+        let mut x = w.embedding("shared", &ids, self.width);
         let bias = Some(self.position_bias(&w.at(FIRST), &s));
-        let how = Attention { bias, scale: Some(1.0) };
+        let how = Attention::new(bias, Some(1.0));
         for i in 0..self.layers {
             x = self.block(&w.at("encoder.block").at(i).at("layer"), &x, &how);
         }

@@ -3,9 +3,9 @@
 
 use serde::Deserialize;
 
-use super::{missing, shape};
+use super::{count, shape};
 use crate::{
-    error::Result,
+    error::{Error, Result},
     onnx::{Attention, Conv, Dim, Scope, Value},
     tensor::DType,
     weights::Checkpoint,
@@ -34,8 +34,16 @@ impl VaeKl {
     /// Reads the extents from the weights.
     pub fn detect(config: &Config, c: &Checkpoint) -> Result<Self> {
         let [_, latent, _, _] = shape(c, "decoder.conv_in.weight")?;
-        let levels = c.sequence_len("decoder.up_blocks").ok_or_else(|| missing(c, "decoder.up_blocks"))?;
-        Ok(Self { groups: config.norm_num_groups, latent, levels })
+        let levels = count(c, "decoder.up_blocks")?;
+        let groups = config.norm_num_groups;
+        if groups == 0 || levels > 8 {
+            let origin = c.origin().display();
+            let wanted = "norm_num_groups of at least 1 and at most 8 levels";
+            return Err(Error::failed(format!(
+                "{origin}: {groups} groups, {levels} levels; AutoencoderKL has {wanted}"
+            )));
+        }
+        Ok(Self { groups, latent, levels })
     }
 
     /// Picture pixels per latent pixel, each way.
@@ -59,7 +67,7 @@ impl VaeKl {
         for level in 0..self.levels {
             let w = w.at("up_blocks").at(level);
             x = self.resnets(&w, x);
-            if w.has("upsamplers.0.conv.weight") {
+            if level + 1 < self.levels {
                 let channels = x.size(1);
                 x = w.conv2d("upsamplers.0.conv", &x.upsample_nearest(2), channels, 3);
             }
@@ -81,7 +89,7 @@ impl VaeKl {
         for level in 0..self.levels {
             let w = w.at("down_blocks").at(level);
             x = self.resnets(&w, x);
-            if w.has("downsamplers.0.conv.weight") {
+            if level + 1 < self.levels {
                 // Zeros right and below only, as the reference pads.
                 let form = Conv::new(x.size(1), 3).stride(2).pad([0, 0, 1, 1]);
                 x = w.conv("downsamplers.0.conv", &x, form);
@@ -103,9 +111,8 @@ impl VaeKl {
     }
 
     fn resnets(&self, w: &Scope, mut x: Value) -> Value {
-        let w = w.at("resnets");
-        for i in (0..).take_while(|i| w.has(&format!("{i}.conv1.weight"))) {
-            x = self.resnet(&w.at(i), &x);
+        for i in 0..w.count("resnets") {
+            x = self.resnet(&w.at("resnets").at(i), &x);
         }
         x
     }
@@ -136,5 +143,6 @@ impl VaeKl {
 
 /// Output channels of a convolution, as stored.
 fn out_channels(w: &Scope, name: &str) -> usize {
-    w.at(name).stored("weight").and_then(|s| s.shape.first().copied()).unwrap_or(1)
+    let stored = |part| w.at(name).stored(part)?.shape.first().copied();
+    stored("weight").or_else(|| stored("bias")).unwrap_or(1)
 }

@@ -15,7 +15,7 @@ pub use identify::{Identity, identify};
 
 use crate::{
     arch::{clip::Clip, flux::Flux, rife::Rife, rrdbnet, rrdbnet::Rrdb, srvgg, srvgg::Srvgg, t5::T5, vae_kl::VaeKl},
-    error::{At, Error, Result},
+    error::{Error, Result},
     onnx::{Graph, Model, Scope, Target},
     weights::Checkpoint,
 };
@@ -128,10 +128,10 @@ pub fn interpolator(path: &Path, scale: f32, target: Target) -> Result<Interpola
     let checkpoint = Checkpoint::open(path)?;
     match Kind::of(&checkpoint) {
         Kind::Rife => {
-            let net = Rife::detect(&checkpoint).at(path.display())?;
+            let net = Rife::detect(&checkpoint)?;
             let scope = Scope::new(&Graph::new("rife", target), &checkpoint);
-            net.build(&scope, scale);
-            Ok(Interpolator { model: scope.finish()?, multiple: net.multiple(scale) })
+            net.build(&scope, scale)?;
+            Ok(Interpolator { model: scope.finish()?, multiple: net.multiple(scale)? })
         }
         other => Err(unfit(&checkpoint, other, "an interpolation network", "RIFE 4.5 to 4.26 (flownet.pkl)")),
     }

@@ -62,7 +62,13 @@ impl Tokenizer {
     }
 
     /// Ids cut to `length`, the closing token kept, and padded on the right with `pad`.
+    ///
+    /// # Errors
+    /// A length of 0.
     pub fn encode_to(&self, text: &str, length: usize, pad: i64) -> Result<Ids> {
+        if length == 0 {
+            return Err(Error::failed("tokenizing: a text encoder that reads 0 tokens; its config.json is broken"));
+        }
         let mut ids = self.encode(text)?;
         let cut = ids.len().saturating_sub(length);
         if cut > 0 {

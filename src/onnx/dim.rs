@@ -18,11 +18,7 @@ impl Dim {
 
     /// The value, when no symbol occurs.
     pub fn known(&self) -> Option<usize> {
-        match self.0.len() {
-            0 => Some(0),
-            1 => self.0.get(&Vec::new()).map(|&c| usize::try_from(c).unwrap_or(0)),
-            _ => None,
-        }
+        self.constant().map(|c| usize::try_from(c).unwrap_or(0))
     }
 
     /// `(symbol, factor)` when the extent is a multiple of one symbol.
@@ -36,16 +32,31 @@ impl Dim {
         self.0.iter().map(|(names, &c)| (names.as_slice(), c))
     }
 
-    /// Division rounding down; where the terms do not divide, the quotient is a symbol of its own.
+    /// Division rounding down, by what is not 0. Terms that divide leave the floor, so that (32h − 1)/2 is 16h − 1; what is
+    /// left and symbolic becomes a symbol of its own.
     pub fn div_floor(&self, by: usize) -> Self {
-        if let Some(n) = self.known() {
-            return Self::from(n / by);
+        let by = by.max(1) as i64;
+        let (whole, rest): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            self.0.clone().into_iter().partition(|(_, c)| c % by == 0);
+        let whole = Self(whole.into_iter().map(|(names, c)| (names, c / by)).collect());
+        let rest = Self(rest);
+        let floor = match rest.constant() {
+            Some(c) => Self::from_constant(c.div_euclid(by)),
+            None => Self::symbol(&format!("floor(({rest})/{by})")),
+        };
+        whole.combine(&floor, 1)
+    }
+
+    fn constant(&self) -> Option<i64> {
+        match self.0.len() {
+            0 => Some(0),
+            1 => self.0.get(&Vec::new()).copied(),
+            _ => None,
         }
-        let by = by as i64;
-        if self.0.values().all(|c| c % by == 0) {
-            return Self(self.0.iter().map(|(n, c)| (n.clone(), c / by)).collect());
-        }
-        Self::symbol(&format!("floor(({self})/{by})"))
+    }
+
+    fn from_constant(c: i64) -> Self {
+        Self(if c == 0 { BTreeMap::new() } else { BTreeMap::from([(Vec::new(), c)]) })
     }
 
     fn combine(mut self, other: &Self, sign: i64) -> Self {
@@ -59,7 +70,7 @@ impl Dim {
 
 impl From<usize> for Dim {
     fn from(n: usize) -> Self {
-        Self(if n == 0 { BTreeMap::new() } else { BTreeMap::from([(Vec::new(), n as i64)]) })
+        Self::from_constant(n as i64)
     }
 }
 
@@ -141,6 +152,9 @@ mod tests {
             ((&h * 32).div_floor(8), "4*h"),
             (&(&h + 3) - 3, "h"),
             (h.div_floor(2), "floor((h)/2)"),
+            ((&(&h * 32) - 1).div_floor(2), "16*h - 1"),
+            ((&(&(&h * 8) + &w) + 3).div_floor(4), "2*h + floor((w + 3)/4)"),
+            (Dim::from(7).div_floor(2), "3"),
             (&h - &h, "0"),
             (&w * &h, "h*w"),
         ];

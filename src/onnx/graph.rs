@@ -2,7 +2,7 @@
 
 use std::{
     cell::RefCell,
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     path::Path,
     rc::Rc,
 };
@@ -76,6 +76,8 @@ pub(super) struct Inner {
     shapes: Vec<proto::ValueInfo>,
     names: HashMap<String, usize>,
     symbols: BTreeMap<String, (String, usize, usize)>,
+    /// Values that hold an extent, so that each is computed once.
+    extents: HashMap<Dim, String>,
     metadata: Vec<StringEntry>,
     /// The scope that last made a node: operators on plain values are named after it.
     pub place: String,
@@ -100,6 +102,7 @@ impl Graph {
             shapes: vec![],
             names: HashMap::new(),
             symbols: BTreeMap::new(),
+            extents: HashMap::new(),
             metadata: vec![],
             place: String::new(),
             faults: vec![],
@@ -288,17 +291,31 @@ impl Graph {
         if let Some(n) = dim.known() {
             return self.integers(&[n as i64], &[1]);
         }
+        let computed = |name| Value { graph: self.clone(), name, shape: vec![1.into()], dtype: DType::I64 };
+        if let Some(name) = self.0.borrow().extents.get(dim) {
+            return computed(name.clone());
+        }
+        let place = std::mem::replace(&mut self.0.borrow_mut().place, "extents".into());
+        let value = self.computed_extent(dim);
+        let mut g = self.0.borrow_mut();
+        g.place = place;
+        g.extents.insert(dim.clone(), value.name.clone());
+        computed(value.name)
+    }
+
+    fn computed_extent(&self, dim: &Dim) -> Value {
         let mut total: Option<Value> = None;
         for (symbols, coefficient) in dim.terms() {
-            let mut term = self.integers(&[coefficient], &[1]);
+            let mut term = (coefficient != 1 || symbols.is_empty()).then(|| self.integers(&[coefficient], &[1]));
             for symbol in symbols {
-                let value = self.symbol(symbol);
-                term = if coefficient == 1 && symbols.len() == 1 { value } else { &term * &value };
+                let lone = Dim::symbol(symbol);
+                let value = if lone == *dim { self.symbol(symbol) } else { self.extent(&lone) };
+                term = Some(term.map_or(value.clone(), |t| t * &value));
             }
-            total = Some(match total {
-                Some(sum) => &sum + &term,
-                None => term,
-            });
+            total = match (total, term) {
+                (Some(sum), Some(term)) => Some(sum + term),
+                (sum, term) => sum.or(term),
+            };
         }
         total.unwrap_or_else(|| self.integers(&[0], &[1]))
     }
@@ -321,13 +338,13 @@ impl Graph {
         if !g.faults.is_empty() {
             return Err(Error::failed(faults(&g.faults)));
         }
-        let nodes = std::mem::take(&mut g.casts).into_iter().chain(std::mem::take(&mut g.nodes)).collect();
+        let nodes: Vec<NodeProto> =
+            std::mem::take(&mut g.casts).into_iter().chain(std::mem::take(&mut g.nodes)).collect();
         let opset = |domain: &str, version| proto::OperatorSetId { domain: domain.into(), version };
         let portable = g.target.provider == Provider::Portable;
+        let foreign: BTreeSet<&str> = nodes.iter().map(|n| n.domain.as_str()).filter(|d| !d.is_empty()).collect();
         let mut opset_import = vec![opset("", if portable { 20 } else { 23 })];
-        if !portable {
-            opset_import.extend([opset("com.microsoft", 1), opset("crescendo", 1)]);
-        }
+        opset_import.extend(foreign.into_iter().map(|domain| opset(domain, 1)));
         let proto = proto::ModelProto {
             ir_version: if portable { 9 } else { 11 },
             producer_name: "crescendo".into(),
@@ -354,9 +371,11 @@ impl Graph {
     }
 }
 
-/// All faults in one sentence: the first twelve in full, then how many more.
+/// All faults in one sentence, each once: the first twelve in full, then how many more.
 fn faults(all: &[String]) -> String {
-    let shown = all.iter().take(12).cloned().collect::<Vec<_>>().join("; ");
+    let mut seen = BTreeSet::new();
+    let all: Vec<&str> = all.iter().map(String::as_str).filter(|f| seen.insert(*f)).collect();
+    let shown = all.iter().take(12).copied().collect::<Vec<_>>().join("; ");
     match all.len() {
         0..=12 => shown,
         n => format!("{shown}; and {} more", n - 12),

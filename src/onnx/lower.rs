@@ -1,8 +1,8 @@
 //! Layers whose best form depends on the target: norms, rotary positions, attention, warping.
 
 use super::{
-    dim::Dim,
-    graph::{Op, Provider},
+    dim::{Dim, show},
+    graph::{Graph, Op, Provider},
     scope::Scope,
     value::Value,
 };
@@ -50,40 +50,47 @@ impl Value {
         self.graph.node(op, &[self, weight], self.shape.clone(), self.dtype)
     }
 
-    /// Rotates pairs (x[2i], x[2i+1]) of each head (arXiv:2104.09864). `self`: [n, s, heads·d]; `cos`, `sin`: [s, d/2].
-    pub fn rope(&self, heads: usize, cos: &Value, sin: &Value) -> Self {
+    /// Rotates pairs (x[2i], x[2i+1]) of each head (arXiv:2104.09864). `self`: [n, s, heads·d].
+    pub fn rope(&self, heads: usize, Rotary { cos, sin }: &Rotary) -> Self {
         let (n, s, width) = (self.dim(0), self.dim(1), self.size(2));
-        let half = width / heads / 2;
+        let half = self.head_width(heads) / 2;
         if self.provider() == Provider::Portable {
             let pairs = self.reshape(&[n.clone(), s.clone(), heads.into(), half.into(), 2.into()]);
             let [a, b] = pairs.split(-1, [1, 1]).map(|v| v.squeeze(4));
-            let (cos, sin) = (cos.unsqueeze(1), sin.unsqueeze(1));
-            let (x, y) = (&a * &cos - &b * &sin, &a * &sin + &b * &cos);
+            let (x, y) = (&a * cos - &b * sin, &a * sin + &b * cos);
             let pairs = Self::concat(&[&x.unsqueeze(4), &y.unsqueeze(4)], -1);
             return pairs.reshape(&[n, s, width.into()]);
         }
-        let batched = |v: &Value| v.unsqueeze(0).expand(&[n.clone(), s.clone(), half.into()]);
         let op = Op::new("RotaryEmbedding").int("interleaved", 1).int("num_heads", heads);
-        self.graph.node(op, &[self, &batched(cos), &batched(sin)], self.shape.clone(), self.dtype)
+        self.graph.node(op, &[self, cos, sin], self.shape.clone(), self.dtype)
+    }
+
+    /// Features of one head of [n, s, heads·d].
+    fn head_width(&self, heads: usize) -> usize {
+        let width = self.size(-1);
+        if heads == 0 || !width.is_multiple_of(heads) {
+            self.graph.fault(format!("{}: {heads} heads do not share {} evenly", self.name, show(&self.shape)));
+            return width;
+        }
+        width / heads
     }
 
     /// Splits heads: [n, s, heads·d] → [n, heads, s, d].
     fn heads(&self, heads: usize) -> Self {
-        let (n, s, width) = (self.dim(0), self.dim(1), self.size(2));
-        self.reshape(&[n, s, heads.into(), (width / heads).into()]).transpose(&[0, 2, 1, 3])
+        let (n, s, d) = (self.dim(0), self.dim(1), self.head_width(heads));
+        self.reshape(&[n, s, heads.into(), d.into()]).transpose(&[0, 2, 1, 3])
     }
 
     /// Scaled dot-product attention. `self` (queries): [n, s, heads·d]; keys, values: [n, t, heads·d]; `bias`, added to the
     /// scores before the softmax: broadcasts to [n, heads, s, t]; `scale`: by default 1/√d. → [n, s, heads·d]
     pub fn attention(&self, keys: &Value, values: &Value, heads: usize, how: &Attention) -> Self {
-        let width = self.size(2);
-        let scale = how.scale.unwrap_or(1.0 / ((width / heads) as f32).sqrt());
+        let scale = how.scale.unwrap_or(1.0 / (self.head_width(heads) as f32).sqrt());
         let none = || Value { name: String::new(), ..self.clone() };
         let bias = how.bias.clone();
         match self.provider() {
             Provider::Cpu => {
-                let op =
-                    Op::new("MultiHeadAttention").domain("com.microsoft").int("num_heads", heads).float("scale", scale);
+                let op = Op::new("MultiHeadAttention").domain("com.microsoft");
+                let op = op.int("num_heads", heads).float("scale", scale).int("unidirectional", how.causal.into());
                 let (skip, gap) = (none(), none());
                 let mut inputs = vec![self, keys, values];
                 if let Some(bias) = &bias {
@@ -92,8 +99,8 @@ impl Value {
                 self.graph.node(op, &inputs, self.shape.clone(), self.dtype)
             }
             Provider::Cuda => {
-                let op =
-                    Op::new("Attention").int("q_num_heads", heads).int("kv_num_heads", heads).float("scale", scale);
+                let op = Op::new("Attention").int("q_num_heads", heads).int("kv_num_heads", heads);
+                let op = op.float("scale", scale).int("is_causal", how.causal.into());
                 let mut inputs = vec![self, keys, values];
                 inputs.extend(&bias);
                 self.graph.node(op, &inputs, self.shape.clone(), self.dtype)
@@ -142,6 +149,42 @@ pub struct Attention {
     pub bias: Option<Value>,
     /// In place of 1/√d.
     pub scale: Option<f32>,
+    /// Whether the operator itself hides keys after the query.
+    causal: bool,
+}
+
+impl Attention {
+    /// With scores biased and scaled in the given way; scale 1/√d where none is given.
+    pub fn new(bias: Option<Value>, scale: Option<f32>) -> Self {
+        Self { bias, scale, causal: false }
+    }
+
+    /// No query of a sequence of `s` sees the keys after it.
+    pub fn causal(g: &Graph, s: &Dim) -> Self {
+        if g.target().provider != Provider::Portable {
+            return Self { causal: true, ..Self::default() };
+        }
+        let position = g.range(s);
+        let ahead = (position.unsqueeze(0) - position.unsqueeze(1)).clip(0.0, 1.0).cast(g.target().compute);
+        Self { bias: Some(ahead * -1e4), ..Self::default() }
+    }
+}
+
+/// Rotary tables in the form that the target wants, made once for all blocks.
+pub struct Rotary {
+    cos: Value,
+    sin: Value,
+}
+
+impl Rotary {
+    /// `cos`, `sin`: [s, d/2], for `batch` sequences.
+    pub fn new(cos: &Value, sin: &Value, batch: &Dim) -> Self {
+        let form = |v: &Value| match v.provider() {
+            Provider::Portable => v.unsqueeze(1),
+            _ => v.unsqueeze(0).expand(&[batch.clone(), v.dim(0), v.dim(1)]),
+        };
+        Self { cos: form(cos), sin: form(sin) }
+    }
 }
 
 impl Scope {
@@ -163,8 +206,7 @@ impl Scope {
 
     /// RMS norm of each head of [n, s, heads·d] by one weight of extent d.
     pub fn head_norm(&self, name: &str, x: &Value, heads: usize, eps: f32) -> Value {
-        let (n, s, width) = (x.dim(0), x.dim(1), x.size(2));
-        let split = x.reshape(&[n, s, heads.into(), (width / heads).into()]);
+        let split = x.reshape(&[x.dim(0), x.dim(1), heads.into(), x.head_width(heads).into()]);
         self.rms_norm(name, &split, eps).reshape(x.shape())
     }
 
@@ -175,6 +217,10 @@ impl Scope {
         let (weight, bias) = (self.at(name).weight("weight", &[c]), self.at(name).weight("bias", &[c]));
         let per_channel = |v: Value| v.reshape(&[c.into(), 1.into(), 1.into()]);
         self.at(name).enter();
+        if groups == 0 || !c.is_multiple_of(groups) {
+            self.graph().fault(format!("{}: {groups} groups do not share {} evenly", x.name, show(x.shape())));
+            return x.clone();
+        }
         let area = &(&h * &w) * (c / groups);
         let grouped = x.reshape(&[n, groups.into(), area]).cast(DType::F32);
         let centred = &grouped - grouped.mean(&[-1]);

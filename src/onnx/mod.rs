@@ -11,6 +11,6 @@ mod value;
 
 pub use dim::Dim;
 pub use graph::{Graph, Model, Provider, Target};
-pub use lower::Attention;
+pub use lower::{Attention, Rotary};
 pub use scope::{Conv, Scope};
 pub use value::Value;

@@ -143,6 +143,11 @@ impl Scope {
             self.ignore(name);
             return stand_in();
         }
+        if !stored.dtype.is_float() {
+            self.graph.fault(format!("{full} must be floating and is {}", stored.dtype.name()));
+            self.ignore(name);
+            return stand_in();
+        }
         if let Some(value) = self.weights.made.borrow().get(&full) {
             return value.clone();
         }
@@ -169,7 +174,9 @@ impl Scope {
     /// x·Wᵀ + b over the last axis; W [out, in], b [out].
     pub fn linear(&self, name: &str, x: &Value, out: usize) -> Value {
         let y = self.linear_no_bias(name, x, out);
-        y + self.at(name).weight("bias", &[out])
+        let bias = self.at(name).weight("bias", &[out]);
+        let sum = self.op("Add", &format!("{name}.Add"));
+        self.graph.node(sum, &[&y, &bias], y.shape().to_vec(), y.dtype)
     }
 
     /// x·Wᵀ over the last axis; W [out, in].
@@ -207,7 +214,7 @@ impl Scope {
     fn convolve(&self, name: &str, x: &Value, form: Conv, bias: Option<Value>) -> Value {
         let [n, _, h, w] = x.nchw();
         let Conv { out, kernel, stride, pad, groups } = form;
-        let weight = self.at(name).weight("weight", &[out, x.size(1) / groups, kernel, kernel]);
+        let weight = self.at(name).weight("weight", &[out, x.size(1) / groups.max(1), kernel, kernel]);
         let extent = |d: &super::Dim, pads: usize| &(&(d + pads) - kernel).div_floor(stride) + 1;
         let shape = vec![n, out.into(), extent(&h, pad[0] + pad[2]), extent(&w, pad[1] + pad[3])];
         let op = self
@@ -236,10 +243,19 @@ impl Scope {
         self.graph.node(self.op("PRelu", name), &[x, &slope], x.shape().to_vec(), x.dtype)
     }
 
-    /// Rows of an embedding table [rows, dim] by i64 ids [n, s] → [n, s, dim].
-    pub fn embedding(&self, name: &str, ids: &Value) -> Value {
-        let shape = self.at(name).stored("weight").map_or(vec![1, 1], |s| s.shape.clone());
-        self.at(name).weight("weight", &shape).gather(ids)
+    /// Rows of an embedding table [rows, width] by i64 ids [n, s] → [n, s, width].
+    pub fn embedding(&self, name: &str, ids: &Value, width: usize) -> Value {
+        let rows = self.at(name).stored("weight").and_then(|s| s.shape.first().copied()).unwrap_or(1);
+        let table = self.at(name).weight("weight", &[rows, width]);
+        self.at(name).enter();
+        table.gather(ids)
+    }
+
+    /// The length of a numbered sequence at this place, as the checkpoint has it.
+    pub fn count(&self, name: &str) -> usize {
+        let full = self.join(name);
+        let found = self.weights.checkpoint.children(&full).len();
+        self.weights.checkpoint.sequence_len(&full).unwrap_or(0).min(2 * found)
     }
 
     /// The finished model. Missing, misshapen and unused weights are reported together.

@@ -31,7 +31,7 @@ impl Value {
 
     /// The extent of an axis; negative axes count from the end.
     pub fn dim(&self, axis: isize) -> Dim {
-        self.shape[self.axis(axis)].clone()
+        self.axis(axis).map_or_else(|| 1.into(), |at| self.shape[at].clone())
     }
 
     /// An extent that must be a number; a symbolic one is a fault of the graph.
@@ -47,8 +47,14 @@ impl Value {
         self.shape.len()
     }
 
-    pub(super) fn axis(&self, axis: isize) -> usize {
-        if axis < 0 { (self.rank() as isize + axis) as usize } else { axis as usize }
+    /// An axis counted from the front; none, and a fault, where there is none such.
+    fn axis(&self, axis: isize) -> Option<usize> {
+        let at = if axis < 0 { self.rank().checked_add_signed(axis) } else { usize::try_from(axis).ok() };
+        let at = at.filter(|&at| at < self.rank());
+        if at.is_none() {
+            self.graph.fault(format!("{}: {} has no axis {axis}", self.name, show(&self.shape)));
+        }
+        at
     }
 
     /// A one-input operator that keeps shape and type.
@@ -134,7 +140,7 @@ impl Value {
     /// Mean over axes, kept as extent 1.
     pub fn mean(&self, axes: &[isize]) -> Self {
         let mut shape = self.shape.clone();
-        let axes: Vec<i64> = axes.iter().map(|&a| self.axis(a) as i64).collect();
+        let axes: Vec<i64> = axes.iter().filter_map(|&a| self.axis(a).map(|a| a as i64)).collect();
         for &a in &axes {
             shape[a as usize] = 1.into();
         }
@@ -156,7 +162,7 @@ impl Value {
 
     /// Axes in another order.
     pub fn transpose(&self, order: &[usize]) -> Self {
-        let shape = order.iter().map(|&a| self.shape[a].clone()).collect();
+        let shape = order.iter().map(|&a| self.dim(a as isize)).collect();
         self.graph.node(Op::new("Transpose").ints("perm", order), &[self], shape, self.dtype)
     }
 
@@ -187,7 +193,7 @@ impl Value {
     /// A new axis of extent 1.
     pub fn unsqueeze(&self, axis: usize) -> Self {
         let mut shape = self.shape.clone();
-        shape.insert(axis, 1.into());
+        shape.insert(axis.min(shape.len()), 1.into());
         let axes = self.graph.integers(&[axis as i64], &[1]);
         self.graph.node(Op::new("Unsqueeze"), &[self, &axes], shape, self.dtype)
     }
@@ -195,6 +201,10 @@ impl Value {
     /// An axis of extent 1 removed.
     pub fn squeeze(&self, axis: usize) -> Self {
         let mut shape = self.shape.clone();
+        if shape.get(axis) != Some(&1.into()) {
+            self.graph.fault(format!("{}: axis {axis} of {} is not of extent 1", self.name, show(&shape)));
+            return self.clone();
+        }
         shape.remove(axis);
         let axes = self.graph.integers(&[axis as i64], &[1]);
         self.graph.node(Op::new("Squeeze"), &[self, &axes], shape, self.dtype)
@@ -210,7 +220,7 @@ impl Value {
     /// Values one after the other along an axis.
     pub fn concat(values: &[&Self], axis: isize) -> Self {
         let first = values[0];
-        let at = first.axis(axis);
+        let Some(at) = first.axis(axis) else { return first.clone() };
         let mut shape = first.shape.clone();
         for v in &values[1..] {
             let same = v.rank() == shape.len() && (0..shape.len()).all(|i| i == at || shape[i] == v.shape[i]);
@@ -225,8 +235,12 @@ impl Value {
 
     /// Elements `from..to` of an axis; either end may be symbolic.
     pub fn slice(&self, axis: isize, from: impl Into<Dim>, to: impl Into<Dim>) -> Self {
-        let (at, from, to) = (self.axis(axis), from.into(), to.into());
+        let (from, to) = (from.into(), to.into());
+        let Some(at) = self.axis(axis) else { return self.clone() };
         let mut shape = self.shape.clone();
+        if to.known().zip(shape[at].known()).is_some_and(|(to, extent)| to > extent) {
+            self.graph.fault(format!("{}: no elements {from}..{to} on axis {axis} of {}", self.name, show(&shape)));
+        }
         shape[at] = &to - &from;
         let (from, to) = (self.graph.extent(&from), self.graph.extent(&to));
         let axes = self.graph.integers(&[at as i64], &[1]);
@@ -235,8 +249,8 @@ impl Value {
 
     /// Parts of given sizes along an axis.
     pub fn split<const N: usize>(&self, axis: isize, sizes: [usize; N]) -> [Self; N] {
-        let at = self.axis(axis);
         let total: usize = sizes.iter().sum();
+        let Some(at) = self.axis(axis) else { return sizes.map(|_| self.clone()) };
         if self.shape[at].known() != Some(total) {
             let wanted = format!("{}: split of {} into {sizes:?}", self.name, show(&self.shape));
             self.graph.fault(wanted);
@@ -259,7 +273,7 @@ impl Value {
 
     /// Rows `indices` of axis 0: [n, …] by [shape of indices] → [shape of indices, …].
     pub fn gather(&self, indices: &Self) -> Self {
-        let shape = indices.shape.iter().chain(&self.shape[1..]).cloned().collect();
+        let shape = indices.shape.iter().chain(self.shape.iter().skip(1)).cloned().collect();
         self.graph.node(Op::new("Gather").int("axis", 0), &[self, indices], shape, self.dtype)
     }
 
@@ -278,7 +292,8 @@ impl Value {
         self.resize(op, times as f32)
     }
 
-    /// [n, c, h, w] → [n, c, h·factor, w·factor], bilinear with half-pixel centres (torch's align_corners=False).
+    /// [n, c, h, w] → [n, c, h·factor, w·factor], bilinear with half-pixel centres (torch's align_corners=False). `factor` is a
+    /// whole number or one over it.
     pub fn resize_bilinear(&self, factor: f32) -> Self {
         if factor == 1.0 {
             return self.clone();
@@ -289,7 +304,8 @@ impl Value {
 
     fn resize(&self, op: Op, factor: f32) -> Self {
         let scaled = |d: &Dim| if factor >= 1.0 { d * factor as usize } else { d.div_floor((1.0 / factor) as usize) };
-        let shape = vec![self.shape[0].clone(), self.shape[1].clone(), scaled(&self.shape[2]), scaled(&self.shape[3])];
+        let [n, c, h, w] = self.nchw();
+        let shape = vec![n, c, scaled(&h), scaled(&w)];
         let scales = self.graph.constant(&[1.0, 1.0, factor, factor], &[4], DType::F32);
         let none = Value { name: String::new(), ..scales.clone() };
         self.graph.node(op, &[self, &none, &scales], shape, self.dtype)

@@ -17,7 +17,13 @@ pub struct Grow {
 
 impl Grow {
     /// `latent` at noise level `sigma` after stage `stage` (from 1) → rows × columns of `to`, and its noise level.
-    pub fn apply(&self, latent: &ArrayD<f32>, sigma: f32, stage: usize, to: (usize, usize)) -> Result<(ArrayD<f32>, f32)> {
+    pub fn apply(
+        &self,
+        latent: &ArrayD<f32>,
+        sigma: f32,
+        stage: usize,
+        to: (usize, usize),
+    ) -> Result<(ArrayD<f32>, f32)> {
         let mut shape = latent.shape().to_vec();
         let axes = shape.len();
         (shape[axes - 2], shape[axes - 1]) = to;

@@ -1,0 +1,103 @@
+//! Upscalers in every container, wrapper and spelling of names against spandrel (`scripts/reference/esrgan.py`).
+
+use crescendo::{
+    Result, compile,
+    compile::UpscalerForm,
+    onnx::Target,
+    stage::upscale::{Form, Upscale},
+};
+use ndarray::{Array3, ArrayD, Axis};
+use serde::Deserialize;
+
+use crate::table::{Golden, NETWORK, TARGETS, Table, cases, goldens, load};
+
+#[derive(Deserialize)]
+struct Case {
+    file: String,
+    case: String,
+    sizes: Vec<[usize; 2]>,
+    scale: usize,
+}
+
+fn planes(a: ArrayD<f32>) -> Array3<f32> {
+    a.index_axis_move(Axis(0), 0).into_dimensionality().unwrap()
+}
+
+fn upscaler(file: &str, target: Target, tile: usize, halo: Option<usize>) -> Result<(Upscale, UpscalerForm)> {
+    let built = compile::upscaler(&goldens("esrgan").join(file), target)?;
+    let UpscalerForm { scale, multiple, reach, .. } = built.form;
+    let form = Form { scale, multiple, tile, halo: halo.unwrap_or(reach) };
+    Ok((Upscale::new(load(&built.model)?, form), built.form))
+}
+
+#[test]
+fn enlarged_pictures_equal_spandrel() {
+    let golden = Golden::open("esrgan/goldens.safetensors");
+    let mut table = Table::default();
+    for case in cases::<Vec<Case>>("esrgan/cases.json") {
+        for (name, target) in TARGETS {
+            let mut net = upscaler(&case.file, target, 0, None);
+            if let Ok((_, form)) = &net {
+                table.row(form.scale == case.scale, format!("{} scale {} of {}", case.file, form.scale, case.scale));
+            }
+            for n in 0..case.sizes.len() {
+                let picture = planes(golden.f32(&format!("{}.{n}.in", case.case)));
+                let got = match &mut net {
+                    Ok((stage, _)) => stage.enlarge(&picture).map_err(|e| e.to_string()),
+                    Err(e) => Err(e.to_string()),
+                };
+                let want = planes(golden.f32(&format!("{}.{n}.out", case.case))).into_dyn();
+                table.compare(format!("{} {name} {n}", case.file), got.map(Array3::into_dyn), &want, NETWORK);
+            }
+        }
+    }
+    table.finish();
+}
+
+/// Greatest difference between tiled and untiled, on a scale of 0..=1.
+const GREY_LEVEL: f32 = 1.0 / 255.0;
+
+#[test]
+fn tiled_equals_untiled() {
+    let golden = Golden::open("esrgan/goldens.safetensors");
+    let mut table = Table::default();
+    for case in cases::<Vec<Case>>("esrgan/cases.json") {
+        for n in 0..case.sizes.len() {
+            let picture = planes(golden.f32(&format!("{}.{n}.in", case.case)));
+            let whole = planes(golden.f32(&format!("{}.{n}.out", case.case)));
+            for tile in [1, 4, 5, 8] {
+                let got =
+                    upscaler(&case.file, Target::CPU, tile, None).and_then(|(mut stage, _)| stage.enlarge(&picture));
+                let row = format!("{} {n} tiles of {tile}", case.file);
+                match got {
+                    Ok(got) if got.dim() == whole.dim() => {
+                        let worst = (&got - &whole).iter().fold(0f32, |m, v| m.max(v.abs()));
+                        table.row(worst <= GREY_LEVEL, format!("{row:<52} {:?} {worst:9.2e}", got.dim()));
+                    }
+                    Ok(got) => table.row(false, format!("{row}: {:?} for {:?}", got.dim(), whole.dim())),
+                    Err(e) => table.row(false, format!("{row}: {e}")),
+                }
+            }
+        }
+    }
+    table.finish();
+}
+
+#[test]
+fn a_halo_of_the_reach_is_needed_and_enough() {
+    let golden = Golden::open("esrgan/goldens.safetensors");
+    let mut table = Table::default();
+    for (file, case, n) in [("compact-x2.safetensors", "compact-x2", 1), ("compact-x4.pth", "compact-x4", 0)] {
+        let picture = planes(golden.f32(&format!("{case}.{n}.in")));
+        let whole = planes(golden.f32(&format!("{case}.{n}.out")));
+        let (_, form) = upscaler(file, Target::CPU, 0, None).unwrap();
+        for (halo, equal) in [(0, false), (form.reach - 1, false), (form.reach, true)] {
+            let (mut stage, _) = upscaler(file, Target::CPU, 3, Some(halo)).unwrap();
+            let got = stage.enlarge(&picture).unwrap();
+            let worst = (&got - &whole).iter().fold(0f32, |m, v| m.max(v.abs()));
+            let row = format!("{file} halo {halo} of {}: {worst:9.2e}, equal {equal}", form.reach);
+            table.row((worst < 1e-5) == equal, row);
+        }
+    }
+    table.finish();
+}

@@ -1,0 +1,149 @@
+//! Goldens, the engine, and a table of rows that reports every failing one.
+
+use std::{
+    fmt::Display,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use crescendo::{
+    Result,
+    onnx::{Model, Provider, Target},
+    runtime::{DeviceChoice, Engine, Load, Network, Options},
+    tensor::{DType, Tensor},
+    weights::Checkpoint,
+};
+use ndarray::{ArrayD, IxDyn};
+use serde::de::DeserializeOwned;
+
+/// The most that a network may differ, relative to the greatest magnitude of the reference.
+pub const NETWORK: f32 = 1e-4;
+
+/// Targets that run on the CPU, with their names.
+pub const TARGETS: [(&str, Target); 2] =
+    [("cpu", Target::CPU), ("portable", Target { provider: Provider::Portable, compute: DType::F32 })];
+
+/// A file or folder of the goldens.
+pub fn goldens(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens").join(name)
+}
+
+/// A JSON file of the goldens.
+pub fn cases<T: DeserializeOwned>(name: &str) -> T {
+    serde_json::from_str(&fs::read_to_string(goldens(name)).unwrap()).unwrap()
+}
+
+/// Named tensors of a golden file.
+pub struct Golden(Checkpoint);
+
+impl Golden {
+    pub fn open(name: &str) -> Self {
+        Self(Checkpoint::open(&goldens(name)).unwrap())
+    }
+
+    pub fn f32(&self, name: &str) -> ArrayD<f32> {
+        let stored = self.0.get(name).unwrap_or_else(|| panic!("no golden {name}"));
+        ArrayD::from_shape_vec(IxDyn(&stored.shape), stored.to_f32().unwrap()).unwrap()
+    }
+
+    pub fn i64(&self, name: &str) -> ArrayD<i64> {
+        let stored = self.0.get(name).unwrap_or_else(|| panic!("no golden {name}"));
+        assert_eq!(stored.dtype, DType::I64, "{name}");
+        let values = stored.bytes().unwrap().as_chunks().0.iter().map(|&b| i64::from_le_bytes(b)).collect();
+        ArrayD::from_shape_vec(IxDyn(&stored.shape), values).unwrap()
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        self.0.contains(name)
+    }
+}
+
+/// ONNX Runtime on one thread of the CPU.
+pub fn engine() -> Engine {
+    Engine::start(&Options { device: DeviceChoice::Cpu, threads: Some(1), ..Options::default() }).unwrap()
+}
+
+/// A loaded network, with the defaults.
+pub fn load(model: &Model) -> Result<Network> {
+    engine().load("network", &model.bytes, &Load::default())
+}
+
+/// The floating outputs of one run, by name, or why there are none.
+pub type Outputs = Result<Vec<(String, ArrayD<f32>)>, String>;
+
+/// One run.
+pub fn run(network: &mut Network, inputs: &[(&str, Tensor)]) -> Outputs {
+    let inputs: Vec<(&str, &Tensor)> = inputs.iter().map(|(name, t)| (*name, t)).collect();
+    let outputs = network.run(&inputs).map_err(|e| e.to_string())?;
+    let floats = outputs.into_iter().filter_map(|(name, t)| match t {
+        Tensor::F32(a) => Some((name, a)),
+        Tensor::I64(_) => None,
+    });
+    Ok(floats.collect())
+}
+
+/// The output of a name.
+pub fn output(outputs: &Outputs, name: &str) -> Result<ArrayD<f32>, String> {
+    let found = outputs.as_ref().map_err(String::clone)?.iter().find(|(n, _)| n == name).map(|(_, a)| a.clone());
+    found.ok_or_else(|| format!("no output {name}"))
+}
+
+/// max|a − b| / max|b|; infinite where shapes differ or a value is no number.
+pub fn relative_error(got: &ArrayD<f32>, want: &ArrayD<f32>) -> f32 {
+    if got.shape() != want.shape() || got.iter().any(|v| !v.is_finite()) {
+        return f32::INFINITY;
+    }
+    let most = |values: &mut dyn Iterator<Item = f32>| values.fold(0f32, |m, v| m.max(v.abs()));
+    most(&mut got.iter().zip(want).map(|(a, b)| a - b)) / most(&mut want.iter().copied())
+}
+
+/// Rows of a parity table.
+#[derive(Default)]
+pub struct Table {
+    rows: Vec<String>,
+    failed: usize,
+}
+
+impl Table {
+    /// A row that compares two arrays.
+    pub fn compare(
+        &mut self,
+        name: impl Display,
+        got: Result<ArrayD<f32>, impl Display>,
+        want: &ArrayD<f32>,
+        limit: f32,
+    ) {
+        match got {
+            Ok(got) => {
+                let error = relative_error(&got, want);
+                let shape = if got.shape() == want.shape() {
+                    format!("{:?}", want.shape())
+                } else {
+                    format!("{:?} for {:?}", got.shape(), want.shape())
+                };
+                self.row(error <= limit, format!("{name:<52} {shape:<20} {error:9.2e} {limit:7.0e}"));
+            }
+            Err(e) => self.row(false, format!("{name:<52} {e}")),
+        }
+    }
+
+    /// A row of any other kind.
+    pub fn row(&mut self, good: bool, text: impl Display) {
+        self.failed += usize::from(!good);
+        self.rows.push(format!("{} {text}", if good { "  " } else { "✗ " }));
+    }
+
+    /// Prints the table and fails where a row did.
+    pub fn finish(self) {
+        let Self { rows, failed } = self;
+        println!("{}", rows.join("\n"));
+        assert!(!rows.is_empty(), "no rows");
+        let bad: Vec<&String> = rows.iter().filter(|r| r.starts_with('✗')).collect();
+        assert!(
+            failed == 0,
+            "{failed} of {} rows failed:\n{}",
+            rows.len(),
+            bad.iter().map(|r| format!("{r}\n")).collect::<String>()
+        );
+    }
+}
