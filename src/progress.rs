@@ -73,6 +73,11 @@ pub fn stop() -> bool {
     STOP.swap(true, Ordering::SeqCst)
 }
 
+/// The flag that [`stop`] sets, for threads that watch it themselves.
+pub fn stop_flag() -> &'static AtomicBool {
+    &STOP
+}
+
 /// Whether [`stop`] was called.
 pub fn stopped() -> bool {
     STOP.load(Ordering::Relaxed)

@@ -119,7 +119,9 @@ impl Frame {
                     samples.zip(s.iter().skip(k).step_by(self.channels)).for_each(|(p, &v)| *p = f32::from(v) / 255.0);
                 }
                 Samples::U16(s) => {
-                    samples.zip(s.iter().skip(k).step_by(self.channels)).for_each(|(p, &v)| *p = f32::from(v) / 65535.0);
+                    samples
+                        .zip(s.iter().skip(k).step_by(self.channels))
+                        .for_each(|(p, &v)| *p = f32::from(v) / 65535.0);
                 }
             }
         }

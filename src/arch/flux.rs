@@ -46,6 +46,12 @@ impl Flux {
         Ok(Self { channels, text, pooled, head, guidance, dim, double, single })
     }
 
+    /// Operations per token (twice the 12·dim² weights that it meets in a block of either kind) and per pair of tokens.
+    pub fn cost(&self) -> (f64, f64) {
+        let (blocks, dim) = ((self.double + self.single) as f64, self.dim as f64);
+        (24.0 * blocks * dim * dim, 4.0 * blocks * dim)
+    }
+
     fn heads(&self) -> usize {
         self.dim / self.head
     }

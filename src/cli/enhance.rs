@@ -6,8 +6,8 @@ use clap::Args;
 
 use super::{
     args::Shared,
-    output::{Destination, EncodingArgs},
-    plan::{Batch, Cut, EnhancePlan, Filter, Quality, Rate, Refine, Target},
+    output::EncodingArgs,
+    plan::{Batch, Cut, Destination, EnhancePlan, Filter, Quality, Rate, Refine, Target},
     post::{InterpolationArgs, InterpolationExtra, UpscalingArgs, UpscalingExtra},
     resolve::Models,
     value,

@@ -6,8 +6,10 @@ use clap::Args;
 
 use super::{
     args::Shared,
-    output::{Destination, DestinationArgs, EncodingArgs},
-    plan::{Defaults, GeneratePlan, Generator, Mode, Progressive, Quality, Scale, Scales, Start, Transform},
+    output::{DestinationArgs, EncodingArgs},
+    plan::{
+        Defaults, Destination, GeneratePlan, Generator, Mode, Progressive, Quality, Scale, Scales, Start, Transform,
+    },
     post::{InterpolationArgs, InterpolationExtra, UpscalingArgs, UpscalingExtra},
     resolve::Models,
     value,
@@ -153,6 +155,10 @@ pub struct SamplingArgs {
     /// Shift of the noise schedule [default: the model's]
     #[arg(long, value_name = "X", value_parser = value::positive_float("flow_shift"))]
     pub flow_shift: Option<f64>,
+
+    /// Tokens of the prompt that the transformer sees, where the family lets one choose [default: the family's]
+    #[arg(long, value_name = "N", value_parser = value::positive("max_sequence_length"))]
+    pub max_sequence_length: Option<usize>,
 
     /// A picture to start from
     #[arg(long, value_name = "FILE", num_args = 1..)]
@@ -342,6 +348,7 @@ impl GenerateArgs {
             guidance_scale: self.sampling.guidance_scale,
             true_cfg_scale: self.sampling.true_cfg_scale,
             flow_shift: self.sampling.flow_shift,
+            max_sequence_length: self.sampling.max_sequence_length,
             progressive,
             start,
             interpolation: self.interpolation.resolve(no_extra, models)?,

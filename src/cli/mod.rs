@@ -8,7 +8,6 @@ pub mod doctor;
 pub mod enhance;
 pub mod generate;
 pub mod output;
-pub mod plan;
 pub mod post;
 pub mod progress;
 pub mod report;
@@ -39,6 +38,7 @@ use self::{
 use crate::{
     error::{Error, Result},
     hub::{Hub, Need},
+    plan,
 };
 
 /// The program: reads the process's arguments, does what they say, returns the exit code of the contract.
@@ -111,11 +111,11 @@ fn command(cli: Cli) -> Result<Option<Box<dyn Report>>> {
         }
         Command::Export(args) => {
             let hub = Hub::from_env(shared.offline, progress);
-            Box::new(run::export(&args.resolve(shared, &hub)?, progress)?)
+            Box::new(run::export(&args.resolve(shared, &hub)?)?)
         }
         Command::Inspect(args) => {
             let path = Hub::from_env(shared.offline, progress).resolve(&args.path, Need::Any)?;
-            Box::new(run::inspect(&path)?)
+            Box::new(run::inspect(&path, &shared.runtime())?)
         }
         Command::Models { command } => command.run(shared, progress)?,
         Command::Doctor => {

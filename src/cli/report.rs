@@ -3,9 +3,13 @@
 use std::{fmt::Write, path::PathBuf};
 
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use crate::{catalog::Entry, hub::cache::gigabytes};
+use crate::{
+    catalog::Entry,
+    hub::cache::gigabytes,
+    pipeline::{EnhanceForecast, Enhanced, Exported, GenerateForecast, Generated, Inspection, SizeRow, Status},
+};
 
 /// An answer.
 pub trait Report {
@@ -32,30 +36,6 @@ macro_rules! json {
     };
 }
 
-/// `generate`.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct Generated {
-    /// In the order of prompts, then seeds.
-    pub outputs: Vec<OutputRow>,
-    /// By stage; `total` last.
-    pub seconds: Map<String, Value>,
-    /// Largest resident size of the process.
-    pub peak_memory_bytes: u64,
-}
-
-/// One result.
-#[derive(Debug, Clone, Serialize)]
-#[allow(missing_docs)]
-pub struct OutputRow {
-    /// `None` when it was not saved, or went to standard output.
-    pub path: Option<PathBuf>,
-    pub seed: u64,
-    pub width: usize,
-    pub height: usize,
-    /// 1 for a picture.
-    pub frames: usize,
-}
-
 impl Report for Generated {
     json!();
 
@@ -65,37 +45,6 @@ impl Report for Generated {
             text
         })
     }
-}
-
-/// `enhance`.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct Enhanced {
-    /// In the order of inputs.
-    pub items: Vec<ItemRow>,
-}
-
-/// One input.
-#[derive(Debug, Clone, Serialize)]
-#[allow(missing_docs)]
-pub struct ItemRow {
-    pub input: PathBuf,
-    pub output: Option<PathBuf>,
-    pub status: Status,
-    /// Why it failed.
-    pub cause: Option<String>,
-    /// Frames written, 1 for a picture.
-    pub frames: u64,
-    pub seconds: f64,
-}
-
-/// How it ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-#[allow(missing_docs)]
-pub enum Status {
-    Done,
-    Failed,
-    Skipped,
 }
 
 impl Report for Enhanced {
@@ -122,68 +71,6 @@ impl Report for Enhanced {
             (1, true) => 3,
             (_, true) => 2,
         }
-    }
-}
-
-/// `plan generate`.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct GenerateForecast {
-    /// The model's name.
-    pub model: String,
-    /// The split of the steps, first level first.
-    pub stages: Vec<StageRow>,
-    /// Size and frames before interpolation and upscaling, then after.
-    pub sizes: Vec<SizeRow>,
-    /// How many pictures or videos.
-    pub outputs: usize,
-    /// Estimate of the largest resident size.
-    pub memory_bytes: Option<u64>,
-    /// Bytes of weights that are read.
-    pub weights_bytes: Option<u64>,
-    /// Estimate of what is written.
-    pub disk_bytes: Option<u64>,
-    /// Anything else worth a line.
-    pub notes: Vec<String>,
-}
-
-/// One level of the denoising.
-#[derive(Debug, Clone, Serialize)]
-pub struct StageRow {
-    /// Rows of the latent.
-    pub height: usize,
-    /// Columns of the latent.
-    pub width: usize,
-    /// Denoising steps.
-    pub steps: usize,
-    /// Image tokens of one step.
-    pub tokens: usize,
-    /// σ before its first step.
-    pub sigma_start: f64,
-    /// σ after its last step.
-    pub sigma_end: f64,
-    /// Estimate of its floating-point operations.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub flop: Option<f64>,
-}
-
-/// A picture's or video's form after a stage.
-#[derive(Debug, Clone, Serialize)]
-#[allow(missing_docs)]
-pub struct SizeRow {
-    /// The stage that makes it: `decode`, `interpolate`, `upscale`.
-    pub stage: String,
-    pub width: usize,
-    pub height: usize,
-    pub frames: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub fps: Option<f64>,
-}
-
-impl GenerateForecast {
-    /// `18@64x64 + 32@128x128`: steps at rows × columns of the latent.
-    pub fn split(&self) -> String {
-        let stages: Vec<_> = self.stages.iter().map(|s| format!("{}@{}x{}", s.steps, s.height, s.width)).collect();
-        stages.join(" + ")
     }
 }
 
@@ -235,28 +122,6 @@ impl Report for GenerateForecast {
     }
 }
 
-/// `plan enhance`.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct EnhanceForecast {
-    /// In the order of inputs.
-    pub items: Vec<EnhanceForecastRow>,
-    /// Estimate of the largest resident size.
-    pub memory_bytes: Option<u64>,
-    /// Estimate of what is written.
-    pub disk_bytes: Option<u64>,
-}
-
-/// One input.
-#[derive(Debug, Clone, Serialize)]
-pub struct EnhanceForecastRow {
-    /// The file.
-    pub input: PathBuf,
-    /// Where its result goes.
-    pub output: PathBuf,
-    /// Its form, then after each stage.
-    pub sizes: Vec<SizeRow>,
-}
-
 impl Report for EnhanceForecast {
     json!();
 
@@ -269,26 +134,6 @@ impl Report for EnhanceForecast {
         bytes_lines(&mut text, &[("memory", self.memory_bytes), ("disk", self.disk_bytes)]);
         text
     }
-}
-
-/// `export`.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct Exported {
-    /// The graphs written.
-    pub graphs: Vec<GraphRow>,
-    /// Wall time.
-    pub seconds: f64,
-}
-
-/// One graph.
-#[derive(Debug, Clone, Serialize)]
-#[allow(missing_docs)]
-pub struct GraphRow {
-    pub path: PathBuf,
-    pub architecture: String,
-    pub parameters: u64,
-    /// Of the graph itself; weights stay in the checkpoint.
-    pub bytes: u64,
 }
 
 impl Report for Exported {
@@ -304,64 +149,25 @@ impl Report for Exported {
     }
 }
 
-/// `inspect`.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct Inspection {
-    /// `diffusion`, `interpolation`, `upscaling`, `text_encoder`, `vae`, `graph`, ….
-    pub kind: String,
-    /// The architecture: `FluxTransformer2DModel`, `IFNet`, `RRDBNet`, ….
-    pub architecture: String,
-    /// Elements over all tensors.
-    pub parameters: u64,
-    /// How most elements are stored.
-    pub dtype: String,
-    /// Number of tensors.
-    pub tensors: u64,
-    /// Factor of an upscaler.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub scale: Option<u32>,
-    /// Version of a network that has several: `4.22.lite`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub version: Option<String>,
-    /// Anything else: depth, width, heads, inputs, outputs, ….
-    #[serde(skip_serializing_if = "Map::is_empty")]
-    pub details: Map<String, Value>,
-    /// The parts of a folder, by name.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub components: Vec<Part>,
-}
-
-/// A part of a folder.
-#[derive(Debug, Clone, Serialize)]
-pub struct Part {
-    /// Its folder.
-    pub name: String,
-    /// What it is.
-    #[serde(flatten)]
-    pub inspection: Inspection,
-}
-
-impl Inspection {
-    fn lines(&self, text: &mut String, indent: usize) {
-        let mut row = |name: &str, value: &str| {
-            if !value.is_empty() {
-                let _ = writeln!(text, "{:indent$}{name:<14}{value}", "");
-            }
-        };
-        row("kind", &self.kind);
-        row("architecture", &self.architecture);
-        row("version", self.version.as_deref().unwrap_or_default());
-        row("scale", &self.scale.map(|s| s.to_string()).unwrap_or_default());
-        row("parameters", &self.parameters.to_string());
-        row("tensors", &self.tensors.to_string());
-        row("dtype", &self.dtype);
-        for (name, value) in &self.details {
-            row(name, &value.as_str().map_or_else(|| value.to_string(), Into::into));
+fn lines(of: &Inspection, text: &mut String, indent: usize) {
+    let mut row = |name: &str, value: &str| {
+        if !value.is_empty() {
+            let _ = writeln!(text, "{:indent$}{name:<14}{value}", "");
         }
-        for part in &self.components {
-            let _ = writeln!(text, "{:indent$}{}/", "", part.name);
-            part.inspection.lines(text, indent + 2);
-        }
+    };
+    row("kind", &of.kind);
+    row("architecture", &of.architecture);
+    row("version", of.version.as_deref().unwrap_or_default());
+    row("scale", &of.scale.map(|s| s.to_string()).unwrap_or_default());
+    row("parameters", &of.parameters.to_string());
+    row("tensors", &of.tensors.to_string());
+    row("dtype", &of.dtype);
+    for (name, value) in &of.details {
+        row(name, &value.as_str().map_or_else(|| value.to_string(), Into::into));
+    }
+    for part in &of.components {
+        let _ = writeln!(text, "{:indent$}{}/", "", part.name);
+        lines(&part.inspection, text, indent + 2);
     }
 }
 
@@ -370,7 +176,7 @@ impl Report for Inspection {
 
     fn text(&self) -> String {
         let mut text = String::new();
-        self.lines(&mut text, 0);
+        lines(self, &mut text, 0);
         text
     }
 }

@@ -2,52 +2,57 @@
 
 use std::path::Path;
 
-use super::{
-    doctor::Diagnosis,
-    plan::{EnhancePlan, GeneratePlan, RuntimeOptions},
-    report::{EnhanceForecast, Enhanced, Exported, GenerateForecast, Generated, Inspection},
-    tools::ExportPlan,
-};
+use super::doctor::Diagnosis;
 use crate::{
-    error::{Error, Result},
+    error::Result,
+    pipeline::{self, Context, EnhanceForecast, Enhanced, Exported, GenerateForecast, Generated, Inspection},
+    plan::{EnhancePlan, ExportPlan, GeneratePlan, RuntimeOptions},
     progress::Progress,
 };
 
-fn unconnected(what: &str) -> Error {
-    Error::failed(format!("{what} is not connected"))
-}
-
 /// `generate`.
-pub fn generate(_plan: &GeneratePlan, _progress: &dyn Progress) -> Result<Generated> {
-    Err(unconnected("generate"))
+pub fn generate(plan: &GeneratePlan, progress: &dyn Progress) -> Result<Generated> {
+    pipeline::generate(plan, &Context::start(&plan.runtime, progress)?)
 }
 
 /// `enhance`.
-pub fn enhance(_plan: &EnhancePlan, _progress: &dyn Progress) -> Result<Enhanced> {
-    Err(unconnected("enhance"))
+pub fn enhance(plan: &EnhancePlan, progress: &dyn Progress) -> Result<Enhanced> {
+    pipeline::enhance(plan, &Context::start(&plan.runtime, progress)?)
 }
 
 /// `plan generate`.
-pub fn plan_generate(_plan: &GeneratePlan) -> Result<GenerateForecast> {
-    Err(unconnected("plan generate"))
+pub fn plan_generate(plan: &GeneratePlan) -> Result<GenerateForecast> {
+    pipeline::plan_generate(plan)
 }
 
 /// `plan enhance`.
-pub fn plan_enhance(_plan: &EnhancePlan) -> Result<EnhanceForecast> {
-    Err(unconnected("plan enhance"))
+pub fn plan_enhance(plan: &EnhancePlan) -> Result<EnhanceForecast> {
+    pipeline::plan_enhance(plan)
 }
 
 /// `export`.
-pub fn export(_plan: &ExportPlan, _progress: &dyn Progress) -> Result<Exported> {
-    Err(unconnected("export"))
+pub fn export(plan: &ExportPlan) -> Result<Exported> {
+    pipeline::export(plan)
 }
 
 /// `inspect` of a local file or folder.
-pub fn inspect(_path: &Path) -> Result<Inspection> {
-    Err(unconnected("inspect"))
+pub fn inspect(path: &Path, options: &RuntimeOptions) -> Result<Inspection> {
+    pipeline::inspect(path, options)
 }
 
 /// Fills in what `doctor` says of ONNX Runtime and FFmpeg.
-pub fn diagnose(diagnosis: &mut Diagnosis, _runtime: &RuntimeOptions) {
-    diagnosis.problems.push(unconnected("doctor").to_string());
+pub fn diagnose(diagnosis: &mut Diagnosis, options: &RuntimeOptions) {
+    let found = pipeline::libraries(options);
+    diagnosis.onnxruntime.version = found.onnxruntime.version;
+    diagnosis.onnxruntime.path = found.onnxruntime.library;
+    diagnosis.onnxruntime.wanted = found.wanted.into();
+    diagnosis.providers =
+        found.onnxruntime.providers.iter().filter(|p| p.problem.is_none()).map(|p| p.device.to_string()).collect();
+    diagnosis.problems.extend(found.onnxruntime.problem);
+    diagnosis.ffmpeg.version = Some(found.ffmpeg);
+    diagnosis.ffmpeg.encoders = found.encoders;
+    diagnosis.ffmpeg.decoders = found.decoders;
+    for device in found.onnxruntime.devices {
+        diagnosis.devices.push(super::doctor::Device { id: String::new(), name: device, memory_bytes: None });
+    }
 }

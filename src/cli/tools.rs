@@ -2,13 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Subcommand};
-use serde::Serialize;
-
 use super::{
     args::Shared,
-    plan::RuntimeOptions,
+    plan::ExportPlan,
     report::{ModelRow, ModelsReport, Pulled, Removed, Report, Usage, UsageRow},
+    value,
 };
 use crate::{
     catalog,
@@ -16,6 +14,7 @@ use crate::{
     hub::{Hub, Need, cache},
     progress::Progress,
 };
+use clap::{Args, Subcommand};
 
 /// Flags of `export`.
 #[derive(Debug, Clone, Args)]
@@ -32,26 +31,17 @@ pub struct ExportArgs {
     #[arg(long)]
     pub portable: bool,
 
+    /// Rows and columns of the picture that the fixed-shape transformers are for [default: the family's]
+    #[arg(long, value_name = "WxH", value_parser = value::size)]
+    pub output_size: Option<(usize, usize)>,
+
+    /// Halvings below that size, a fixed-shape transformer each
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub progressive_levels: usize,
+
     /// Replace files that are there
     #[arg(long)]
     pub overwrite: bool,
-}
-
-/// What `export` shall write.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct ExportPlan {
-    /// As typed.
-    pub name: String,
-    /// Local folder or file.
-    pub model: PathBuf,
-    /// Folder for the graphs.
-    pub output: PathBuf,
-    /// Standard operators only.
-    pub portable: bool,
-    /// Whether files that are there may be replaced.
-    pub overwrite: bool,
-    /// Device and precision that the graphs are for.
-    pub runtime: RuntimeOptions,
 }
 
 impl ExportArgs {
@@ -71,6 +61,8 @@ impl ExportArgs {
             output,
             portable: self.portable,
             overwrite: self.overwrite,
+            size: self.output_size,
+            levels: self.progressive_levels,
             runtime: shared.runtime(),
         })
     }

@@ -21,19 +21,17 @@ use crate::{
 pub struct Export {
     folder: PathBuf,
     overwrite: bool,
-    /// Graph files written, with their bytes.
-    pub graphs: Vec<(PathBuf, u64)>,
 }
 
 /// Opens or makes the folder.
 pub fn export(folder: &Path, overwrite: bool) -> Result<Export> {
     fs::create_dir_all(folder).map_err(|e| Error::io("making the folder", folder, &e))?;
-    Ok(Export { folder: folder.to_path_buf(), overwrite, graphs: vec![] })
+    Ok(Export { folder: folder.to_path_buf(), overwrite })
 }
 
 impl Export {
-    /// Writes `name.onnx`; the weights' files go to `below/` as hard links under their own names.
-    pub fn graph(&mut self, name: &str, below: &str, model: &Model) -> Result<()> {
+    /// Writes `name.onnx` and returns its path and bytes; the weights' files go to `below/` as hard links under their own names.
+    pub fn graph(&self, name: &str, below: &str, model: &Model) -> Result<(PathBuf, u64)> {
         let mut proto = model.proto.clone();
         let mut linked: BTreeMap<String, String> = BTreeMap::new();
         for tensor in proto.graph.iter_mut().flat_map(|g| &mut g.initializer) {
@@ -48,12 +46,11 @@ impl Export {
         let path = self.folder.join(format!("{name}.onnx"));
         let bytes = proto.encode_to_vec();
         self.write(&path, &bytes)?;
-        self.graphs.push((path, bytes.len() as u64));
-        Ok(())
+        Ok((path, bytes.len() as u64))
     }
 
     /// Copies a small file, such as a config or a tokenizer, to its place in the folder.
-    pub fn copy(&mut self, source: &Path, to: &str) -> Result<()> {
+    pub fn copy(&self, source: &Path, to: &str) -> Result<()> {
         let bytes = fs::read(source).map_err(|e| Error::io("reading", source, &e))?;
         let target = self.folder.join(to);
         if let Some(parent) = target.parent() {

@@ -18,7 +18,7 @@ use crate::{
 /// What `inspect` tells of a file or folder of weights.
 #[derive(Debug, Clone, Serialize)]
 pub struct Identity {
-    /// `upscaler`, `interpolator`, `transformer`, `autoencoder`, `text encoder` or `unknown`.
+    /// `upscaling`, `interpolation`, `transformer`, `vae`, `text_encoder` or `unknown`.
     pub kind: &'static str,
     /// The network's name.
     pub architecture: String,
@@ -54,11 +54,11 @@ pub fn identify(path: &Path) -> Result<Identity> {
     let dtype = dtypes.iter().max_by_key(|(_, n)| **n).map(|(d, _)| d.name()).unwrap_or("none");
     let mut identity = Identity {
         kind: match kind {
-            Kind::Rrdb | Kind::Srvgg => "upscaler",
-            Kind::Rife => "interpolator",
+            Kind::Rrdb | Kind::Srvgg => "upscaling",
+            Kind::Rife => "interpolation",
             Kind::Flux => "transformer",
-            Kind::Vae => "autoencoder",
-            Kind::Clip | Kind::T5 => "text encoder",
+            Kind::Vae => "vae",
+            Kind::Clip | Kind::T5 => "text_encoder",
             Kind::Unknown => "unknown",
         },
         architecture: kind.name().into(),

@@ -62,6 +62,34 @@ fn config<T: DeserializeOwned>(folder: &Path) -> Result<T> {
     serde_json::from_str(&text).map_err(|e| Error::failed(format!("{}: {e}", path.display())))
 }
 
+/// What one call of a transformer costs.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Cost {
+    /// Floating-point operations per token: twice the weights that it meets.
+    pub per_token: f64,
+    /// Per pair of tokens: scores and sums of all attention layers.
+    pub per_pair: f64,
+}
+
+impl Cost {
+    /// Operations for `image` tokens beside `text` rows.
+    pub fn of(&self, image: usize, text: usize) -> f64 {
+        let tokens = (image + text) as f64;
+        tokens * self.per_token + tokens * tokens * self.per_pair
+    }
+}
+
+/// The cost of a transformer, from its headers; none for a class that is not known.
+pub fn transformer_flop(folder: &Path, class: &str) -> Result<Option<Cost>> {
+    Ok(match class {
+        "FluxTransformer2DModel" => {
+            let (per_token, per_pair) = Flux::detect(&Checkpoint::open(folder)?)?.cost();
+            Some(Cost { per_token, per_pair })
+        }
+        _ => None,
+    })
+}
+
 /// An upscaling network, ready to load.
 #[derive(Debug, Clone)]
 pub struct Upscaler {

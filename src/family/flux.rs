@@ -14,7 +14,7 @@ use crate::{
     tensor::{DType, Tensor},
 };
 
-/// Rows of T5 states that the DiT sees, padding among them.
+/// Rows of T5 states that the DiT sees, padding among them; fewer may be asked for.
 const TEXT_ROWS: usize = 512;
 /// θ of the rotary positions; a constant in the reference.
 const THETA: f64 = 10_000.0;
@@ -55,6 +55,7 @@ pub struct Flux {
     clip_tokens: Tokenizer,
     t5_tokens: Tokenizer,
     schedule: FlowMatch,
+    text_rows: usize,
 }
 
 impl Flux {
@@ -78,6 +79,7 @@ impl Flux {
             clip_tokens: tokenizer("tokenizer").at("tokenizer")?,
             t5_tokens: tokenizer("tokenizer_2").at("tokenizer_2")?,
             schedule: FlowMatch::read(&folder.path("scheduler")?.join("scheduler_config.json"))?,
+            text_rows: TEXT_ROWS,
         })
     }
 
@@ -117,6 +119,21 @@ impl Family for Flux {
         };
         let size = Size { height: 1024, width: 1024, frames: 1 };
         Defaults { size, steps, guidance: 3.5, fps: None }
+    }
+
+    fn text_rows(&self) -> usize {
+        self.text_rows
+    }
+
+    fn set_text_rows(&mut self, rows: usize) -> Result<()> {
+        if rows == 0 || rows > TEXT_ROWS {
+            return Err(Error::usage(format!(
+                "max_sequence_length {rows}: {} reads 1 to {TEXT_ROWS} tokens",
+                self.name
+            )));
+        }
+        self.text_rows = rows;
+        Ok(())
     }
 
     fn factor(&self) -> usize {
@@ -163,7 +180,7 @@ impl Family for Flux {
     fn tokenize(&self, prompt: &str, notes: &mut Vec<String>) -> Result<Vec<TextCall>> {
         let pad = self.clip_tokens.id("<|endoftext|>").unwrap_or(49407);
         let clip = self.clip_tokens.encode_to(prompt, self.clip.max_position_embeddings, pad)?;
-        let t5 = self.t5_tokens.encode_to(prompt, TEXT_ROWS, 0)?;
+        let t5 = self.t5_tokens.encode_to(prompt, self.text_rows, 0)?;
         // CLIP only colours the whole; what it cannot read, T5 still may.
         cut(notes, "T5", &t5);
         let end = Tensor::I64(ArrayD::from_elem(IxDyn(&[1]), self.end(&clip.ids) as i64));

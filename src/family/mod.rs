@@ -89,6 +89,12 @@ pub trait Family {
     /// What happens when nothing else is asked.
     fn defaults(&self, convention: Convention) -> Defaults;
 
+    /// Rows of the prompt in the transformer's sequence, padding among them.
+    fn text_rows(&self) -> usize;
+
+    /// Chooses the rows of the prompt (`--max-sequence-length`); an error where the family has a fixed number or a limit.
+    fn set_text_rows(&mut self, rows: usize) -> Result<()>;
+
     /// Pixels per latent row or column.
     fn factor(&self) -> usize;
 

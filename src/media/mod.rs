@@ -9,7 +9,7 @@
 //! Every file is written beside its final name, synced and renamed ([`Place`]): what has the final name is whole.
 
 pub mod picture;
-pub mod place;
+mod place;
 pub mod queue;
 pub mod resize;
 pub mod video;

@@ -60,6 +60,13 @@ pub struct Model {
     pub weights: usize,
 }
 
+impl Model {
+    /// Whether most weights are stored in 16 bits.
+    pub fn is_half(&self) -> bool {
+        self.weight_bytes < 3 * self.parameters
+    }
+}
+
 /// A graph in the making. Clones share it.
 #[derive(Clone)]
 pub struct Graph(pub(super) Rc<RefCell<Inner>>);

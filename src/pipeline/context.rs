@@ -1,36 +1,13 @@
-//! What a run is given besides its plan: the engine, someone who watches, and the wish to stop.
-
-use std::sync::atomic::{AtomicBool, Ordering};
+//! What a run is given besides its plan: the engine, and someone who watches.
 
 use crate::{
-    error::{Error, Result},
+    error::Result,
     onnx::{Model, Provider, Target},
     plan::{Precision, RuntimeOptions},
+    progress::{Progress, Stage, Unit},
     runtime::{self, Device, DeviceChoice, Engine, Load, Network},
     tensor::DType,
 };
-
-/// Somebody who watches a run.
-pub trait Observer: Sync {
-    /// A stage begins; `total` steps, 0 where that is not known.
-    fn begin(&self, stage: &str, total: u64);
-    /// One step of the stage is done.
-    fn step(&self);
-    /// The stage is done.
-    fn end(&self);
-    /// Something that the person should know.
-    fn note(&self, text: &str);
-}
-
-/// An observer that looks away.
-pub struct Silent;
-
-impl Observer for Silent {
-    fn begin(&self, _: &str, _: u64) {}
-    fn step(&self) {}
-    fn end(&self) {}
-    fn note(&self, _: &str) {}
-}
 
 /// What a run is given besides its plan.
 pub struct Context<'a> {
@@ -39,9 +16,7 @@ pub struct Context<'a> {
     /// As asked for.
     pub options: RuntimeOptions,
     /// Who watches.
-    pub observer: &'a dyn Observer,
-    /// Becomes true when the run shall stop.
-    pub cancel: &'a AtomicBool,
+    pub progress: &'a dyn Progress,
 }
 
 /// What a network is for; it decides what a GPU computes it in.
@@ -57,13 +32,16 @@ pub enum Role {
 
 impl<'a> Context<'a> {
     /// Starts the engine.
-    pub fn start(options: &RuntimeOptions, observer: &'a dyn Observer, cancel: &'a AtomicBool) -> Result<Self> {
+    pub fn start(options: &RuntimeOptions, progress: &'a dyn Progress) -> Result<Self> {
         let engine = Engine::start(&engine_options(options))?;
-        Ok(Self { engine, options: options.clone(), observer, cancel })
+        if engine.device() == Device::Cpu && !matches!(options.dtype, Precision::Auto | Precision::F32) {
+            tracing::warn!("the CPU computes in f32; --dtype decides the noise alone");
+        }
+        Ok(Self { engine, options: options.clone(), progress })
     }
 
     /// What graphs are written for.
-    pub fn target(&self, role: Role) -> Result<Target> {
+    pub fn target(&self, role: Role) -> Target {
         let asked = match self.options.dtype {
             Precision::Auto => None,
             Precision::F32 => Some(DType::F32),
@@ -71,32 +49,22 @@ impl<'a> Context<'a> {
             Precision::Bf16 => Some(DType::BF16),
         };
         if self.engine.device() == Device::Cpu {
-            if let Some(other) = asked.filter(|&d| d != DType::F32) {
-                self.observer.note(&format!("the CPU computes in f32; --dtype {} decides the noise alone", other.name()));
-            }
-            return Ok(Target::CPU);
+            return Target::CPU;
         }
         let compute = asked.unwrap_or(match role {
             Role::Transformer => DType::BF16,
             Role::Pictures => DType::F16,
             Role::Exact => DType::F32,
         });
-        Ok(Target { provider: Provider::Cuda, compute })
+        Target { provider: Provider::Cuda, compute }
     }
 
-    /// Loads a network under the run's limits. `half`: whether its weights are stored in 16 bits.
-    pub fn load(&self, name: &str, model: &Model, half: bool) -> Result<Network> {
-        self.observer.begin(&format!("loading {name}"), 0);
+    /// Loads a network under the run's limits: with a memory limit, weights stay mapped and are widened as they are used.
+    pub fn load(&self, name: &str, model: &Model) -> Result<Network> {
+        let _stage = Stage::new(self.progress, format!("load {name}"), None, Unit::Steps);
         let limited = self.options.memory_limit.is_some();
-        let how = Load { bounded_casts: limited && half, mapped_weights: limited, ..Load::default() };
-        let network = self.engine.load(name, &model.bytes, &how);
-        self.observer.end();
-        network
-    }
-
-    /// An error once the run shall stop.
-    pub fn check(&self) -> Result<()> {
-        if self.cancel.load(Ordering::Relaxed) { Err(Error::interrupted()) } else { Ok(()) }
+        let how = Load { bounded_casts: limited && model.is_half(), mapped_weights: limited, ..Load::default() };
+        self.engine.load(name, &model.bytes, &how)
     }
 }
 

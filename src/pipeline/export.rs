@@ -5,132 +5,104 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    time::Instant,
 };
 
-use serde::Serialize;
-
-use super::resolved::Resolved;
+use super::answer::{Exported, GraphRow};
 use crate::{
     compile::{self, Part},
     error::{Error, Result},
-    family::ModelFolder,
-    onnx::{Provider, Target},
-    plan::GeneratePlan,
+    family::{self, Convention, ModelFolder, Size},
+    onnx::{Model, Provider, Target},
+    plan::{Device, ExportPlan, Precision},
     tensor::DType,
 };
 
-/// What the graphs are for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GraphTarget {
-    /// ONNX Runtime on the CPU.
-    Cpu,
-    /// ONNX Runtime on CUDA, arithmetic in this type.
-    Cuda(DType),
-    /// Standard operators only.
-    Portable,
-}
-
-/// What is exported, and where to.
-#[derive(Debug, Clone)]
-pub struct ExportPlan {
-    /// A folder in diffusers' layout, or a file of weights of an upscaler or RIFE.
-    pub source: PathBuf,
-    /// The folder for the graphs.
-    pub folder: PathBuf,
-    /// What the graphs are for.
-    pub target: GraphTarget,
-    /// Whether other files of the same names may be replaced.
-    pub overwrite: bool,
-    /// Size, levels and the like: one fixed-shape transformer is written per level.
-    pub generate: Option<GeneratePlan>,
-}
-
-/// What was written.
-#[derive(Debug, Clone, Serialize)]
-pub struct Exported {
-    /// The folder.
-    pub folder: PathBuf,
-    /// Each graph's file and bytes.
-    pub graphs: Vec<(PathBuf, u64)>,
-    /// Elements of all weights, each counted once.
-    pub parameters: u64,
-    /// Bytes of all weights, which stay where they are.
-    pub weight_bytes: u64,
-    /// Tensors of all weights.
-    pub tensors: usize,
-}
-
-impl GraphTarget {
-    fn target(self) -> Target {
-        match self {
-            Self::Cpu => Target::CPU,
-            Self::Cuda(compute) => Target { provider: Provider::Cuda, compute },
-            Self::Portable => Target { provider: Provider::Portable, compute: DType::F32 },
-        }
-    }
-}
-
-/// Writes the graphs.
+/// Writes the graphs; no weight is read.
 pub fn export(plan: &ExportPlan) -> Result<Exported> {
-    let mut out = compile::export(&plan.folder, plan.overwrite)?;
-    let mut sum = (0, 0, 0);
-    let mut count = |m: &crate::onnx::Model| {
-        sum = (sum.0 + m.parameters, sum.1 + m.weight_bytes, sum.2 + m.weights);
+    let begin = Instant::now();
+    let out = compile::export(&plan.output, plan.overwrite)?;
+    let mut rows = Vec::new();
+    let mut write = |name: &str, below: &str, class: &str, model: &Model| -> Result<()> {
+        let (path, bytes) = out.graph(name, below, model)?;
+        rows.push(GraphRow { path, architecture: class.into(), parameters: model.parameters, bytes });
+        Ok(())
     };
-    if plan.source.join("model_index.json").exists() {
-        let folder = ModelFolder::open(&plan.source)?;
-        let build = |name: &str, part, tokens| {
-            compile::component(&folder.path(name)?, folder.class_of(name)?, part, tokens, plan.target.target())
-        };
-        let known: Vec<String> = folder
-            .components()
-            .filter(|(_, class)| compile::CLASSES.contains(class))
-            .map(|(name, _)| name.to_string())
-            .collect();
-        for name in &known {
-            if name == "vae" {
-                let (encoder, decoder) = (build(name, Part::Encoder, None)?, build(name, Part::Decoder, None)?);
-                count(&encoder);
-                count(&decoder);
-                out.graph("vae_encoder", name, &encoder)?;
-                out.graph("vae_decoder", name, &decoder)?;
-                continue;
-            }
-            let model = build(name, Part::Whole, None)?;
-            count(&model);
-            out.graph(name, name, &model)?;
-        }
-        if let Some(generate) = &plan.generate {
-            for stage in Resolved::new(generate)?.stages() {
-                let model = build("transformer", Part::Whole, Some(stage.tokens))?;
-                out.graph(&format!("transformer.{}x{}", stage.height, stage.width), "transformer", &model)?;
-            }
-        }
-        copy_small(&plan.source, &plan.source, &mut out)?;
+    let target = target(plan)?;
+    if plan.model.join("model_index.json").exists() {
+        folder(plan, target, &mut write)?;
+        copy_small(&plan.model, &plan.model, &out)?;
     } else {
-        let (name, model) = single(&plan.source, plan.target.target())?;
-        count(&model);
-        out.graph(name, "", &model)?;
+        let identity = compile::identify(&plan.model)?;
+        if identity.kind == "interpolation" {
+            let net = compile::interpolator(&plan.model, 1.0, target)?;
+            write("rife", "", &identity.architecture, &net.model)?;
+        } else {
+            let net = compile::upscaler(&plan.model, target)?;
+            write("upscaler", "", &identity.architecture, &net.model)?;
+        }
     }
-    Ok(Exported {
-        folder: plan.folder.clone(),
-        graphs: out.graphs,
-        parameters: sum.0,
-        weight_bytes: sum.1,
-        tensors: sum.2,
-    })
+    Ok(Exported { graphs: rows, seconds: begin.elapsed().as_secs_f64() })
 }
 
-/// An upscaler's or RIFE's weights.
-fn single(source: &Path, target: Target) -> Result<(&'static str, crate::onnx::Model)> {
-    if compile::identify(source)?.kind == "interpolator" {
-        return Ok(("rife", compile::interpolator(source, 1.0, target)?.model));
+type Write<'a> = dyn FnMut(&str, &str, &str, &Model) -> Result<()> + 'a;
+
+/// Every network of a diffusers folder, and the transformer once more for each resolution level with its shapes fixed.
+fn folder(plan: &ExportPlan, target: Target, write: &mut Write<'_>) -> Result<()> {
+    let folder = ModelFolder::open(&plan.model)?;
+    let family = family::open(&folder)?;
+    let build = |name: &str, part, tokens| {
+        compile::component(&folder.path(name)?, folder.class_of(name)?, part, tokens, target)
+    };
+    for (name, class) in folder.components().filter(|(_, class)| compile::CLASSES.contains(class)) {
+        if name == "vae" {
+            write("vae_encoder", name, class, &build(name, Part::Encoder, None)?)?;
+            write("vae_decoder", name, class, &build(name, Part::Decoder, None)?)?;
+        } else {
+            write(name, name, class, &build(name, Part::Whole, None)?)?;
+        }
     }
-    Ok(("upscaler", compile::upscaler(source, target)?.model))
+    let default = family.defaults(Convention::Diffusers).size;
+    let (height, width) = plan.size.unwrap_or((default.height, default.width));
+    family.check(Size { height, width, ..default })?;
+    let class = folder.class_of("transformer")?;
+    for level in (0..=plan.levels).rev() {
+        let round = |n: usize| (n >> level) / family.patch() * family.patch();
+        let mut latent = family.latent_shape(Size { height, width, ..default });
+        let axes = latent.len();
+        (latent[axes - 2], latent[axes - 1]) = (round(latent[axes - 2]), round(latent[axes - 1]));
+        if latent.contains(&0) {
+            return Err(Error::usage(format!(
+                "--progressive-levels {}: {height}×{width} cannot be halved so often",
+                plan.levels
+            )));
+        }
+        let model = build("transformer", Part::Whole, Some(family.tokens(&latent)))?;
+        write(&format!("transformer.{}x{}", latent[axes - 2], latent[axes - 1]), "transformer", class, &model)?;
+    }
+    Ok(())
+}
+
+fn target(plan: &ExportPlan) -> Result<Target> {
+    let compute = match plan.runtime.dtype {
+        Precision::Auto => None,
+        Precision::F32 => Some(DType::F32),
+        Precision::F16 => Some(DType::F16),
+        Precision::Bf16 => Some(DType::BF16),
+    };
+    let gpu = matches!(plan.runtime.device, Device::Cuda(_) | Device::TensorRt);
+    match (plan.portable, gpu) {
+        (true, _) => Ok(Target { provider: Provider::Portable, compute: compute.unwrap_or(DType::F32) }),
+        (false, true) => Ok(Target { provider: Provider::Cuda, compute: compute.unwrap_or(DType::BF16) }),
+        (false, false) if compute.is_some_and(|c| c != DType::F32) => {
+            Err(Error::usage("--dtype: graphs for the CPU compute in f32; add --device cuda or --portable"))
+        }
+        _ => Ok(Target::CPU),
+    }
 }
 
 /// Configs, schedulers and tokenizers: everything below the source that is neither weights nor larger than 64 MB.
-fn copy_small(root: &Path, at: &Path, out: &mut compile::Export) -> Result<()> {
+fn copy_small(root: &Path, at: &Path, out: &compile::Export) -> Result<()> {
     let entries = fs::read_dir(at).map_err(|e| Error::io("listing", at, &e))?;
     let mut paths: Vec<PathBuf> = entries.filter_map(|e| e.ok().map(|e| e.path())).collect();
     paths.sort();

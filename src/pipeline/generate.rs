@@ -1,28 +1,28 @@
 //! Prompts → pictures.
 
-use std::{
-    collections::BTreeMap,
-    io::Write,
-    path::{Path, PathBuf},
-    time::Instant,
-};
+use std::{collections::BTreeMap, io::Write, path::Path, time::Instant};
 
 use ndarray::{Array3, ArrayD};
-use serde::Serialize;
 
 use super::{
+    answer::{Generated, OutputRow},
     context::{Context, Role},
+    perf::Perf,
     post::Upscaler,
-    report::Perf,
     resolved::Resolved,
 };
 use crate::{
     compile::{self, Part},
     error::{At, Error, Result},
     family::Condition,
-    media::picture::{self, Format, Picture, PictureOptions},
+    media::{
+        Place,
+        picture::{self, Format, Picture, PictureOptions},
+    },
     onnx::Model,
     plan::{Destination, GeneratePlan, Generator, Item},
+    progress::{Stage, Unit},
+    runtime::peak_memory,
     schedule::noise::{BfStream, NoiseSource},
     stage::{
         decode,
@@ -32,21 +32,6 @@ use crate::{
     },
     tensor::Frame,
 };
-
-/// One finished output.
-#[derive(Debug, Clone, Serialize)]
-pub struct Made {
-    /// Where it is; none where it was not kept or went to standard output.
-    pub path: Option<PathBuf>,
-    /// Its seed.
-    pub seed: u64,
-    /// Columns.
-    pub width: usize,
-    /// Rows.
-    pub height: usize,
-    /// Pictures.
-    pub frames: usize,
-}
 
 /// One output on its way.
 struct Job<'a> {
@@ -59,7 +44,7 @@ struct Job<'a> {
 type Kept = BTreeMap<String, ArrayD<f32>>;
 
 /// Runs a plan. Each network is loaded once for all prompts and seeds.
-pub fn generate(plan: &GeneratePlan, cx: &Context<'_>) -> Result<(Vec<Made>, Perf)> {
+pub fn generate(plan: &GeneratePlan, cx: &Context<'_>) -> Result<Generated> {
     let resolved = Resolved::new(plan)?;
     let mut perf = Perf { split: Some(resolved.split()), ..Perf::default() };
     let items = items(plan);
@@ -73,7 +58,7 @@ pub fn generate(plan: &GeneratePlan, cx: &Context<'_>) -> Result<(Vec<Made>, Per
     let mut jobs = Vec::with_capacity(items.len());
     {
         let begin = Instant::now();
-        let mut network = cx.load("transformer", &transformer, resolved.noise.size() == 2)?;
+        let mut network = cx.load("transformer", &transformer)?;
         perf.add("load transformer", begin.elapsed().as_secs_f64());
         for (k, (prompt, item)) in items.into_iter().enumerate() {
             let steering = Steering {
@@ -98,20 +83,17 @@ pub fn generate(plan: &GeneratePlan, cx: &Context<'_>) -> Result<(Vec<Made>, Per
     if let Some(path) = &plan.save_latents {
         save_latents(path, &kept)?;
     }
-    let made = finish(plan, &resolved, cx, &decoder, jobs, &mut perf)?;
+    let outputs = finish(plan, &resolved, cx, &decoder, jobs, &mut perf)?;
     if let Some(path) = &plan.perf_dump {
         perf.write(path)?;
     }
-    Ok((made, perf))
+    Ok(Generated { outputs, seconds: perf.seconds(), peak_memory_bytes: peak_memory() })
 }
 
 fn items(plan: &GeneratePlan) -> Vec<(usize, Item<'_>)> {
     let count = plan.prompts.len() * plan.seeds.len();
     let pairs = plan.prompts.iter().enumerate().flat_map(|(p, text)| plan.seeds.iter().map(move |&s| (p, text, s)));
-    pairs
-        .enumerate()
-        .map(|(index, (p, prompt, seed))| (p, Item { prompt, seed, index, count, video: false }))
-        .collect()
+    pairs.enumerate().map(|(index, (p, prompt, seed))| (p, Item { prompt, seed, index, count, video: false })).collect()
 }
 
 /// Finds out before the work whether the results can be written.
@@ -122,14 +104,14 @@ fn reserve(plan: &GeneratePlan, items: &[(usize, Item<'_>)]) -> Result<()> {
             std::fs::create_dir_all(folder).map_err(|e| Error::io("making the folder", folder, &e))?;
         }
         Format::of_name(&path)?;
-        drop(crate::media::place::Place::new(&path, true)?);
+        drop(Place::new(&path, true)?);
     }
     Ok(())
 }
 
 fn graph(r: &Resolved, cx: &Context<'_>, name: &str, part: Part, role: Role) -> Result<Model> {
     let class = r.folder.class_of(name)?;
-    compile::component(&r.folder.path(name)?, class, part, None, cx.target(role)?)
+    compile::component(&r.folder.path(name)?, class, part, None, cx.target(role))
 }
 
 /// Every prompt's condition, and the negative prompt's where guidance wants it. One encoder is loaded at a time.
@@ -144,20 +126,18 @@ fn conditions(
     let texts: Vec<&String> = plan.prompts.iter().chain(&negative).collect();
     let mut notes = Vec::new();
     let calls = texts.iter().map(|t| r.family.tokenize(t, &mut notes)).collect::<Result<Vec<_>>>()?;
-    notes.iter().for_each(|n| cx.observer.note(n));
+    notes.iter().for_each(|n| tracing::warn!("{n}"));
     let mut answers: Vec<Vec<_>> = vec![vec![]; texts.len()];
     for k in 0..calls.first().map_or(0, Vec::len) {
         let component = calls[0][k].component;
         let begin = Instant::now();
         let model = graph(r, cx, component, Part::Whole, Role::Transformer)?;
-        let mut network = cx.load(component, &model, true)?;
-        cx.observer.begin(component, texts.len() as u64);
+        let mut network = cx.load(component, &model)?;
+        let mut stage = Stage::new(cx.progress, component, Some(texts.len() as u64), Unit::Steps);
         for (answers, calls) in answers.iter_mut().zip(&calls) {
-            cx.check()?;
             answers.push(text::encode(&mut network, &calls[k])?);
-            cx.observer.step();
+            stage.step(1)?;
         }
-        cx.observer.end();
         perf.add(component, begin.elapsed().as_secs_f64());
     }
     let mut conditions = answers.into_iter().map(|a| r.family.condition(a)).collect::<Result<Vec<_>>>()?;
@@ -190,7 +170,7 @@ impl Run<'_> {
         keep("noise", &x);
         let grow = Grow { growth: self.resolved.growth, noise: source, seed };
         let mut solver = family.solver(crate::tensor::DType::F32);
-        self.cx.observer.begin("denoise", self.resolved.steps as u64);
+        let mut stage = Stage::new(self.cx.progress, "denoise", Some(self.resolved.steps as u64), Unit::Steps);
         for (k, level) in levels.iter().enumerate() {
             if k > 0 {
                 (x, _) = grow.apply(&x, levels[k - 1].sigma_end, k, (level.height, level.width))?;
@@ -202,12 +182,10 @@ impl Run<'_> {
                 perf.step("denoise", last.elapsed().as_secs_f64());
                 last = Instant::now();
                 keep(&format!("latents.{i}"), x);
-                self.cx.observer.step();
-                self.cx.check()
+                stage.step(1)
             };
             x = denoiser.run(x, &own, level.first_step..level.end_step, solver.as_mut(), &mut after).at("denoise")?;
         }
-        self.cx.observer.end();
         Ok(x)
     }
 }
@@ -230,27 +208,25 @@ fn finish(
     decoder: &Model,
     jobs: Vec<Job<'_>>,
     perf: &mut Perf,
-) -> Result<Vec<Made>> {
+) -> Result<Vec<OutputRow>> {
     let begin = Instant::now();
-    let mut network = cx.load("vae", decoder, true)?;
+    let mut network = cx.load("vae", decoder)?;
     perf.add("load vae", begin.elapsed().as_secs_f64());
     let mut upscaler = plan.upscaling.as_ref().map(|u| Upscaler::load(u, cx)).transpose()?;
-    cx.observer.begin("decode", jobs.len() as u64);
+    let mut stage = Stage::new(cx.progress, "decode", Some(jobs.len() as u64), Unit::Steps);
     let mut made = Vec::with_capacity(jobs.len());
     for job in jobs {
-        cx.check()?;
         let mut planes = perf.time("decode", || decode::decode(&mut network, r.family.unscale(&job.latent)))?;
         if let Some(upscaler) = &mut upscaler {
             planes = perf.time("upscale", || upscaler.apply(planes))?;
         }
         made.push(perf.time("write", || write(plan, r, &job, &planes))?);
-        cx.observer.step();
+        stage.step(1)?;
     }
-    cx.observer.end();
     Ok(made)
 }
 
-fn write(plan: &GeneratePlan, r: &Resolved, job: &Job<'_>, planes: &Array3<f32>) -> Result<Made> {
+fn write(plan: &GeneratePlan, r: &Resolved, job: &Job<'_>, planes: &Array3<f32>) -> Result<OutputRow> {
     let (_, height, width) = planes.dim();
     let text = vec![("parameters".to_string(), parameters(plan, r, job))];
     let picture = Picture { text, ..Picture::from(Frame::from_planes(planes, false)) };
@@ -272,7 +248,7 @@ fn write(plan: &GeneratePlan, r: &Resolved, job: &Job<'_>, planes: &Array3<f32>)
         }
         None => {}
     }
-    Ok(Made { path, seed: job.item.seed, width, height, frames: 1 })
+    Ok(OutputRow { path, seed: job.item.seed, width, height, frames: 1 })
 }
 
 /// The parameters in the form that the A1111 web interface writes and viewers read.
@@ -304,7 +280,7 @@ fn save_latents(path: &Path, kept: &Kept) -> Result<()> {
         })
         .collect::<Result<Vec<_>>>()?;
     let file = safetensors::serialize(views, None).map_err(broken)?;
-    let mut place = crate::media::place::Place::new(path, true)?;
+    let mut place = Place::new(path, true)?;
     place.write(&file)?;
     place.commit()?;
     Ok(())

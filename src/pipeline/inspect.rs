@@ -1,58 +1,106 @@
-//! What a file or folder is.
+//! What a file or folder is, and what the two libraries are.
 
 use std::path::Path;
 
-use serde::Serialize;
+use serde_json::{Map, Value, json};
 
+use super::{
+    answer::{Inspection, Part},
+    context::engine_options,
+};
 use crate::{
     compile::{self, Identity},
     error::Result,
     family::ModelFolder,
+    media::video,
+    plan::RuntimeOptions,
+    runtime::{self, Description, Engine, Load, Signature},
 };
 
-/// What `inspect` tells.
-#[derive(Debug, Clone, Serialize)]
-#[serde(untagged)]
-pub enum Inspection {
-    /// Weights: one network.
-    Weights(Identity),
-    /// A folder in diffusers' layout.
-    Model(ModelInspection),
-}
-
-/// A folder in diffusers' layout.
-#[derive(Debug, Clone, Serialize)]
-pub struct ModelInspection {
-    /// `model`
-    pub kind: &'static str,
-    /// The pipeline's class.
-    pub architecture: String,
-    /// Elements of all weights.
-    pub parameters: u64,
-    /// The transformer's element type.
-    pub dtype: String,
-    /// Each component's weights.
-    pub components: std::collections::BTreeMap<String, Identity>,
-}
-
-/// Reads headers and configs; no weights.
-pub fn inspect(path: &Path) -> Result<Inspection> {
+/// Reads headers and configs, no weights; a graph is opened by ONNX Runtime.
+pub fn inspect(path: &Path, options: &RuntimeOptions) -> Result<Inspection> {
+    if path.extension().is_some_and(|e| e == "onnx") {
+        return graph(path, options);
+    }
     if !path.join("model_index.json").exists() {
-        return compile::identify(path).map(Inspection::Weights);
+        return compile::identify(path).map(weights);
     }
     let folder = ModelFolder::open(path)?;
-    let mut components = std::collections::BTreeMap::new();
+    let mut components = Vec::new();
     for (name, class) in folder.components() {
-        if class.ends_with("Scheduler") || class.contains("Tokenizer") {
+        if class.ends_with("Scheduler") || class.contains("Tokenizer") || class == "PixtralProcessor" {
             continue;
         }
-        components.insert(name.to_string(), compile::identify(&folder.path(name)?)?);
+        let inspection = weights(compile::identify(&folder.path(name)?)?);
+        components.push(Part { name: name.into(), inspection });
     }
-    Ok(Inspection::Model(ModelInspection {
-        kind: "model",
+    let transformer = components.iter().find(|p| p.name == "transformer");
+    Ok(Inspection {
+        kind: "diffusion".into(),
         architecture: folder.class.clone(),
-        parameters: components.values().map(|c| c.parameters).sum(),
-        dtype: components.get("transformer").map(|c| c.dtype.clone()).unwrap_or_default(),
+        parameters: components.iter().map(|p| p.inspection.parameters).sum(),
+        dtype: transformer.map(|p| p.inspection.dtype.clone()).unwrap_or_default(),
+        tensors: components.iter().map(|p| p.inspection.tensors).sum(),
         components,
-    }))
+        ..Inspection::default()
+    })
+}
+
+fn weights(found: Identity) -> Inspection {
+    let mut details = Map::new();
+    let mut add = |name: &str, value: Option<Value>| value.map(|v| details.insert(name.into(), v));
+    add("container", Some(json!(found.container)));
+    add("bytes", Some(json!(found.bytes)));
+    add("depth", found.depth.map(|d| json!(d)));
+    add("wrapper", found.wrapper.map(|w| json!(w)));
+    Inspection {
+        kind: found.kind.into(),
+        architecture: found.architecture,
+        parameters: found.parameters,
+        dtype: found.dtype,
+        tensors: found.tensors as u64,
+        scale: found.scale.map(|s| s as u32),
+        version: found.version.map(str::to_string),
+        details,
+        components: vec![],
+    }
+}
+
+fn graph(path: &Path, options: &RuntimeOptions) -> Result<Inspection> {
+    let network = Engine::start(&engine_options(options))?.load_file("the graph", path, &Load::default())?;
+    let show = |s: &Signature| {
+        let extent = |(known, name): (&Option<usize>, &String)| known.map_or_else(|| name.clone(), |n| n.to_string());
+        let shape: Vec<String> = s.shape.iter().zip(&s.dims).map(extent).collect();
+        format!("{} {} [{}]", s.name, s.dtype.name(), shape.join(", "))
+    };
+    let mut details = Map::new();
+    details.insert("inputs".into(), json!(network.inputs().iter().map(show).collect::<Vec<_>>()));
+    details.insert("outputs".into(), json!(network.outputs().iter().map(show).collect::<Vec<_>>()));
+    Ok(Inspection { kind: "graph".into(), architecture: "ONNX".into(), details, ..Inspection::default() })
+}
+
+/// ONNX Runtime and FFmpeg as they are here.
+#[derive(Debug, Clone)]
+pub struct Libraries {
+    /// ONNX Runtime and the devices it can use.
+    pub onnxruntime: Description,
+    /// The version of ONNX Runtime that is wanted.
+    pub wanted: &'static str,
+    /// FFmpeg's version.
+    pub ffmpeg: String,
+    /// Names of its video encoders.
+    pub encoders: Vec<String>,
+    /// Names of its video decoders.
+    pub decoders: Vec<String>,
+}
+
+/// Looks at both libraries; never fails.
+pub fn libraries(options: &RuntimeOptions) -> Libraries {
+    Libraries {
+        onnxruntime: runtime::describe(&engine_options(options)),
+        wanted: runtime::WANTED,
+        ffmpeg: video::ffmpeg_version(),
+        encoders: video::video_encoders(),
+        decoders: video::video_decoders(),
+    }
 }

@@ -7,19 +7,22 @@
 //!
 //! One network is loaded at a time, except for those that a stream runs through; each is freed before the next is loaded.
 
+mod answer;
 mod context;
-// mod enhance;
+mod enhance;
 mod export;
 mod generate;
 mod inspect;
+mod perf;
 mod post;
-mod report;
 mod resolved;
+mod video;
 
-pub use context::{Context, Observer, Silent};
-// pub use enhance::{Enhanced, enhance, plan_enhance};
-pub use export::{ExportPlan, Exported, GraphTarget, export};
-pub use generate::{Made, generate};
-pub use inspect::{Inspection, inspect};
-pub use report::{Perf, StageSeconds};
-pub use resolved::{Component, GenerateReport, PlannedStage, Resolved, plan_generate};
+pub use answer::*;
+pub use context::Context;
+pub use enhance::{enhance, plan_enhance};
+pub use export::export;
+pub use generate::generate;
+pub use inspect::{Libraries, inspect, libraries};
+pub use perf::{Perf, StageSeconds};
+pub use resolved::{Resolved, plan_generate};

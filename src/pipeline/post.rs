@@ -38,19 +38,15 @@ impl Upscaler {
         let (network, form) = if model.path.extension().is_some_and(|e| e == "onnx") {
             foreign(&model.path, cx)?
         } else {
-            let built = compile::upscaler(&model.path, cx.target(Role::Pictures)?)?;
-            (cx.load("the upscaler", &built.model, false)?, built.form)
+            let built = compile::upscaler(&model.path, cx.target(Role::Pictures))?;
+            (cx.load("the upscaler", &built.model)?, built.form)
         };
         Ok(Self { network: Some(network), form, plan: plan.clone(), limit, upscale: None })
     }
 
     /// Output size for an input size, (height, width).
     pub fn size(&self, height: usize, width: usize) -> (usize, usize) {
-        match self.plan.target {
-            plan::Target::Times(n) => (height * n, width * n),
-            plan::Target::Size { width, height } => (height, width),
-            plan::Target::Height(rows) => (rows, ((width * rows) as f64 / height as f64).round().max(1.0) as usize),
-        }
+        output_size(self.plan.target, height, width)
     }
 
     /// Planes [3 or 4, h, w] in 0..=1 → the wanted size, in 0..=1. The network sees the colours; a fourth plane, alpha, is
@@ -99,6 +95,15 @@ impl Upscaler {
     }
 }
 
+/// (height, width) of what upscaling makes of a height and width.
+pub fn output_size(target: plan::Target, height: usize, width: usize) -> (usize, usize) {
+    match target {
+        plan::Target::Times(n) => (height * n, width * n),
+        plan::Target::Size { width, height } => (height, width),
+        plan::Target::Height(rows) => (rows, ((width * rows) as f64 / height as f64).round().max(1.0) as usize),
+    }
+}
+
 fn filter(f: plan::Filter) -> Filter {
     match f {
         plan::Filter::Lanczos => Filter::Lanczos,
@@ -125,13 +130,21 @@ fn foreign(path: &Path, cx: &Context<'_>) -> Result<(Network, UpscalerForm)> {
             && s.shape[1].is_none_or(|c| c == 3)
             && s.shape[0].is_none_or(|n| n == 1)
     };
-    if network.inputs().len() != 1 || network.outputs().len() != 1 || !fits(&network.inputs()[0]) || !fits(&network.outputs()[0]) {
+    if network.inputs().len() != 1
+        || network.outputs().len() != 1
+        || !fits(&network.inputs()[0])
+        || !fits(&network.outputs()[0])
+    {
         let wanted = "one input and one output, f32 [1, 3, height, width]";
-        return Err(Error::failed(format!("{place}: an upscaler has {wanted}; crescendo inspect {place} shows what this has")));
+        return Err(Error::failed(format!(
+            "{place}: an upscaler has {wanted}; crescendo inspect {place} shows what this has"
+        )));
     }
     if network.inputs()[0].shape[2..].iter().any(Option::is_some) {
         let found = &network.inputs()[0].shape[2..];
-        return Err(Error::failed(format!("{place}: the input's rows and columns are fixed to {found:?}; export it with free ones")));
+        return Err(Error::failed(format!(
+            "{place}: the input's rows and columns are fixed to {found:?}; export it with free ones"
+        )));
     }
     const SIDE: usize = 64;
     let trial = Tensor::F32(ndarray::ArrayD::from_elem(ndarray::IxDyn(&[1, 3, SIDE, SIDE]), 0.5));
@@ -140,7 +153,9 @@ fn foreign(path: &Path, cx: &Context<'_>) -> Result<(Network, UpscalerForm)> {
     let shape = answer[0].1.shape().to_vec();
     let scale = shape[2] / SIDE;
     if scale == 0 || shape != [1, 3, SIDE * scale, SIDE * scale] {
-        return Err(Error::failed(format!("{place}: {SIDE}×{SIDE} pixels became {shape:?}, which is no whole scale factor")));
+        return Err(Error::failed(format!(
+            "{place}: {SIDE}×{SIDE} pixels became {shape:?}, which is no whole scale factor"
+        )));
     }
     // Nothing is known of its inside: tiles overlap by the default halo, memory is taken to be a deep network's.
     Ok((network, UpscalerForm { scale, multiple: 4, reach: HALO, pixel_bytes: 768 * scale * scale }))
@@ -154,7 +169,7 @@ pub fn interpolator(plan: &Interpolation, cx: &Context<'_>) -> Result<Interpolat
             "frame_interpolation_scale {scale}: the network's levels fit together at 0.25, 0.5, 1, 2 and 4"
         )));
     }
-    let built = compile::interpolator(&plan.model.path, scale, cx.target(Role::Exact)?)?;
-    let network = cx.load("the interpolator", &built.model, false)?;
+    let built = compile::interpolator(&plan.model.path, scale, cx.target(Role::Exact))?;
+    let network = cx.load("the interpolator", &built.model)?;
     Ok(Interpolate::new(network, built.multiple, 4))
 }

@@ -1,7 +1,9 @@
 //! A generate plan and a checkpoint's settings, made one: every number of the run, before any weight is loaded.
 
-use serde::Serialize;
-
+use super::{
+    answer::{GenerateForecast, SizeRow, StageRow},
+    post,
+};
 use crate::{
     compile::{self, Part},
     error::{Error, Result},
@@ -36,13 +38,18 @@ pub struct Resolved {
     pub scale: f32,
     /// The type that noise is drawn in.
     pub noise: DType,
+    /// Floating-point operations of one call of the transformer, by picture tokens.
+    flop: Option<Box<dyn Fn(usize) -> f64>>,
 }
 
 impl Resolved {
     /// Reads configs and decides everything; refuses what the family cannot do.
     pub fn new(plan: &GeneratePlan) -> Result<Self> {
         let folder = ModelFolder::open(&plan.model.path)?;
-        let family = family::open(&folder)?;
+        let mut family = family::open(&folder)?;
+        if let Some(rows) = plan.max_sequence_length {
+            family.set_text_rows(rows)?;
+        }
         let convention = match plan.defaults {
             Defaults::Diffusers => Convention::Diffusers,
             Defaults::Sglang => Convention::Sglang,
@@ -54,7 +61,10 @@ impl Resolved {
         refuse(plan, family.as_ref())?;
         let steps = plan.steps.unwrap_or(defaults.steps);
         let sigmas = family.sigmas(size, steps)?;
-        let growth = Growth { transform: transform(plan.progressive.transform), rewind: plan.progressive.mode == Mode::DctRewind };
+        let growth = Growth {
+            transform: transform(plan.progressive.transform),
+            rewind: plan.progressive.mode == Mode::DctRewind,
+        };
         let latent = family.latent_shape(size);
         let ladder = Ladder {
             latent: (latent[latent.len() - 2], latent[latent.len() - 1]),
@@ -73,27 +83,43 @@ impl Resolved {
         let guidance = family.guidance(asked)?;
         let scale = asked.scale.unwrap_or(defaults.guidance);
         let noise = noise_type(plan, &folder)?;
-        Ok(Self { folder, family, size, steps, sigmas, levels, growth, guidance, scale, noise })
+        let calls = if guidance.needs_negative(sigmas[0]) { 2.0 } else { 1.0 };
+        let text = family.text_rows();
+        let flop = compile::transformer_flop(&folder.path("transformer")?, folder.class_of("transformer")?)?
+            .map(|cost| -> Box<dyn Fn(usize) -> f64> { Box::new(move |tokens| calls * cost.of(tokens, text)) });
+        Ok(Self { folder, family, size, steps, sigmas, levels, growth, guidance, scale, noise, flop })
     }
 
     /// The stages as `plan` prints them.
-    pub fn stages(&self) -> Vec<PlannedStage> {
+    pub fn stages(&self) -> Vec<StageRow> {
         let mut latent = self.family.latent_shape(self.size);
         let axes = latent.len();
         self.levels
             .iter()
             .map(|level| {
                 (latent[axes - 2], latent[axes - 1]) = (level.height, level.width);
-                PlannedStage {
+                let tokens = self.family.tokens(&latent);
+                StageRow {
                     height: level.height,
                     width: level.width,
                     steps: level.steps(),
-                    tokens: self.family.tokens(&latent),
-                    sigma_start: level.sigma_start,
-                    sigma_end: level.sigma_end,
+                    tokens,
+                    sigma_start: level.sigma_start.into(),
+                    sigma_end: level.sigma_end.into(),
+                    flop: self.flop.as_ref().map(|flop| flop(tokens) * level.steps() as f64),
                 }
             })
             .collect()
+    }
+
+    /// What growth saves of the cost that is linear in tokens, in words.
+    fn notes(&self, stages: &[StageRow]) -> Vec<String> {
+        let spent: usize = stages.iter().map(|s| s.tokens * s.steps).sum();
+        let full = stages.last().map_or(1, |s| s.tokens) * self.steps;
+        let saved =
+            format!("{:.0} % of the token-steps that full resolution takes", 100.0 * spent as f64 / full as f64);
+        let noise = format!("noise is drawn in {}", self.noise.name());
+        if stages.len() > 1 { vec![saved, noise] } else { vec![noise] }
     }
 
     /// The stage split: `18@64x64 + 32@128x128`.
@@ -108,7 +134,9 @@ fn noise_type(plan: &GeneratePlan, folder: &ModelFolder) -> Result<DType> {
     match plan.runtime.dtype {
         Precision::F32 => return Ok(DType::F32),
         Precision::Bf16 => return Ok(DType::BF16),
-        Precision::F16 => return Err(Error::usage("--dtype f16: no published model draws its noise in f16; bf16 or f32")),
+        Precision::F16 => {
+            return Err(Error::usage("--dtype f16: no published model draws its noise in f16; bf16 or f32"));
+        }
         Precision::Auto => {}
     }
     let weights = Checkpoint::open(&folder.path("transformer")?)?;
@@ -162,96 +190,38 @@ fn scales(plan: &GeneratePlan, height: usize) -> Result<spectral::Scales> {
     }
 }
 
-/// One stage of the denoising, as `plan` prints it.
-#[derive(Debug, Clone, Serialize)]
-pub struct PlannedStage {
-    /// Latent rows.
-    pub height: usize,
-    /// Latent columns.
-    pub width: usize,
-    /// Steps at this size.
-    pub steps: usize,
-    /// Picture tokens in the DiT.
-    pub tokens: usize,
-    /// σ at the first step, after the rewind.
-    pub sigma_start: f32,
-    /// σ after the last step.
-    pub sigma_end: f32,
-}
-
-/// One network of a plan.
-#[derive(Debug, Clone, Serialize)]
-pub struct Component {
-    /// The folder's name.
-    pub name: String,
-    /// The class in `model_index.json`.
-    pub class: String,
-    /// Elements of its weights.
-    pub parameters: u64,
-    /// Bytes of its weights as stored.
-    pub bytes: u64,
-    /// Number of its tensors.
-    pub tensors: usize,
-}
-
-/// What `plan generate` tells, from headers and configs alone.
-#[derive(Debug, Clone, Serialize)]
-pub struct GenerateReport {
-    /// The family's name.
-    pub model: String,
-    /// Rows and columns of the result.
-    pub height: usize,
-    #[allow(missing_docs)]
-    pub width: usize,
-    /// Denoising steps of all stages.
-    pub steps: usize,
-    /// `18@64x64 + 32@128x128`
-    pub split: String,
-    /// The stages.
-    pub stages: Vec<PlannedStage>,
-    /// Token·steps against the same steps all at full resolution: what growth saves of the cost that is linear in tokens.
-    pub relative_tokens: f64,
-    /// The networks.
-    pub components: Vec<Component>,
-    /// The type that noise is drawn in.
-    pub noise: &'static str,
-    /// Bytes of memory for the largest network's weights as they are computed on the CPU (f32), without `--memory-limit`.
-    pub weights_memory_bytes: u64,
-    /// Bytes of all weights on disk.
-    pub disk_bytes: u64,
-    /// Outputs of the call.
-    pub outputs: usize,
-}
-
 /// What a generate call would do, without loading weights. Every graph is written, so missing, misshapen and unused weights are found.
-pub fn plan_generate(plan: &GeneratePlan) -> Result<GenerateReport> {
+pub fn plan_generate(plan: &GeneratePlan) -> Result<GenerateForecast> {
     let resolved = Resolved::new(plan)?;
-    let mut components = Vec::new();
+    let (mut weights, mut largest) = (0, 0);
     for (name, class) in resolved.folder.components().filter(|(_, class)| compile::CLASSES.contains(class)) {
         let model = compile::component(&resolved.folder.path(name)?, class, Part::Decoder, None, Target::CPU)?;
-        components.push(Component {
-            name: name.into(),
-            class: class.into(),
-            parameters: model.parameters,
-            bytes: model.weight_bytes,
-            tensors: model.weights,
-        });
+        weights += model.weight_bytes;
+        // The CPU computes in f32: weights are widened once, or stay mapped under a memory limit.
+        largest = largest.max(if plan.runtime.memory_limit.is_some() { 0 } else { 4 * model.parameters });
     }
+    let Size { height, width, .. } = resolved.size;
+    let picture = |stage: &str, (height, width): (usize, usize)| SizeRow {
+        stage: stage.into(),
+        width,
+        height,
+        frames: 1,
+        fps: None,
+    };
+    let mut sizes = vec![picture("decode", (height, width))];
+    sizes.extend(plan.upscaling.as_ref().map(|u| picture("upscale", post::output_size(u.target, height, width))));
+    let outputs = plan.prompts.len() * plan.seeds.len();
+    let last = sizes.last().map_or(0, |s| s.width * s.height * 3) as u64;
     let stages = resolved.stages();
-    let spent: usize = stages.iter().map(|s| s.tokens * s.steps).sum();
-    let full = stages.last().map_or(1, |s| s.tokens) * resolved.steps;
-    Ok(GenerateReport {
+    Ok(GenerateForecast {
         model: resolved.family.name().into(),
-        height: resolved.size.height,
-        width: resolved.size.width,
-        steps: resolved.steps,
-        split: resolved.split(),
-        relative_tokens: spent as f64 / full as f64,
-        weights_memory_bytes: components.iter().map(|c| c.parameters * 4).max().unwrap_or(0),
-        disk_bytes: components.iter().map(|c| c.bytes).sum(),
+        outputs,
+        weights_bytes: Some(weights),
+        // The decoder's widest maps: 128 channels of f32 at full size, three at a time.
+        memory_bytes: Some(largest.max((height * width * 128 * 4 * 3) as u64)),
+        disk_bytes: Some(last * outputs as u64),
+        notes: resolved.notes(&stages),
         stages,
-        components,
-        noise: resolved.noise.name(),
-        outputs: plan.prompts.len() * plan.seeds.len(),
+        sizes,
     })
 }

@@ -1,6 +1,7 @@
 //! Resolved requests: everything that can be decided without weights is decided here, and nothing is checked twice later.
 //!
-//! `plan` prints what `generate` and `enhance` do because both run from these values.
+//! `plan` prints what `generate` and `enhance` do because both run from these values. They are plain data: the command line makes
+//! them, the pipeline runs them.
 
 use std::path::PathBuf;
 
@@ -8,8 +9,8 @@ use serde::Serialize;
 
 mod output;
 
-pub use output::{Destination, Item, Output, PICTURES, VIDEOS, slug};
 pub(crate) use output::known_extension;
+pub use output::{Destination, Item, Output, PICTURES, VIDEOS, slug};
 
 /// What `generate` shall make.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -40,6 +41,8 @@ pub struct GeneratePlan {
     pub flow_shift: Option<f64>,
     /// Growth of the resolution while denoising.
     pub progressive: Progressive,
+    /// Rows of text that the transformer sees, where the family lets one choose; `None`: the family's.
+    pub max_sequence_length: Option<usize>,
     /// Start from a picture instead of pure noise.
     pub start: Option<Start>,
     /// More frames afterwards.
@@ -357,4 +360,25 @@ pub enum Quality {
 pub enum Defaults {
     Diffusers,
     Sglang,
+}
+
+/// What `export` shall write.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ExportPlan {
+    /// As typed.
+    pub name: String,
+    /// Local folder or file.
+    pub model: PathBuf,
+    /// Folder for the graphs.
+    pub output: PathBuf,
+    /// Standard operators only.
+    pub portable: bool,
+    /// Whether files that are there may be replaced.
+    pub overwrite: bool,
+    /// (height, width) in pixels that fixed-shape graphs are for; `None`: the family's.
+    pub size: Option<(usize, usize)>,
+    /// The levels that fixed-shape graphs are for.
+    pub levels: usize,
+    /// Device and precision that the graphs are for.
+    pub runtime: RuntimeOptions,
 }

@@ -95,10 +95,7 @@ impl Output {
     /// Fails when `path` is there and may not be replaced.
     pub fn may_write(&self, path: &Path) -> Result<()> {
         if !self.overwrite && path.symlink_metadata().is_ok() {
-            return Err(Error::usage(format!(
-                "{} is there already; give another name or --overwrite",
-                path.display()
-            )));
+            return Err(Error::usage(format!("{} is there already; give another name or --overwrite", path.display())));
         }
         Ok(())
     }

@@ -57,17 +57,18 @@ impl Perf {
     }
 
     /// Seconds by stage, and in all.
-    pub fn seconds(&self) -> serde_json::Value {
+    pub fn seconds(&self) -> serde_json::Map<String, serde_json::Value> {
         let mut map: serde_json::Map<_, _> = self.stages.iter().map(|s| (s.name.clone(), json!(s.seconds))).collect();
         map.insert("total".into(), json!(self.stages.iter().map(|s| s.seconds).sum::<f64>()));
-        map.into()
+        map
     }
 
     /// Writes `--perf-dump-path`.
     pub fn write(&self, path: &Path) -> Result<()> {
         let total: f64 = self.stages.iter().map(|s| s.seconds).sum();
         let dump = json!({"stages": self.stages, "split": self.split, "total_seconds": total, "peak_memory_bytes": peak_memory()});
-        let text = serde_json::to_string_pretty(&dump).map_err(|e| Error::failed(format!("{}: {e}", path.display())))?;
+        let text =
+            serde_json::to_string_pretty(&dump).map_err(|e| Error::failed(format!("{}: {e}", path.display())))?;
         std::fs::write(path, text + "\n").map_err(|e| Error::io("writing", path, &e))
     }
 }

@@ -1,0 +1,202 @@
+//! What a run or a plan answers: serde documents, whose names stay once released.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+/// `generate`.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Generated {
+    /// In the order of prompts, then seeds.
+    pub outputs: Vec<OutputRow>,
+    /// By stage; `total` last.
+    pub seconds: Map<String, Value>,
+    /// Largest resident size of the process.
+    pub peak_memory_bytes: u64,
+}
+
+/// One result.
+#[derive(Debug, Clone, Serialize)]
+#[allow(missing_docs)]
+pub struct OutputRow {
+    /// `None` when it was not saved, or went to standard output.
+    pub path: Option<PathBuf>,
+    pub seed: u64,
+    pub width: usize,
+    pub height: usize,
+    /// 1 for a picture.
+    pub frames: usize,
+}
+
+/// `enhance`.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Enhanced {
+    /// In the order of inputs.
+    pub items: Vec<ItemRow>,
+}
+
+/// One input.
+#[derive(Debug, Clone, Serialize)]
+#[allow(missing_docs)]
+pub struct ItemRow {
+    pub input: PathBuf,
+    pub output: Option<PathBuf>,
+    pub status: Status,
+    /// Why it failed.
+    pub cause: Option<String>,
+    /// Frames written, 1 for a picture.
+    pub frames: u64,
+    pub seconds: f64,
+}
+
+/// How it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)]
+pub enum Status {
+    Done,
+    Failed,
+    Skipped,
+}
+
+/// `plan generate`.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct GenerateForecast {
+    /// The model's name.
+    pub model: String,
+    /// The split of the steps, first level first.
+    pub stages: Vec<StageRow>,
+    /// Size and frames before interpolation and upscaling, then after.
+    pub sizes: Vec<SizeRow>,
+    /// How many pictures or videos.
+    pub outputs: usize,
+    /// Estimate of the largest resident size.
+    pub memory_bytes: Option<u64>,
+    /// Bytes of weights that are read.
+    pub weights_bytes: Option<u64>,
+    /// Estimate of what is written.
+    pub disk_bytes: Option<u64>,
+    /// Anything else worth a line.
+    pub notes: Vec<String>,
+}
+
+/// One level of the denoising.
+#[derive(Debug, Clone, Serialize)]
+pub struct StageRow {
+    /// Rows of the latent.
+    pub height: usize,
+    /// Columns of the latent.
+    pub width: usize,
+    /// Denoising steps.
+    pub steps: usize,
+    /// Image tokens of one step.
+    pub tokens: usize,
+    /// σ before its first step.
+    pub sigma_start: f64,
+    /// σ after its last step.
+    pub sigma_end: f64,
+    /// Estimate of its floating-point operations.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flop: Option<f64>,
+}
+
+/// A picture's or video's form after a stage.
+#[derive(Debug, Clone, Serialize)]
+#[allow(missing_docs)]
+pub struct SizeRow {
+    /// The stage that makes it: `decode`, `interpolate`, `upscale`.
+    pub stage: String,
+    pub width: usize,
+    pub height: usize,
+    pub frames: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fps: Option<f64>,
+}
+
+/// `plan enhance`.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct EnhanceForecast {
+    /// In the order of inputs.
+    pub items: Vec<EnhanceForecastRow>,
+    /// Estimate of the largest resident size.
+    pub memory_bytes: Option<u64>,
+    /// Estimate of what is written.
+    pub disk_bytes: Option<u64>,
+}
+
+/// One input.
+#[derive(Debug, Clone, Serialize)]
+pub struct EnhanceForecastRow {
+    /// The file.
+    pub input: PathBuf,
+    /// Where its result goes.
+    pub output: PathBuf,
+    /// Its form, then after each stage.
+    pub sizes: Vec<SizeRow>,
+}
+
+/// `export`.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Exported {
+    /// The graphs written.
+    pub graphs: Vec<GraphRow>,
+    /// Wall time.
+    pub seconds: f64,
+}
+
+/// One graph.
+#[derive(Debug, Clone, Serialize)]
+#[allow(missing_docs)]
+pub struct GraphRow {
+    pub path: PathBuf,
+    pub architecture: String,
+    pub parameters: u64,
+    /// Of the graph itself; weights stay in the checkpoint.
+    pub bytes: u64,
+}
+
+/// `inspect`.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Inspection {
+    /// `diffusion`, `interpolation`, `upscaling`, `text_encoder`, `vae`, `graph`, ….
+    pub kind: String,
+    /// The architecture: `FluxTransformer2DModel`, `IFNet`, `RRDBNet`, ….
+    pub architecture: String,
+    /// Elements over all tensors.
+    pub parameters: u64,
+    /// How most elements are stored.
+    pub dtype: String,
+    /// Number of tensors.
+    pub tensors: u64,
+    /// Factor of an upscaler.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scale: Option<u32>,
+    /// Version of a network that has several: `4.22.lite`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Anything else: depth, width, heads, inputs, outputs, ….
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub details: Map<String, Value>,
+    /// The parts of a folder, by name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub components: Vec<Part>,
+}
+
+/// A part of a folder.
+#[derive(Debug, Clone, Serialize)]
+pub struct Part {
+    /// Its folder.
+    pub name: String,
+    /// What it is.
+    #[serde(flatten)]
+    pub inspection: Inspection,
+}
+
+impl GenerateForecast {
+    /// `18@64x64 + 32@128x128`: steps at rows × columns of the latent.
+    pub fn split(&self) -> String {
+        let stages: Vec<_> = self.stages.iter().map(|s| format!("{}@{}x{}", s.steps, s.height, s.width)).collect();
+        stages.join(" + ")
+    }
+}

@@ -1,0 +1,136 @@
+//! A video through the line: decode → interpolate → upscale → encode, each on its own thread, joined by bounded queues.
+
+use std::{path::Path, sync::atomic::AtomicBool, time::Instant};
+
+use super::{context::Context, perf::Perf, post};
+use crate::{
+    error::{Error, Result},
+    media::{
+        queue::{Emit, Line},
+        video::{Output, Reader, VideoFrame, VideoInfo, VideoOptions, Writer},
+    },
+    plan::{self, EnhancePlan, Rate},
+    progress::{Stage, Unit, stop_flag},
+    stage::interpolate::{Interpolate, Planes},
+    tensor::Frame,
+};
+
+/// Frames that may wait between two stages.
+const WAITING: usize = 2;
+
+/// The networks of a run over videos, loaded once.
+pub struct Networks {
+    /// Between frames.
+    pub interpolate: Option<Interpolate>,
+    /// Larger frames.
+    pub upscale: Option<post::Upscaler>,
+}
+
+/// Frames made for each gap between two of the source: 2^exp.
+pub fn exponent(plan: &EnhancePlan) -> Result<u32> {
+    let Some(interpolation) = &plan.interpolation else { return Ok(0) };
+    interpolation.rate.exp().ok_or_else(|| {
+        let asked = match interpolation.rate {
+            Rate::Times(n) => format!("{n}x"),
+            Rate::Fps(f) => format!("{f}fps"),
+        };
+        Error::usage(format!("--interpolate {asked}: 2x, 4x, 8x and 16x are possible"))
+    })
+}
+
+/// The form of a video after all stages.
+pub fn output(plan: &EnhancePlan, info: &VideoInfo, source: &Path) -> Result<Output> {
+    let times = 1 << exponent(plan)?;
+    let (height, width) = match &plan.upscaling {
+        Some(u) => post::output_size(u.target, info.height, info.width),
+        None => (info.height, info.width),
+    };
+    let mut rate = info.frame_rate.times(times);
+    if let Some(fps) = plan.fps {
+        rate = crate::media::video::Rational::new((fps * 1000.0).round() as i32, 1000);
+    }
+    let mut output = Output::like(info, (width, height), rate, Some(source.to_path_buf()));
+    output.bit_depth = if info.bit_depth > 8 { 10 } else { 8 };
+    Ok(output)
+}
+
+/// What the encoder is asked for.
+pub fn options(output: &plan::Output) -> VideoOptions {
+    let codec = output.codec.clone().unwrap_or_else(|| "h264".into());
+    // x264's and x265's rate factors run from 0, lossless, to 51.
+    let by_quality = || f64::from((1.0 - f32::from(output.compression(true)) / 100.0) * 51.0).floor();
+    let rated = matches!(codec.as_str(), "h264" | "libx264" | "hevc" | "h265" | "libx265");
+    VideoOptions {
+        crf: output.crf.or_else(|| rated.then(by_quality)),
+        codec,
+        preset: output.x264_preset.clone(),
+        pix_fmt: output.pix_fmt.clone(),
+        extra: output.encoder_options.clone(),
+        overwrite: output.overwrite,
+    }
+}
+
+/// Enhances one video; the number of frames written.
+pub fn enhance(
+    source: &Path,
+    target: &Path,
+    plan: &EnhancePlan,
+    networks: &mut Networks,
+    cx: &Context<'_>,
+    perf: &mut Perf,
+) -> Result<u64> {
+    let begin = Instant::now();
+    let reader = Reader::open(source)?;
+    let info = reader.info().clone();
+    if info.variable_rate {
+        let name = source.display();
+        tracing::warn!("{name}: frames have lengths of their own; the average rate is used throughout");
+    }
+    let exp = exponent(plan)?;
+    let form = output(plan, &info, source)?;
+    let deep = form.bit_depth > 8;
+    let mut writer = Writer::create(target, &options(&plan.encoding), &form)?;
+    let total = info.frames.map(|n| n.saturating_sub(1) * (1 << exp) + 1);
+    let mut stage = Stage::new(cx.progress, format!("enhance {}", source.display()), total, Unit::Frames);
+    let cancel: &AtomicBool = stop_flag();
+
+    let interpolate = &mut networks.interpolate;
+    let upscale = &mut networks.upscale;
+    let mut before: Option<Planes> = None;
+    let frames = reader.map(|f| f.map(|VideoFrame { frame, .. }| frame.planes()));
+    let line = Line::source(cancel, "decode", WAITING, frames).stage(
+        "interpolate",
+        WAITING,
+        move |planes: Option<Planes>, emit: &mut Emit<'_, Planes>| {
+            let Some(planes) = planes else { return Ok(()) };
+            if let (Some(network), Some(first)) = (interpolate.as_mut(), before.take()) {
+                for between in network.between(&first, &planes, exp)? {
+                    emit(between)?;
+                }
+            }
+            before = interpolate.is_some().then(|| planes.clone());
+            emit(planes)
+        },
+    );
+    let line = line.stage("upscale", WAITING, move |planes: Option<Planes>, emit: &mut Emit<'_, Frame>| {
+        let Some(planes) = planes else { return Ok(()) };
+        let planes = match upscale.as_mut() {
+            Some(upscaler) => upscaler.apply(planes)?,
+            None => planes,
+        };
+        emit(Frame::from_planes(&planes, deep))
+    });
+    let times = line.sink("encode", |frame| {
+        writer.write(&frame)?;
+        stage.step(1)
+    })?;
+    let summary = writer.finish()?;
+    for left in &summary.left_out {
+        tracing::warn!("{}: left out: {left}", source.display());
+    }
+    for time in times {
+        perf.add(&time.name, time.busy.as_secs_f64());
+    }
+    perf.add("wall", begin.elapsed().as_secs_f64());
+    Ok(summary.frames)
+}
