@@ -331,7 +331,8 @@ fn flow_scales_at_which_blocks_do_not_meet_are_refused() {
     ];
     for (scale, good) in rows {
         let found = compile::interpolator(&path, scale, Target::CPU).map(|i| i.multiple);
-        table.row(found.is_ok() == good, format!("flow scale {scale}: {found:?}"));
+        let refused = found.as_ref().is_err_and(|e| e.to_string().contains("RIFE's blocks fit together at"));
+        table.row(found.is_ok() == good && refused != good, format!("flow scale {scale}: {found:?}"));
     }
     table.finish();
 }
