@@ -69,6 +69,7 @@ impl Flux {
         let sigma = g.input_f32("sigma", std::slice::from_ref(&n));
         let guidance = self.guidance.then(|| g.input_f32("guidance", std::slice::from_ref(&n)));
         let table = |name| g.input(name, &[&t + &i, (self.head / 2).into()], DType::F32);
+        w.at("rope").enter();
         let rotary = Rotary::new(&table("rope.cos"), &table("rope.sin"), &n);
 
         let condition = self.condition(&w.at("time_text_embed"), &sigma, guidance.as_ref(), &pooled).silu();
@@ -83,8 +84,9 @@ impl Flux {
         }
         let x = both.slice(1, &t, &t + &i);
         // Scale stands before shift here, unlike in the blocks.
-        let [scale, shift] = w.at("norm_out").linear("linear", &condition, 2 * self.dim).unsqueeze(1).chunk();
-        g.output("velocity", &w.linear("proj_out", &modulate(&x, &shift, &scale), self.channels));
+        let norm = w.at("norm_out");
+        let [scale, shift] = norm.linear("linear", &condition, 2 * self.dim).unsqueeze(1).chunk();
+        g.output("velocity", &w.linear("proj_out", &modulate(&norm, &x, &shift, &scale), self.channels));
     }
 
     /// [n, dim]: the sum of the embedded time, guidance and pooled text.
@@ -106,7 +108,8 @@ impl Flux {
         let [c_shift1, c_scale1, c_gate1, c_shift2, c_scale2, c_gate2] = six("norm1_context");
 
         let attn = w.at("attn");
-        let (hx, hc) = (modulate(x, &shift1, &scale1), modulate(c, &c_shift1, &c_scale1));
+        let hx = modulate(&w.at("norm1"), x, &shift1, &scale1);
+        let hc = modulate(&w.at("norm1_context"), c, &c_shift1, &c_scale1);
         let head_norm = |name, v: &Value| attn.head_norm(name, v, self.heads(), EPS);
         let joint = |text: Value, image: Value| Value::concat(&[&text, &image], 1);
         let q = joint(
@@ -124,8 +127,10 @@ impl Flux {
 
         let x = x + gate1 * attn.linear("to_out.0", &mx, self.dim);
         let c = c + c_gate1 * attn.linear("to_add_out", &mc, self.dim);
-        let x = &x + gate2 * self.mlp(&w.at("ff"), &modulate(&x, &shift2, &scale2));
-        let c = &c + c_gate2 * self.mlp(&w.at("ff_context"), &modulate(&c, &c_shift2, &c_scale2));
+        let hx = modulate(&w.at("norm2"), &x, &shift2, &scale2);
+        let hc = modulate(&w.at("norm2_context"), &c, &c_shift2, &c_scale2);
+        let x = &x + gate2 * self.mlp(&w.at("ff"), &hx);
+        let c = &c + c_gate2 * self.mlp(&w.at("ff_context"), &hc);
         (x, c)
     }
 
@@ -136,7 +141,7 @@ impl Flux {
     /// Attention and MLP side by side, one output projection.
     fn single_block(&self, w: &Scope, x: &Value, cond: &Value, rotary: &Rotary) -> Value {
         let [shift, scale, gate] = w.at("norm").linear("linear", cond, 3 * self.dim).unsqueeze(1).chunk();
-        let h = modulate(x, &shift, &scale);
+        let h = modulate(&w.at("norm"), x, &shift, &scale);
         let attn = w.at("attn");
         let [q, k, v] = ["to_q", "to_k", "to_v"].map(|p| attn.linear(p, &h, self.dim));
         let [q, k] = [("norm_q", q), ("norm_k", k)].map(|(name, v)| attn.head_norm(name, &v, self.heads(), EPS));
@@ -151,7 +156,8 @@ impl Flux {
     }
 }
 
-/// adaLN: the layer norm of `x` [n, t, d], scaled and shifted by [n, 1, d].
-fn modulate(x: &Value, shift: &Value, scale: &Value) -> Value {
+/// adaLN: the layer norm of `x` [n, t, d], scaled and shifted by [n, 1, d]; named after `w`.
+fn modulate(w: &Scope, x: &Value, shift: &Value, scale: &Value) -> Value {
+    w.enter();
     x.layer_norm(EPS) * (scale + 1.0) + shift
 }

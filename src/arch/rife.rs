@@ -137,6 +137,7 @@ impl Rife {
         let mut state: Option<State> = None;
         for (i, &s) in self.scales.iter().enumerate() {
             let w = w.at(format!("block{i}"));
+            w.enter();
             state = Some(match state {
                 None => {
                     let mut seen = vec![&first, &second];

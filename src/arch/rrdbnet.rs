@@ -158,7 +158,7 @@ fn old_name(name: &str, last: usize, trunk: usize) -> Option<String> {
         0 => format!("conv_first.{rest}"),
         _ if layer == last => format!("conv_last.{rest}"),
         _ if last.checked_sub(2) == Some(layer) => format!("conv_hr.{rest}"),
-        _ if layer % 3 == 0 => format!("conv_up{}.{rest}", layer / 3),
+        _ if layer.is_multiple_of(3) => format!("conv_up{}.{rest}", layer / 3),
         _ => return None,
     })
 }

@@ -102,6 +102,7 @@ impl T5 {
 
     /// [1, heads, s, s]: a learned score per head and bucket of distance, from block 0, shared by all blocks.
     fn position_bias(&self, w: &Scope, s: &Dim) -> Value {
+        w.enter();
         let g = w.graph();
         let reach = self.config.relative_attention_max_distance as i64;
         let table: Vec<i64> = (-reach..=reach).map(|d| self.bucket(d)).collect();

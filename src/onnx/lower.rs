@@ -192,22 +192,26 @@ impl Scope {
     pub fn layer_norm(&self, name: &str, x: &Value, eps: f32) -> Value {
         let n = x.size(-1);
         let (weight, bias) = (self.at(name).weight("weight", &[n]), self.at(name).weight("bias", &[n]));
-        self.at(name).enter();
-        let op = Op::new("LayerNormalization").float("epsilon", eps);
-        self.graph().node(op, &[x, &weight, &bias], x.shape().to_vec(), x.dtype)
+        self.named(name, || {
+            let op = Op::new("LayerNormalization").float("epsilon", eps);
+            self.graph().node(op, &[x, &weight, &bias], x.shape().to_vec(), x.dtype)
+        })
     }
 
     /// RMS norm over the last axis by this place's `name.weight`.
     pub fn rms_norm(&self, name: &str, x: &Value, eps: f32) -> Value {
         let weight = self.at(name).weight("weight", &[x.size(-1)]);
-        self.at(name).enter();
-        x.rms_norm(&weight, eps)
+        self.named(name, || x.rms_norm(&weight, eps))
     }
 
     /// RMS norm of each head of [n, s, heads·d] by one weight of extent d.
     pub fn head_norm(&self, name: &str, x: &Value, heads: usize, eps: f32) -> Value {
-        let split = x.reshape(&[x.dim(0), x.dim(1), heads.into(), x.head_width(heads).into()]);
-        self.rms_norm(name, &split, eps).reshape(x.shape())
+        let width = x.head_width(heads);
+        let weight = self.at(name).weight("weight", &[width]);
+        self.named(name, || {
+            let split = x.reshape(&[x.dim(0), x.dim(1), heads.into(), width.into()]);
+            split.rms_norm(&weight, eps).reshape(x.shape())
+        })
     }
 
     /// Group norm of [n, c, h, w] (arXiv:1803.08494) with weight and bias per channel, statistics in f32.
@@ -215,17 +219,18 @@ impl Scope {
         let c = x.size(1);
         let [n, _, h, w] = x.nchw();
         let (weight, bias) = (self.at(name).weight("weight", &[c]), self.at(name).weight("bias", &[c]));
-        let per_channel = |v: Value| v.reshape(&[c.into(), 1.into(), 1.into()]);
-        self.at(name).enter();
+        let per_channel = |v: &Value| v.reshape(&[c.into(), 1.into(), 1.into()]);
         if groups == 0 || !c.is_multiple_of(groups) {
             self.graph().fault(format!("{}: {groups} groups do not share {} evenly", x.name, show(x.shape())));
             return x.clone();
         }
         let area = &(&h * &w) * (c / groups);
-        let grouped = x.reshape(&[n, groups.into(), area]).cast(DType::F32);
-        let centred = &grouped - grouped.mean(&[-1]);
-        let variance = (&centred * &centred).mean(&[-1]);
-        let y = (centred / (variance + eps).sqrt()).cast(x.dtype).reshape(x.shape());
-        y * per_channel(weight) + per_channel(bias)
+        self.named(name, || {
+            let grouped = x.reshape(&[n, groups.into(), area]).cast(DType::F32);
+            let centred = &grouped - grouped.mean(&[-1]);
+            let variance = (&centred * &centred).mean(&[-1]);
+            let y = (centred / (variance + eps).sqrt()).cast(x.dtype).reshape(x.shape());
+            y * per_channel(&weight) + per_channel(&bias)
+        })
     }
 }

@@ -166,6 +166,14 @@ impl Scope {
         self.graph.enter(&Self::place(&self.path));
     }
 
+    /// What `make` appends is named after the place `name` below this one.
+    pub(super) fn named(&self, name: &str, make: impl FnOnce() -> Value) -> Value {
+        self.at(name).enter();
+        let value = make();
+        self.enter();
+        value
+    }
+
     fn op(&self, kind: &'static str, name: &str) -> Op {
         self.enter();
         Op::new(kind).named(Self::place(&self.join(name)))
@@ -247,8 +255,7 @@ impl Scope {
     pub fn embedding(&self, name: &str, ids: &Value, width: usize) -> Value {
         let rows = self.at(name).stored("weight").and_then(|s| s.shape.first().copied()).unwrap_or(1);
         let table = self.at(name).weight("weight", &[rows, width]);
-        self.at(name).enter();
-        table.gather(ids)
+        self.named(name, || table.gather(ids))
     }
 
     /// The length of a numbered sequence at this place, as the checkpoint has it.

@@ -59,7 +59,7 @@ impl Weights {
 }
 
 /// What a checkpoint is opened as.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum As {
     Upscaler,
     Interpolator,
@@ -239,7 +239,12 @@ fn no_shape_makes_a_build_panic() {
     for (source, how) in sources() {
         let bench = Bench::new(&source, how);
         let weights = Weights::read(&source);
-        let names: Vec<String> = weights.0.keys().cloned().collect();
+        let half = match how {
+            DECODER => "decoder.",
+            ENCODER => "encoder.",
+            _ => "",
+        };
+        let names: Vec<String> = weights.0.keys().filter(|n| n.starts_with(half)).cloned().collect();
         let mut builds = 0;
         let mut panics = vec![];
         let mut attempt = |weights: &Weights, what: String, targets: &[Target]| {
@@ -326,7 +331,8 @@ fn flow_scales_at_which_blocks_do_not_meet_are_refused() {
     ];
     for (scale, good) in rows {
         let found = compile::interpolator(&path, scale, Target::CPU).map(|i| i.multiple);
-        table.row(found.is_ok() == good, format!("flow scale {scale}: {found:?}"));
+        let refused = found.as_ref().is_err_and(|e| e.to_string().contains("RIFE's blocks fit together at"));
+        table.row(found.is_ok() == good && refused != good, format!("flow scale {scale}: {found:?}"));
     }
     table.finish();
 }
