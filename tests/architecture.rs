@@ -14,6 +14,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("tensor", &["error"]),
     ("progress", &["error"]),
+    ("plan", &["error"]),
     ("catalog", &["error"]),
     ("hub", &["error", "progress", "catalog"]),
     ("weights", &["error", "tensor"]),
@@ -26,16 +27,21 @@ const MODULES: &[(&str, &[&str])] = &[
     ("family", &["error", "tensor", "spectral", "schedule"]),
     ("stage", &["error", "tensor", "progress", "runtime", "spectral", "schedule", "family"]),
     ("media", &["error", "tensor", "progress"]),
-    ("pipeline", &["error", "tensor", "progress", "compile", "runtime", "family", "stage", "media"]),
-    ("batch", &["error", "tensor", "progress", "pipeline"]),
-    ("cli", &["error", "tensor", "progress", "catalog", "hub", "pipeline", "batch"]),
+    (
+        "pipeline",
+        &[
+            "error", "tensor", "progress", "plan", "weights", "onnx", "compile", "runtime", "spectral", "schedule",
+            "family", "stage", "media",
+        ],
+    ),
+    ("cli", &["error", "tensor", "progress", "plan", "catalog", "hub", "pipeline"]),
     ("main", &["error", "cli"]),
 ];
 
 /// Crates that only these modules may name.
 const CRATES: &[(&str, &[&str])] = &[
     ("anyhow", &["main", "cli"]),
-    ("clap", &["cli"]),
+    ("clap", &["cli", "plan"]),
     ("clap_complete", &["cli"]),
     ("ctrlc", &["main", "cli"]),
     ("fast_image_resize", &["media"]),
@@ -45,7 +51,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("indicatif", &["cli"]),
     ("memmap2", &["weights"]),
     ("ort", &["runtime"]),
-    ("prost", &["onnx"]),
+    ("prost", &["onnx", "compile"]),
     ("reqwest", &["hub"]),
     ("rustdct", &["spectral"]),
     ("rustfft", &["spectral"]),

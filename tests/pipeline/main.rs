@@ -5,12 +5,13 @@
 
 mod plans;
 
-use std::{collections::BTreeMap, path::Path, sync::atomic::AtomicBool};
+use std::{collections::BTreeMap, path::Path};
 
 use crescendo::{
     media::picture,
-    pipeline::{Context, Silent, generate},
+    pipeline::{Context, generate},
     plan::{Destination, Mode, Precision, Scale, Scales},
+    progress::Silent,
     weights::Checkpoint,
 };
 use serde_json::Value;
@@ -54,8 +55,8 @@ fn run(model: &str, row: &Value, table: &mut Vec<String>) -> Vec<String> {
             None => Scales::Levels(number("levels").unwrap() as usize),
         };
     }
-    let cancel = AtomicBool::new(false);
-    let cx = Context::start(&plan.runtime, &Silent, &cancel).unwrap();
+    plan.max_sequence_length = number("max_sequence_length").map(|n| n as usize);
+    let cx = Context::start(&plan.runtime, &Silent).unwrap();
     if let Err(e) = generate(&plan, &cx) {
         return vec![format!("{name}: {e}")];
     }
@@ -80,7 +81,8 @@ fn run(model: &str, row: &Value, table: &mut Vec<String>) -> Vec<String> {
     if found.len() != wanted.len() || near < 0.99 {
         wrong.push(format!("{name}: {:.1} % of the picture within 1/255, wanted 99", near * 100.0));
     }
-    table.push(format!("{model:14} {name:24} {worst:.1?} picture {:.2} %", near * 100.0));
+    let errors: String = worst.iter().map(|(kind, error)| format!("{kind} {error:.1e}  ")).collect();
+    table.push(format!("{model:14} {name:22} {errors}picture {:.2} %", near * 100.0));
     wrong
 }
 

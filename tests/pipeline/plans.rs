@@ -45,6 +45,7 @@ pub fn generate(model: &Path, prompt: &str) -> GeneratePlan {
         guidance_scale: None,
         true_cfg_scale: None,
         flow_shift: None,
+        max_sequence_length: None,
         progressive: Progressive {
             mode: Mode::FullRes,
             scales: Scales::Levels(1),
