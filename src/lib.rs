@@ -23,6 +23,7 @@ pub mod weights;
 
 pub mod family;
 pub mod media;
+pub mod model;
 pub mod pipeline;
 pub mod plan;
 pub mod runtime;

@@ -24,7 +24,8 @@ const MODULES: &[(&str, &[&str])] = &[
     ("runtime", &["error", "tensor"]),
     ("spectral", &["error", "tensor"]),
     ("schedule", &["error", "tensor"]),
-    ("family", &["error", "tensor", "spectral", "schedule"]),
+    ("model", &["error", "tensor"]),
+    ("family", &["error", "tensor", "spectral", "schedule", "model"]),
     ("stage", &["error", "tensor", "progress", "runtime", "spectral", "schedule", "family"]),
     ("media", &["error", "tensor", "progress"]),
     (
@@ -55,6 +56,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("reqwest", &["hub"]),
     ("rustdct", &["spectral"]),
     ("rustfft", &["spectral"]),
+    ("tokenizers", &["model"]),
     ("webp", &["media"]),
 ];
 

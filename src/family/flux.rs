@@ -1,14 +1,15 @@
 //! FLUX.1 (dev with embedded guidance, schnell without), as diffusers 0.42.1 `pipelines/flux/pipeline_flux.py` runs it.
 
-use ndarray::{Array2, ArrayD, IxDyn};
+use ndarray::{ArrayD, IxDyn};
 use serde::Deserialize;
 
-use super::{
-    Condition, Convention, Defaults, Family, GuidanceRequest, ModelFolder, Size, TextCall,
-    tokenizer::{Ids, Tokenizer},
-};
+use super::{Condition, Convention, Defaults, Family, GuidanceRequest, Size, TextCall};
 use crate::{
     error::{At, Error, Result},
+    model::{
+        Ids, ModelFolder, Tokenizer,
+        layout::{pack, rotary, unpack},
+    },
     schedule::{guidance::Guidance, sigmas::FlowMatch, solver::Solver},
     spectral::activation::Spectrum,
     tensor::{DType, Tensor},
@@ -202,7 +203,7 @@ impl Family for Flux {
         let (rows, columns) = (latent[2] / 2, latent[3] / 2);
         let text = std::iter::repeat_n([0, 0, 0], text_rows);
         let image = (0..rows).flat_map(|r| (0..columns).map(move |c| [0, r, c]));
-        rotary(text.chain(image), &self.transformer.axes_dims_rope)
+        rotary(text.chain(image), &self.transformer.axes_dims_rope, THETA)
     }
 
     fn step(&self, latent: &ArrayD<f32>, sigma: f32, scale: f32) -> Vec<(&'static str, Tensor)> {
@@ -225,48 +226,4 @@ impl Family for Flux {
     fn scale(&self, latent: &ArrayD<f32>) -> ArrayD<f32> {
         (latent - self.vae.shift_factor) * self.vae.scaling_factor
     }
-}
-
-/// cos and sin of the interleaved rotary angles of integer positions: each axis of d dims turns by p·θ^(−2j/d), in f64.
-pub(super) fn rotary<const N: usize>(
-    ids: impl Iterator<Item = [usize; N]>,
-    axes: &[usize],
-) -> Vec<(&'static str, Tensor)> {
-    let angles: Vec<f64> = ids
-        .flat_map(|id| {
-            let turn = |p: usize, d: usize, j: usize| p as f64 / THETA.powf(2.0 * j as f64 / d as f64);
-            let axes = id.into_iter().zip(axes.to_vec());
-            axes.flat_map(move |(p, d)| (0..d / 2).map(move |j| turn(p, d, j))).collect::<Vec<_>>()
-        })
-        .collect();
-    let half = axes.iter().sum::<usize>() / 2;
-    let table = |f: fn(f64) -> f64| {
-        let values = angles.iter().map(|&a| f(a) as f32).collect();
-        Array2::from_shape_vec((angles.len() / half, half), values).unwrap_or_default().into_dyn().into()
-    };
-    vec![("rope.cos", table(f64::cos)), ("rope.sin", table(f64::sin))]
-}
-
-/// [n, c, h, w] → [n, h/2·w/2, 4c]: 2×2 patches as tokens, features in the order channel, row, column.
-pub(super) fn pack(x: &ArrayD<f32>) -> ArrayD<f32> {
-    let [n, c, h, w] = [0, 1, 2, 3].map(|a| x.shape()[a]);
-    ArrayD::from_shape_fn(IxDyn(&[n, h / 2 * (w / 2), 4 * c]), |i| {
-        let (token, feature) = (i[1], i[2]);
-        let (row, column) = (token / (w / 2), token % (w / 2));
-        x[[i[0], feature / 4, 2 * row + feature / 2 % 2, 2 * column + feature % 2]]
-    })
-}
-
-/// The inverse of [`pack`] for a latent of shape [n, c, h, w].
-pub(super) fn unpack(tokens: &ArrayD<f32>, latent: &[usize]) -> Result<ArrayD<f32>> {
-    let [n, c, h, w] = [0, 1, 2, 3].map(|a| latent[a]);
-    let wanted = [n, h / 2 * (w / 2), 4 * c];
-    if tokens.shape() != wanted {
-        let found = tokens.shape();
-        return Err(Error::failed(format!("the transformer answered {found:?} where {wanted:?} was wanted")));
-    }
-    Ok(ArrayD::from_shape_fn(IxDyn(latent), |i| {
-        let (row, column) = (i[2], i[3]);
-        tokens[[i[0], row / 2 * (w / 2) + column / 2, 4 * i[1] + row % 2 * 2 + column % 2]]
-    }))
 }

@@ -2,15 +2,12 @@
 //! networks are fed and what their answers mean.
 
 pub mod flux;
-pub mod folder;
-pub mod tokenizer;
 
 use ndarray::ArrayD;
 
-pub use folder::ModelFolder;
-
 use crate::{
     error::{Error, Result},
+    model::ModelFolder,
     schedule::{guidance::Guidance, solver::Solver},
     spectral::activation::Spectrum,
     tensor::{DType, Tensor},

@@ -12,7 +12,8 @@ use super::answer::{Exported, GraphRow};
 use crate::{
     compile::{self, Part},
     error::{Error, Result},
-    family::{self, Convention, ModelFolder, Size},
+    family::{self, Convention, Size},
+    model::ModelFolder,
     onnx::{Model, Provider, Target},
     plan::{Device, ExportPlan, Precision},
     tensor::DType,

@@ -11,8 +11,8 @@ use super::{
 use crate::{
     compile::{self, Identity},
     error::Result,
-    family::ModelFolder,
     media::video,
+    model::ModelFolder,
     plan::RuntimeOptions,
     runtime::{self, Description, Engine, Load, Signature},
 };

@@ -7,7 +7,8 @@ use super::{
 use crate::{
     compile::{self, Part},
     error::{Error, Result},
-    family::{self, Convention, Family, GuidanceRequest, ModelFolder, Size},
+    family::{self, Convention, Family, GuidanceRequest, Size},
+    model::ModelFolder,
     onnx::Target,
     plan::{Defaults, GeneratePlan, Mode, Scale, Scales, Transform},
     schedule::guidance::Guidance,

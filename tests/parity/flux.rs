@@ -3,7 +3,8 @@
 use crescendo::{
     Result, compile,
     compile::Part,
-    family::{self, Family, ModelFolder},
+    family::{self, Family},
+    model::ModelFolder,
     onnx::{Model, Target},
     runtime::{Load, Network},
     tensor::Tensor,

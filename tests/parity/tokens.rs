@@ -3,7 +3,8 @@
 use std::fs;
 
 use crescendo::{
-    family::{self, ModelFolder, tokenizer::Tokenizer},
+    family,
+    model::{ModelFolder, Tokenizer},
     tensor::Tensor,
 };
 use serde::Deserialize;

@@ -1,0 +1,53 @@
+//! Layouts of latents and positions that several families share.
+
+use ndarray::{Array2, ArrayD, IxDyn};
+
+use crate::{
+    error::{Error, Result},
+    tensor::Tensor,
+};
+
+/// cos and sin of the interleaved rotary angles of integer positions: each axis of d dims turns by p·θ^(−2j/d), in f64.
+pub fn rotary<const N: usize>(
+    ids: impl Iterator<Item = [usize; N]>,
+    axes: &[usize],
+    theta: f64,
+) -> Vec<(&'static str, Tensor)> {
+    let angles: Vec<f64> = ids
+        .flat_map(|id| {
+            let turn = |p: usize, d: usize, j: usize| p as f64 / theta.powf(2.0 * j as f64 / d as f64);
+            let axes = id.into_iter().zip(axes.to_vec());
+            axes.flat_map(move |(p, d)| (0..d / 2).map(move |j| turn(p, d, j))).collect::<Vec<_>>()
+        })
+        .collect();
+    let half = axes.iter().sum::<usize>() / 2;
+    let table = |f: fn(f64) -> f64| {
+        let values = angles.iter().map(|&a| f(a) as f32).collect();
+        Array2::from_shape_vec((angles.len() / half, half), values).unwrap_or_default().into_dyn().into()
+    };
+    vec![("rope.cos", table(f64::cos)), ("rope.sin", table(f64::sin))]
+}
+
+/// [n, c, h, w] → [n, h/2·w/2, 4c]: 2×2 patches as tokens, features in the order channel, row, column.
+pub fn pack(x: &ArrayD<f32>) -> ArrayD<f32> {
+    let [n, c, h, w] = [0, 1, 2, 3].map(|a| x.shape()[a]);
+    ArrayD::from_shape_fn(IxDyn(&[n, h / 2 * (w / 2), 4 * c]), |i| {
+        let (token, feature) = (i[1], i[2]);
+        let (row, column) = (token / (w / 2), token % (w / 2));
+        x[[i[0], feature / 4, 2 * row + feature / 2 % 2, 2 * column + feature % 2]]
+    })
+}
+
+/// The inverse of [`pack`] for a latent of shape [n, c, h, w].
+pub fn unpack(tokens: &ArrayD<f32>, latent: &[usize]) -> Result<ArrayD<f32>> {
+    let [n, c, h, w] = [0, 1, 2, 3].map(|a| latent[a]);
+    let wanted = [n, h / 2 * (w / 2), 4 * c];
+    if tokens.shape() != wanted {
+        let found = tokens.shape();
+        return Err(Error::failed(format!("the transformer answered {found:?} where {wanted:?} was wanted")));
+    }
+    Ok(ArrayD::from_shape_fn(IxDyn(latent), |i| {
+        let (row, column) = (i[2], i[3]);
+        tokens[[i[0], row / 2 * (w / 2) + column / 2, 4 * i[1] + row % 2 * 2 + column % 2]]
+    }))
+}
