@@ -61,9 +61,19 @@ impl<'a> Context<'a> {
 
     /// Loads a network under the run's limits: with a memory limit, weights stay mapped and are widened as they are used.
     pub fn load(&self, name: &str, model: &Model) -> Result<Network> {
+        self.open(name, model, false)
+    }
+
+    /// Loads a network that runs beside others in a line of threads.
+    pub fn load_beside(&self, name: &str, model: &Model) -> Result<Network> {
+        self.open(name, model, true)
+    }
+
+    fn open(&self, name: &str, model: &Model, shares_cores: bool) -> Result<Network> {
         let _stage = Stage::new(self.progress, format!("load {name}"), None, Unit::Steps);
         let limited = self.options.memory_limit.is_some();
-        let how = Load { bounded_casts: limited && model.is_half(), mapped_weights: limited, ..Load::default() };
+        let bounded_casts = limited && model.is_half();
+        let how = Load { bounded_casts, mapped_weights: limited, shares_cores, ..Load::default() };
         self.engine.load(name, &model.bytes, &how)
     }
 }

@@ -39,7 +39,7 @@ impl Upscaler {
             foreign(&model.path, cx)?
         } else {
             let built = compile::upscaler(&model.path, cx.target(Role::Pictures))?;
-            (cx.load("the upscaler", &built.model)?, built.form)
+            (cx.load_beside("the upscaler", &built.model)?, built.form)
         };
         Ok(Self { network: Some(network), form, plan: plan.clone(), limit, upscale: None })
     }
@@ -170,6 +170,6 @@ pub fn interpolator(plan: &Interpolation, cx: &Context<'_>) -> Result<Interpolat
         )));
     }
     let built = compile::interpolator(&plan.model.path, scale, cx.target(Role::Exact))?;
-    let network = cx.load("the interpolator", &built.model)?;
+    let network = cx.load_beside("the interpolator", &built.model)?;
     Ok(Interpolate::new(network, built.multiple, 4))
 }
