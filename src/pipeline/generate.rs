@@ -10,6 +10,7 @@ use super::{
     perf::Perf,
     post::Upscaler,
     resolved::Resolved,
+    start,
 };
 use crate::{
     compile::{self, Part},
@@ -23,7 +24,10 @@ use crate::{
     plan::{Destination, GeneratePlan, Generator, Item},
     progress::{Stage, Unit},
     runtime::peak_memory,
-    schedule::noise::{BfStream, NoiseSource},
+    schedule::{
+        noise::{BfStream, NoiseSource},
+        solver::scale_noise,
+    },
     stage::{
         decode,
         denoise::{Denoiser, Steering},
@@ -53,6 +57,11 @@ pub fn generate(plan: &GeneratePlan, cx: &Context<'_>) -> Result<Generated> {
     let transformer = graph(&resolved, cx, "transformer", Part::Whole, Role::Transformer)?;
     let decoder = graph(&resolved, cx, "vae", Part::Decoder, Role::Exact)?;
 
+    let encoder = plan.start.as_ref().map(|_| graph(&resolved, cx, "vae", Part::Encoder, Role::Exact)).transpose()?;
+    let start = match (&plan.start, &encoder) {
+        (Some(start), Some(encoder)) => Some(perf.time("encode", || start::latent(start, &resolved, cx, encoder))?),
+        _ => None,
+    };
     let (positive, negative) = conditions(plan, &resolved, cx, &mut perf)?;
     let mut kept = Kept::new();
     let mut jobs = Vec::with_capacity(items.len());
@@ -74,7 +83,7 @@ pub fn generate(plan: &GeneratePlan, cx: &Context<'_>) -> Result<Generated> {
                     kept.insert(name(what), x.clone());
                 }
             };
-            let run = Run { plan, resolved: &resolved, cx };
+            let run = Run { plan, resolved: &resolved, cx, start: start.as_ref() };
             let latent = run.denoise(Denoiser::new(&mut network, &steering), item.seed, &mut keep, &mut perf)?;
             keep("latents", &latent);
             jobs.push(Job { prompt, item, latent });
@@ -150,6 +159,7 @@ struct Run<'a> {
     plan: &'a GeneratePlan,
     resolved: &'a Resolved,
     cx: &'a Context<'a>,
+    start: Option<&'a ArrayD<f32>>,
 }
 
 impl Run<'_> {
@@ -168,9 +178,18 @@ impl Run<'_> {
         (shape[axes - 2], shape[axes - 1]) = (levels[0].height, levels[0].width);
         let mut x = source.seeded(seed).randn(&shape, self.resolved.noise)?;
         keep("noise", &x);
+        let first = self.resolved.first_step;
+        if let Some(picture) = self.start {
+            x = scale_noise(picture.clone(), &x, sigmas[first]);
+        }
         let grow = Grow { growth: self.resolved.growth, noise: source, seed };
         let mut solver = family.solver(crate::tensor::DType::F32);
-        let mut stage = Stage::new(self.cx.progress, "denoise", Some(self.resolved.steps as u64), Unit::Steps);
+        let mut stage = Stage::new(
+            self.cx.progress,
+            "denoise",
+            Some((self.resolved.steps - self.resolved.first_step) as u64),
+            Unit::Steps,
+        );
         for (k, level) in levels.iter().enumerate() {
             if k > 0 {
                 (x, _) = grow.apply(&x, levels[k - 1].sigma_end, k, (level.height, level.width))?;
@@ -184,7 +203,9 @@ impl Run<'_> {
                 keep(&format!("latents.{i}"), x);
                 stage.step(1)
             };
-            x = denoiser.run(x, &own, level.first_step..level.end_step, solver.as_mut(), &mut after).at("denoise")?;
+            x = denoiser
+                .run(x, &own, level.first_step.max(first)..level.end_step, solver.as_mut(), &mut after)
+                .at("denoise")?;
         }
         Ok(x)
     }

@@ -16,6 +16,7 @@ mod inspect;
 mod perf;
 mod post;
 mod resolved;
+mod start;
 mod video;
 
 pub use answer::*;

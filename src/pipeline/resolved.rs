@@ -11,7 +11,7 @@ use crate::{
     model::ModelFolder,
     onnx::Target,
     plan::{Defaults, GeneratePlan, Mode, Scale, Scales, Transform},
-    schedule::guidance::Guidance,
+    schedule::{first_step, guidance::Guidance},
     spectral::{self, Growth, Ladder, Level, Spectrum},
     tensor::DType,
     weights::Checkpoint,
@@ -37,6 +37,8 @@ pub struct Resolved {
     pub guidance: Guidance,
     /// What the network is told of guidance.
     pub scale: f32,
+    /// The first step that is done: above 0 where a picture is the start and its strength is below 1.
+    pub first_step: usize,
     /// The type that noise is drawn in.
     pub noise: DType,
     /// Floating-point operations of one call of the transformer, by picture tokens.
@@ -84,11 +86,15 @@ impl Resolved {
         let guidance = family.guidance(asked)?;
         let scale = asked.scale.unwrap_or(defaults.guidance);
         let noise = noise_type(plan, &folder)?;
+        let first_step = match &plan.start {
+            Some(start) => first_step(steps, start.strength.unwrap_or(STRENGTH))?,
+            None => 0,
+        };
         let calls = if guidance.needs_negative(sigmas[0]) { 2.0 } else { 1.0 };
         let text = family.text_rows();
         let flop = compile::transformer_flop(&folder.path("transformer")?, folder.class_of("transformer")?)?
             .map(|cost| -> Box<dyn Fn(usize) -> f64> { Box::new(move |tokens| calls * cost.of(tokens, text)) });
-        Ok(Self { folder, family, size, steps, sigmas, levels, growth, guidance, scale, noise, flop })
+        Ok(Self { folder, family, size, steps, sigmas, levels, growth, guidance, scale, first_step, noise, flop })
     }
 
     /// The stages as `plan` prints them.
@@ -129,6 +135,9 @@ impl Resolved {
     }
 }
 
+/// How much of the schedule is done again from a picture when nothing is asked for (diffusers' `FluxImg2ImgPipeline`).
+const STRENGTH: f64 = 0.6;
+
 /// Noise is drawn in the type that the reference pipeline runs in: that of the transformer's weights, unless asked otherwise.
 fn noise_type(plan: &GeneratePlan, folder: &ModelFolder) -> Result<DType> {
     use crate::plan::Precision;
@@ -154,6 +163,9 @@ fn refuse(plan: &GeneratePlan, family: &dyn Family) -> Result<()> {
     }
     if plan.fps.is_some() {
         return unfit("--fps", "makes single pictures");
+    }
+    if plan.start.is_some() && plan.progressive.mode != Mode::FullRes {
+        return Err(Error::usage("--image-path starts at full resolution; leave --progressive-mode out"));
     }
     if plan.steps == Some(0) {
         return Err(Error::usage("--num-inference-steps must be at least 1, got 0"));
