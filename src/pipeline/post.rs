@@ -10,7 +10,7 @@ use crate::{
     error::{At, Error, Result},
     media::resize::{Filter, resize},
     plan::{self, Interpolation, Upscaling},
-    runtime::{Load, Network},
+    runtime::{Load, Network, available_memory},
     stage::{
         interpolate::Interpolate,
         upscale::{Form, HALO, Upscale},
@@ -111,13 +111,6 @@ fn filter(f: plan::Filter) -> Filter {
         plan::Filter::Bilinear => Filter::Bilinear,
         plan::Filter::Nearest => Filter::Nearest,
     }
-}
-
-/// Bytes of memory that can still be had, from /proc/meminfo; 4 GB where that cannot be read.
-fn available_memory() -> u64 {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"));
-    line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok()).map_or(4 << 30, |kb| kb * 1024)
 }
 
 /// Somebody else's `.onnx`: one picture in, one out, of one scale factor, found by a trial.
