@@ -132,7 +132,8 @@ impl Progress for Lines {
         let mut stages = lock(&self.0);
         let Some(running) = stages.get_mut(stage) else { return };
         running.done = done;
-        if running.told.elapsed() >= QUIET_TIME {
+        // The last unit is told by the line that ends the stage.
+        if running.told.elapsed() >= QUIET_TIME && running.total != Some(done) {
             running.told = Instant::now();
             eprintln!("{}", line(stage, done, running.total, running.unit, running.since.elapsed()));
         }
