@@ -1,6 +1,6 @@
 //! A video through the line: decode → interpolate → upscale → encode, each on its own thread, joined by bounded queues.
 
-use std::{path::Path, sync::atomic::AtomicBool, time::Instant};
+use std::{path::Path, sync::atomic::AtomicBool};
 
 use super::{context::Context, perf::Perf, post};
 use crate::{
@@ -79,7 +79,6 @@ pub fn enhance(
     cx: &Context<'_>,
     perf: &mut Perf,
 ) -> Result<u64> {
-    let begin = Instant::now();
     let reader = Reader::open(source)?;
     let info = reader.info().clone();
     if info.variable_rate {
@@ -131,6 +130,5 @@ pub fn enhance(
     for time in times {
         perf.add(&time.name, time.busy.as_secs_f64());
     }
-    perf.add("wall", begin.elapsed().as_secs_f64());
     Ok(summary.frames)
 }
