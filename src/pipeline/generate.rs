@@ -50,7 +50,8 @@ type Kept = BTreeMap<String, ArrayD<f32>>;
 /// Runs a plan. Each network is loaded once for all prompts and seeds.
 pub fn generate(plan: &GeneratePlan, cx: &Context<'_>) -> Result<Generated> {
     let resolved = Resolved::new(plan)?;
-    let mut perf = Perf { split: Some(resolved.split()), ..Perf::default() };
+    let mut perf = Perf::default();
+    perf.split = Some(resolved.split());
     let items = items(plan);
     reserve(plan, &items)?;
     // All graphs first: whatever is wrong with the checkpoint is said before anything heavy is done.
