@@ -14,8 +14,12 @@ pub use export::{Export, export};
 pub use identify::{Identity, identify};
 
 use crate::{
-    arch::{clip::Clip, flux::Flux, rife::Rife, rrdbnet, rrdbnet::Rrdb, srvgg, srvgg::Srvgg, t5::T5, vae_kl::VaeKl},
+    arch::{
+        clip::Clip, decoder_lm::DecoderLm, flux::Flux, rife::Rife, rrdbnet, rrdbnet::Rrdb, srvgg, srvgg::Srvgg, t5::T5,
+        vae_kl::VaeKl,
+    },
     error::{Error, Result},
+    model::States,
     onnx::{Graph, Model, Scope, Target},
     weights::Checkpoint,
 };
@@ -29,10 +33,24 @@ pub enum Part {
     Encoder,
     /// The half that makes pictures.
     Decoder,
+    /// Of a decoder language model: its layers up to these hidden states.
+    States(States),
 }
 
 /// Classes of diffusers and transformers that can be built.
-pub const CLASSES: [&str; 4] = ["CLIPTextModel", "T5EncoderModel", "FluxTransformer2DModel", "AutoencoderKL"];
+pub const CLASSES: &[&str] = &[
+    "AutoencoderKL",
+    "CLIPTextModel",
+    "FluxTransformer2DModel",
+    "Mistral3ForConditionalGeneration",
+    "Qwen2_5_VLForConditionalGeneration",
+    "Qwen3ForCausalLM",
+    "Qwen3Model",
+    "T5EncoderModel",
+];
+
+const LANGUAGE_MODELS: &[&str] =
+    &["Mistral3ForConditionalGeneration", "Qwen2_5_VLForConditionalGeneration", "Qwen3ForCausalLM", "Qwen3Model"];
 
 /// Builds a component of a diffusers folder. `tokens` fixes the number of picture tokens of a transformer, for engines that
 /// need fixed shapes.
@@ -48,6 +66,13 @@ pub fn component(folder: &Path, class: &str, part: Part, tokens: Option<usize>, 
         "CLIPTextModel" => Clip::detect(config(folder)?, &checkpoint)?.build(&scope),
         "T5EncoderModel" => T5::detect(config(folder)?, &checkpoint)?.build(&scope),
         "FluxTransformer2DModel" => Flux::detect(&checkpoint)?.build(&scope, tokens),
+        class if LANGUAGE_MODELS.contains(&class) => {
+            let Part::States(states) = part else {
+                let place = folder.display();
+                return Err(Error::failed(format!("{place}: of a {class} the wanted hidden states must be named")));
+            };
+            DecoderLm::detect(&config(folder)?, &checkpoint)?.build(&scope, states);
+        }
         _ => {
             let vae = VaeKl::detect(&config(folder)?, &checkpoint)?;
             if part == Part::Encoder { vae.build_encoder(&scope) } else { vae.build_decoder(&scope) }
