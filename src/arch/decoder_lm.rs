@@ -77,6 +77,13 @@ fn join(root: &str, name: &str) -> String {
 }
 
 impl DecoderLm {
+    /// Whether a checkpoint holds a language model of this kind.
+    pub fn is(c: &Checkpoint) -> bool {
+        let has = |root: &str, name| c.contains(&join(root, name));
+        let first = "layers.0.self_attn.o_proj.weight";
+        ROOTS.into_iter().any(|root| has(root, "embed_tokens.weight") && has(root, first))
+    }
+
     /// Reads the extents from the weights; `config` is the text of `config.json`, parsed.
     pub fn detect(config: &Json, c: &Checkpoint) -> Result<Self> {
         let origin = c.origin().display();

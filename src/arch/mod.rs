@@ -9,6 +9,7 @@ pub mod rrdbnet;
 pub mod srvgg;
 pub mod t5;
 pub mod vae_kl;
+pub mod z_image;
 
 use crate::{
     error::{Error, Result},

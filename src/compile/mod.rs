@@ -16,7 +16,7 @@ pub use identify::{Identity, identify};
 use crate::{
     arch::{
         clip::Clip, decoder_lm::DecoderLm, flux::Flux, rife::Rife, rrdbnet, rrdbnet::Rrdb, srvgg, srvgg::Srvgg, t5::T5,
-        vae_kl::VaeKl,
+        vae_kl::VaeKl, z_image::ZImage,
     },
     error::{Error, Result},
     model::States,
@@ -47,6 +47,7 @@ pub const CLASSES: &[&str] = &[
     "Qwen3ForCausalLM",
     "Qwen3Model",
     "T5EncoderModel",
+    "ZImageTransformer2DModel",
 ];
 
 const LANGUAGE_MODELS: &[&str] =
@@ -66,6 +67,7 @@ pub fn component(folder: &Path, class: &str, part: Part, tokens: Option<usize>, 
         "CLIPTextModel" => Clip::detect(config(folder)?, &checkpoint)?.build(&scope),
         "T5EncoderModel" => T5::detect(config(folder)?, &checkpoint)?.build(&scope),
         "FluxTransformer2DModel" => Flux::detect(&checkpoint)?.build(&scope, tokens),
+        "ZImageTransformer2DModel" => ZImage::detect(config(folder)?, &checkpoint)?.build(&scope, tokens),
         class if LANGUAGE_MODELS.contains(&class) => {
             let Part::States(states) = part else {
                 let place = folder.display();
@@ -109,6 +111,10 @@ pub fn transformer_flop(folder: &Path, class: &str) -> Result<Option<Cost>> {
     Ok(match class {
         "FluxTransformer2DModel" => {
             let (per_token, per_pair) = Flux::detect(&Checkpoint::open(folder)?)?.cost();
+            Some(Cost { per_token, per_pair })
+        }
+        "ZImageTransformer2DModel" => {
+            let (per_token, per_pair) = ZImage::detect(config(folder)?, &Checkpoint::open(folder)?)?.cost();
             Some(Cost { per_token, per_pair })
         }
         _ => None,
@@ -198,6 +204,8 @@ pub enum Kind {
     Srvgg,
     Rife,
     Flux,
+    ZImage,
+    LanguageModel,
     Vae,
     Clip,
     T5,
@@ -212,6 +220,8 @@ impl Kind {
             () if srvgg::is(c) => Self::Srvgg,
             () if crate::arch::rife::is(c) => Self::Rife,
             () if c.contains("single_transformer_blocks.0.proj_mlp.weight") => Self::Flux,
+            () if c.contains("context_refiner.0.attention.to_q.weight") => Self::ZImage,
+            () if DecoderLm::is(c) => Self::LanguageModel,
             () if c.contains("decoder.mid_block.resnets.0.conv1.weight") => Self::Vae,
             () if c.contains("text_model.embeddings.position_embedding.weight") => Self::Clip,
             () if c.contains("encoder.block.0.layer.0.SelfAttention.q.weight") => Self::T5,
@@ -226,6 +236,8 @@ impl Kind {
             Self::Srvgg => "SRVGGNetCompact",
             Self::Rife => "IFNet (RIFE)",
             Self::Flux => "FluxTransformer2DModel",
+            Self::ZImage => "ZImageTransformer2DModel",
+            Self::LanguageModel => "decoder language model",
             Self::Vae => "AutoencoderKL",
             Self::Clip => "CLIPTextModel",
             Self::T5 => "T5EncoderModel",

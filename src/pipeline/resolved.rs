@@ -51,6 +51,9 @@ impl Resolved {
         if let Some(rows) = plan.max_sequence_length {
             family.set_text_rows(rows)?;
         }
+        if let Some(shift) = plan.flow_shift {
+            family.set_flow_shift(shift)?;
+        }
         let convention = match plan.defaults {
             Defaults::Diffusers => Convention::Diffusers,
             Defaults::Sglang => Convention::Sglang,
@@ -80,10 +83,21 @@ impl Resolved {
             scale: plan.guidance_scale.map(|s| s as f32),
             true_cfg: plan.true_cfg_scale.map(|s| s as f32),
             negative: plan.negative_prompt.is_some(),
+            convention,
+            normalization: plan.cfg_normalization.map(|c| c as f32),
+            truncation: plan.cfg_truncation.map(|t| t as f32),
         };
         let guidance = family.guidance(asked)?;
+        if !matches!(guidance, Guidance::ZImage { .. }) {
+            let flags = [("--cfg-normalization", plan.cfg_normalization), ("--cfg-truncation", plan.cfg_truncation)];
+            if let Some((flag, value)) = flags.into_iter().find_map(|(flag, v)| Some((flag, v?))) {
+                let name = family.name();
+                let wanted = "it belongs to the guidance of Z-Image";
+                return Err(Error::usage(format!("{flag} {value}: {name} has no use for it here; {wanted}")));
+            }
+        }
         let scale = asked.scale.unwrap_or(defaults.guidance);
-        let noise = noise_type(plan, &folder)?;
+        let noise = family.noise_dtype().map_or_else(|| noise_type(plan, &folder), Ok)?;
         let calls = if guidance.needs_negative(sigmas[0]) { 2.0 } else { 1.0 };
         let text = family.text_rows();
         let flop = compile::transformer_flop(&folder.path("transformer")?, folder.class_of("transformer")?)?
@@ -165,9 +179,6 @@ fn refuse(plan: &GeneratePlan, family: &dyn Family) -> Result<()> {
     }
     if plan.steps == Some(0) {
         return Err(Error::usage("--num-inference-steps must be at least 1, got 0"));
-    }
-    if plan.flow_shift.is_some() {
-        return unfit("--flow-shift", "shifts its schedule by the picture's size");
     }
     Ok(())
 }

@@ -12,3 +12,4 @@ mod graphs;
 mod rife;
 mod table;
 mod tokens;
+mod z_image;
