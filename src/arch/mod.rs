@@ -1,6 +1,7 @@
 //! Networks: one file each, mirroring its paper: extents read from the weights, then the forward pass, top to bottom.
 
 pub mod clip;
+pub mod decoder_lm;
 pub mod embed;
 pub mod flux;
 pub mod rife;
@@ -8,6 +9,7 @@ pub mod rrdbnet;
 pub mod srvgg;
 pub mod t5;
 pub mod vae_kl;
+pub mod z_image;
 
 use crate::{
     error::{Error, Result},

@@ -14,8 +14,12 @@ pub use export::{Export, export};
 pub use identify::{Identity, identify};
 
 use crate::{
-    arch::{clip::Clip, flux::Flux, rife::Rife, rrdbnet, rrdbnet::Rrdb, srvgg, srvgg::Srvgg, t5::T5, vae_kl::VaeKl},
+    arch::{
+        clip::Clip, decoder_lm::DecoderLm, flux::Flux, rife::Rife, rrdbnet, rrdbnet::Rrdb, srvgg, srvgg::Srvgg, t5::T5,
+        vae_kl::VaeKl, z_image::ZImage,
+    },
     error::{Error, Result},
+    model::States,
     onnx::{Graph, Model, Scope, Target},
     weights::Checkpoint,
 };
@@ -29,10 +33,25 @@ pub enum Part {
     Encoder,
     /// The half that makes pictures.
     Decoder,
+    /// Of a decoder language model: its layers up to these hidden states.
+    States(States),
 }
 
 /// Classes of diffusers and transformers that can be built.
-pub const CLASSES: [&str; 4] = ["CLIPTextModel", "T5EncoderModel", "FluxTransformer2DModel", "AutoencoderKL"];
+pub const CLASSES: &[&str] = &[
+    "AutoencoderKL",
+    "CLIPTextModel",
+    "FluxTransformer2DModel",
+    "Mistral3ForConditionalGeneration",
+    "Qwen2_5_VLForConditionalGeneration",
+    "Qwen3ForCausalLM",
+    "Qwen3Model",
+    "T5EncoderModel",
+    "ZImageTransformer2DModel",
+];
+
+const LANGUAGE_MODELS: &[&str] =
+    &["Mistral3ForConditionalGeneration", "Qwen2_5_VLForConditionalGeneration", "Qwen3ForCausalLM", "Qwen3Model"];
 
 /// Builds a component of a diffusers folder. `tokens` fixes the number of picture tokens of a transformer, for engines that
 /// need fixed shapes.
@@ -48,6 +67,14 @@ pub fn component(folder: &Path, class: &str, part: Part, tokens: Option<usize>, 
         "CLIPTextModel" => Clip::detect(config(folder)?, &checkpoint)?.build(&scope),
         "T5EncoderModel" => T5::detect(config(folder)?, &checkpoint)?.build(&scope),
         "FluxTransformer2DModel" => Flux::detect(&checkpoint)?.build(&scope, tokens),
+        "ZImageTransformer2DModel" => ZImage::detect(config(folder)?, &checkpoint)?.build(&scope, tokens),
+        class if LANGUAGE_MODELS.contains(&class) => {
+            let Part::States(states) = part else {
+                let place = folder.display();
+                return Err(Error::failed(format!("{place}: of a {class} the wanted hidden states must be named")));
+            };
+            DecoderLm::detect(&config(folder)?, &checkpoint)?.build(&scope, states);
+        }
         _ => {
             let vae = VaeKl::detect(&config(folder)?, &checkpoint)?;
             if part == Part::Encoder { vae.build_encoder(&scope) } else { vae.build_decoder(&scope) }
@@ -84,6 +111,10 @@ pub fn transformer_flop(folder: &Path, class: &str) -> Result<Option<Cost>> {
     Ok(match class {
         "FluxTransformer2DModel" => {
             let (per_token, per_pair) = Flux::detect(&Checkpoint::open(folder)?)?.cost();
+            Some(Cost { per_token, per_pair })
+        }
+        "ZImageTransformer2DModel" => {
+            let (per_token, per_pair) = ZImage::detect(config(folder)?, &Checkpoint::open(folder)?)?.cost();
             Some(Cost { per_token, per_pair })
         }
         _ => None,
@@ -173,6 +204,8 @@ pub enum Kind {
     Srvgg,
     Rife,
     Flux,
+    ZImage,
+    LanguageModel,
     Vae,
     Clip,
     T5,
@@ -187,6 +220,8 @@ impl Kind {
             () if srvgg::is(c) => Self::Srvgg,
             () if crate::arch::rife::is(c) => Self::Rife,
             () if c.contains("single_transformer_blocks.0.proj_mlp.weight") => Self::Flux,
+            () if c.contains("context_refiner.0.attention.to_q.weight") => Self::ZImage,
+            () if DecoderLm::is(c) => Self::LanguageModel,
             () if c.contains("decoder.mid_block.resnets.0.conv1.weight") => Self::Vae,
             () if c.contains("text_model.embeddings.position_embedding.weight") => Self::Clip,
             () if c.contains("encoder.block.0.layer.0.SelfAttention.q.weight") => Self::T5,
@@ -201,6 +236,8 @@ impl Kind {
             Self::Srvgg => "SRVGGNetCompact",
             Self::Rife => "IFNet (RIFE)",
             Self::Flux => "FluxTransformer2DModel",
+            Self::ZImage => "ZImageTransformer2DModel",
+            Self::LanguageModel => "decoder language model",
             Self::Vae => "AutoencoderKL",
             Self::Clip => "CLIPTextModel",
             Self::T5 => "T5EncoderModel",

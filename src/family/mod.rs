@@ -2,12 +2,13 @@
 //! networks are fed and what their answers mean.
 
 pub mod flux;
+pub mod z_image;
 
 use ndarray::ArrayD;
 
 use crate::{
     error::{Error, Result},
-    model::ModelFolder,
+    model::{ModelFolder, States},
     schedule::{guidance::Guidance, solver::Solver},
     spectral::activation::Spectrum,
     tensor::{DType, Tensor},
@@ -56,6 +57,12 @@ pub struct GuidanceRequest {
     pub true_cfg: Option<f32>,
     /// Whether a negative prompt was given.
     pub negative: bool,
+    /// Whose defaults apply to what was not asked.
+    pub convention: Convention,
+    /// `--cfg-normalization`
+    pub normalization: Option<f32>,
+    /// `--cfg-truncation`
+    pub truncation: Option<f32>,
 }
 
 /// One call of a text encoder.
@@ -92,6 +99,12 @@ pub trait Family {
     /// Chooses the rows of the prompt (`--max-sequence-length`); an error where the family has a fixed number or a limit.
     fn set_text_rows(&mut self, rows: usize) -> Result<()>;
 
+    /// Another static shift of the schedule (`--flow-shift`); an error where the picture's size decides.
+    fn set_flow_shift(&mut self, shift: f64) -> Result<()> {
+        let name = self.name();
+        Err(Error::usage(format!("--flow-shift {shift}: {name} shifts its schedule by the picture's size")))
+    }
+
     /// Pixels per latent row or column.
     fn factor(&self) -> usize;
 
@@ -107,6 +120,11 @@ pub trait Family {
     /// The power law of the VAE's latents.
     fn spectrum(&self) -> Spectrum;
 
+    /// The type that noise is drawn in, where it is not that of the transformer's weights.
+    fn noise_dtype(&self) -> Option<DType> {
+        None
+    }
+
     /// σ of every step, and 0.
     fn sigmas(&self, size: Size, steps: usize) -> Result<Vec<f32>>;
 
@@ -118,6 +136,11 @@ pub trait Family {
 
     /// A prompt as calls of text encoders, in a fixed order. What had to be cut is added to `notes`.
     fn tokenize(&self, prompt: &str, notes: &mut Vec<String>) -> Result<Vec<TextCall>>;
+
+    /// What is read of `text_encoder`, where that is a decoder language model.
+    fn states(&self) -> Option<States> {
+        None
+    }
 
     /// The encoders' answers, in the order of the calls, as the DiT's inputs.
     fn condition(&self, states: Vec<Tensor>) -> Result<Condition>;
@@ -155,13 +178,17 @@ pub trait Family {
     }
 }
 
+/// Pipeline classes of diffusers that can be run.
+pub const PIPELINES: &[&str] = &["FluxPipeline", "ZImagePipeline"];
+
 /// The family of a checkpoint folder, by its pipeline's class.
 pub fn open(folder: &ModelFolder) -> Result<Box<dyn Family>> {
     match folder.class.as_str() {
         "FluxPipeline" => Ok(Box::new(flux::Flux::open(folder)?)),
+        "ZImagePipeline" => Ok(Box::new(z_image::ZImage::open(folder)?)),
         other => {
-            let root = folder.root().display();
-            Err(Error::failed(format!("{root}: pipeline class {other:?} is not known; FluxPipeline is")))
+            let (root, known) = (folder.root().display(), PIPELINES.join(", "));
+            Err(Error::failed(format!("{root}: pipeline class {other:?} is not known; known are {known}")))
         }
     }
 }

@@ -53,6 +53,9 @@ impl Resolved {
         if let Some(rows) = plan.max_sequence_length {
             family.set_text_rows(rows)?;
         }
+        if let Some(shift) = plan.flow_shift {
+            family.set_flow_shift(shift)?;
+        }
         let convention = match plan.defaults {
             Defaults::Diffusers => Convention::Diffusers,
             Defaults::Sglang => Convention::Sglang,
@@ -82,14 +85,25 @@ impl Resolved {
             scale: plan.guidance_scale.map(|s| s as f32),
             true_cfg: plan.true_cfg_scale.map(|s| s as f32),
             negative: plan.negative_prompt.is_some(),
+            convention,
+            normalization: plan.cfg_normalization.map(|c| c as f32),
+            truncation: plan.cfg_truncation.map(|t| t as f32),
         };
         let guidance = family.guidance(asked)?;
+        if !matches!(guidance, Guidance::ZImage { .. }) {
+            let flags = [("--cfg-normalization", plan.cfg_normalization), ("--cfg-truncation", plan.cfg_truncation)];
+            if let Some((flag, value)) = flags.into_iter().find_map(|(flag, v)| Some((flag, v?))) {
+                let name = family.name();
+                let wanted = "it belongs to the guidance of Z-Image";
+                return Err(Error::usage(format!("{flag} {value}: {name} has no use for it here; {wanted}")));
+            }
+        }
         let scale = asked.scale.unwrap_or(defaults.guidance);
-        let noise = noise_type(plan, &folder)?;
         let first_step = match &plan.start {
             Some(start) => first_step(steps, start.strength.unwrap_or(STRENGTH))?,
             None => 0,
         };
+        let noise = family.noise_dtype().map_or_else(|| noise_type(plan, &folder), Ok)?;
         let calls = if guidance.needs_negative(sigmas[0]) { 2.0 } else { 1.0 };
         let text = family.text_rows();
         let flop = compile::transformer_flop(&folder.path("transformer")?, folder.class_of("transformer")?)?
@@ -138,6 +152,14 @@ impl Resolved {
 /// How much of the schedule is done again from a picture when nothing is asked for (diffusers' `FluxImg2ImgPipeline`).
 const STRENGTH: f64 = 0.6;
 
+/// The part of a component that a family's runs need; `otherwise` where there is no choice.
+pub(super) fn part_of(family: &dyn Family, component: &str, otherwise: Part) -> Part {
+    match family.states() {
+        Some(states) if component == "text_encoder" => Part::States(states),
+        _ => otherwise,
+    }
+}
+
 /// Noise is drawn in the type that the reference pipeline runs in: that of the transformer's weights, unless asked otherwise.
 fn noise_type(plan: &GeneratePlan, folder: &ModelFolder) -> Result<DType> {
     use crate::plan::Precision;
@@ -169,9 +191,6 @@ fn refuse(plan: &GeneratePlan, family: &dyn Family) -> Result<()> {
     }
     if plan.steps == Some(0) {
         return Err(Error::usage("--num-inference-steps must be at least 1, got 0"));
-    }
-    if plan.flow_shift.is_some() {
-        return unfit("--flow-shift", "shifts its schedule by the picture's size");
     }
     Ok(())
 }
@@ -208,7 +227,8 @@ pub fn plan_generate(plan: &GeneratePlan) -> Result<GenerateForecast> {
     let resolved = Resolved::new(plan)?;
     let (mut weights, mut largest) = (0, 0);
     for (name, class) in resolved.folder.components().filter(|(_, class)| compile::CLASSES.contains(class)) {
-        let model = compile::component(&resolved.folder.path(name)?, class, Part::Decoder, None, Target::CPU)?;
+        let part = part_of(resolved.family.as_ref(), name, Part::Decoder);
+        let model = compile::component(&resolved.folder.path(name)?, class, part, None, Target::CPU)?;
         weights += model.weight_bytes;
         // The CPU computes in f32: weights are widened once, or stay mapped under a memory limit.
         largest = largest.max(if plan.runtime.memory_limit.is_some() { 0 } else { 4 * model.parameters });

@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod decoder_lm;
 mod esrgan;
 mod faults;
 mod flux;
@@ -11,3 +12,4 @@ mod graphs;
 mod rife;
 mod table;
 mod tokens;
+mod z_image;
