@@ -19,7 +19,7 @@ pub mod value;
 
 use std::{
     ffi::OsString,
-    io::Write,
+    io::{IsTerminal, Write},
     panic::{AssertUnwindSafe, catch_unwind},
     process::ExitCode,
 };
@@ -86,9 +86,11 @@ fn answer(argv: Vec<OsString>) -> Result<u8, Failure> {
     let json = cli.shared.json;
     log(&cli.shared);
     signal::on_interrupt();
+    signal::on_file_size_limit();
     let report = command(cli).map_err(|error| Failure { error, json })?;
     let Some(report) = report else { return Ok(0) };
     say(&if json { format!("{}\n", report.json()) } else { report.text() });
+    report.errors().iter().for_each(|e| eprintln!("error: {e}"));
     Ok(report.exit_code())
 }
 
@@ -153,7 +155,8 @@ fn log(shared: &Shared) {
         .with_target("crescendo", level)
         .with_target("ort", level.min(LevelFilter::WARN))
         .with_default(others);
-    let lines = tracing_subscriber::fmt::layer().with_writer(|| progress::Log).with_target(false).without_time();
+    let lines = tracing_subscriber::fmt::layer().with_target(false).without_time();
+    let lines = lines.with_ansi(std::io::stderr().is_terminal()).with_writer(|| progress::Log);
     // Fails only where a test of this process has set a subscriber before.
     let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
 }

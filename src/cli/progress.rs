@@ -109,6 +109,9 @@ fn line(stage: &str, done: u64, total: Option<u64>, unit: Unit, elapsed: Duratio
     let shown = |n: u64| if unit == Unit::Bytes { HumanBytes(n).to_string() } else { n.to_string() };
     let of = total.map(|t| format!("/{}", shown(t))).unwrap_or_default();
     let seconds = elapsed.as_secs_f64();
+    if total.is_none() && done == 0 {
+        return format!("{stage}, {seconds:.1} s");
+    }
     let mut text = format!("{stage} {}{of}, {seconds:.1} s", shown(done));
     if done > 0 && unit != Unit::Bytes {
         text += &format!(", {:.2} s/step", seconds / done as f64);
