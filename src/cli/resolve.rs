@@ -44,20 +44,21 @@ impl<'a> Models<'a> {
 /// The folder of the model that ships, below a folder of models.
 const DEMO: &str = "demo/flux1-tiny";
 
-/// Where the model that ships with the program is: below `$CRESCENDO_MODELS`, beside the binary, or in the source tree.
+/// Where the model that ships with the program is: below `$CRESCENDO_MODELS` where that is set; else beside the
+/// binary, or in the source tree.
 fn demo() -> Result<Model> {
     let binary = std::env::current_exe().ok();
     let beside = |tail: &str| binary.as_deref().and_then(Path::parent).map(|folder| folder.join(tail));
-    let places: Vec<PathBuf> = [
-        std::env::var_os("CRESCENDO_MODELS").map(|folder| Path::new(&folder).to_path_buf()),
-        beside("models"),
-        beside("../share/crescendo/models"),
-        Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("models")),
-    ]
-    .into_iter()
-    .flatten()
-    .map(|folder| folder.join(DEMO))
-    .collect();
+    // The variable, where it is set, is the only place: what it says is never passed over.
+    let folders = match std::env::var_os("CRESCENDO_MODELS") {
+        Some(folder) => vec![Some(folder.into())],
+        None => vec![
+            beside("models"),
+            beside("../share/crescendo/models"),
+            Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("models")),
+        ],
+    };
+    let places: Vec<PathBuf> = folders.into_iter().flatten().map(|folder: PathBuf| folder.join(DEMO)).collect();
     match places.iter().find(|place| place.join("model_index.json").is_file()) {
         Some(path) => Ok(Model { name: "demo".into(), known: None, path: path.clone() }),
         None => Err(Error::failed(format!(

@@ -6,6 +6,7 @@ use ndarray::{Array3, ArrayD};
 
 use super::{
     answer::{Generated, OutputRow},
+    blame::blame,
     context::{Context, Role},
     perf::Perf,
     post::Upscaler,
@@ -85,7 +86,8 @@ pub fn generate(plan: &GeneratePlan, cx: &Context<'_>) -> Result<Generated> {
                 }
             };
             let run = Run { plan, resolved: &resolved, cx, start: start.as_ref() };
-            let latent = run.denoise(Denoiser::new(&mut network, &steering), item.seed, &mut keep, &mut perf)?;
+            let latent = run.denoise(Denoiser::new(&mut network, &steering), item.seed, &mut keep, &mut perf);
+            let latent = latent.map_err(blame(&resolved.folder.root().join("transformer")))?;
             keep("latents", &latent);
             jobs.push(Job { prompt, item, latent });
         }
@@ -115,6 +117,9 @@ fn reserve(plan: &GeneratePlan, items: &[(usize, Item<'_>)]) -> Result<()> {
         }
         Format::of_name(&path)?;
         drop(Place::new(&path, true)?);
+    }
+    for path in plan.save_latents.iter().chain(&plan.perf_dump) {
+        drop(Place::new(path, true)?);
     }
     Ok(())
 }
@@ -146,7 +151,8 @@ fn conditions(
         let mut network = cx.load(component, &model)?;
         let mut stage = Stage::new(cx.progress, component, Some(texts.len() as u64), Unit::Steps);
         for (answers, calls) in answers.iter_mut().zip(&calls) {
-            answers.push(text::encode(&mut network, &calls[k])?);
+            let answer = text::encode(&mut network, &calls[k]);
+            answers.push(answer.map_err(blame(&r.folder.root().join(component)))?);
             stage.step(1)?;
         }
         perf.add(component, begin.elapsed().as_secs_f64());
@@ -239,7 +245,8 @@ fn finish(
     let mut stage = Stage::new(cx.progress, "decode", Some(jobs.len() as u64), Unit::Steps);
     let mut made = Vec::with_capacity(jobs.len());
     for job in jobs {
-        let mut planes = perf.time("decode", || decode::decode(&mut network, r.family.unscale(&job.latent)))?;
+        let planes = perf.time("decode", || decode::decode(&mut network, r.family.unscale(&job.latent)));
+        let mut planes = planes.map_err(blame(&r.folder.root().join("vae")))?;
         if let Some(upscaler) = &mut upscaler {
             planes = perf.time("upscale", || upscaler.apply(planes))?;
         }

@@ -8,6 +8,7 @@
 //! One network is loaded at a time, except for those that a stream runs through; each is freed before the next is loaded.
 
 mod answer;
+mod blame;
 mod context;
 mod enhance;
 mod export;

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::{
     error::{Error, Result},
+    media::Place,
     runtime::peak_memory,
 };
 
@@ -80,6 +81,9 @@ impl Perf {
         let dump = json!({"stages": self.stages, "split": self.split, "total_seconds": self.total(), "peak_memory_bytes": peak_memory()});
         let text =
             serde_json::to_string_pretty(&dump).map_err(|e| Error::failed(format!("{}: {e}", path.display())))?;
-        std::fs::write(path, text + "\n").map_err(|e| Error::io("writing", path, &e))
+        let mut place = Place::new(path, true)?;
+        place.write((text + "\n").as_bytes())?;
+        place.commit()?;
+        Ok(())
     }
 }

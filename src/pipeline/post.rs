@@ -4,7 +4,10 @@ use std::path::Path;
 
 use ndarray::{Array3, Axis, concatenate, s};
 
-use super::context::{Context, Role};
+use super::{
+    blame::blame,
+    context::{Context, Role},
+};
 use crate::{
     compile::{self, UpscalerForm},
     error::{At, Error, Result},
@@ -55,8 +58,10 @@ impl Upscaler {
         let (channels, h, w) = picture.dim();
         let (height, width) = self.size(h, w);
         let colours = picture.slice(s![..3, .., ..]).to_owned();
+        let weights = self.plan.model.as_ref().map(|m| m.path.clone()).unwrap_or_default();
+        let blamed = blame(&weights);
         let enlarged = match self.bind(h, w) {
-            Some(network) => network.enlarge(&colours)?.mapv_into(|v| v.clamp(0.0, 1.0)),
+            Some(network) => network.enlarge(&colours).map_err(&blamed)?.mapv_into(|v| v.clamp(0.0, 1.0)),
             None => colours,
         };
         let fitted = resize(&enlarged, height, width, filter(self.plan.filter))?.mapv_into(|v| v.clamp(0.0, 1.0));

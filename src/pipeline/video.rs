@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::atomic::AtomicBool};
 
-use super::{context::Context, perf::Perf, post};
+use super::{blame::blame, context::Context, perf::Perf, post};
 use crate::{
     error::{Error, Result},
     media::{
@@ -93,6 +93,7 @@ pub fn enhance(
     let mut stage = Stage::new(cx.progress, format!("enhance {}", source.display()), total, Unit::Frames);
     let cancel: &AtomicBool = stop_flag();
 
+    let rife = plan.interpolation.as_ref().map(|i| i.model.path.clone()).unwrap_or_default();
     let interpolate = &mut networks.interpolate;
     let upscale = &mut networks.upscale;
     let mut before: Option<Planes> = None;
@@ -103,7 +104,8 @@ pub fn enhance(
         move |planes: Option<Planes>, emit: &mut Emit<'_, Planes>| {
             let Some(planes) = planes else { return Ok(()) };
             if let (Some(network), Some(first)) = (interpolate.as_mut(), before.take()) {
-                for between in network.between(&first, &planes, exp)? {
+                let made = network.between(&first, &planes, exp);
+                for between in made.map_err(blame(&rife))? {
                     emit(between)?;
                 }
             }
