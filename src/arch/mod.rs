@@ -3,6 +3,9 @@
 pub mod clip;
 pub mod embed;
 pub mod flux;
+pub mod flux2;
+pub mod joint;
+pub mod qwen_image;
 pub mod rife;
 pub mod rrdbnet;
 pub mod srvgg;

@@ -56,7 +56,7 @@ pub fn identify(path: &Path) -> Result<Identity> {
         kind: match kind {
             Kind::Rrdb | Kind::Srvgg => "upscaling",
             Kind::Rife => "interpolation",
-            Kind::Flux => "transformer",
+            Kind::Flux | Kind::Flux2 | Kind::QwenImage => "transformer",
             Kind::Vae => "vae",
             Kind::Clip | Kind::T5 => "text_encoder",
             Kind::Unknown => "unknown",

@@ -14,7 +14,10 @@ pub use export::{Export, export};
 pub use identify::{Identity, identify};
 
 use crate::{
-    arch::{clip::Clip, flux::Flux, rife::Rife, rrdbnet, rrdbnet::Rrdb, srvgg, srvgg::Srvgg, t5::T5, vae_kl::VaeKl},
+    arch::{
+        clip::Clip, flux::Flux, flux2::Flux2, qwen_image::QwenImage, rife::Rife, rrdbnet, rrdbnet::Rrdb, srvgg,
+        srvgg::Srvgg, t5::T5, vae_kl::VaeKl,
+    },
     error::{Error, Result},
     onnx::{Graph, Model, Scope, Target},
     weights::Checkpoint,
@@ -32,7 +35,15 @@ pub enum Part {
 }
 
 /// Classes of diffusers and transformers that can be built.
-pub const CLASSES: [&str; 4] = ["CLIPTextModel", "T5EncoderModel", "FluxTransformer2DModel", "AutoencoderKL"];
+pub const CLASSES: &[&str] = &[
+    "AutoencoderKL",
+    "AutoencoderKLFlux2",
+    "CLIPTextModel",
+    "Flux2Transformer2DModel",
+    "FluxTransformer2DModel",
+    "QwenImageTransformer2DModel",
+    "T5EncoderModel",
+];
 
 /// Builds a component of a diffusers folder. `tokens` fixes the number of picture tokens of a transformer, for engines that
 /// need fixed shapes.
@@ -46,8 +57,10 @@ pub fn component(folder: &Path, class: &str, part: Part, tokens: Option<usize>, 
     let scope = Scope::new(&Graph::new(&name, target), &checkpoint);
     match class {
         "CLIPTextModel" => Clip::detect(config(folder)?, &checkpoint)?.build(&scope),
-        "T5EncoderModel" => T5::detect(config(folder)?, &checkpoint)?.build(&scope),
+        "Flux2Transformer2DModel" => Flux2::detect(&checkpoint)?.build(&scope, tokens),
         "FluxTransformer2DModel" => Flux::detect(&checkpoint)?.build(&scope, tokens),
+        "QwenImageTransformer2DModel" => QwenImage::detect(&checkpoint)?.build(&scope, tokens),
+        "T5EncoderModel" => T5::detect(config(folder)?, &checkpoint)?.build(&scope),
         _ => {
             let vae = VaeKl::detect(&config(folder)?, &checkpoint)?;
             if part == Part::Encoder { vae.build_encoder(&scope) } else { vae.build_decoder(&scope) }
@@ -81,13 +94,14 @@ impl Cost {
 
 /// The cost of a transformer, from its headers; none for a class that is not known.
 pub fn transformer_flop(folder: &Path, class: &str) -> Result<Option<Cost>> {
-    Ok(match class {
-        "FluxTransformer2DModel" => {
-            let (per_token, per_pair) = Flux::detect(&Checkpoint::open(folder)?)?.cost();
-            Some(Cost { per_token, per_pair })
-        }
-        _ => None,
-    })
+    let c = Checkpoint::open(folder)?;
+    let (per_token, per_pair) = match class {
+        "Flux2Transformer2DModel" => Flux2::detect(&c)?.cost(),
+        "FluxTransformer2DModel" => Flux::detect(&c)?.cost(),
+        "QwenImageTransformer2DModel" => QwenImage::detect(&c)?.cost(),
+        _ => return Ok(None),
+    };
+    Ok(Some(Cost { per_token, per_pair }))
 }
 
 /// An upscaling network, ready to load.
@@ -173,6 +187,8 @@ pub enum Kind {
     Srvgg,
     Rife,
     Flux,
+    Flux2,
+    QwenImage,
     Vae,
     Clip,
     T5,
@@ -187,6 +203,8 @@ impl Kind {
             () if srvgg::is(c) => Self::Srvgg,
             () if crate::arch::rife::is(c) => Self::Rife,
             () if c.contains("single_transformer_blocks.0.proj_mlp.weight") => Self::Flux,
+            () if c.contains("single_transformer_blocks.0.attn.to_qkv_mlp_proj.weight") => Self::Flux2,
+            () if c.contains("transformer_blocks.0.img_mod.1.weight") => Self::QwenImage,
             () if c.contains("decoder.mid_block.resnets.0.conv1.weight") => Self::Vae,
             () if c.contains("text_model.embeddings.position_embedding.weight") => Self::Clip,
             () if c.contains("encoder.block.0.layer.0.SelfAttention.q.weight") => Self::T5,
@@ -201,6 +219,8 @@ impl Kind {
             Self::Srvgg => "SRVGGNetCompact",
             Self::Rife => "IFNet (RIFE)",
             Self::Flux => "FluxTransformer2DModel",
+            Self::Flux2 => "Flux2Transformer2DModel",
+            Self::QwenImage => "QwenImageTransformer2DModel",
             Self::Vae => "AutoencoderKL",
             Self::Clip => "CLIPTextModel",
             Self::T5 => "T5EncoderModel",

@@ -2,6 +2,8 @@
 //! networks are fed and what their answers mean.
 
 pub mod flux;
+pub mod flux2;
+pub mod qwen_image;
 
 use ndarray::ArrayD;
 
@@ -56,6 +58,8 @@ pub struct GuidanceRequest {
     pub true_cfg: Option<f32>,
     /// Whether a negative prompt was given.
     pub negative: bool,
+    /// Whose defaults apply to what was not asked.
+    pub convention: Convention,
 }
 
 /// One call of a text encoder.
@@ -116,6 +120,11 @@ pub trait Family {
     /// How the predictions with and without the prompt are combined.
     fn guidance(&self, request: GuidanceRequest) -> Result<Guidance>;
 
+    /// The negative prompt where guidance wants one and none was given.
+    fn negative(&self) -> &'static str {
+        ""
+    }
+
     /// A prompt as calls of text encoders, in a fixed order. What had to be cut is added to `notes`.
     fn tokenize(&self, prompt: &str, notes: &mut Vec<String>) -> Result<Vec<TextCall>>;
 
@@ -155,13 +164,19 @@ pub trait Family {
     }
 }
 
+/// Pipeline classes of diffusers that can be run.
+pub const PIPELINES: &[&str] = &["Flux2KleinPipeline", "Flux2Pipeline", "FluxPipeline", "QwenImagePipeline"];
+
 /// The family of a checkpoint folder, by its pipeline's class.
 pub fn open(folder: &ModelFolder) -> Result<Box<dyn Family>> {
     match folder.class.as_str() {
+        "Flux2KleinPipeline" => Ok(Box::new(flux2::Flux2::open(folder)?)),
+        "Flux2Pipeline" => Ok(Box::new(flux2::Flux2::open(folder)?)),
         "FluxPipeline" => Ok(Box::new(flux::Flux::open(folder)?)),
+        "QwenImagePipeline" => Ok(Box::new(qwen_image::QwenImage::open(folder)?)),
         other => {
-            let root = folder.root().display();
-            Err(Error::failed(format!("{root}: pipeline class {other:?} is not known; FluxPipeline is")))
+            let (root, known) = (folder.root().display(), PIPELINES.join(", "));
+            Err(Error::failed(format!("{root}: pipeline class {other:?} is not known; known are {known}")))
         }
     }
 }

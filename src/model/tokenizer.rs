@@ -61,6 +61,12 @@ impl Tokenizer {
         Ok(encoding.get_ids().iter().map(|&id| i64::from(id)).collect())
     }
 
+    /// All ids of a text and nothing added: for chats, whose template writes the special tokens out.
+    pub fn encode_plain(&self, text: &str) -> Result<Vec<i64>> {
+        let encoding = self.inner.encode_fast(text, false).map_err(|e| Error::failed(format!("tokenizing: {e}")))?;
+        Ok(encoding.get_ids().iter().map(|&id| i64::from(id)).collect())
+    }
+
     /// Ids cut to `length`, the closing token kept, and padded on the right with `pad`.
     ///
     /// # Errors

@@ -122,7 +122,7 @@ fn conditions(
     perf: &mut Perf,
 ) -> Result<(Vec<Condition>, Option<Condition>)> {
     let wants_negative = r.sigmas.iter().any(|&s| r.guidance.needs_negative(s));
-    let negative = wants_negative.then(|| plan.negative_prompt.clone().unwrap_or_default());
+    let negative = wants_negative.then(|| plan.negative_prompt.clone().unwrap_or_else(|| r.family.negative().into()));
     let texts: Vec<&String> = plan.prompts.iter().chain(&negative).collect();
     let mut notes = Vec::new();
     let calls = texts.iter().map(|t| r.family.tokenize(t, &mut notes)).collect::<Result<Vec<_>>>()?;

@@ -80,6 +80,7 @@ impl Resolved {
             scale: plan.guidance_scale.map(|s| s as f32),
             true_cfg: plan.true_cfg_scale.map(|s| s as f32),
             negative: plan.negative_prompt.is_some(),
+            convention,
         };
         let guidance = family.guidance(asked)?;
         let scale = asked.scale.unwrap_or(defaults.guidance);

@@ -7,7 +7,9 @@
 mod esrgan;
 mod faults;
 mod flux;
+mod flux2;
 mod graphs;
+mod qwen_image;
 mod rife;
 mod table;
 mod tokens;
