@@ -233,6 +233,8 @@ def vae(family, out, pipe):
             frames = 5 if family.name == "wan" and n == 0 else 1
             image = torch.stack([image.roll(3 * f, -1) for f in range(frames)], 2)
         tensors |= {f"encode.{n}.image": image, f"encode.{n}.mean": pipe.vae.encode(image).latent_dist.mode()}
+        if family.name == "flux2-klein":
+            tensors[f"encode.{n}.latents"] = pipe._encode_vae_image(image, None)
     if tensors:
         write_golden(out / "vae.safetensors", tensors)
 

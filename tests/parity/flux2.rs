@@ -40,3 +40,25 @@ fn transformer_velocity_equals_diffusers() {
     }
     table.finish();
 }
+
+#[test]
+fn autoencoder_equals_diffusers() {
+    let golden = Golden::open("flux2-klein/vae.safetensors");
+    let mut table = Table::default();
+    let rows = [
+        (Part::Decoder, "decode", "latents", "latents", "picture", "image"),
+        (Part::Encoder, "encode", "picture", "image", "mean", "latents"),
+    ];
+    for (name, target) in TARGETS {
+        for (part, what, input, from, ours, theirs) in rows {
+            let mut net = built("vae", "AutoencoderKLFlux2", part, None, target).and_then(|m| load(&m));
+            for n in 0..2 {
+                let given = Tensor::F32(golden.f32(&format!("{what}.{n}.{from}")));
+                let out = net.as_mut().map_err(|e| e.to_string()).and_then(|net| run(net, &[(input, given)]));
+                let want = golden.f32(&format!("{what}.{n}.{theirs}"));
+                table.compare(format!("vae {name} {what} {n} {ours}"), output(&out, ours), &want, NETWORK);
+            }
+        }
+    }
+    table.finish();
+}
