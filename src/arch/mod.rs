@@ -1,6 +1,7 @@
 //! Networks: one file each, mirroring its paper: extents read from the weights, then the forward pass, top to bottom.
 
 pub mod clip;
+pub mod decoder_lm;
 pub mod embed;
 pub mod flux;
 pub mod flux2;

@@ -15,10 +15,11 @@ pub use identify::{Identity, identify};
 
 use crate::{
     arch::{
-        clip::Clip, flux::Flux, flux2::Flux2, qwen_image::QwenImage, rife::Rife, rrdbnet, rrdbnet::Rrdb, srvgg,
-        srvgg::Srvgg, t5::T5, vae_kl::VaeKl,
+        clip::Clip, decoder_lm::DecoderLm, flux::Flux, flux2::Flux2, qwen_image::QwenImage, rife::Rife, rrdbnet,
+        rrdbnet::Rrdb, srvgg, srvgg::Srvgg, t5::T5, vae_kl::VaeKl,
     },
     error::{Error, Result},
+    model::States,
     onnx::{Graph, Model, Scope, Target},
     weights::Checkpoint,
 };
@@ -32,6 +33,8 @@ pub enum Part {
     Encoder,
     /// The half that makes pictures.
     Decoder,
+    /// Of a decoder language model: its layers up to these hidden states.
+    States(States),
 }
 
 /// Classes of diffusers and transformers that can be built.
@@ -41,9 +44,16 @@ pub const CLASSES: &[&str] = &[
     "CLIPTextModel",
     "Flux2Transformer2DModel",
     "FluxTransformer2DModel",
+    "Mistral3ForConditionalGeneration",
+    "Qwen2_5_VLForConditionalGeneration",
+    "Qwen3ForCausalLM",
+    "Qwen3Model",
     "QwenImageTransformer2DModel",
     "T5EncoderModel",
 ];
+
+const LANGUAGE_MODELS: &[&str] =
+    &["Mistral3ForConditionalGeneration", "Qwen2_5_VLForConditionalGeneration", "Qwen3ForCausalLM", "Qwen3Model"];
 
 /// Builds a component of a diffusers folder. `tokens` fixes the number of picture tokens of a transformer, for engines that
 /// need fixed shapes.
@@ -61,6 +71,13 @@ pub fn component(folder: &Path, class: &str, part: Part, tokens: Option<usize>, 
         "FluxTransformer2DModel" => Flux::detect(&checkpoint)?.build(&scope, tokens),
         "QwenImageTransformer2DModel" => QwenImage::detect(&checkpoint)?.build(&scope, tokens),
         "T5EncoderModel" => T5::detect(config(folder)?, &checkpoint)?.build(&scope),
+        class if LANGUAGE_MODELS.contains(&class) => {
+            let Part::States(states) = part else {
+                let place = folder.display();
+                return Err(Error::failed(format!("{place}: of a {class} the wanted hidden states must be named")));
+            };
+            DecoderLm::detect(&config(folder)?, &checkpoint)?.build(&scope, states);
+        }
         _ => {
             let vae = VaeKl::detect(&config(folder)?, &checkpoint)?;
             if part == Part::Encoder { vae.build_encoder(&scope) } else { vae.build_decoder(&scope) }

@@ -1,14 +1,14 @@
 //! FLUX.2: dev with embedded guidance, klein distilled to few steps, klein's base with classifier-free guidance; as diffusers
 //! 0.42.1 `pipelines/flux2/pipeline_flux2.py` and `pipeline_flux2_klein.py` run them.
 
-use ndarray::{ArrayD, IxDyn};
+use ndarray::{Array2, ArrayD, Axis, IxDyn};
 use serde::Deserialize;
 
 use super::{Condition, Convention, Defaults, Family, GuidanceRequest, Size, TextCall};
 use crate::{
     error::{At, Error, Result},
     model::{
-        ModelFolder, Tokenizer,
+        ModelFolder, Pads, States, Tokenizer,
         layout::{rotary, row_major, spatial},
     },
     schedule::{empirical_mu, guidance::Guidance, sigmas::FlowMatch, solver::Solver},
@@ -150,9 +150,9 @@ impl Family for Flux2 {
     }
 
     fn set_text_rows(&mut self, rows: usize) -> Result<()> {
-        if rows == 0 || rows > TEXT_ROWS {
+        if !(2..=TEXT_ROWS).contains(&rows) {
             let name = self.name();
-            return Err(Error::usage(format!("max_sequence_length {rows}: {name} reads 1 to {TEXT_ROWS} tokens")));
+            return Err(Error::usage(format!("max_sequence_length {rows}: {name} reads 2 to {TEXT_ROWS} tokens")));
         }
         self.text_rows = rows;
         Ok(())
@@ -214,30 +214,50 @@ impl Family for Flux2 {
         let mut ids = self.tokens.encode_plain(&self.chat(prompt))?;
         let (all, rows) = (ids.len(), self.text_rows);
         if all > rows {
+            let cut = all - rows;
             notes.push(format!(
-                "the prompt and its template have {all} tokens and {rows} are read; the last {} are cut",
-                all - rows
+                "the prompt and its template have {all} tokens, of which {rows} are read; {cut} are cut"
             ));
         }
         ids.truncate(rows);
-        let used = ids.len();
-        let padding = rows - used;
-        // Mistral's tokenizer pads on the left, Qwen's on the right.
-        let left = if self.variant == Variant::Dev { padding } else { 0 };
-        let padded = |text: &mut dyn Iterator<Item = i64>, fill: i64| -> Tensor {
-            let row = std::iter::repeat_n(fill, left).chain(text).chain(std::iter::repeat_n(fill, padding - left));
-            Tensor::I64(ArrayD::from_shape_vec(IxDyn(&[1, rows]), row.collect()).unwrap_or_default())
+        let row =
+            |ids: Vec<i64>| Tensor::I64(Array2::from_shape_vec((1, ids.len()), ids).unwrap_or_default().into_dyn());
+        let inputs = match self.variant {
+            Variant::Dev => {
+                ids.insert(0, self.pad);
+                vec![("ids", row(ids))]
+            }
+            // One pad at least, as the network wants; the text does not see it.
+            _ => {
+                let pads = vec![self.pad; (rows - ids.len()).max(1)];
+                vec![("ids", row(ids)), ("pads", row(pads))]
+            }
         };
-        let mask = padded(&mut std::iter::repeat_n(1, used), 0);
-        let ids = padded(&mut ids.into_iter(), self.pad);
-        Ok(vec![TextCall { component: "text_encoder", inputs: vec![("ids", ids), ("mask", mask)], output: "states" }])
+        Ok(vec![TextCall { component: "text_encoder", inputs, output: "states" }])
     }
 
+    fn states(&self) -> Option<States> {
+        Some(match self.variant {
+            Variant::Dev => States { hidden: &[10, 20, 30], pads: Pads::Before },
+            _ => States { hidden: &[9, 18, 27], pads: Pads::After },
+        })
+    }
+
+    /// All rows enter the DiT, padding among them: Mistral's on the left, where every row is the first, Qwen's on the right.
     fn condition(&self, states: Vec<Tensor>) -> Result<Condition> {
-        let [text]: [Tensor; 1] =
-            states.try_into().map_err(|_| Error::failed("FLUX.2 wants the answer of one text encoder"))?;
-        let text_rows = text.shape()[1];
-        Ok(Condition { inputs: vec![("text", text)], text_rows })
+        let wrong = || Error::failed("FLUX.2 wants the states of one text encoder");
+        let [Tensor::F32(states)]: [Tensor; 1] = states.try_into().map_err(|_| wrong())? else { return Err(wrong()) };
+        let (rows, found) = (self.text_rows, states.shape().get(1).copied().unwrap_or(0));
+        let from = |row: usize| match self.variant {
+            Variant::Dev => (row + found).saturating_sub(rows),
+            _ => row,
+        };
+        let places: Vec<usize> = (0..rows).map(from).collect();
+        if states.ndim() != 3 || places.iter().any(|&p| p >= found) {
+            return Err(wrong());
+        }
+        let text = Tensor::F32(states.select(Axis(1), &places));
+        Ok(Condition { inputs: vec![("text", text)], text_rows: rows })
     }
 
     fn positions(&self, latent: &[usize], text_rows: usize) -> Vec<(&'static str, Tensor)> {

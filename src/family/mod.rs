@@ -9,7 +9,7 @@ use ndarray::ArrayD;
 
 use crate::{
     error::{Error, Result},
-    model::ModelFolder,
+    model::{ModelFolder, States},
     schedule::{guidance::Guidance, solver::Solver},
     spectral::activation::Spectrum,
     tensor::{DType, Tensor},
@@ -127,6 +127,11 @@ pub trait Family {
 
     /// A prompt as calls of text encoders, in a fixed order. What had to be cut is added to `notes`.
     fn tokenize(&self, prompt: &str, notes: &mut Vec<String>) -> Result<Vec<TextCall>>;
+
+    /// What is read of `text_encoder`, where that is a decoder language model.
+    fn states(&self) -> Option<States> {
+        None
+    }
 
     /// The encoders' answers, in the order of the calls, as the DiT's inputs.
     fn condition(&self, states: Vec<Tensor>) -> Result<Condition>;

@@ -1,13 +1,13 @@
 //! Qwen-Image, as diffusers 0.42.1 `pipelines/qwenimage/pipeline_qwenimage.py` runs it.
 
-use ndarray::{Array1, ArrayD, IxDyn};
+use ndarray::{Array1, Array2, ArrayD, IxDyn};
 use serde::Deserialize;
 
 use super::{Condition, Convention, Defaults, Family, GuidanceRequest, Size, TextCall};
 use crate::{
     error::{At, Error, Result},
     model::{
-        ModelFolder, Tokenizer,
+        ModelFolder, Pads, States, Tokenizer,
         layout::{pack, rotary_signed, unpack},
     },
     schedule::{guidance::Guidance, sigmas::FlowMatch, solver::Solver},
@@ -182,10 +182,13 @@ impl Family for QwenImage {
             ));
         }
         ids.truncate(rows);
-        let n = ids.len();
-        let row = |values| Tensor::I64(ArrayD::from_shape_vec(IxDyn(&[1, n]), values).unwrap_or_default());
-        let inputs = vec![("ids", row(ids)), ("mask", row(vec![1; n]))];
+        let ids = Array2::from_shape_vec((1, ids.len()), ids).unwrap_or_default().into_dyn();
+        let inputs = vec![("ids", Tensor::I64(ids))];
         Ok(vec![TextCall { component: "text_encoder", inputs, output: "states" }])
+    }
+
+    fn states(&self) -> Option<States> {
+        Some(States { hidden: &[-1], pads: Pads::None })
     }
 
     fn condition(&self, states: Vec<Tensor>) -> Result<Condition> {

@@ -50,18 +50,20 @@ impl Value {
         self.graph.node(op, &[self, weight], self.shape.clone(), self.dtype)
     }
 
-    /// Rotates pairs (x[2i], x[2i+1]) of each head (arXiv:2104.09864). `self`: [n, s, heads·d].
-    pub fn rope(&self, heads: usize, Rotary { cos, sin }: &Rotary) -> Self {
+    /// Rotates the pairs of each head (arXiv:2104.09864) as the tables say. `self`: [n, s, heads·d].
+    pub fn rope(&self, heads: usize, Rotary { cos, sin, interleaved }: &Rotary) -> Self {
         let (n, s, width) = (self.dim(0), self.dim(1), self.size(2));
         let half = self.head_width(heads) / 2;
         if self.provider() == Provider::Portable {
-            let pairs = self.reshape(&[n.clone(), s.clone(), heads.into(), half.into(), 2.into()]);
-            let [a, b] = pairs.split(-1, [1, 1]).map(|v| v.squeeze(4));
+            let (pair, split) = if *interleaved { (4, [half, 2]) } else { (3, [2, half]) };
+            let [inner, outer] = split.map(Dim::from);
+            let pairs = self.reshape(&[n.clone(), s.clone(), heads.into(), inner, outer]);
+            let [a, b] = pairs.split(pair as isize, [1, 1]).map(|v| v.squeeze(pair));
             let (x, y) = (&a * cos - &b * sin, &a * sin + &b * cos);
-            let pairs = Self::concat(&[&x.unsqueeze(4), &y.unsqueeze(4)], -1);
+            let pairs = Self::concat(&[&x.unsqueeze(pair), &y.unsqueeze(pair)], pair as isize);
             return pairs.reshape(&[n, s, width.into()]);
         }
-        let op = Op::new("RotaryEmbedding").int("interleaved", 1).int("num_heads", heads);
+        let op = Op::new("RotaryEmbedding").int("interleaved", (*interleaved).into()).int("num_heads", heads);
         self.graph.node(op, &[self, cos, sin], self.shape.clone(), self.dtype)
     }
 
@@ -81,10 +83,29 @@ impl Value {
         self.reshape(&[n, s, heads.into(), d.into()]).transpose(&[0, 2, 1, 3])
     }
 
-    /// Scaled dot-product attention. `self` (queries): [n, s, heads·d]; keys, values: [n, t, heads·d]; `bias`, added to the
-    /// scores before the softmax: broadcasts to [n, heads, s, t]; `scale`: by default 1/√d. → [n, s, heads·d]
+    /// [n, t, shared·d] → [n, t, heads·d], each head repeated for the queries that share it.
+    fn shared_heads(&self, shared: usize, heads: usize) -> Self {
+        if shared == heads {
+            return self.clone();
+        }
+        let (n, t, d) = (self.dim(0), self.dim(1), self.head_width(shared));
+        let each = self.reshape(&[n.clone(), t.clone(), shared.into(), 1.into(), d.into()]);
+        Self::concat(&vec![&each; heads / shared], 3).reshape(&[n, t, (heads * d).into()])
+    }
+
+    /// Scaled dot-product attention. `self` (queries): [n, s, heads·d]; keys, values: [n, t, heads·d], or fewer heads that
+    /// groups of queries share (arXiv:2305.13245); `bias`, added to the scores before the softmax: broadcasts to
+    /// [n, heads, s, t]; `scale`: by default 1/√d. → [n, s, heads·d]
     pub fn attention(&self, keys: &Value, values: &Value, heads: usize, how: &Attention) -> Self {
-        let scale = how.scale.unwrap_or(1.0 / (self.head_width(heads) as f32).sqrt());
+        let width = self.head_width(heads);
+        let scale = how.scale.unwrap_or(1.0 / (width as f32).sqrt());
+        let shared = keys.size(-1) / width.max(1);
+        if shared == 0 || !heads.is_multiple_of(shared) || shared * width != keys.size(-1) {
+            let (queries, keys) = (show(&self.shape), show(&keys.shape));
+            self.graph.fault(format!("{}: {heads} heads of {queries} do not share keys {keys} evenly", self.name));
+            return self.clone();
+        }
+        let spread = |v: &Value| v.shared_heads(shared, heads);
         let none = || Value { name: String::new(), ..self.clone() };
         let bias = how.bias.clone();
         match self.provider() {
@@ -92,21 +113,22 @@ impl Value {
                 let op = Op::new("MultiHeadAttention").domain("com.microsoft");
                 let op = op.int("num_heads", heads).float("scale", scale).int("unidirectional", how.causal.into());
                 let (skip, gap) = (none(), none());
-                let mut inputs = vec![self, keys, values];
+                let (keys, values) = (spread(keys), spread(values));
+                let mut inputs = vec![self, &keys, &values];
                 if let Some(bias) = &bias {
                     inputs.extend([&skip, &gap, bias]);
                 }
                 self.graph.node(op, &inputs, self.shape.clone(), self.dtype)
             }
             Provider::Cuda => {
-                let op = Op::new("Attention").int("q_num_heads", heads).int("kv_num_heads", heads);
+                let op = Op::new("Attention").int("q_num_heads", heads).int("kv_num_heads", shared);
                 let op = op.float("scale", scale).int("is_causal", how.causal.into());
                 let mut inputs = vec![self, keys, values];
                 inputs.extend(&bias);
                 self.graph.node(op, &inputs, self.shape.clone(), self.dtype)
             }
             Provider::Portable => {
-                let (q, k, v) = (self.heads(heads), keys.heads(heads), values.heads(heads));
+                let (q, k, v) = (self.heads(heads), spread(keys).heads(heads), spread(values).heads(heads));
                 let mut scores = q.matmul(&k.transpose(&[0, 1, 3, 2])) * scale;
                 if let Some(bias) = &bias {
                     scores = scores + bias;
@@ -174,16 +196,23 @@ impl Attention {
 pub struct Rotary {
     cos: Value,
     sin: Value,
+    /// Whether a pair is (x[2i], x[2i+1]) or (x[i], x[i+d/2]).
+    interleaved: bool,
 }
 
 impl Rotary {
-    /// `cos`, `sin`: [s, d/2], for `batch` sequences.
+    /// Pairs (x[2i], x[2i+1]). `cos`, `sin`: [s, d/2], for `batch` sequences.
     pub fn new(cos: &Value, sin: &Value, batch: &Dim) -> Self {
         let form = |v: &Value| match v.provider() {
             Provider::Portable => v.unsqueeze(1),
             _ => v.unsqueeze(0).expand(&[batch.clone(), v.dim(0), v.dim(1)]),
         };
-        Self { cos: form(cos), sin: form(sin) }
+        Self { cos: form(cos), sin: form(sin), interleaved: true }
+    }
+
+    /// Pairs (x[i], x[i+d/2]), the halves of a head, otherwise as [`Rotary::new`].
+    pub fn halves(cos: &Value, sin: &Value, batch: &Dim) -> Self {
+        Self { interleaved: false, ..Self::new(cos, sin, batch) }
     }
 }
 

@@ -8,7 +8,10 @@ use std::{
     time::Instant,
 };
 
-use super::answer::{Exported, GraphRow};
+use super::{
+    answer::{Exported, GraphRow},
+    resolved::part_of,
+};
 use crate::{
     compile::{self, Part},
     error::{Error, Result},
@@ -60,7 +63,7 @@ fn folder(plan: &ExportPlan, target: Target, write: &mut Write<'_>) -> Result<()
             write("vae_encoder", name, class, &build(name, Part::Encoder, None)?)?;
             write("vae_decoder", name, class, &build(name, Part::Decoder, None)?)?;
         } else {
-            write(name, name, class, &build(name, Part::Whole, None)?)?;
+            write(name, name, class, &build(name, part_of(family.as_ref(), name, Part::Whole), None)?)?;
         }
     }
     let default = family.defaults(Convention::Diffusers).size;

@@ -9,7 +9,7 @@ use super::{
     context::{Context, Role},
     perf::Perf,
     post::Upscaler,
-    resolved::Resolved,
+    resolved::{Resolved, part_of},
 };
 use crate::{
     compile::{self, Part},
@@ -131,7 +131,8 @@ fn conditions(
     for k in 0..calls.first().map_or(0, Vec::len) {
         let component = calls[0][k].component;
         let begin = Instant::now();
-        let model = graph(r, cx, component, Part::Whole, Role::Transformer)?;
+        let part = part_of(r.family.as_ref(), component, Part::Whole);
+        let model = graph(r, cx, component, part, Role::Transformer)?;
         let mut network = cx.load(component, &model)?;
         let mut stage = Stage::new(cx.progress, component, Some(texts.len() as u64), Unit::Steps);
         for (answers, calls) in answers.iter_mut().zip(&calls) {

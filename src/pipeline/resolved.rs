@@ -130,6 +130,14 @@ impl Resolved {
     }
 }
 
+/// The part of a component that a family's runs need; `otherwise` where there is no choice.
+pub(super) fn part_of(family: &dyn Family, component: &str, otherwise: Part) -> Part {
+    match family.states() {
+        Some(states) if component == "text_encoder" => Part::States(states),
+        _ => otherwise,
+    }
+}
+
 /// Noise is drawn in the type that the reference pipeline runs in: that of the transformer's weights, unless asked otherwise.
 fn noise_type(plan: &GeneratePlan, folder: &ModelFolder) -> Result<DType> {
     use crate::plan::Precision;
@@ -197,7 +205,8 @@ pub fn plan_generate(plan: &GeneratePlan) -> Result<GenerateForecast> {
     let resolved = Resolved::new(plan)?;
     let (mut weights, mut largest) = (0, 0);
     for (name, class) in resolved.folder.components().filter(|(_, class)| compile::CLASSES.contains(class)) {
-        let model = compile::component(&resolved.folder.path(name)?, class, Part::Decoder, None, Target::CPU)?;
+        let part = part_of(resolved.family.as_ref(), name, Part::Decoder);
+        let model = compile::component(&resolved.folder.path(name)?, class, part, None, Target::CPU)?;
         weights += model.weight_bytes;
         // The CPU computes in f32: weights are widened once, or stay mapped under a memory limit.
         largest = largest.max(if plan.runtime.memory_limit.is_some() { 0 } else { 4 * model.parameters });

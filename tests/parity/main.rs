@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod decoder_lm;
 mod esrgan;
 mod faults;
 mod flux;
