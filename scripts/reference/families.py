@@ -261,7 +261,8 @@ def loop(family, pipe, case):
     planned = scheduler.sigmas.tolist()
     levels = []
     if len(sizes) > 1:
-        levels = transition_steps(planned[: case["steps"]], sizes, case["progressive_delta"], case["spectrum"])
+        growth = case["progressive_scales"], full, case["progressive_delta"], case["spectrum"]
+        levels = transition_steps(planned[: case["steps"]], *growth)
     positive = family.text(pipe, case["prompt"])
     negative = family.text(pipe, case.get("negative_prompt", "")) if family.name != "flux2-klein" else None
     latents, level, report = noise(case["seed"], *family.shape(sizes[0])), 0, []

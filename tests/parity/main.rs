@@ -10,6 +10,7 @@ mod faults;
 mod flux;
 mod flux2;
 mod graphs;
+mod prompts;
 mod qwen_image;
 mod rife;
 mod table;

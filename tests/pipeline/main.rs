@@ -89,7 +89,7 @@ fn run(model: &str, row: &Value, table: &mut Vec<String>) -> Vec<String> {
 #[test]
 fn whole_runs_equal_diffusers() {
     let (mut wrong, mut table) = (Vec::new(), Vec::new());
-    for model in ["flux1-dev", "flux1-schnell"] {
+    for model in ["flux1-dev", "flux1-schnell", "flux2-klein"] {
         let path = format!("tests/goldens/{model}/runs.json");
         let rows: Vec<Value> = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
         assert!(!rows.is_empty());
