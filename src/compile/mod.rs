@@ -14,7 +14,19 @@ pub use export::{Export, export};
 pub use identify::{Identity, identify};
 
 use crate::{
-    arch::{clip::Clip, flux::Flux, rife::Rife, rrdbnet, rrdbnet::Rrdb, srvgg, srvgg::Srvgg, t5::T5, vae_kl::VaeKl},
+    arch::{
+        clip::Clip,
+        flux::Flux,
+        rife::Rife,
+        rrdbnet,
+        rrdbnet::Rrdb,
+        srvgg,
+        srvgg::Srvgg,
+        t5::T5,
+        vae_kl::VaeKl,
+        vae_wan::{Frames, VaeWan},
+        wan::Wan,
+    },
     error::{Error, Result},
     onnx::{Graph, Model, Scope, Target},
     weights::Checkpoint,
@@ -29,10 +41,23 @@ pub enum Part {
     Encoder,
     /// The half that makes pictures.
     Decoder,
+    /// The half of a video's autoencoder that makes latents, after the first.
+    LaterEncoder,
+    /// The half that makes a video's pictures, after those of the first latent frame.
+    LaterDecoder,
 }
 
 /// Classes of diffusers and transformers that can be built.
-pub const CLASSES: [&str; 4] = ["CLIPTextModel", "T5EncoderModel", "FluxTransformer2DModel", "AutoencoderKL"];
+pub const CLASSES: &[&str] = &[
+    "CLIPTextModel",
+    "T5EncoderModel",
+    "UMT5EncoderModel",
+    "FluxTransformer2DModel",
+    "WanTransformer3DModel",
+    "AutoencoderKL",
+    "AutoencoderKLQwenImage",
+    "AutoencoderKLWan",
+];
 
 /// Builds a component of a diffusers folder. `tokens` fixes the number of picture tokens of a transformer, for engines that
 /// need fixed shapes.
@@ -46,8 +71,22 @@ pub fn component(folder: &Path, class: &str, part: Part, tokens: Option<usize>, 
     let scope = Scope::new(&Graph::new(&name, target), &checkpoint);
     match class {
         "CLIPTextModel" => Clip::detect(config(folder)?, &checkpoint)?.build(&scope),
-        "T5EncoderModel" => T5::detect(config(folder)?, &checkpoint)?.build(&scope),
+        "T5EncoderModel" | "UMT5EncoderModel" => T5::detect(config(folder)?, &checkpoint)?.build(&scope),
         "FluxTransformer2DModel" => Flux::detect(&checkpoint)?.build(&scope, tokens),
+        "WanTransformer3DModel" => Wan::detect(config(folder)?, &checkpoint)?.build(&scope, tokens),
+        "AutoencoderKLQwenImage" => {
+            let vae = VaeWan::detect(&config(folder)?, &checkpoint)?;
+            if part == Part::Encoder { vae.build_picture_encoder(&scope) } else { vae.build_picture_decoder(&scope) }
+        }
+        "AutoencoderKLWan" => {
+            let vae = VaeWan::detect(&config(folder)?, &checkpoint)?;
+            match part {
+                Part::Encoder => vae.build_encoder(&scope, Frames::First),
+                Part::LaterEncoder => vae.build_encoder(&scope, Frames::Later),
+                Part::LaterDecoder => vae.build_decoder(&scope, Frames::Later),
+                Part::Whole | Part::Decoder => vae.build_decoder(&scope, Frames::First),
+            }
+        }
         _ => {
             let vae = VaeKl::detect(&config(folder)?, &checkpoint)?;
             if part == Part::Encoder { vae.build_encoder(&scope) } else { vae.build_decoder(&scope) }
@@ -79,11 +118,19 @@ impl Cost {
     }
 }
 
+/// Rows of text that [`transformer_flop`] counts where text is not part of the sequence.
+const TEXT_ROWS: usize = 512;
+
 /// The cost of a transformer, from its headers; none for a class that is not known.
 pub fn transformer_flop(folder: &Path, class: &str) -> Result<Option<Cost>> {
     Ok(match class {
         "FluxTransformer2DModel" => {
             let (per_token, per_pair) = Flux::detect(&Checkpoint::open(folder)?)?.cost();
+            Some(Cost { per_token, per_pair })
+        }
+        "WanTransformer3DModel" => {
+            let wan = Wan::detect(config(folder)?, &Checkpoint::open(folder)?)?;
+            let (per_token, per_pair) = wan.cost(TEXT_ROWS);
             Some(Cost { per_token, per_pair })
         }
         _ => None,
@@ -176,6 +223,8 @@ pub enum Kind {
     Vae,
     Clip,
     T5,
+    VaeWan,
+    Wan,
     Unknown,
 }
 
@@ -187,6 +236,8 @@ impl Kind {
             () if srvgg::is(c) => Self::Srvgg,
             () if crate::arch::rife::is(c) => Self::Rife,
             () if c.contains("single_transformer_blocks.0.proj_mlp.weight") => Self::Flux,
+            () if c.contains("decoder.up_blocks.0.upsamplers.0.time_conv.weight") => Self::VaeWan,
+            () if c.contains("condition_embedder.time_proj.weight") => Self::Wan,
             () if c.contains("decoder.mid_block.resnets.0.conv1.weight") => Self::Vae,
             () if c.contains("text_model.embeddings.position_embedding.weight") => Self::Clip,
             () if c.contains("encoder.block.0.layer.0.SelfAttention.q.weight") => Self::T5,
@@ -204,6 +255,8 @@ impl Kind {
             Self::Vae => "AutoencoderKL",
             Self::Clip => "CLIPTextModel",
             Self::T5 => "T5EncoderModel",
+            Self::VaeWan => "AutoencoderKLWan",
+            Self::Wan => "WanTransformer3DModel",
             Self::Unknown => "unknown",
         }
     }

@@ -11,3 +11,4 @@ mod graphs;
 mod rife;
 mod table;
 mod tokens;
+mod wan;
