@@ -261,7 +261,8 @@ fn windows(all: &Value, count: usize, step: usize) -> Value {
             1 => vec![all.slice(0, k, k + count)],
             _ => (0..count).map(|i| all.slice(0, k + i * step, k + i * step + 1)).collect(),
         };
-        let tap = if frames.len() == 1 { frames[0].clone() } else { Value::concat(&frames.iter().collect::<Vec<_>>(), 0) };
+        let tap =
+            if frames.len() == 1 { frames[0].clone() } else { Value::concat(&frames.iter().collect::<Vec<_>>(), 0) };
         tap.unsqueeze(2)
     };
     let taps = [tap(0), tap(1), tap(2)];

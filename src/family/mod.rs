@@ -2,6 +2,7 @@
 //! networks are fed and what their answers mean.
 
 pub mod flux;
+pub mod wan;
 
 use ndarray::ArrayD;
 
@@ -86,6 +87,19 @@ pub trait Family {
     /// What happens when nothing else is asked.
     fn defaults(&self, convention: Convention) -> Defaults;
 
+    /// Chooses whose schedule and default prompts apply; before everything else is asked.
+    fn set_convention(&mut self, _convention: Convention) {}
+
+    /// Chooses the static shift of the schedule (`--flow-shift`); an error where it depends on the picture's size.
+    fn set_flow_shift(&mut self, shift: f64) -> Result<()> {
+        Err(Error::usage(format!("--flow-shift {shift}: {} shifts its schedule by the picture's size", self.name())))
+    }
+
+    /// The negative prompt where none is given and guidance wants one.
+    fn negative_prompt(&self) -> &str {
+        ""
+    }
+
     /// Rows of the prompt in the transformer's sequence, padding among them.
     fn text_rows(&self) -> usize;
 
@@ -98,6 +112,19 @@ pub trait Family {
     /// Latent rows and columns come in multiples of this.
     fn patch(&self) -> usize;
 
+    /// Whether results are videos.
+    fn is_video(&self) -> bool {
+        false
+    }
+
+    /// Refuses a number of frames that the family cannot do, naming the nearest that it can.
+    fn check_frames(&self, frames: usize) -> Result<()> {
+        if frames != 1 {
+            return Err(Error::usage(format!("--num-frames {frames}: {} makes single pictures", self.name())));
+        }
+        Ok(())
+    }
+
     /// The latent of a result: [1, c, h, w] or [1, c, t, h, w].
     fn latent_shape(&self, size: Size) -> Vec<usize>;
 
@@ -106,6 +133,11 @@ pub trait Family {
 
     /// The power law of the VAE's latents.
     fn spectrum(&self) -> Spectrum;
+
+    /// The type that noise is drawn in; `asked` is that of the transformer's weights, or what was asked for.
+    fn noise(&self, asked: DType) -> DType {
+        asked
+    }
 
     /// σ of every step, and 0.
     fn sigmas(&self, size: Size, steps: usize) -> Result<Vec<f32>>;
@@ -148,10 +180,7 @@ pub trait Family {
                 return Err(Error::usage(format!("{flag} {value}: {name} needs a multiple of {multiple}; {near}")));
             }
         }
-        if size.frames != 1 {
-            return Err(Error::usage(format!("--num-frames {}: {} makes single pictures", size.frames, self.name())));
-        }
-        Ok(())
+        self.check_frames(size.frames)
     }
 }
 
@@ -159,9 +188,12 @@ pub trait Family {
 pub fn open(folder: &ModelFolder) -> Result<Box<dyn Family>> {
     match folder.class.as_str() {
         "FluxPipeline" => Ok(Box::new(flux::Flux::open(folder)?)),
+        "WanPipeline" => Ok(Box::new(wan::Wan::open(folder)?)),
         other => {
             let root = folder.root().display();
-            Err(Error::failed(format!("{root}: pipeline class {other:?} is not known; FluxPipeline is")))
+            Err(Error::failed(format!(
+                "{root}: pipeline class {other:?} is not known; FluxPipeline and WanPipeline are"
+            )))
         }
     }
 }
