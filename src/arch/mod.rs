@@ -12,6 +12,8 @@ pub mod rrdbnet;
 pub mod srvgg;
 pub mod t5;
 pub mod vae_kl;
+pub mod vae_wan;
+pub mod wan;
 
 use crate::{
     error::{Error, Result},

@@ -15,8 +15,20 @@ pub use identify::{Identity, identify};
 
 use crate::{
     arch::{
-        clip::Clip, decoder_lm::DecoderLm, flux::Flux, flux2::Flux2, qwen_image::QwenImage, rife::Rife, rrdbnet,
-        rrdbnet::Rrdb, srvgg, srvgg::Srvgg, t5::T5, vae_kl::VaeKl,
+        clip::Clip,
+        decoder_lm::DecoderLm,
+        flux::Flux,
+        flux2::Flux2,
+        qwen_image::QwenImage,
+        rife::Rife,
+        rrdbnet,
+        rrdbnet::Rrdb,
+        srvgg,
+        srvgg::Srvgg,
+        t5::T5,
+        vae_kl::VaeKl,
+        vae_wan::{Frames, VaeWan},
+        wan::Wan,
     },
     error::{Error, Result},
     model::States,
@@ -35,12 +47,18 @@ pub enum Part {
     Decoder,
     /// Of a decoder language model: its layers up to these hidden states.
     States(States),
+    /// The half of a video's autoencoder that makes latents, after the first.
+    LaterEncoder,
+    /// The half that makes a video's pictures, after those of the first latent frame.
+    LaterDecoder,
 }
 
 /// Classes of diffusers and transformers that can be built.
 pub const CLASSES: &[&str] = &[
     "AutoencoderKL",
     "AutoencoderKLFlux2",
+    "AutoencoderKLQwenImage",
+    "AutoencoderKLWan",
     "CLIPTextModel",
     "Flux2Transformer2DModel",
     "FluxTransformer2DModel",
@@ -50,6 +68,8 @@ pub const CLASSES: &[&str] = &[
     "Qwen3Model",
     "QwenImageTransformer2DModel",
     "T5EncoderModel",
+    "UMT5EncoderModel",
+    "WanTransformer3DModel",
 ];
 
 const LANGUAGE_MODELS: &[&str] =
@@ -67,10 +87,24 @@ pub fn component(folder: &Path, class: &str, part: Part, tokens: Option<usize>, 
     let scope = Scope::new(&Graph::new(&name, target), &checkpoint);
     match class {
         "CLIPTextModel" => Clip::detect(config(folder)?, &checkpoint)?.build(&scope),
+        "AutoencoderKLQwenImage" => {
+            let vae = VaeWan::detect(&config(folder)?, &checkpoint)?;
+            if part == Part::Encoder { vae.build_picture_encoder(&scope) } else { vae.build_picture_decoder(&scope) }
+        }
+        "AutoencoderKLWan" => {
+            let vae = VaeWan::detect(&config(folder)?, &checkpoint)?;
+            match part {
+                Part::Encoder => vae.build_encoder(&scope, Frames::First),
+                Part::LaterEncoder => vae.build_encoder(&scope, Frames::Later),
+                Part::LaterDecoder => vae.build_decoder(&scope, Frames::Later),
+                Part::Whole | Part::Decoder | Part::States(_) => vae.build_decoder(&scope, Frames::First),
+            }
+        }
         "Flux2Transformer2DModel" => Flux2::detect(&checkpoint)?.build(&scope, tokens),
         "FluxTransformer2DModel" => Flux::detect(&checkpoint)?.build(&scope, tokens),
         "QwenImageTransformer2DModel" => QwenImage::detect(&checkpoint)?.build(&scope, tokens),
-        "T5EncoderModel" => T5::detect(config(folder)?, &checkpoint)?.build(&scope),
+        "T5EncoderModel" | "UMT5EncoderModel" => T5::detect(config(folder)?, &checkpoint)?.build(&scope),
+        "WanTransformer3DModel" => Wan::detect(config(folder)?, &checkpoint)?.build(&scope, tokens),
         class if LANGUAGE_MODELS.contains(&class) => {
             let Part::States(states) = part else {
                 let place = folder.display();
@@ -109,6 +143,9 @@ impl Cost {
     }
 }
 
+/// Rows of text that [`transformer_flop`] counts where text is not part of the sequence.
+const TEXT_ROWS: usize = 512;
+
 /// The cost of a transformer, from its headers; none for a class that is not known.
 pub fn transformer_flop(folder: &Path, class: &str) -> Result<Option<Cost>> {
     let c = Checkpoint::open(folder)?;
@@ -116,6 +153,7 @@ pub fn transformer_flop(folder: &Path, class: &str) -> Result<Option<Cost>> {
         "Flux2Transformer2DModel" => Flux2::detect(&c)?.cost(),
         "FluxTransformer2DModel" => Flux::detect(&c)?.cost(),
         "QwenImageTransformer2DModel" => QwenImage::detect(&c)?.cost(),
+        "WanTransformer3DModel" => Wan::detect(config(folder)?, &c)?.cost(TEXT_ROWS),
         _ => return Ok(None),
     };
     Ok(Some(Cost { per_token, per_pair }))
@@ -209,6 +247,8 @@ pub enum Kind {
     Vae,
     Clip,
     T5,
+    VaeWan,
+    Wan,
     Unknown,
 }
 
@@ -222,6 +262,8 @@ impl Kind {
             () if c.contains("single_transformer_blocks.0.proj_mlp.weight") => Self::Flux,
             () if c.contains("single_transformer_blocks.0.attn.to_qkv_mlp_proj.weight") => Self::Flux2,
             () if c.contains("transformer_blocks.0.img_mod.1.weight") => Self::QwenImage,
+            () if c.contains("decoder.up_blocks.0.upsamplers.0.time_conv.weight") => Self::VaeWan,
+            () if c.contains("condition_embedder.time_proj.weight") => Self::Wan,
             () if c.contains("decoder.mid_block.resnets.0.conv1.weight") => Self::Vae,
             () if c.contains("text_model.embeddings.position_embedding.weight") => Self::Clip,
             () if c.contains("encoder.block.0.layer.0.SelfAttention.q.weight") => Self::T5,
@@ -241,6 +283,8 @@ impl Kind {
             Self::Vae => "AutoencoderKL",
             Self::Clip => "CLIPTextModel",
             Self::T5 => "T5EncoderModel",
+            Self::VaeWan => "AutoencoderKLWan",
+            Self::Wan => "WanTransformer3DModel",
             Self::Unknown => "unknown",
         }
     }

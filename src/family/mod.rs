@@ -4,6 +4,7 @@
 pub mod flux;
 pub mod flux2;
 pub mod qwen_image;
+pub mod wan;
 
 use ndarray::ArrayD;
 
@@ -90,6 +91,19 @@ pub trait Family {
     /// What happens when nothing else is asked.
     fn defaults(&self, convention: Convention) -> Defaults;
 
+    /// Chooses whose schedule and default prompts apply; before everything else is asked.
+    fn set_convention(&mut self, _convention: Convention) {}
+
+    /// Chooses the static shift of the schedule (`--flow-shift`); an error where it depends on the picture's size.
+    fn set_flow_shift(&mut self, shift: f64) -> Result<()> {
+        Err(Error::usage(format!("--flow-shift {shift}: {} shifts its schedule by the picture's size", self.name())))
+    }
+
+    /// The negative prompt where none is given and guidance wants one.
+    fn negative_prompt(&self) -> &str {
+        ""
+    }
+
     /// Rows of the prompt in the transformer's sequence, padding among them.
     fn text_rows(&self) -> usize;
 
@@ -102,6 +116,19 @@ pub trait Family {
     /// Latent rows and columns come in multiples of this.
     fn patch(&self) -> usize;
 
+    /// Whether results are videos.
+    fn is_video(&self) -> bool {
+        false
+    }
+
+    /// Refuses a number of frames that the family cannot do, naming the nearest that it can.
+    fn check_frames(&self, frames: usize) -> Result<()> {
+        if frames != 1 {
+            return Err(Error::usage(format!("--num-frames {frames}: {} makes single pictures", self.name())));
+        }
+        Ok(())
+    }
+
     /// The latent of a result: [1, c, h, w] or [1, c, t, h, w].
     fn latent_shape(&self, size: Size) -> Vec<usize>;
 
@@ -111,6 +138,11 @@ pub trait Family {
     /// The power law of the VAE's latents.
     fn spectrum(&self) -> Spectrum;
 
+    /// The type that noise is drawn in; `asked` is that of the transformer's weights, or what was asked for.
+    fn noise(&self, asked: DType) -> DType {
+        asked
+    }
+
     /// σ of every step, and 0.
     fn sigmas(&self, size: Size, steps: usize) -> Result<Vec<f32>>;
 
@@ -119,11 +151,6 @@ pub trait Family {
 
     /// How the predictions with and without the prompt are combined.
     fn guidance(&self, request: GuidanceRequest) -> Result<Guidance>;
-
-    /// The negative prompt where guidance wants one and none was given.
-    fn negative(&self) -> &'static str {
-        ""
-    }
 
     /// A prompt as calls of text encoders, in a fixed order. What had to be cut is added to `notes`.
     fn tokenize(&self, prompt: &str, notes: &mut Vec<String>) -> Result<Vec<TextCall>>;
@@ -162,15 +189,13 @@ pub trait Family {
                 return Err(Error::usage(format!("{flag} {value}: {name} needs a multiple of {multiple}; {near}")));
             }
         }
-        if size.frames != 1 {
-            return Err(Error::usage(format!("--num-frames {}: {} makes single pictures", size.frames, self.name())));
-        }
-        Ok(())
+        self.check_frames(size.frames)
     }
 }
 
 /// Pipeline classes of diffusers that can be run.
-pub const PIPELINES: &[&str] = &["Flux2KleinPipeline", "Flux2Pipeline", "FluxPipeline", "QwenImagePipeline"];
+pub const PIPELINES: &[&str] =
+    &["Flux2KleinPipeline", "Flux2Pipeline", "FluxPipeline", "QwenImagePipeline", "WanPipeline"];
 
 /// The family of a checkpoint folder, by its pipeline's class.
 pub fn open(folder: &ModelFolder) -> Result<Box<dyn Family>> {
@@ -179,6 +204,7 @@ pub fn open(folder: &ModelFolder) -> Result<Box<dyn Family>> {
         "Flux2Pipeline" => Ok(Box::new(flux2::Flux2::open(folder)?)),
         "FluxPipeline" => Ok(Box::new(flux::Flux::open(folder)?)),
         "QwenImagePipeline" => Ok(Box::new(qwen_image::QwenImage::open(folder)?)),
+        "WanPipeline" => Ok(Box::new(wan::Wan::open(folder)?)),
         other => {
             let (root, known) = (folder.root().display(), PIPELINES.join(", "));
             Err(Error::failed(format!("{root}: pipeline class {other:?} is not known; known are {known}")))

@@ -167,7 +167,7 @@ impl Family for QwenImage {
         Ok(Guidance::None)
     }
 
-    fn negative(&self) -> &'static str {
+    fn negative_prompt(&self) -> &str {
         " "
     }
 

@@ -203,7 +203,7 @@ fn picture_sizes(plan: &EnhancePlan, height: usize, width: usize) -> Vec<SizeRow
 
 fn video_sizes(plan: &EnhancePlan, input: &Path) -> Result<Vec<SizeRow>> {
     let info = probe(input)?;
-    let times = 1u64 << video::exponent(plan)?;
+    let times = 1u64 << video::exponent(plan.interpolation.as_ref())?;
     let row = |stage: &str, (height, width): (usize, usize), frames: u64, fps: f64| SizeRow {
         stage: stage.into(),
         width,

@@ -15,3 +15,4 @@ mod qwen_image;
 mod rife;
 mod table;
 mod tokens;
+mod wan;
