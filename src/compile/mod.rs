@@ -18,7 +18,7 @@ use crate::{
         clip::Clip, decoder_lm::DecoderLm, flux::Flux, rife::Rife, rrdbnet, rrdbnet::Rrdb, srvgg, srvgg::Srvgg, t5::T5,
         vae_kl::VaeKl, z_image::ZImage,
     },
-    error::{Error, Result},
+    error::{At, Error, Result},
     model::States,
     onnx::{Graph, Model, Scope, Target},
     weights::Checkpoint,
@@ -73,7 +73,7 @@ pub fn component(folder: &Path, class: &str, part: Part, tokens: Option<usize>, 
                 let place = folder.display();
                 return Err(Error::failed(format!("{place}: of a {class} the wanted hidden states must be named")));
             };
-            DecoderLm::detect(&config(folder)?, &checkpoint)?.build(&scope, states);
+            DecoderLm::detect(&config(folder)?, &checkpoint)?.build(&scope, states).at(folder.display())?;
         }
         _ => {
             let vae = VaeKl::detect(&config(folder)?, &checkpoint)?;

@@ -193,6 +193,7 @@ impl Attention {
 }
 
 /// Rotary tables in the form that the target wants, made once for all blocks.
+#[derive(Clone)]
 pub struct Rotary {
     cos: Value,
     sin: Value,
