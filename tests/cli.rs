@@ -251,7 +251,7 @@ fn help_names_every_flag() {
     const ENCODING: &str =
         "output-quality output-compression x264-preset codec crf pix-fmt overwrite fps perf-dump-path quality";
     const GENERATE: &str = "model-path prompt prompt-path negative-prompt seed generator-device num-outputs-per-prompt num-outputs \
-        height width 720p 1080p 2k 4k output-size num-frames num-inference-steps guidance-scale true-cfg-scale flow-shift \
+        height width 720p 1080p 2k 4k output-size num-frames num-inference-steps guidance-scale true-cfg-scale flow-shift cfg-normalization cfg-truncation \
         progressive-mode progressive-levels progressive-delta progressive-scales progressive-transform progressive-spectrum \
         image-path strength output-path output-file-name output-file-path no-save-output save-latents defaults";
     const ENHANCE: &str = "output interpolate upscale recursive skip-existing jobs fail-fast report tile tile-overlap \

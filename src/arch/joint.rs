@@ -49,9 +49,7 @@ pub fn modulate(w: &Scope, x: &Value, shift: &Value, scale: &Value) -> Value {
     x.layer_norm(EPS) * (scale + 1.0) + shift
 }
 
-/// A number per item, σ or a guidance scale, [n] → [n, dim]: 1000 times it as a sinusoid of the layer's width, then two
-/// linear layers.
+/// A number per item, σ or a guidance scale, [n] → [n, dim]: 1000 times it as a sinusoid of 256, then two linear layers.
 pub fn embedded(w: &Scope, linear: Linear, number: &Value, dim: usize) -> Value {
-    let width = w.stored("linear_1.weight").and_then(|s| s.shape.get(1).copied()).unwrap_or(256);
-    linear(w, "linear_2", &linear(w, "linear_1", &sinusoid(&(number * 1000.0), width), dim).silu(), dim)
+    linear(w, "linear_2", &linear(w, "linear_1", &sinusoid(&(number * 1000.0), 256), dim).silu(), dim)
 }

@@ -14,6 +14,7 @@ pub mod t5;
 pub mod vae_kl;
 pub mod vae_wan;
 pub mod wan;
+pub mod z_image;
 
 use crate::{
     error::{Error, Result},

@@ -152,6 +152,14 @@ pub struct SamplingArgs {
     #[arg(long, value_name = "X", value_parser = value::non_negative("true_cfg_scale"))]
     pub true_cfg_scale: Option<f64>,
 
+    /// Z-Image: the most that guidance may lengthen a prediction, 0 for no limit [default: 0]
+    #[arg(long, value_name = "X", value_parser = value::non_negative("cfg_normalization"))]
+    pub cfg_normalization: Option<f64>,
+
+    /// Z-Image: no guidance once this part of the way from noise to picture is passed [default: 1]
+    #[arg(long, value_name = "X", value_parser = value::non_negative("cfg_truncation"))]
+    pub cfg_truncation: Option<f64>,
+
     /// Shift of the noise schedule [default: the model's]
     #[arg(long, value_name = "X", value_parser = value::positive_float("flow_shift"))]
     pub flow_shift: Option<f64>,
@@ -347,6 +355,8 @@ impl GenerateArgs {
             steps: self.sampling.num_inference_steps,
             guidance_scale: self.sampling.guidance_scale,
             true_cfg_scale: self.sampling.true_cfg_scale,
+            cfg_normalization: self.sampling.cfg_normalization,
+            cfg_truncation: self.sampling.cfg_truncation,
             flow_shift: self.sampling.flow_shift,
             max_sequence_length: self.sampling.max_sequence_length,
             progressive,

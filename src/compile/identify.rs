@@ -56,9 +56,9 @@ pub fn identify(path: &Path) -> Result<Identity> {
         kind: match kind {
             Kind::Rrdb | Kind::Srvgg => "upscaling",
             Kind::Rife => "interpolation",
-            Kind::Flux | Kind::Flux2 | Kind::QwenImage | Kind::Wan => "transformer",
+            Kind::Flux | Kind::Flux2 | Kind::QwenImage | Kind::Wan | Kind::ZImage => "transformer",
             Kind::Vae | Kind::VaeWan => "vae",
-            Kind::Clip | Kind::T5 => "text_encoder",
+            Kind::Clip | Kind::LanguageModel | Kind::T5 => "text_encoder",
             Kind::Unknown => "unknown",
         },
         architecture: kind.name().into(),

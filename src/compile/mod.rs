@@ -29,8 +29,9 @@ use crate::{
         vae_kl::VaeKl,
         vae_wan::{Frames, VaeWan},
         wan::Wan,
+        z_image::ZImage,
     },
-    error::{Error, Result},
+    error::{At, Error, Result},
     model::States,
     onnx::{Graph, Model, Scope, Target},
     weights::Checkpoint,
@@ -70,6 +71,7 @@ pub const CLASSES: &[&str] = &[
     "T5EncoderModel",
     "UMT5EncoderModel",
     "WanTransformer3DModel",
+    "ZImageTransformer2DModel",
 ];
 
 const LANGUAGE_MODELS: &[&str] =
@@ -105,12 +107,13 @@ pub fn component(folder: &Path, class: &str, part: Part, tokens: Option<usize>, 
         "QwenImageTransformer2DModel" => QwenImage::detect(&checkpoint)?.build(&scope, tokens),
         "T5EncoderModel" | "UMT5EncoderModel" => T5::detect(config(folder)?, &checkpoint)?.build(&scope),
         "WanTransformer3DModel" => Wan::detect(config(folder)?, &checkpoint)?.build(&scope, tokens),
+        "ZImageTransformer2DModel" => ZImage::detect(config(folder)?, &checkpoint)?.build(&scope, tokens),
         class if LANGUAGE_MODELS.contains(&class) => {
             let Part::States(states) = part else {
                 let place = folder.display();
                 return Err(Error::failed(format!("{place}: of a {class} the wanted hidden states must be named")));
             };
-            DecoderLm::detect(&config(folder)?, &checkpoint)?.build(&scope, states);
+            DecoderLm::detect(&config(folder)?, &checkpoint)?.build(&scope, states).at(folder.display())?;
         }
         _ => {
             let vae = VaeKl::detect(&config(folder)?, &checkpoint)?;
@@ -154,6 +157,7 @@ pub fn transformer_flop(folder: &Path, class: &str) -> Result<Option<Cost>> {
         "FluxTransformer2DModel" => Flux::detect(&c)?.cost(),
         "QwenImageTransformer2DModel" => QwenImage::detect(&c)?.cost(),
         "WanTransformer3DModel" => Wan::detect(config(folder)?, &c)?.cost(TEXT_ROWS),
+        "ZImageTransformer2DModel" => ZImage::detect(config(folder)?, &c)?.cost(),
         _ => return Ok(None),
     };
     Ok(Some(Cost { per_token, per_pair }))
@@ -244,6 +248,8 @@ pub enum Kind {
     Flux,
     Flux2,
     QwenImage,
+    ZImage,
+    LanguageModel,
     Vae,
     Clip,
     T5,
@@ -264,6 +270,8 @@ impl Kind {
             () if c.contains("transformer_blocks.0.img_mod.1.weight") => Self::QwenImage,
             () if c.contains("decoder.up_blocks.0.upsamplers.0.time_conv.weight") => Self::VaeWan,
             () if c.contains("condition_embedder.time_proj.weight") => Self::Wan,
+            () if c.contains("context_refiner.0.attention.to_q.weight") => Self::ZImage,
+            () if DecoderLm::is(c) => Self::LanguageModel,
             () if c.contains("decoder.mid_block.resnets.0.conv1.weight") => Self::Vae,
             () if c.contains("text_model.embeddings.position_embedding.weight") => Self::Clip,
             () if c.contains("encoder.block.0.layer.0.SelfAttention.q.weight") => Self::T5,
@@ -280,6 +288,8 @@ impl Kind {
             Self::Flux => "FluxTransformer2DModel",
             Self::Flux2 => "Flux2Transformer2DModel",
             Self::QwenImage => "QwenImageTransformer2DModel",
+            Self::ZImage => "ZImageTransformer2DModel",
+            Self::LanguageModel => "decoder language model",
             Self::Vae => "AutoencoderKL",
             Self::Clip => "CLIPTextModel",
             Self::T5 => "T5EncoderModel",

@@ -5,6 +5,7 @@ pub mod flux;
 pub mod flux2;
 pub mod qwen_image;
 pub mod wan;
+pub mod z_image;
 
 use ndarray::ArrayD;
 
@@ -61,6 +62,10 @@ pub struct GuidanceRequest {
     pub negative: bool,
     /// Whose defaults apply to what was not asked.
     pub convention: Convention,
+    /// `--cfg-normalization`
+    pub normalization: Option<f32>,
+    /// `--cfg-truncation`
+    pub truncation: Option<f32>,
 }
 
 /// One call of a text encoder.
@@ -195,7 +200,7 @@ pub trait Family {
 
 /// Pipeline classes of diffusers that can be run.
 pub const PIPELINES: &[&str] =
-    &["Flux2KleinPipeline", "Flux2Pipeline", "FluxPipeline", "QwenImagePipeline", "WanPipeline"];
+    &["Flux2KleinPipeline", "Flux2Pipeline", "FluxPipeline", "QwenImagePipeline", "WanPipeline", "ZImagePipeline"];
 
 /// The family of a checkpoint folder, by its pipeline's class.
 pub fn open(folder: &ModelFolder) -> Result<Box<dyn Family>> {
@@ -205,6 +210,7 @@ pub fn open(folder: &ModelFolder) -> Result<Box<dyn Family>> {
         "FluxPipeline" => Ok(Box::new(flux::Flux::open(folder)?)),
         "QwenImagePipeline" => Ok(Box::new(qwen_image::QwenImage::open(folder)?)),
         "WanPipeline" => Ok(Box::new(wan::Wan::open(folder)?)),
+        "ZImagePipeline" => Ok(Box::new(z_image::ZImage::open(folder)?)),
         other => {
             let (root, known) = (folder.root().display(), PIPELINES.join(", "));
             Err(Error::failed(format!("{root}: pipeline class {other:?} is not known; known are {known}")))

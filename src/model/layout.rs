@@ -77,3 +77,27 @@ pub fn spatial(tokens: &ArrayD<f32>, latent: &[usize]) -> Result<ArrayD<f32>> {
     }
     Ok(ArrayD::from_shape_fn(IxDyn(latent), |i| tokens[[i[0], i[2] * w + i[3], i[1]]]))
 }
+
+/// [n, c, h, w] → [n, h/2·w/2, 4c]: 2×2 patches as tokens, features in the order row, column, channel.
+pub fn pack_channels_last(x: &ArrayD<f32>) -> ArrayD<f32> {
+    let [n, c, h, w] = [0, 1, 2, 3].map(|a| x.shape()[a]);
+    ArrayD::from_shape_fn(IxDyn(&[n, h / 2 * (w / 2), 4 * c]), |i| {
+        let (token, place) = (i[1], i[2] / c);
+        let (row, column) = (token / (w / 2), token % (w / 2));
+        x[[i[0], i[2] % c, 2 * row + place / 2, 2 * column + place % 2]]
+    })
+}
+
+/// The inverse of [`pack_channels_last`] for a latent of shape [n, c, h, w].
+pub fn unpack_channels_last(tokens: &ArrayD<f32>, latent: &[usize]) -> Result<ArrayD<f32>> {
+    let [n, c, h, w] = [0, 1, 2, 3].map(|a| latent[a]);
+    let wanted = [n, h / 2 * (w / 2), 4 * c];
+    if tokens.shape() != wanted {
+        let found = tokens.shape();
+        return Err(Error::failed(format!("the transformer answered {found:?} where {wanted:?} was wanted")));
+    }
+    Ok(ArrayD::from_shape_fn(IxDyn(latent), |i| {
+        let (row, column) = (i[2], i[3]);
+        tokens[[i[0], row / 2 * (w / 2) + column / 2, (row % 2 * 2 + column % 2) * c + i[1]]]
+    }))
+}

@@ -57,17 +57,22 @@ impl Tokenizer {
 
     /// All ids of a text with the special tokens that the tokenizer adds.
     pub fn encode(&self, text: &str) -> Result<Vec<i64>> {
-        let encoding = self.inner.encode_fast(text, true).map_err(|e| Error::failed(format!("tokenizing: {e}")))?;
-        Ok(encoding.get_ids().iter().map(|&id| i64::from(id)).collect())
+        Ok(self.encoded(text, true)?.0)
     }
 
     /// All ids of a text and nothing added: for chats, whose template writes the special tokens out.
     pub fn encode_plain(&self, text: &str) -> Result<Vec<i64>> {
-        let encoding = self.inner.encode_fast(text, false).map_err(|e| Error::failed(format!("tokenizing: {e}")))?;
-        Ok(encoding.get_ids().iter().map(|&id| i64::from(id)).collect())
+        Ok(self.encoded(text, false)?.0)
     }
 
-    /// Ids cut to `length`, the closing token kept, and padded on the right with `pad`.
+    /// Ids, and whether the last of them is a closing token that the tokenizer added.
+    fn encoded(&self, text: &str, special: bool) -> Result<(Vec<i64>, bool)> {
+        let encoding = self.inner.encode_fast(text, special).map_err(|e| Error::failed(format!("tokenizing: {e}")))?;
+        let closed = encoding.get_special_tokens_mask().last() == Some(&1);
+        Ok((encoding.get_ids().iter().map(|&id| i64::from(id)).collect(), closed))
+    }
+
+    /// Ids cut to `length`, the closing token kept where the tokenizer adds one, and padded on the right with `pad`.
     ///
     /// # Errors
     /// A length of 0.
@@ -75,12 +80,14 @@ impl Tokenizer {
         if length == 0 {
             return Err(Error::failed("tokenizing: a text encoder that reads 0 tokens; its config.json is broken"));
         }
-        let mut ids = self.encode(text)?;
+        let (mut ids, closed) = self.encoded(text, true)?;
         let cut = ids.len().saturating_sub(length);
         if cut > 0 {
             let last = ids[ids.len() - 1];
             ids.truncate(length);
-            ids[length - 1] = last;
+            if closed {
+                ids[length - 1] = last;
+            }
         }
         let used = ids.len();
         ids.resize(length, pad);
@@ -147,8 +154,12 @@ fn qwen(folder: &Path) -> Result<Value> {
         .flatten()
         .filter_map(|(id, token)| {
             let id = id.parse().ok()?;
-            let is_special = token.get("special").and_then(Value::as_bool).unwrap_or(false);
-            Some((id, special(id, token.get("content")?.as_str()?, is_special)))
+            let mut added = special(id, token.get("content")?.as_str()?, false);
+            let flags = ["single_word", "lstrip", "rstrip", "normalized", "special"];
+            for (flag, said) in flags.into_iter().filter_map(|flag| Some((flag, token.get(flag)?))) {
+                added[flag] = said.clone();
+            }
+            Some((id, added))
         })
         .collect();
     added.sort_by_key(|(id, _)| *id);

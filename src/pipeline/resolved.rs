@@ -87,8 +87,18 @@ impl Resolved {
             true_cfg: plan.true_cfg_scale.map(|s| s as f32),
             negative: plan.negative_prompt.is_some(),
             convention,
+            normalization: plan.cfg_normalization.map(|c| c as f32),
+            truncation: plan.cfg_truncation.map(|t| t as f32),
         };
         let guidance = family.guidance(asked)?;
+        if !matches!(guidance, Guidance::ZImage { .. }) {
+            let flags = [("--cfg-normalization", plan.cfg_normalization), ("--cfg-truncation", plan.cfg_truncation)];
+            if let Some((flag, value)) = flags.into_iter().find_map(|(flag, v)| Some((flag, v?))) {
+                let name = family.name();
+                let wanted = "it belongs to the guidance of Z-Image";
+                return Err(Error::usage(format!("{flag} {value}: {name} has no use for it here; {wanted}")));
+            }
+        }
         let scale = asked.scale.unwrap_or(defaults.guidance);
         let fps = plan.fps.or(defaults.fps.map(f64::from)).unwrap_or(0.0);
         let noise = family.noise(noise_type(plan, &folder)?);

@@ -37,6 +37,10 @@ pub struct GeneratePlan {
     pub guidance_scale: Option<f64>,
     /// `None`: the family's. Not negative.
     pub true_cfg_scale: Option<f64>,
+    /// Z-Image: the norm of the guided prediction is capped at this times that of the prompt's; 0 or `None`: not capped.
+    pub cfg_normalization: Option<f64>,
+    /// Z-Image: no guidance once 1 − σ exceeds this; `None`: 1, always guided.
+    pub cfg_truncation: Option<f64>,
     /// Static shift of the noise schedule; `None`: the scheduler's own. Positive.
     pub flow_shift: Option<f64>,
     /// Growth of the resolution while denoising.

@@ -16,3 +16,4 @@ mod rife;
 mod table;
 mod tokens;
 mod wan;
+mod z_image;

@@ -1,4 +1,4 @@
-//! Token ids against transformers, by both routes (`scripts/reference/flux1.py`).
+//! Token ids against transformers, by both routes (`scripts/reference/{flux1,families}.py`).
 
 use std::fs;
 
@@ -31,6 +31,11 @@ struct Encoded {
     max_sequence_length: usize,
 }
 
+#[derive(Deserialize)]
+struct Encodings {
+    prompts: Vec<String>,
+}
+
 const PAD: i64 = -7;
 
 #[test]
@@ -61,6 +66,82 @@ fn ids_equal_transformers_by_both_routes() {
         }
     }
     table.finish();
+}
+
+#[derive(Deserialize)]
+struct Ids {
+    max_length: usize,
+    rows: Vec<IdRow>,
+}
+
+#[derive(Deserialize)]
+struct IdRow {
+    prompt: String,
+    ids: Vec<i64>,
+}
+
+#[test]
+fn ids_of_every_family_equal_transformers() {
+    let mut table = Table::default();
+    for (model, class) in [
+        ("flux2-klein", "Qwen2TokenizerFast"),
+        ("qwen-image", "Qwen2Tokenizer"),
+        ("wan", "T5TokenizerFast"),
+        ("z-image", "Qwen2Tokenizer"),
+    ] {
+        let Ids { max_length, rows } = cases(&format!("{model}/tokenizers.json"));
+        let folder = goldens(model).join("model/tokenizer");
+        let built = tempfile::tempdir().unwrap();
+        let parts = ["vocab.json", "merges.txt", "tokenizer_config.json"];
+        let found = parts.map(|name| fs::copy(folder.join(name), built.path().join(name)).is_ok());
+        let mut routes = vec![("tokenizer.json", Tokenizer::open(&folder, class))];
+        if found == [true; 3] {
+            routes.push(("vocab.json and merges.txt", Tokenizer::open(built.path(), class)));
+        }
+        table.row(routes.len() == 2 || class.starts_with("T5"), format!("{model}: {} routes", routes.len()));
+        for (route, tokenizer) in routes {
+            let tokenizer = tokenizer.unwrap();
+            for IdRow { prompt, ids } in &rows {
+                let got = tokenizer.encode_to(prompt, max_length, PAD).unwrap();
+                let good = got.ids[..got.used] == ids[..];
+                let prompt: String = prompt.chars().take(40).collect();
+                let found = if good { String::new() } else { format!(" {:?} for {ids:?}", &got.ids[..got.used]) };
+                table.row(good, format!("{model} from {route:<26} {:4} tokens {prompt:?}{found}", ids.len()));
+            }
+        }
+    }
+    table.finish();
+}
+
+/// What a family feeds its text encoder, against what the pipeline did.
+#[test]
+fn chats_are_those_of_the_pipeline() {
+    let mut table = Table::default();
+    for model in ["z-image"] {
+        let golden = Golden::open(&format!("{model}/text.safetensors"));
+        let family = family::open(&ModelFolder::open(&goldens(model).join("model")).unwrap()).unwrap();
+        let prompts: Encodings = cases(&format!("{model}/text.json"));
+        for (n, prompt) in prompts.prompts.iter().enumerate() {
+            let calls = family.tokenize(prompt, &mut vec![]).unwrap();
+            let Tensor::I64(ids) = &calls[0].inputs[0].1 else { panic!("ids must be integers") };
+            let used = golden.i64(&format!("{n}.mask")).sum() as usize;
+            let want: Vec<i64> = golden.i64(&format!("{n}.ids")).into_iter().take(used).collect();
+            let good = ids.iter().copied().collect::<Vec<_>>() == want;
+            table.row(good, format!("{model} {prompt:?}: {ids} for {want:?}"));
+        }
+    }
+    table.finish();
+}
+
+#[test]
+fn long_prompts_are_cut_with_a_word() {
+    let mut family = family::open(&ModelFolder::open(&goldens("z-image/model")).unwrap()).unwrap();
+    let mut notes = vec![];
+    family.set_text_rows(20).unwrap();
+    let calls = family.tokenize(&"fox ".repeat(40), &mut notes).unwrap();
+    assert_eq!(calls[0].inputs[0].1.shape(), [1, 20]);
+    assert!(notes.len() == 1 && notes[0].contains("are cut"), "{notes:?}");
+    assert!(family.set_text_rows(513).is_err() && family.set_text_rows(0).is_err());
 }
 
 #[test]

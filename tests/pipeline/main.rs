@@ -1,6 +1,6 @@
 //! Whole runs against diffusers: noise, every step's latent, the finished latent and the picture, in every progressive mode.
 //!
-//! Goldens: `scripts/reference/flux1.py` and `families.py`.
+//! Goldens: `scripts/reference/{flux1,families}.py`.
 #![allow(clippy::unwrap_used)]
 
 mod plans;
@@ -56,6 +56,8 @@ fn run(model: &str, row: &Value, table: &mut Vec<String>) -> Vec<String> {
     plan.steps = Some(number("steps").unwrap() as usize);
     plan.guidance_scale = number("guidance_scale");
     plan.true_cfg_scale = number("true_cfg_scale");
+    plan.cfg_normalization =
+        row.get("cfg_normalization").and_then(Value::as_bool).map(|cap| if cap { 1.0 } else { 0.0 });
     plan.negative_prompt = row.get("negative_prompt").and_then(Value::as_str).map(str::to_string);
     plan.save_latents = Some(temp.path().join("latents.safetensors"));
     plan.frames = number("num_frames").map(|n| n as usize);
@@ -109,7 +111,7 @@ fn run(model: &str, row: &Value, table: &mut Vec<String>) -> Vec<String> {
 #[test]
 fn whole_runs_equal_diffusers() {
     let (mut wrong, mut table) = (Vec::new(), Vec::new());
-    for model in ["flux1-dev", "flux1-schnell", "flux2-klein", "qwen-image", "wan"] {
+    for model in ["flux1-dev", "flux1-schnell", "flux2-klein", "qwen-image", "wan", "z-image"] {
         let path = format!("tests/goldens/{model}/runs.json");
         let rows: Vec<Value> = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
         assert!(!rows.is_empty());

@@ -44,6 +44,8 @@ pub fn generate(model: &Path, prompt: &str) -> GeneratePlan {
         steps: None,
         guidance_scale: None,
         true_cfg_scale: None,
+        cfg_normalization: None,
+        cfg_truncation: None,
         flow_shift: None,
         max_sequence_length: None,
         progressive: Progressive {
