@@ -10,8 +10,15 @@ import re
 from dataclasses import dataclass, field
 
 import torch
-from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
-from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
+from diffusers import (
+    AutoencoderKL,
+    FlowMatchEulerDiscreteScheduler,
+    FluxTransformer2DModel,
+    ZImageTransformer2DModel,
+)
+from transformers import CLIPTextConfig, CLIPTextModel, Qwen3Config, Qwen3ForCausalLM, T5Config, T5EncoderModel
+
+from tiny import release_config
 
 BF16, F32 = torch.bfloat16, torch.float32
 SAFETENSORS_NAMES = {BF16: "BF16", F32: "F32", torch.int64: "I64"}
@@ -30,6 +37,7 @@ class Part:
     shard_bytes: float = 1e10  # a file is closed when the next tensor would exceed this
     drop: str = r"(?!)"  # names that the released file does not hold: tied weights, buffers
     rename: list = field(default_factory=list)  # (pattern, replacement) on names
+    listed: str | None = None  # the class in model_index.json, where it is another than the file's
 
     @property
     def stem(self):
@@ -57,8 +65,8 @@ class Part:
     def released_config(self):
         """config.json as the release has it, with transformers' keys of version 4."""
         if not isinstance(self.config, dict):
-            config = json.loads(self.config.to_json_string(use_diff=False))
-            config.pop("dtype", None)
+            config = release_config(json.loads(self.config.to_json_string(use_diff=False)))
+            config.pop("torch_dtype", None)
             config |= {"architectures": [self.model.__name__], "torch_dtype": str(self.dtype).removeprefix("torch.")}
             return config
         config = {k: v for k, v in self.build().config.items() if not k.startswith("_")}
@@ -78,7 +86,7 @@ class Release:
         index = {"_class_name": self.pipeline, "_diffusers_version": "0.30.0.dev0"} | self.options
         index["scheduler"] = ["diffusers", self.scheduler_class.__name__]
         for folder, part in self.parts.items():
-            index[folder] = [part.model.__module__.split(".")[0], part.model.__name__]
+            index[folder] = [part.model.__module__.split(".")[0], part.listed or part.model.__name__]
         return index | {folder: ["transformers", name] for folder, name in self.tokenizers.items()}
 
 
@@ -134,7 +142,41 @@ def flux1(guidance, tensors, size, **scheduler):
     )
 
 
+# ----------------------------------------------------------------------------------------------- Z-Image
+
+
+def qwen3_4b(shards=3, shard_bytes=4e9, listed="Qwen3Model"):
+    config = Qwen3Config(
+        vocab_size=151936, hidden_size=2560, intermediate_size=9728, num_hidden_layers=36, num_attention_heads=32,
+        num_key_value_heads=8, head_dim=128, rms_norm_eps=1e-6, max_position_embeddings=40960, tie_word_embeddings=True,
+        rope_parameters={"rope_type": "default", "rope_theta": 1e6},
+    )  # fmt: skip
+    return Part(
+        Qwen3ForCausalLM, config, BF16, 398, 8_044_936_192, shards, shard_bytes, drop="lm_head", listed=listed
+    )
+
+
+def z_image(dtype, size, shards, shift):
+    config = dict(
+        all_patch_size=(2,), all_f_patch_size=(1,), in_channels=16, dim=3840, n_layers=30, n_refiner_layers=2, n_heads=30,
+        n_kv_heads=30, norm_eps=1e-5, qk_norm=True, cap_feat_dim=2560, rope_theta=256.0, t_scale=1000.0,
+        axes_dims=[32, 48, 48], axes_lens=[1536, 512, 512],
+    )  # fmt: skip
+    return Release(
+        "ZImagePipeline",
+        dict(
+            text_encoder=qwen3_4b(),
+            transformer=Part(ZImageTransformer2DModel, config, dtype, 521, size, shards=shards),
+            vae=flux1_vae(),
+        ),
+        dict(shift=shift, use_dynamic_shifting=False),
+        dict(tokenizer="Qwen2Tokenizer"),
+    )
+
+
 RELEASES = {
     "flux1-dev": lambda: flux1(True, 1160, 23_802_816_640, shift=3.0, use_dynamic_shifting=True),
     "flux1-schnell": lambda: flux1(False, 1156, 23_782_357_120, shift=1.0, use_dynamic_shifting=False),
+    "z-image": lambda: z_image(BF16, 12_309_817_472, 2, shift=6.0),
+    "z-image-turbo": lambda: z_image(F32, 24_619_634_944, 3, shift=3.0),
 }
