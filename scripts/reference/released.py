@@ -12,11 +12,28 @@ from dataclasses import dataclass, field
 import torch
 from diffusers import (
     AutoencoderKL,
+    AutoencoderKLFlux2,
+    AutoencoderKLQwenImage,
     FlowMatchEulerDiscreteScheduler,
+    Flux2Transformer2DModel,
     FluxTransformer2DModel,
+    QwenImageTransformer2DModel,
     ZImageTransformer2DModel,
 )
-from transformers import CLIPTextConfig, CLIPTextModel, Qwen3Config, Qwen3ForCausalLM, T5Config, T5EncoderModel
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    Mistral3Config,
+    Mistral3ForConditionalGeneration,
+    MistralConfig,
+    PixtralVisionConfig,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    T5Config,
+    T5EncoderModel,
+)
 
 from tiny import release_config
 
@@ -32,7 +49,7 @@ class Part:
     config: object  # keyword arguments of a diffusers class, or a transformers configuration
     dtype: torch.dtype
     tensors: int
-    bytes: int
+    bytes: int | None  # none where it is not known
     shards: int = 1
     shard_bytes: float = 1e10  # a file is closed when the next tensor would exceed this
     drop: str = r"(?!)"  # names that the released file does not hold: tied weights, buffers
@@ -57,6 +74,7 @@ class Part:
                 name = re.sub(pattern, replacement, name)
             found.append((name, self.dtype if tensor.is_floating_point() else tensor.dtype, tuple(tensor.shape)))
         total = sum(math.prod(shape) * dtype.itemsize for _, dtype, shape in found)
+        self.bytes = self.bytes or total
         assert (len(found), total) == (self.tensors, self.bytes), (
             f"{self.model.__name__}: {len(found)} tensors of {total} bytes, the release has {self.tensors} of {self.bytes}"
         )
@@ -142,18 +160,112 @@ def flux1(guidance, tensors, size, **scheduler):
     )
 
 
-# ----------------------------------------------------------------------------------------------- Z-Image
+# --------------------------------------------------------------------------------------- language models
 
 
-def qwen3_4b(shards=3, shard_bytes=4e9, listed="Qwen3Model"):
+def rope(theta, **more):
+    return {"rope_type": "default", "rope_theta": theta} | more
+
+
+def qwen3(hidden, mlp, tied, tensors, size, **more):
     config = Qwen3Config(
-        vocab_size=151936, hidden_size=2560, intermediate_size=9728, num_hidden_layers=36, num_attention_heads=32,
-        num_key_value_heads=8, head_dim=128, rms_norm_eps=1e-6, max_position_embeddings=40960, tie_word_embeddings=True,
-        rope_parameters={"rope_type": "default", "rope_theta": 1e6},
+        vocab_size=151936, hidden_size=hidden, intermediate_size=mlp, num_hidden_layers=36, num_attention_heads=32,
+        num_key_value_heads=8, head_dim=128, rms_norm_eps=1e-6, max_position_embeddings=40960, tie_word_embeddings=tied,
+        rope_parameters=rope(1e6),
     )  # fmt: skip
-    return Part(
-        Qwen3ForCausalLM, config, BF16, 398, 8_044_936_192, shards, shard_bytes, drop="lm_head", listed=listed
-    )
+    return Part(Qwen3ForCausalLM, config, BF16, tensors, size, drop="lm_head" if tied else r"(?!)", **more)
+
+
+def qwen3_4b(**more):
+    return qwen3(2560, 9728, True, 398, 8_044_936_192, **more)
+
+
+def qwen2_5_vl():
+    config = Qwen2_5_VLConfig(
+        text_config=dict(
+            vocab_size=152064, hidden_size=3584, intermediate_size=18944, num_hidden_layers=28, num_attention_heads=28,
+            num_key_value_heads=4, rms_norm_eps=1e-6, rope_parameters=rope(1e6, mrope_section=[16, 24, 24]),
+        ),
+        vision_config=dict(
+            depth=32, hidden_size=1280, intermediate_size=3420, num_heads=16, out_hidden_size=3584, patch_size=14,
+            fullatt_block_indexes=[7, 15, 23, 31],
+        ),
+        tie_word_embeddings=False,
+    )  # fmt: skip
+    rename = [(r"^model\.language_model\.", "model."), (r"^model\.visual\.", "visual.")]
+    size = 16_584_333_312
+    return Part(Qwen2_5_VLForConditionalGeneration, config, BF16, 729, size, shards=4, shard_bytes=5e9, rename=rename)
+
+
+def mistral_small():
+    """Of the vision tower only its place among the names matters; its bytes are not known from an index."""
+    text = MistralConfig(
+        vocab_size=131072, hidden_size=5120, intermediate_size=32768, num_hidden_layers=40, num_attention_heads=32,
+        num_key_value_heads=8, head_dim=128, rms_norm_eps=1e-5, rope_parameters=rope(1e9), sliding_window=None,
+    )  # fmt: skip
+    vision = PixtralVisionConfig(
+        hidden_size=1024, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=16, image_size=1540,
+        patch_size=14, rope_parameters=rope(1e4),
+    )  # fmt: skip
+    config = Mistral3Config(text_config=text, vision_config=vision, tie_word_embeddings=False)
+    rename = [
+        (r"^lm_head", "language_model.lm_head"),
+        (r"^model\.language_model\.", "language_model.model."),
+        (r"^model\.", ""),
+    ]
+    return Part(Mistral3ForConditionalGeneration, config, BF16, 585, None, shards=10, shard_bytes=4.9e9, rename=rename)
+
+
+# ------------------------------------------------------------------------------------------------ FLUX.2
+
+
+def flux2(text, layers, heads, joint, tensors, size, shards, vae=BF16):
+    klein = text.model is Qwen3ForCausalLM
+    config = dict(
+        patch_size=1, in_channels=128, num_layers=layers[0], num_single_layers=layers[1], attention_head_dim=128,
+        num_attention_heads=heads, joint_attention_dim=joint, timestep_guidance_channels=256, mlp_ratio=3.0,
+        axes_dims_rope=(32, 32, 32, 32), rope_theta=2000, eps=1e-6, guidance_embeds=not klein,
+    )  # fmt: skip
+    return Release(
+        "Flux2KleinPipeline" if klein else "Flux2Pipeline",
+        dict(
+            text_encoder=text,
+            transformer=Part(Flux2Transformer2DModel, config, BF16, tensors, size, shards=shards),
+            vae=Part(AutoencoderKLFlux2, {}, vae, 251, None),
+        ),
+        dict(
+            shift=3.0, use_dynamic_shifting=True, base_shift=0.5, max_shift=1.15, base_image_seq_len=256,
+            max_image_seq_len=4096,
+        ),
+        dict(tokenizer="Qwen2TokenizerFast" if klein else "PixtralProcessor"),
+        options=dict(is_distilled=True) if klein else {},
+    )  # fmt: skip
+
+
+# -------------------------------------------------------------------------------------------- Qwen-Image
+
+
+def qwen_image():
+    config = dict(
+        patch_size=2, in_channels=64, out_channels=16, num_layers=60, attention_head_dim=128, num_attention_heads=24,
+        joint_attention_dim=3584, guidance_embeds=False, axes_dims_rope=(16, 56, 56),
+    )  # fmt: skip
+    return Release(
+        "QwenImagePipeline",
+        dict(
+            text_encoder=qwen2_5_vl(),
+            transformer=Part(QwenImageTransformer2DModel, config, BF16, 1933, 40_860_802_176, shards=9, shard_bytes=4.999e9),
+            vae=Part(AutoencoderKLQwenImage, {}, BF16, 194, 253_785_062),
+        ),
+        dict(
+            shift=1.0, use_dynamic_shifting=True, base_shift=0.5, max_shift=0.9, base_image_seq_len=256,
+            max_image_seq_len=8192, shift_terminal=0.02,
+        ),
+        dict(tokenizer="Qwen2Tokenizer"),
+    )  # fmt: skip
+
+
+# ----------------------------------------------------------------------------------------------- Z-Image
 
 
 def z_image(dtype, size, shards, shift):
@@ -165,7 +277,7 @@ def z_image(dtype, size, shards, shift):
     return Release(
         "ZImagePipeline",
         dict(
-            text_encoder=qwen3_4b(),
+            text_encoder=qwen3_4b(shards=3, shard_bytes=4e9, listed="Qwen3Model"),
             transformer=Part(ZImageTransformer2DModel, config, dtype, 521, size, shards=shards),
             vae=flux1_vae(),
         ),
@@ -177,6 +289,12 @@ def z_image(dtype, size, shards, shift):
 RELEASES = {
     "flux1-dev": lambda: flux1(True, 1160, 23_802_816_640, shift=3.0, use_dynamic_shifting=True),
     "flux1-schnell": lambda: flux1(False, 1156, 23_782_357_120, shift=1.0, use_dynamic_shifting=False),
+    "flux2-dev": lambda: flux2(mistral_small(), (8, 48), 48, 15360, 331, 64_446_562_304, 7, vae=F32),
+    "klein-4b": lambda: flux2(qwen3_4b(shards=2, shard_bytes=5e9), (5, 20), 24, 7680, 169, 7_751_089_152, 1),
+    "klein-9b": lambda: flux2(
+        qwen3(4096, 12288, False, 399, 16_381_470_720, shards=4, shard_bytes=5e9), (8, 24), 32, 12288, 233, 18_157_162_496, 2
+    ),
+    "qwen-image": qwen_image,
     "z-image": lambda: z_image(BF16, 12_309_817_472, 2, shift=6.0),
     "z-image-turbo": lambda: z_image(F32, 24_619_634_944, 3, shift=3.0),
 }
