@@ -14,10 +14,13 @@ from diffusers import (
     AutoencoderKL,
     AutoencoderKLFlux2,
     AutoencoderKLQwenImage,
+    AutoencoderKLWan,
     FlowMatchEulerDiscreteScheduler,
     Flux2Transformer2DModel,
     FluxTransformer2DModel,
     QwenImageTransformer2DModel,
+    UniPCMultistepScheduler,
+    WanTransformer3DModel,
     ZImageTransformer2DModel,
 )
 from transformers import (
@@ -33,6 +36,8 @@ from transformers import (
     Qwen3ForCausalLM,
     T5Config,
     T5EncoderModel,
+    UMT5Config,
+    UMT5EncoderModel,
 )
 
 from tiny import release_config
@@ -265,6 +270,38 @@ def qwen_image():
     )  # fmt: skip
 
 
+# ----------------------------------------------------------------------------------------------- Wan 2.1
+
+
+def umt5_xxl():
+    config = UMT5Config(
+        vocab_size=256384, d_model=4096, d_kv=64, d_ff=10240, num_layers=24, num_heads=64, feed_forward_proj="gated-gelu",
+        relative_attention_num_buckets=32, relative_attention_max_distance=128, layer_norm_epsilon=1e-6,
+        tie_word_embeddings=False,
+    )  # fmt: skip
+    size = 22_723_641_344
+    return Part(UMT5EncoderModel, config, F32, 242, size, shards=5, shard_bytes=5e9, drop=r"encoder\.embed_tokens")
+
+
+def wan(layers, heads, ffn, tensors, size, shards, shard_bytes):
+    config = dict(
+        patch_size=(1, 2, 2), num_attention_heads=heads, attention_head_dim=128, in_channels=16, out_channels=16,
+        text_dim=4096, freq_dim=256, ffn_dim=ffn, num_layers=layers, cross_attn_norm=True, eps=1e-6, rope_max_seq_len=1024,
+        qk_norm="rms_norm_across_heads",
+    )  # fmt: skip
+    return Release(
+        "WanPipeline",
+        dict(
+            text_encoder=umt5_xxl(),
+            transformer=Part(WanTransformer3DModel, config, F32, tensors, size, shards, shard_bytes),
+            vae=Part(AutoencoderKLWan, {}, F32, 194, 507_570_124),
+        ),
+        dict(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0),
+        dict(tokenizer="T5TokenizerFast"),
+        scheduler_class=UniPCMultistepScheduler,
+    )
+
+
 # ----------------------------------------------------------------------------------------------- Z-Image
 
 
@@ -295,6 +332,8 @@ RELEASES = {
         qwen3(4096, 12288, False, 399, 16_381_470_720, shards=4, shard_bytes=5e9), (8, 24), 32, 12288, 233, 18_157_162_496, 2
     ),
     "qwen-image": qwen_image,
+    "wan-1.3b": lambda: wan(30, 12, 8960, 825, 5_675_987_200, 2, 5e9),
+    "wan-14b": lambda: wan(40, 40, 13824, 1095, 57_153_966_336, 12, 5e9),
     "z-image": lambda: z_image(BF16, 12_309_817_472, 2, shift=6.0),
     "z-image-turbo": lambda: z_image(F32, 24_619_634_944, 3, shift=3.0),
 }
