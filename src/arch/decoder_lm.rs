@@ -111,8 +111,17 @@ impl DecoderLm {
         Ok(Self { root, width, layers, heads, head, shared: keys / head, mlp, theta, eps: config.rms_norm_eps })
     }
 
-    /// Inputs and output as in the table above. A hidden state that the network has not is a fault.
-    pub fn build(&self, w: &Scope, States { hidden, pads }: States) {
+    /// Inputs and output as in the table above.
+    ///
+    /// # Errors
+    /// A hidden state that the network has not.
+    pub fn build(&self, w: &Scope, States { hidden, pads }: States) -> Result<()> {
+        let place = |k: &isize| usize::try_from(if *k < 0 { self.layers as isize + 1 + k } else { *k }).ok();
+        let wanted: Vec<usize> = hidden.iter().filter_map(place).filter(|k| *k <= self.layers).collect();
+        let Some(&last) = wanted.iter().max().filter(|_| wanted.len() == hidden.len()) else {
+            let layers = self.layers;
+            return Err(Error::failed(format!("hidden states {hidden:?} are wanted of a model of {layers} layers")));
+        };
         let g = w.graph();
         OTHER_SENSES.iter().for_each(|name| w.ignore_below(name));
         let w = &if self.root.is_empty() { w.clone() } else { w.at(self.root) };
@@ -126,14 +135,6 @@ impl DecoderLm {
         }
         let mut x = w.embedding("embed_tokens", &ids, self.width);
         let block = Block { net: self, pads, text: s.clone(), tables: Tables::new(self, w, pads, &n, &s, &rows) };
-
-        let place = |k: &isize| if *k < 0 { self.layers as isize + 1 + k } else { *k };
-        let wanted: Vec<usize> = hidden.iter().filter_map(|k| place(k).try_into().ok()).collect();
-        let last = wanted.iter().copied().max().unwrap_or(0);
-        if wanted.len() != hidden.len() || wanted.is_empty() || last > self.layers {
-            g.fault(format!("hidden states {hidden:?} are wanted of {} layers", self.layers));
-            return;
-        }
         let mut states = vec![x.clone()];
         for i in 0..self.layers {
             let w = w.at("layers").at(i);
@@ -150,6 +151,7 @@ impl DecoderLm {
         }
         let wanted: Vec<&Value> = wanted.iter().map(|&k| &states[k]).collect();
         g.output("states", &if let [one] = wanted[..] { one.clone() } else { Value::concat(&wanted, -1) });
+        Ok(())
     }
 
     /// cos and sin of p·θ^(−2j/d) [rows, d/2] for p = 0, 1, …, in f32 as in the reference.
@@ -197,9 +199,11 @@ impl Tables {
         // Positions are relative, so those of text behind pads may begin at 0.
         let (queries, keys) = if pads == Pads::Before { (&(s - 1), &(s - 1)) } else { (rows, s) };
         let [cos, sin] = net.angles(g, queries);
-        let of = |rows: &Dim| Rotary::halves(&cos.slice(0, 0, rows), &sin.slice(0, 0, rows), n);
         let all = Rotary::halves(&cos, &sin, n);
-        let keys = if queries == keys { Rotary::halves(&cos, &sin, n) } else { of(keys) };
+        let keys = match queries == keys {
+            true => all.clone(),
+            false => Rotary::halves(&cos.slice(0, 0, keys), &sin.slice(0, 0, keys), n),
+        };
         let causal = Attention::causal(g, &if pads == Pads::None { s.clone() } else { s - 1 });
         Self { queries: all, keys, causal }
     }

@@ -43,7 +43,7 @@ pub fn enhance(plan: &EnhancePlan, cx: &Context<'_>) -> Result<Enhanced> {
         drop(Place::new(path, true)?);
     }
     let mut networks = Networks {
-        interpolate: plan.interpolation.as_ref().map(|i| post::interpolator(i, cx)).transpose()?,
+        interpolate: plan.interpolation.as_ref().map(|i| post::Interpolator::load(i, cx)).transpose()?,
         upscale: plan.upscaling.as_ref().map(|u| Upscaler::load(u, cx)).transpose()?,
     };
     let mut perf = Perf::default();
@@ -206,7 +206,7 @@ fn picture_sizes(plan: &EnhancePlan, height: usize, width: usize) -> Vec<SizeRow
 
 fn video_sizes(plan: &EnhancePlan, input: &Path) -> Result<Vec<SizeRow>> {
     let info = probe(input)?;
-    let times = 1u64 << video::exponent(plan)?;
+    let times = 1u64 << video::exponent(plan.interpolation.as_ref())?;
     let row = |stage: &str, (height, width): (usize, usize), frames: u64, fps: f64| SizeRow {
         stage: stage.into(),
         width,

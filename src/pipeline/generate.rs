@@ -1,4 +1,8 @@
-//! Prompts → pictures.
+//! Prompts → pictures and videos.
+
+mod video;
+
+pub use video::Form;
 
 use std::{collections::BTreeMap, io::Write, path::Path, time::Instant};
 
@@ -53,11 +57,13 @@ pub fn generate(plan: &GeneratePlan, cx: &Context<'_>) -> Result<Generated> {
     let resolved = Resolved::new(plan)?;
     let mut perf = Perf::default();
     perf.split = Some(resolved.split());
-    let items = items(plan);
+    let items = items(plan, resolved.family.is_video());
     reserve(plan, &items)?;
     // All graphs first: whatever is wrong with the checkpoint is said before anything heavy is done.
     let transformer = graph(&resolved, cx, "transformer", Part::Whole, Role::Transformer)?;
     let decoder = graph(&resolved, cx, "vae", Part::Decoder, Role::Exact)?;
+    let later = resolved.family.is_video().then(|| graph(&resolved, cx, "vae", Part::LaterDecoder, Role::Exact));
+    let later = later.transpose()?;
 
     let encoder = plan.start.as_ref().map(|_| graph(&resolved, cx, "vae", Part::Encoder, Role::Exact)).transpose()?;
     let start = match (&plan.start, &encoder) {
@@ -95,17 +101,21 @@ pub fn generate(plan: &GeneratePlan, cx: &Context<'_>) -> Result<Generated> {
     if let Some(path) = &plan.save_latents {
         save_latents(path, &kept)?;
     }
-    let outputs = finish(plan, &resolved, cx, &decoder, jobs, &mut perf)?;
+    let run = Run { plan, resolved: &resolved, cx, start: None };
+    let outputs = match later {
+        Some(later) => video::finish(&run, &decoder, &later, jobs, &mut perf)?,
+        None => finish(plan, &resolved, cx, &decoder, jobs, &mut perf)?,
+    };
     if let Some(path) = &plan.perf_dump {
         perf.write(path)?;
     }
     Ok(Generated { outputs, seconds: perf.seconds(), peak_memory_bytes: peak_memory() })
 }
 
-fn items(plan: &GeneratePlan) -> Vec<(usize, Item<'_>)> {
+fn items(plan: &GeneratePlan, video: bool) -> Vec<(usize, Item<'_>)> {
     let count = plan.prompts.len() * plan.seeds.len();
     let pairs = plan.prompts.iter().enumerate().flat_map(|(p, text)| plan.seeds.iter().map(move |&s| (p, text, s)));
-    pairs.enumerate().map(|(index, (p, prompt, seed))| (p, Item { prompt, seed, index, count, video: false })).collect()
+    pairs.enumerate().map(|(index, (p, prompt, seed))| (p, Item { prompt, seed, index, count, video })).collect()
 }
 
 /// Finds out before the work whether the results can be written.
@@ -115,7 +125,9 @@ fn reserve(plan: &GeneratePlan, items: &[(usize, Item<'_>)]) -> Result<()> {
         if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
             std::fs::create_dir_all(folder).map_err(|e| Error::io("making the folder", folder, &e))?;
         }
-        Format::of_name(&path)?;
+        if !item.video {
+            Format::of_name(&path)?;
+        }
         drop(Place::new(&path, true)?);
     }
     for path in plan.save_latents.iter().chain(&plan.perf_dump) {
@@ -137,7 +149,8 @@ fn conditions(
     perf: &mut Perf,
 ) -> Result<(Vec<Condition>, Option<Condition>)> {
     let wants_negative = r.sigmas.iter().any(|&s| r.guidance.needs_negative(s));
-    let negative = wants_negative.then(|| plan.negative_prompt.clone().unwrap_or_default());
+    let negative =
+        wants_negative.then(|| plan.negative_prompt.clone().unwrap_or_else(|| r.family.negative_prompt().to_string()));
     let texts: Vec<&String> = plan.prompts.iter().chain(&negative).collect();
     let mut notes = Vec::new();
     let calls = texts.iter().map(|t| r.family.tokenize(t, &mut notes)).collect::<Result<Vec<_>>>()?;
@@ -290,9 +303,10 @@ fn parameters(plan: &GeneratePlan, r: &Resolved, job: &Job<'_>) -> String {
     let (steps, scale, seed) = (r.steps, r.scale, job.item.seed);
     let (w, h, model) = (r.size.width, r.size.height, r.family.name());
     let version = env!("CARGO_PKG_VERSION");
+    let sampler = if r.family.is_video() { "UniPC" } else { "Euler" };
     let stages = if r.levels.len() > 1 { format!(", Progressive: {}", r.split()) } else { String::new() };
     text.push_str(&format!(
-        "\nSteps: {steps}, Sampler: Euler, CFG scale: {scale}, Seed: {seed}, Size: {w}x{h}, Model: {model}{stages}, Version: crescendo {version}"
+        "\nSteps: {steps}, Sampler: {sampler}, CFG scale: {scale}, Seed: {seed}, Size: {w}x{h}, Model: {model}{stages}, Version: crescendo {version}"
     ));
     text
 }

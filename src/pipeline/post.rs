@@ -1,6 +1,6 @@
 //! What follows a picture or video: interpolation and upscaling networks, loaded once and fed the way they want.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ndarray::{Array3, Axis, concatenate, s};
 
@@ -15,7 +15,7 @@ use crate::{
     plan::{self, Interpolation, Upscaling},
     runtime::{Load, Network, available_memory},
     stage::{
-        interpolate::Interpolate,
+        interpolate::{Interpolate, Planes},
         upscale::{Form, HALO, Upscale},
     },
     tensor::{DType, Tensor},
@@ -159,15 +159,22 @@ fn foreign(path: &Path, cx: &Context<'_>) -> Result<(Network, UpscalerForm)> {
     Ok((network, UpscalerForm { scale, multiple: 4, reach: HALO, pixel_bytes: 768 * scale * scale }))
 }
 
-/// Loads RIFE for a plan.
-pub fn interpolator(plan: &Interpolation, cx: &Context<'_>) -> Result<Interpolate> {
-    let scale = plan.scale as f32;
-    if ![0.25, 0.5, 1.0, 2.0, 4.0].contains(&scale) {
-        return Err(Error::usage(format!(
-            "frame_interpolation_scale {scale}: the network's levels fit together at 0.25, 0.5, 1, 2 and 4"
-        )));
+/// RIFE, and the file of its weights for messages.
+pub struct Interpolator {
+    network: Interpolate,
+    weights: PathBuf,
+}
+
+impl Interpolator {
+    /// Loads RIFE for a plan.
+    pub fn load(plan: &Interpolation, cx: &Context<'_>) -> Result<Self> {
+        let built = compile::interpolator(&plan.model.path, plan.scale as f32, cx.target(Role::Exact))?;
+        let network = cx.load_beside("the interpolator", &built.model)?;
+        Ok(Self { network: Interpolate::new(network, built.multiple, 4), weights: plan.model.path.clone() })
     }
-    let built = compile::interpolator(&plan.model.path, scale, cx.target(Role::Exact))?;
-    let network = cx.load_beside("the interpolator", &built.model)?;
-    Ok(Interpolate::new(network, built.multiple, 4))
+
+    /// The 2^exp − 1 pictures between two, in order.
+    pub fn between(&mut self, first: &Planes, second: &Planes, exp: u32) -> Result<Vec<Planes>> {
+        self.network.between(first, second, exp).map_err(blame(&self.weights))
+    }
 }

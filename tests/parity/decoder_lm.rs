@@ -1,11 +1,14 @@
-//! Language models as text encoders, against transformers (`scripts/reference/families.py`): the states that a DiT reads.
+//! Language models as text encoders, against transformers (`scripts/reference/{families,decoder_lm}.py`): the states that a DiT reads.
+
+use std::path::Path;
 
 use crescendo::{
     compile::{self, Part},
     model::{Pads, States},
+    onnx::Target,
     tensor::Tensor,
 };
-use ndarray::{ArrayD, Axis, IxDyn, Slice};
+use ndarray::{ArrayD, Axis, IxDyn, Slice, concatenate};
 
 use crate::table::{Golden, NETWORK, TARGETS, Table, goldens, load, output, run};
 
@@ -77,6 +80,74 @@ fn language_model_states_equal_transformers() {
                 }
             }
         }
+    }
+    table.finish();
+}
+
+/// FLUX.2-dev's padding: on the left, and nothing is seen from there.
+#[test]
+fn mistral_states_equal_transformers() {
+    let golden = Golden::open("mistral/states.safetensors");
+    let states = States { hidden: &[1, 2, 3], pads: Pads::Before };
+    let mut table = Table::default();
+    for layout in ["old", "new"] {
+        for (on, target) in TARGETS {
+            let class = "Mistral3ForConditionalGeneration";
+            let built = compile::component(&goldens("mistral").join(layout), class, Part::States(states), None, target);
+            let mut net = built.and_then(|m| load(&m)).map_err(|e| e.to_string());
+            for n in 0..3 {
+                let ids: Vec<i64> = golden.i64(&format!("{n}.ids")).into_iter().collect();
+                let text = golden.i64(&format!("{n}.mask")).sum() as usize;
+                let pads = ids.len() - text;
+                let given: Vec<i64> = std::iter::once(11).chain(ids[pads..].iter().copied()).collect();
+                let out = net.as_mut().map_err(|e| e.clone());
+                let out = out.and_then(|net| output(&run(net, &[("ids", integers(&given))]), "states"));
+                let whole = out.map(|states| {
+                    let (pad, text) = states.view().split_at(Axis(1), 1);
+                    concatenate(Axis(1), &[vec![pad; pads], vec![text]].concat()).unwrap()
+                });
+                let want = golden.f32(&format!("{n}.states"));
+                table.compare(format!("mistral {layout} {on} {text} tokens, {pads} pads"), whole, &want, NETWORK);
+            }
+        }
+    }
+    table.finish();
+}
+
+#[test]
+fn faults_are_named() {
+    let mut table = Table::default();
+    let of = |folder: &Path, hidden, pads| {
+        let part = Part::States(States { hidden, pads });
+        compile::component(folder, "Qwen3Model", part, None, Target::CPU).map(|_| ()).map_err(|e| e.to_string())
+    };
+    let model = goldens("z-image/model/text_encoder");
+    let mut wants = |what: &str, got: Result<(), String>, wanted: &str| {
+        let found = got.err().unwrap_or_default();
+        table.row(found.contains(wanted) && !wanted.is_empty(), format!("{what}: {found}"));
+    };
+    wants("too deep", of(&model, &[4], Pads::None), "hidden states [4] are wanted of a model of 3 layers");
+    wants("too far back", of(&model, &[-5], Pads::None), "hidden states [-5] are wanted of a model of 3 layers");
+    wants("none", of(&model, &[], Pads::None), "hidden states [] are wanted of a model of 3 layers");
+    let whole = compile::component(&model, "Qwen3Model", Part::Whole, None, Target::CPU);
+    wants("unasked", whole.map(|_| ()).map_err(|e| e.to_string()), "the wanted hidden states must be named");
+    for (what, from, to, wanted) in [
+        ("layers", "\"num_hidden_layers\": 3", "\"num_hidden_layers\": 4", "says 4 layers, the weights have 3"),
+        ("heads", "\"num_attention_heads\": 4", "\"num_attention_heads\": 3", "says 3 heads of width 8"),
+        ("act", "\"silu\"", "\"gelu\"", "hidden_act is gelu"),
+        ("theta", "\"rope_theta\"", "\"rope\"", "no rope_theta, nor rope_parameters.rope_theta"),
+        ("scaling", "\"rope_scaling\": null", "\"rope_scaling\": {\"type\": \"yarn\"}", "positions of type yarn"),
+        ("window", "\"use_sliding_window\": false", "\"sliding_window\": 7", "sliding_window is 7"),
+    ] {
+        let broken = tempfile::tempdir().unwrap();
+        for entry in std::fs::read_dir(&model).unwrap().flatten() {
+            std::fs::copy(entry.path(), broken.path().join(entry.file_name())).unwrap();
+        }
+        let config = broken.path().join("config.json");
+        let text = std::fs::read_to_string(&config).unwrap();
+        assert!(text.contains(from), "{from}");
+        std::fs::write(&config, text.replace(from, to)).unwrap();
+        wants(what, of(broken.path(), &[-2], Pads::None), wanted);
     }
     table.finish();
 }

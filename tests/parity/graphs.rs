@@ -7,6 +7,7 @@ use std::{
 
 use crescendo::{
     compile::{self, Part},
+    model::{Pads, States},
     onnx::{Model, Provider, Target, proto::NodeProto},
     runtime::Load,
     tensor::{DType, Tensor},
@@ -21,14 +22,29 @@ fn component(name: &str, class: &str, part: Part, target: Target) -> Model {
     compile::component(&goldens("flux1-dev/model").join(name), class, part, None, target).unwrap()
 }
 
-/// Every network of FLUX.1, an upscaler of each kind, and two versions of RIFE.
+fn of(model: &str, name: &str, class: &str, part: Part, target: Target) -> Model {
+    compile::component(&goldens(model).join(name), class, part, None, target).unwrap()
+}
+
+/// A language model of each kind, Z-Image's transformer, every network of FLUX.1, an upscaler of each kind, and two versions of RIFE.
 fn all(target: Target) -> Vec<(&'static str, Model)> {
+    let states = |hidden, pads| Part::States(States { hidden, pads });
     let upscaler = |file| compile::upscaler(&goldens("esrgan").join(file), target).unwrap().model;
     let rife = |version, scale| {
         let path = goldens("rife").join(version).join("flownet.pkl");
         compile::interpolator(&path, scale, target).unwrap().model
     };
     vec![
+        ("language_model", of("z-image/model", "text_encoder", "Qwen3Model", states(&[-2], Pads::None), target)),
+        (
+            "language_model-after",
+            of("flux2-klein/model", "text_encoder", "Qwen3ForCausalLM", states(&[9, 18, 27], Pads::After), target),
+        ),
+        (
+            "language_model-before",
+            of("mistral", "old", "Mistral3ForConditionalGeneration", states(&[1, 2, 3], Pads::Before), target),
+        ),
+        ("z_image", of("z-image/model", "transformer", "ZImageTransformer2DModel", Part::Whole, target)),
         ("text_encoder", component("text_encoder", "CLIPTextModel", Part::Whole, target)),
         ("text_encoder_2", component("text_encoder_2", "T5EncoderModel", Part::Whole, target)),
         ("transformer", component("transformer", "FluxTransformer2DModel", Part::Whole, target)),
@@ -140,6 +156,30 @@ fn operators_are_those_of_the_target() {
         ),
         ("transformer", CUDA, &[("Attention", 5), ("MultiHeadAttention", 0), ("RotaryEmbedding", 10), ("Expand", 2)]),
         ("transformer", PORTABLE, &[("FusedMatMul", 0), ("MultiHeadAttention", 0), ("Softmax", 5), ("Expand", 0)]),
+        // Two of three layers; queries and keys are turned, keys and values repeated.
+        (
+            "language_model",
+            Target::CPU,
+            &[
+                ("MultiHeadAttention", 2),
+                ("RotaryEmbedding", 4),
+                ("RMSNormalization", 8),
+                ("Softmax", 0),
+                ("Range", 1),
+                ("Cos", 1),
+                ("Expand", 2),
+            ],
+        ),
+        ("language_model", CUDA, &[("Attention", 2), ("Concat", 2), ("RMSNormalization", 8)]),
+        // Text before its last token, then that with the pads.
+        ("language_model-after", Target::CPU, &[("MultiHeadAttention", 54), ("Softmax", 0)]),
+        ("language_model-before", Target::CPU, &[("MultiHeadAttention", 3), ("Softmax", 0)]),
+        // Refiners of two blocks, two layers.
+        (
+            "z_image",
+            Target::CPU,
+            &[("MultiHeadAttention", 6), ("RotaryEmbedding", 12), ("LayerNormalization", 1), ("Softmax", 0)],
+        ),
         ("text_encoder", Target::CPU, &[("MultiHeadAttention", 2), ("Softmax", 0), ("Range", 0)]),
         ("text_encoder", PORTABLE, &[("Softmax", 2), ("Range", 1)]),
         (
