@@ -156,7 +156,7 @@ mod tests {
         for (got, want) in [
             (line("denoise", 4, Some(8), Unit::Steps, two), "denoise 4/8, 2.0 s, 0.50 s/step, 2 seconds left"),
             (line("denoise", 8, Some(8), Unit::Steps, two), "denoise 8/8, 2.0 s, 0.25 s/step"),
-            (line("decode", 0, None, Unit::Frames, two), "decode 0, 2.0 s"),
+            (line("decode", 0, None, Unit::Frames, two), "decode, 2.0 s"),
             (line("a.bin", 1024, Some(2048), Unit::Bytes, two), "a.bin 1.00 KiB/2.00 KiB, 2.0 s, 2 seconds left"),
         ] {
             if got != want {
