@@ -248,12 +248,7 @@ impl Writer {
     fn check_disk(&self) -> Result<()> {
         // SAFETY: the context's open file.
         let code = unsafe { (*(*self.target.as_ptr()).pb).error };
-        match -code {
-            ..=0 => Ok(()),
-            // FFmpeg's negated numbers of the operating system.
-            os @ 1..4096 => Err(Error::io("writing", self.place.target(), &std::io::Error::from_raw_os_error(os))),
-            _ => Err(self.failed(&reason(code))),
-        }
+        if code < 0 { Err(self.failed(&reason(code))) } else { Ok(()) }
     }
 
     fn failed(&self, why: &str) -> Error {
