@@ -3,6 +3,7 @@
 //! What a file holds is decided by its keys and shapes ([`Kind::of`]); a component of a diffusers folder also has a class name
 //! and a config. Nothing is copied: the graph's initialisers point into the checkpoint.
 
+mod agree;
 mod export;
 mod identify;
 
@@ -85,6 +86,7 @@ pub fn component(folder: &Path, class: &str, part: Part, tokens: Option<usize>, 
         return Err(Error::failed(format!("{place}: class {class} is not known; known are {known}")));
     }
     let checkpoint = Checkpoint::open(folder)?;
+    agree::agree(class, &config(folder)?, &checkpoint)?;
     let name = folder.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let scope = Scope::new(&Graph::new(&name, target), &checkpoint);
     match class {
@@ -124,9 +126,7 @@ pub fn component(folder: &Path, class: &str, part: Part, tokens: Option<usize>, 
 }
 
 fn config<T: DeserializeOwned>(folder: &Path) -> Result<T> {
-    let path = folder.join("config.json");
-    let text = std::fs::read_to_string(&path).map_err(|e| Error::io("reading", &path, &e))?;
-    serde_json::from_str(&text).map_err(|e| Error::failed(format!("{}: {e}", path.display())))
+    crate::model::read_json(&folder.join("config.json"))
 }
 
 /// What one call of a transformer costs.

@@ -10,10 +10,12 @@ use ndarray::{Array3, ArrayD};
 
 use super::{
     answer::{Generated, OutputRow},
+    blame::blame,
     context::{Context, Role},
     perf::Perf,
     post::Upscaler,
     resolved::{Resolved, part_of},
+    start,
 };
 use crate::{
     compile::{self, Part},
@@ -27,7 +29,10 @@ use crate::{
     plan::{Destination, GeneratePlan, Generator, Item},
     progress::{Stage, Unit},
     runtime::peak_memory,
-    schedule::noise::{BfStream, NoiseSource},
+    schedule::{
+        noise::{BfStream, NoiseSource},
+        solver::scale_noise,
+    },
     stage::{
         decode,
         denoise::{Denoiser, Steering},
@@ -50,7 +55,8 @@ type Kept = BTreeMap<String, ArrayD<f32>>;
 /// Runs a plan. Each network is loaded once for all prompts and seeds.
 pub fn generate(plan: &GeneratePlan, cx: &Context<'_>) -> Result<Generated> {
     let resolved = Resolved::new(plan)?;
-    let mut perf = Perf { split: Some(resolved.split()), ..Perf::default() };
+    let mut perf = Perf::default();
+    perf.split = Some(resolved.split());
     let items = items(plan, resolved.family.is_video());
     reserve(plan, &items)?;
     // All graphs first: whatever is wrong with the checkpoint is said before anything heavy is done.
@@ -59,6 +65,11 @@ pub fn generate(plan: &GeneratePlan, cx: &Context<'_>) -> Result<Generated> {
     let later = resolved.family.is_video().then(|| graph(&resolved, cx, "vae", Part::LaterDecoder, Role::Exact));
     let later = later.transpose()?;
 
+    let encoder = plan.start.as_ref().map(|_| graph(&resolved, cx, "vae", Part::Encoder, Role::Exact)).transpose()?;
+    let start = match (&plan.start, &encoder) {
+        (Some(start), Some(encoder)) => Some(perf.time("encode", || start::latent(start, &resolved, cx, encoder))?),
+        _ => None,
+    };
     let (positive, negative) = conditions(plan, &resolved, cx, &mut perf)?;
     let mut kept = Kept::new();
     let mut jobs = Vec::with_capacity(items.len());
@@ -80,8 +91,9 @@ pub fn generate(plan: &GeneratePlan, cx: &Context<'_>) -> Result<Generated> {
                     kept.insert(name(what), x.clone());
                 }
             };
-            let run = Run { plan, resolved: &resolved, cx };
-            let latent = run.denoise(Denoiser::new(&mut network, &steering), item.seed, &mut keep, &mut perf)?;
+            let run = Run { plan, resolved: &resolved, cx, start: start.as_ref() };
+            let latent = run.denoise(Denoiser::new(&mut network, &steering), item.seed, &mut keep, &mut perf);
+            let latent = latent.map_err(blame(&resolved.folder.root().join("transformer")))?;
             keep("latents", &latent);
             jobs.push(Job { prompt, item, latent });
         }
@@ -89,7 +101,7 @@ pub fn generate(plan: &GeneratePlan, cx: &Context<'_>) -> Result<Generated> {
     if let Some(path) = &plan.save_latents {
         save_latents(path, &kept)?;
     }
-    let run = Run { plan, resolved: &resolved, cx };
+    let run = Run { plan, resolved: &resolved, cx, start: None };
     let outputs = match later {
         Some(later) => video::finish(&run, &decoder, &later, jobs, &mut perf)?,
         None => finish(plan, &resolved, cx, &decoder, jobs, &mut perf)?,
@@ -117,6 +129,9 @@ fn reserve(plan: &GeneratePlan, items: &[(usize, Item<'_>)]) -> Result<()> {
             Format::of_name(&path)?;
         }
         drop(Place::new(&path, true)?);
+    }
+    for path in plan.save_latents.iter().chain(&plan.perf_dump) {
+        drop(Place::new(path, true)?);
     }
     Ok(())
 }
@@ -149,7 +164,8 @@ fn conditions(
         let mut network = cx.load(component, &model)?;
         let mut stage = Stage::new(cx.progress, component, Some(texts.len() as u64), Unit::Steps);
         for (answers, calls) in answers.iter_mut().zip(&calls) {
-            answers.push(text::encode(&mut network, &calls[k])?);
+            let answer = text::encode(&mut network, &calls[k]);
+            answers.push(answer.map_err(blame(&r.folder.root().join(component)))?);
             stage.step(1)?;
         }
         perf.add(component, begin.elapsed().as_secs_f64());
@@ -164,6 +180,7 @@ struct Run<'a> {
     plan: &'a GeneratePlan,
     resolved: &'a Resolved,
     cx: &'a Context<'a>,
+    start: Option<&'a ArrayD<f32>>,
 }
 
 impl Run<'_> {
@@ -182,9 +199,18 @@ impl Run<'_> {
         (shape[axes - 2], shape[axes - 1]) = (levels[0].height, levels[0].width);
         let mut x = source.seeded(seed).randn(&shape, self.resolved.noise)?;
         keep("noise", &x);
+        let first = self.resolved.first_step;
+        if let Some(picture) = self.start {
+            x = scale_noise(picture.clone(), &x, sigmas[first]);
+        }
         let grow = Grow { growth: self.resolved.growth, noise: source, seed };
         let mut solver = family.solver(crate::tensor::DType::F32);
-        let mut stage = Stage::new(self.cx.progress, "denoise", Some(self.resolved.steps as u64), Unit::Steps);
+        let mut stage = Stage::new(
+            self.cx.progress,
+            "denoise",
+            Some((self.resolved.steps - self.resolved.first_step) as u64),
+            Unit::Steps,
+        );
         for (k, level) in levels.iter().enumerate() {
             if k > 0 {
                 (x, _) = grow.apply(&x, levels[k - 1].sigma_end, k, (level.height, level.width))?;
@@ -198,7 +224,9 @@ impl Run<'_> {
                 keep(&format!("latents.{i}"), x);
                 stage.step(1)
             };
-            x = denoiser.run(x, &own, level.first_step..level.end_step, solver.as_mut(), &mut after).at("denoise")?;
+            x = denoiser
+                .run(x, &own, level.first_step.max(first)..level.end_step, solver.as_mut(), &mut after)
+                .at("denoise")?;
         }
         Ok(x)
     }
@@ -230,7 +258,8 @@ fn finish(
     let mut stage = Stage::new(cx.progress, "decode", Some(jobs.len() as u64), Unit::Steps);
     let mut made = Vec::with_capacity(jobs.len());
     for job in jobs {
-        let mut planes = perf.time("decode", || decode::decode(&mut network, r.family.unscale(&job.latent)))?;
+        let planes = perf.time("decode", || decode::decode(&mut network, r.family.unscale(&job.latent)));
+        let mut planes = planes.map_err(blame(&r.folder.root().join("vae")))?;
         if let Some(upscaler) = &mut upscaler {
             planes = perf.time("upscale", || upscaler.apply(planes))?;
         }

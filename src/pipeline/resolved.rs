@@ -11,7 +11,7 @@ use crate::{
     model::ModelFolder,
     onnx::Target,
     plan::{Defaults, Destination, GeneratePlan, Mode, Scale, Scales, Transform},
-    schedule::guidance::Guidance,
+    schedule::{first_step, guidance::Guidance},
     spectral::{self, Growth, Ladder, Level, Spectrum},
     tensor::DType,
     weights::Checkpoint,
@@ -37,6 +37,8 @@ pub struct Resolved {
     pub guidance: Guidance,
     /// What the network is told of guidance.
     pub scale: f32,
+    /// The first step that is done: above 0 where a picture is the start and its strength is below 1.
+    pub first_step: usize,
     /// Decoded frames a second of a video; 0 for pictures.
     pub fps: f64,
     /// The type that noise is drawn in.
@@ -100,13 +102,17 @@ impl Resolved {
             }
         }
         let scale = asked.scale.unwrap_or(defaults.guidance);
+        let first_step = match &plan.start {
+            Some(start) => first_step(steps, start.strength.unwrap_or(STRENGTH))?,
+            None => 0,
+        };
         let fps = plan.fps.or(defaults.fps.map(f64::from)).unwrap_or(0.0);
         let noise = family.noise(noise_type(plan, &folder)?);
         let calls = if guidance.needs_negative(sigmas[0]) { 2.0 } else { 1.0 };
         let text = family.text_rows();
         let flop = compile::transformer_flop(&folder.path("transformer")?, folder.class_of("transformer")?)?
             .map(|cost| -> Box<dyn Fn(usize) -> f64> { Box::new(move |tokens| calls * cost.of(tokens, text)) });
-        Ok(Self { folder, family, size, steps, sigmas, levels, growth, guidance, scale, fps, noise, flop })
+        Ok(Self { folder, family, size, steps, sigmas, levels, growth, guidance, scale, first_step, fps, noise, flop })
     }
 
     /// The stages as `plan` prints them.
@@ -147,6 +153,9 @@ impl Resolved {
     }
 }
 
+/// How much of the schedule is done again from a picture when nothing is asked for (diffusers' `FluxImg2ImgPipeline`).
+const STRENGTH: f64 = 0.6;
+
 /// The part of a component that a family's runs need; `otherwise` where there is no choice.
 pub(super) fn part_of(family: &dyn Family, component: &str, otherwise: Part) -> Part {
     match family.states() {
@@ -180,6 +189,12 @@ fn refuse(plan: &GeneratePlan, family: &dyn Family) -> Result<()> {
     }
     if plan.fps.is_some() && !family.is_video() {
         return unfit("--fps", "makes single pictures");
+    }
+    if plan.start.is_some() && plan.progressive.mode != Mode::FullRes {
+        return Err(Error::usage("--image-path starts at full resolution; leave --progressive-mode out"));
+    }
+    if plan.start.is_some() && family.is_video() {
+        return unfit("--image-path", "makes videos from text alone");
     }
     if plan.output.destination == Destination::StandardOutput && family.is_video() {
         return unfit("-o -", "makes videos, which need a file");

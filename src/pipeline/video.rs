@@ -1,6 +1,6 @@
 //! A video through the line: decode → interpolate → upscale → encode, each on its own thread, joined by bounded queues.
 
-use std::{path::Path, sync::atomic::AtomicBool, time::Instant};
+use std::{path::Path, sync::atomic::AtomicBool};
 
 use super::{context::Context, perf::Perf, post};
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     },
     plan::{self, EnhancePlan, Interpolation, Rate},
     progress::{Stage, Unit, stop_flag},
-    stage::interpolate::{Interpolate, Planes},
+    stage::interpolate::Planes,
     tensor::Frame,
 };
 
@@ -21,7 +21,7 @@ const WAITING: usize = 2;
 /// The networks of a run over videos, loaded once.
 pub struct Networks {
     /// Between frames.
-    pub interpolate: Option<Interpolate>,
+    pub interpolate: Option<post::Interpolator>,
     /// Larger frames.
     pub upscale: Option<post::Upscaler>,
 }
@@ -79,7 +79,6 @@ pub fn enhance(
     cx: &Context<'_>,
     perf: &mut Perf,
 ) -> Result<u64> {
-    let begin = Instant::now();
     let reader = Reader::open(source)?;
     let info = reader.info().clone();
     if info.variable_rate {
@@ -104,7 +103,6 @@ pub fn enhance(
     for time in times {
         perf.add(&time.name, time.busy.as_secs_f64());
     }
-    perf.add("wall", begin.elapsed().as_secs_f64());
     Ok(summary.frames)
 }
 
@@ -126,7 +124,8 @@ pub fn through(
         move |planes: Option<Planes>, emit: &mut Emit<'_, Planes>| {
             let Some(planes) = planes else { return Ok(()) };
             if let (Some(network), Some(first)) = (interpolate.as_mut(), before.take()) {
-                for between in network.between(&first, &planes, exp)? {
+                let made = network.between(&first, &planes, exp);
+                for between in made? {
                     emit(between)?;
                 }
             }

@@ -54,12 +54,12 @@ pub(super) fn finish(
     jobs: Vec<Job<'_>>,
     perf: &mut Perf,
 ) -> Result<Vec<OutputRow>> {
-    let Run { plan, resolved, cx } = *run;
+    let Run { plan, resolved, cx, .. } = *run;
     let begin = Instant::now();
     let mut decoder = Video::new(cx.load("vae", first)?, cx.load("vae", later)?);
     perf.add("load vae", begin.elapsed().as_secs_f64());
     let mut networks = Networks {
-        interpolate: plan.interpolation.as_ref().map(|i| post::interpolator(i, cx)).transpose()?,
+        interpolate: plan.interpolation.as_ref().map(|i| post::Interpolator::load(i, cx)).transpose()?,
         upscale: plan.upscaling.as_ref().map(|u| post::Upscaler::load(u, cx)).transpose()?,
     };
     let size = resolved.size;
