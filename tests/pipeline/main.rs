@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod plans;
+mod z_image;
 
 use std::{collections::BTreeMap, path::Path};
 
