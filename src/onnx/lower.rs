@@ -100,7 +100,7 @@ impl Value {
         let width = self.head_width(heads);
         let scale = how.scale.unwrap_or(1.0 / (width as f32).sqrt());
         let shared = keys.size(-1) / width.max(1);
-        if shared == 0 || !heads.is_multiple_of(shared) || shared * width != keys.size(-1) {
+        if heads == 0 || shared == 0 || !heads.is_multiple_of(shared) || shared * width != keys.size(-1) {
             let (queries, keys) = (show(&self.shape), show(&keys.shape));
             self.graph.fault(format!("{}: {heads} heads of {queries} do not share keys {keys} evenly", self.name));
             return self.clone();
