@@ -15,6 +15,7 @@ use crescendo::{
     tensor::DType,
     weights::Checkpoint,
 };
+use rayon::prelude::*;
 use safetensors::{Dtype, tensor::TensorView};
 use tempfile::TempDir;
 
@@ -268,10 +269,10 @@ fn no_shape_makes_a_build_panic() {
         &[5, 1, 1],
     ];
     let portable = Target { provider: Provider::Portable, compute: DType::F32 };
-    let mut table = Table::default();
-    for (source, how) in sources() {
-        let bench = Bench::new(&source, how);
-        let weights = Weights::read(&source);
+    let builds = |(source, how): &(PathBuf, As)| {
+        let how = *how;
+        let bench = Bench::new(source, how);
+        let weights = Weights::read(source);
         let half = match how {
             DECODER => "decoder.",
             ENCODER => "encoder.",
@@ -306,8 +307,11 @@ fn no_shape_makes_a_build_panic() {
         panics.truncate(8);
         let row =
             format!("{:<60} {how:?}: {builds} builds {panics:?}", source.strip_prefix(goldens("")).unwrap().display());
-        table.row(panics.is_empty(), row);
-    }
+        (panics.is_empty(), row)
+    };
+    let rows: Vec<(bool, String)> = sources().par_iter().map(builds).collect();
+    let mut table = Table::default();
+    rows.into_iter().for_each(|(good, row)| table.row(good, row));
     table.finish();
 }
 
