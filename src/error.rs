@@ -1,6 +1,6 @@
 //! One error type: a sentence that says where, what was wanted, what was found and what to do, and a kind that decides the exit code.
 
-use std::{fmt, path::Path};
+use std::{fmt, io, path::Path};
 
 /// What went wrong, coarsely: it decides the exit code (CLI contract: 1 usage, 3 job failed, 130 interrupted).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,6 +9,8 @@ pub enum Kind {
     Usage,
     /// A file, a model, the runtime or the machine failed a request that was well formed.
     Failed,
+    /// A failure, of which is known that a network made values that are not finite.
+    NonFinite,
     /// Stopped from outside; what is finished stays valid.
     Interrupted,
 }
@@ -34,20 +36,34 @@ impl Error {
         Self { kind: Kind::Failed, message: message.into() }
     }
 
+    /// A network made a NaN or an infinity.
+    pub fn non_finite(message: impl Into<String>) -> Self {
+        Self { kind: Kind::NonFinite, message: message.into() }
+    }
+
     /// Stopped by a signal.
     pub fn interrupted() -> Self {
         Self { kind: Kind::Interrupted, message: "interrupted".into() }
     }
 
-    /// An operating-system error at a path: `reading /a/b: No such file or directory`.
+    /// An operating-system error at a path, with what to do: `reading /a/b: No such file or directory; check the path`.
     pub fn io(doing: &str, path: &Path, cause: &std::io::Error) -> Self {
-        Self::failed(format!("{doing} {}: {cause}", path.display()))
+        Self::failed(format!("{doing} {}: {cause}{}", path.display(), advice(cause.kind())))
     }
 
-    /// The same error with the place it happened in front: `transformer: …`.
+    /// The same error with the place it happened in front: `transformer: …`. Being interrupted has no place.
     #[must_use]
     pub fn at(mut self, place: impl fmt::Display) -> Self {
-        self.message = format!("{place}: {}", self.message);
+        if self.kind != Kind::Interrupted {
+            self.message = format!("{place}: {}", self.message);
+        }
+        self
+    }
+
+    /// The same error with what else is known of it: `…: tensor x holds a NaN`.
+    #[must_use]
+    pub fn because(mut self, cause: impl fmt::Display) -> Self {
+        self.message = format!("{}: {cause}", self.message);
         self
     }
 
@@ -60,9 +76,21 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self.kind {
             Kind::Usage => 1,
-            Kind::Failed => 3,
+            Kind::Failed | Kind::NonFinite => 3,
             Kind::Interrupted => 130,
         }
+    }
+}
+
+/// What a person can do about an operating-system error.
+fn advice(kind: io::ErrorKind) -> &'static str {
+    use io::ErrorKind as E;
+    match kind {
+        E::StorageFull | E::FileTooLarge | E::QuotaExceeded => "; free some space or write somewhere else",
+        E::AlreadyExists | E::NotADirectory => "; a file stands where a folder is wanted, choose another place",
+        E::PermissionDenied | E::ReadOnlyFilesystem => "; choose another place or change its permissions",
+        E::NotFound => "; check the path",
+        _ => "",
     }
 }
 

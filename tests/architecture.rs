@@ -48,6 +48,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("fast_image_resize", &["media"]),
     ("ffmpeg_next", &["media"]),
     ("hf_hub", &["hub"]),
+    ("html_escape", &["family"]),
     ("image", &["media"]),
     ("indicatif", &["cli"]),
     ("memmap2", &["weights"]),

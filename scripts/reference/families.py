@@ -241,6 +241,8 @@ def vae(family, out, pipe):
             frames = 5 if family.name == "wan" and n == 0 else 1
             image = torch.stack([image.roll(3 * f, -1) for f in range(frames)], 2)
         tensors |= {f"encode.{n}.image": image, f"encode.{n}.mean": pipe.vae.encode(image).latent_dist.mode()}
+        if family.name == "flux2-klein":
+            tensors[f"encode.{n}.latents"] = pipe._encode_vae_image(image, None)
     if tensors:
         write_golden(out / "vae.safetensors", tensors)
 
@@ -267,7 +269,8 @@ def loop(family, pipe, case):
     planned = scheduler.sigmas.tolist()
     levels = []
     if len(sizes) > 1:
-        levels = transition_steps(planned[: case["steps"]], sizes, case["progressive_delta"], case["spectrum"])
+        growth = case["progressive_scales"], full, case["progressive_delta"], case["spectrum"]
+        levels = transition_steps(planned[: case["steps"]], *growth)
     positive = family.text(pipe, case["prompt"])
     negative = family.text(pipe, case.get("negative_prompt", "")) if family.name != "flux2-klein" else None
     latents, level, report = noise(case["seed"], *family.shape(sizes[0])), 0, []

@@ -213,7 +213,8 @@ def grown_run(pipe, case):
     pipe.scheduler.set_timesteps(sigmas=np.linspace(1, 1 / steps, steps), mu=mu)
     pipe.scheduler.set_begin_index(0)
     planned = pipe.scheduler.sigmas.tolist()
-    levels = transition_steps(planned[:-1], sizes, case["progressive_delta"], case["spectrum"])
+    growth = case["progressive_scales"], sizes[-1], case["progressive_delta"], case["spectrum"]
+    levels = transition_steps(planned[:-1], *growth)
     embeds, pooled, text_ids = pipe.encode_prompt(
         prompt=case["prompt"], prompt_2=None, max_sequence_length=case["max_sequence_length"]
     )

@@ -6,7 +6,6 @@ Written from the published method (spectral activation times, DCT-II embedding, 
 
 import math
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 
@@ -48,17 +47,18 @@ def grow(latents, size, sigma, seed, rewind):
     return Grown(noise, grown.float(), sigma)
 
 
-def activation(delta, spectrum, size):
-    """The σ at which a latent of this size has nothing left to say below its Nyquist frequency."""
+def activation(delta, spectrum, frequency):
+    """The σ at which a latent has nothing left to say below this frequency, in cycles per side of the full latent."""
     a, beta = spectrum
-    power = a * (min(size) // 2) ** -beta
+    power = a * frequency**-beta
     return 1 / (1 + math.sqrt(delta / (power * (1 + power - delta))))
 
 
-def transition_steps(sigmas, sizes, delta, spectrum):
-    """The first step of every level after the first: (threshold, step) a level; `sigmas` without the final 0."""
+def transition_steps(sigmas, scales, full, delta, spectrum):
+    """The first step of every level after the first: (threshold, step) a level; `sigmas` without the final 0. A level holds
+    frequencies up to its scale times half the smaller side of the `full` latent, before its size is rounded."""
     found = []
-    for small, _ in pairwise(sizes):
-        threshold = activation(delta, spectrum, small)
+    for scale in scales[:-1]:
+        threshold = activation(delta, spectrum, scale * min(full) / 2)
         found.append((threshold, next((i for i, s in enumerate(sigmas) if s <= threshold), len(sigmas))))
     return found

@@ -1,15 +1,17 @@
 //! FLUX.1's transformer: double and single stream blocks over text and picture tokens, as `FluxTransformer2DModel` of
 //! diffusers 0.42.1 `models/transformers/transformer_flux.py`.
 
-use super::{count, embed::sinusoid, shape};
+use super::{
+    count,
+    joint::{EPS, Joint, embedded, modulate},
+    shape,
+};
 use crate::{
     error::{Error, Result},
-    onnx::{Attention, Dim, Rotary, Scope, Value},
+    onnx::{Dim, Rotary, Scope, Value},
     tensor::DType,
     weights::Checkpoint,
 };
-
-const EPS: f32 = 1e-6;
 
 /// The network's extents.
 #[derive(Debug, Clone)]
@@ -71,16 +73,17 @@ impl Flux {
         let table = |name| g.input(name, &[&t + &i, (self.head / 2).into()], DType::F32);
         w.at("rope").enter();
         let rotary = Rotary::new(&table("rope.cos"), &table("rope.sin"), &n);
+        let joint = Joint { heads: self.heads(), rotary, linear: Scope::linear };
 
         let condition = self.condition(&w.at("time_text_embed"), &sigma, guidance.as_ref(), &pooled).silu();
         let mut x = w.linear("x_embedder", &latents, self.dim);
         let mut c = w.linear("context_embedder", &text, self.dim);
         for b in 0..self.double {
-            (x, c) = self.double_block(&w.at("transformer_blocks").at(b), &x, &c, &condition, &rotary);
+            (x, c) = self.double_block(&w.at("transformer_blocks").at(b), &x, &c, &condition, &joint);
         }
         let mut both = Value::concat(&[&c, &x], 1);
         for b in 0..self.single {
-            both = self.single_block(&w.at("single_transformer_blocks").at(b), &both, &condition, &rotary);
+            both = self.single_block(&w.at("single_transformer_blocks").at(b), &both, &condition, &joint);
         }
         let x = both.slice(1, &t, &t + &i);
         // Scale stands before shift here, unlike in the blocks.
@@ -91,42 +94,24 @@ impl Flux {
 
     /// [n, dim]: the sum of the embedded time, guidance and pooled text.
     fn condition(&self, w: &Scope, sigma: &Value, guidance: Option<&Value>, pooled: &Value) -> Value {
-        let mlp = |name: &str, x: &Value| {
-            let w = w.at(name);
-            w.linear("linear_2", &w.linear("linear_1", x, self.dim).silu(), self.dim)
-        };
-        let mut sum = mlp("timestep_embedder", &sinusoid(&(sigma * 1000.0), 256));
+        let embed = |name: &str, number| embedded(&w.at(name), Scope::linear, number, self.dim);
+        let mut sum = embed("timestep_embedder", sigma);
         if let Some(guidance) = guidance {
-            sum = sum + mlp("guidance_embedder", &sinusoid(&(guidance * 1000.0), 256));
+            sum = sum + embed("guidance_embedder", guidance);
         }
-        sum + mlp("text_embedder", pooled)
+        let w = w.at("text_embedder");
+        sum + w.linear("linear_2", &w.linear("linear_1", pooled, self.dim).silu(), self.dim)
     }
 
-    fn double_block(&self, w: &Scope, x: &Value, c: &Value, cond: &Value, rotary: &Rotary) -> (Value, Value) {
+    fn double_block(&self, w: &Scope, x: &Value, c: &Value, cond: &Value, joint: &Joint) -> (Value, Value) {
         let six = |name| w.at(name).linear("linear", cond, 6 * self.dim).unsqueeze(1).chunk();
         let [shift1, scale1, gate1, shift2, scale2, gate2] = six("norm1");
         let [c_shift1, c_scale1, c_gate1, c_shift2, c_scale2, c_gate2] = six("norm1_context");
 
-        let attn = w.at("attn");
         let hx = modulate(&w.at("norm1"), x, &shift1, &scale1);
         let hc = modulate(&w.at("norm1_context"), c, &c_shift1, &c_scale1);
-        let head_norm = |name, v: &Value| attn.head_norm(name, v, self.heads(), EPS);
-        let joint = |text: Value, image: Value| Value::concat(&[&text, &image], 1);
-        let q = joint(
-            head_norm("norm_added_q", &attn.linear("add_q_proj", &hc, self.dim)),
-            head_norm("norm_q", &attn.linear("to_q", &hx, self.dim)),
-        );
-        let k = joint(
-            head_norm("norm_added_k", &attn.linear("add_k_proj", &hc, self.dim)),
-            head_norm("norm_k", &attn.linear("to_k", &hx, self.dim)),
-        );
-        let v = joint(attn.linear("add_v_proj", &hc, self.dim), attn.linear("to_v", &hx, self.dim));
-        let mixed = self.attention(&q, &k, &v, rotary);
-        let t = c.dim(1);
-        let (mc, mx) = (mixed.slice(1, 0, &t), mixed.slice(1, &t, &t + x.dim(1)));
-
-        let x = x + gate1 * attn.linear("to_out.0", &mx, self.dim);
-        let c = c + c_gate1 * attn.linear("to_add_out", &mc, self.dim);
+        let (mx, mc) = joint.attend(&w.at("attn"), &hx, &hc);
+        let (x, c) = (x + gate1 * mx, c + c_gate1 * mc);
         let hx = modulate(&w.at("norm2"), &x, &shift2, &scale2);
         let hc = modulate(&w.at("norm2_context"), &c, &c_shift2, &c_scale2);
         let x = &x + gate2 * self.mlp(&w.at("ff"), &hx);
@@ -139,25 +124,14 @@ impl Flux {
     }
 
     /// Attention and MLP side by side, one output projection.
-    fn single_block(&self, w: &Scope, x: &Value, cond: &Value, rotary: &Rotary) -> Value {
+    fn single_block(&self, w: &Scope, x: &Value, cond: &Value, joint: &Joint) -> Value {
         let [shift, scale, gate] = w.at("norm").linear("linear", cond, 3 * self.dim).unsqueeze(1).chunk();
         let h = modulate(&w.at("norm"), x, &shift, &scale);
         let attn = w.at("attn");
         let [q, k, v] = ["to_q", "to_k", "to_v"].map(|p| attn.linear(p, &h, self.dim));
         let [q, k] = [("norm_q", q), ("norm_k", k)].map(|(name, v)| attn.head_norm(name, &v, self.heads(), EPS));
-        let mixed = self.attention(&q, &k, &v, rotary);
+        let mixed = joint.mix(&q, &k, &v);
         let mlp = w.linear("proj_mlp", &h, 4 * self.dim).gelu_tanh();
         x + gate * w.linear("proj_out", &Value::concat(&[&mixed, &mlp], -1), self.dim)
     }
-
-    fn attention(&self, q: &Value, k: &Value, v: &Value, rotary: &Rotary) -> Value {
-        let [q, k] = [q, k].map(|x| x.rope(self.heads(), rotary));
-        q.attention(&k, v, self.heads(), &Attention::default())
-    }
-}
-
-/// adaLN: the layer norm of `x` [n, t, d], scaled and shifted by [n, 1, d]; named after `w`.
-fn modulate(w: &Scope, x: &Value, shift: &Value, scale: &Value) -> Value {
-    w.enter();
-    x.layer_norm(EPS) * (scale + 1.0) + shift
 }

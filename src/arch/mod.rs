@@ -4,11 +4,16 @@ pub mod clip;
 pub mod decoder_lm;
 pub mod embed;
 pub mod flux;
+pub mod flux2;
+pub mod joint;
+pub mod qwen_image;
 pub mod rife;
 pub mod rrdbnet;
 pub mod srvgg;
 pub mod t5;
 pub mod vae_kl;
+pub mod vae_wan;
+pub mod wan;
 pub mod z_image;
 
 use crate::{

@@ -1,4 +1,5 @@
-//! The encoder of T5 v1.1 (arXiv:1910.10683, arXiv:2002.05202), as transformers 5.23 `models/t5/modeling_t5.py`.
+//! The encoders of T5 v1.1 (arXiv:1910.10683, arXiv:2002.05202) and UMT5 (arXiv:2304.09151), as transformers 5.23
+//! `models/t5/modeling_t5.py` and `models/umt5/modeling_umt5.py`.
 
 use serde::Deserialize;
 
@@ -43,9 +44,12 @@ pub struct T5 {
     mlp: usize,
     buckets: usize,
     layers: usize,
+    /// Whether every block scores distances by itself (UMT5).
+    own_bias: bool,
 }
 
 const FIRST: &str = "encoder.block.0.layer.0.SelfAttention";
+const BIAS: &str = "layer.0.SelfAttention.relative_attention_bias.weight";
 
 impl T5 {
     /// Reads the extents from the weights.
@@ -69,10 +73,12 @@ impl T5 {
         }
         let [mlp, _] = shape(c, "encoder.block.0.layer.1.DenseReluDense.wi_0.weight")?;
         let layers = count(c, "encoder.block")?;
-        Ok(Self { config, width, inner, heads, mlp, buckets, layers })
+        let own_bias = c.contains(&format!("encoder.block.1.{BIAS}"));
+        Ok(Self { config, width, inner, heads, mlp, buckets, layers, own_bias })
     }
 
-    /// Input `ids` [n, s], i64; output `states` [n, s, width] after the final norm. No mask: padding is attended.
+    /// Input `ids` [n, s], i64; output `states` [n, s, width] after the final norm. No mask: what is not to be
+    /// attended is not given.
     pub fn build(&self, w: &Scope) {
         let g = w.graph();
         let (n, s) = (Dim::symbol("n"), Dim::symbol("s"));
@@ -80,10 +86,15 @@ impl T5 {
         // Some files repeat the shared table under the encoder's name.
         w.ignore("encoder.embed_tokens.weight");
         let mut x = w.embedding("shared", &ids, self.width);
-        let bias = Some(self.position_bias(&w.at(FIRST), &s));
-        let how = Attention::new(bias, Some(1.0));
+        let blocks = w.at("encoder.block");
+        let buckets = self.distances(&w.at(FIRST), &s);
+        let mut how = Attention::default();
         for i in 0..self.layers {
-            x = self.block(&w.at("encoder.block").at(i).at("layer"), &x, &how);
+            let w = blocks.at(i).at("layer");
+            if i == 0 || self.own_bias {
+                how = Attention::new(Some(self.position_bias(&w.at("0.SelfAttention"), &buckets)), Some(1.0));
+            }
+            x = self.block(&w, &x, &how);
         }
         g.output("states", &w.at("encoder").rms_norm("final_layer_norm", &x, self.config.layer_norm_epsilon));
     }
@@ -100,8 +111,8 @@ impl T5 {
         &x + mlp.linear_no_bias("wo", &(gate * mlp.linear_no_bias("wi_1", &h, self.mlp)), self.width)
     }
 
-    /// [1, heads, s, s]: a learned score per head and bucket of distance, from block 0, shared by all blocks.
-    fn position_bias(&self, w: &Scope, s: &Dim) -> Value {
+    /// [s, s], i64: the bucket of every query's distance to every key.
+    fn distances(&self, w: &Scope, s: &Dim) -> Value {
         w.enter();
         let g = w.graph();
         let reach = self.config.relative_attention_max_distance as i64;
@@ -109,9 +120,14 @@ impl T5 {
         let table = g.integers(&table, &[table.len()]);
         let position = g.range(s);
         let relative = position.unsqueeze(0) - position.unsqueeze(1);
-        let buckets = table.gather(&(relative.clip(-reach as f32, reach as f32) + reach as f32));
+        table.gather(&(relative.clip(-reach as f32, reach as f32) + reach as f32))
+    }
+
+    /// [1, heads, s, s]: a learned score per head and bucket of distance; T5 has it in block 0, for all blocks.
+    fn position_bias(&self, w: &Scope, buckets: &Value) -> Value {
+        w.enter();
         let scores = w.at("relative_attention_bias").weight("weight", &[self.buckets, self.heads]);
-        scores.gather(&buckets).transpose(&[2, 0, 1]).unsqueeze(0)
+        scores.gather(buckets).transpose(&[2, 0, 1]).unsqueeze(0)
     }
 
     /// The bucket of key − query: exact near zero, logarithmic up to the greatest distance; half of them for keys ahead.

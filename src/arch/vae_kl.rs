@@ -1,5 +1,6 @@
-//! AutoencoderKL, the picture autoencoder of FLUX.1 and Z-Image (arXiv:2112.10752), as diffusers 0.42.1
-//! `models/autoencoders/autoencoder_kl.py` and `vae.py`.
+//! AutoencoderKL, the picture autoencoder of FLUX.1 and Z-Image (arXiv:2112.10752), and FLUX.2's, whose latents are patches
+//! normalised by statistics among the weights; as diffusers 0.42.1 `models/autoencoders/{autoencoder_kl,autoencoder_kl_flux2}.py`
+//! and `vae.py`.
 
 use serde::Deserialize;
 
@@ -18,13 +19,25 @@ const EPS: f32 = 1e-6;
 pub struct Config {
     /// Groups of every group norm.
     pub norm_num_groups: usize,
+    /// ε of the latents' normalisation, where there is one.
+    #[serde(default = "batch_norm_eps")]
+    pub batch_norm_eps: f32,
 }
+
+fn batch_norm_eps() -> f32 {
+    1e-4
+}
+
+/// FLUX.2's latents outside the autoencoder: 2×2 patches as channels, each normalised.
+const PATCH: usize = 2;
 
 /// The network's extents; either half can be built alone.
 #[derive(Debug, Clone)]
 pub struct VaeKl {
     groups: usize,
-    /// Channels of a latent.
+    /// ε of the latents' normalisation, where the weights hold its statistics.
+    normalised: Option<f32>,
+    /// Channels of a latent inside the network.
     pub latent: usize,
     /// Resolution levels; a picture is 2^(levels−1) times its latent.
     pub levels: usize,
@@ -43,21 +56,43 @@ impl VaeKl {
                 "{origin}: {groups} groups, {levels} levels; AutoencoderKL has {wanted}"
             )));
         }
-        Ok(Self { groups, latent, levels })
+        let normalised = c.contains("bn.running_mean").then_some(config.batch_norm_eps);
+        Ok(Self { groups, normalised, latent, levels })
     }
 
-    /// Picture pixels per latent pixel, each way.
+    /// Side of the patches that latents outside the network are of.
+    fn patch(&self) -> usize {
+        if self.normalised.is_some() { PATCH } else { 1 }
+    }
+
+    /// Picture pixels per pixel of the latents outside the network, each way.
     pub fn factor(&self) -> usize {
-        1 << (self.levels - 1)
+        self.patch() << (self.levels - 1)
     }
 
-    /// Input `latents` [n, latent, h, w], already un-scaled; output `picture` [n, 3, h·factor, w·factor] in about −1..=1.
+    /// Mean and deviation per channel of latents outside the network, [channels, 1, 1] each.
+    fn statistics(&self, w: &Scope, eps: f32) -> [Value; 2] {
+        let bn = w.at("bn");
+        bn.enter();
+        let channels = self.latent * PATCH * PATCH;
+        let of = |name| bn.weight(name, &[channels]).reshape(&[channels.into(), 1.into(), 1.into()]);
+        [of("running_mean"), (of("running_var") + eps).sqrt()]
+    }
+
+    /// Input `latents` [n, latent, h, w], already un-scaled, or FLUX.2's [n, 4·latent, h, w] as they are; output `picture`
+    /// [n, 3, h·factor, w·factor] in about −1..=1.
     pub fn build_decoder(&self, w: &Scope) {
         let g = w.graph();
         w.ignore_below("encoder");
         w.ignore_below("quant_conv");
-        let shape = [Dim::symbol("n"), self.latent.into(), Dim::symbol("h"), Dim::symbol("w")];
+        w.ignore("bn.num_batches_tracked");
+        let channels = self.latent * self.patch() * self.patch();
+        let shape = [Dim::symbol("n"), channels.into(), Dim::symbol("h"), Dim::symbol("w")];
         let mut x = g.input("latents", &shape, DType::F32);
+        if let Some(eps) = self.normalised {
+            let [mean, deviation] = self.statistics(w, eps);
+            x = (x * deviation + mean).pixel_shuffle(PATCH);
+        }
         if w.has("post_quant_conv.weight") {
             x = w.conv2d("post_quant_conv", &x, self.latent, 1);
         }
@@ -75,7 +110,8 @@ impl VaeKl {
         g.output("picture", &self.head(w, &x));
     }
 
-    /// Input `picture` [n, 3, h·factor, w·factor] in −1..=1; outputs `mean` and `logvar` [n, latent, h, w], not yet scaled.
+    /// Input `picture` [n, 3, h·factor, w·factor] in −1..=1; outputs `mean` and `logvar` [n, latent, h, w], not yet scaled; or
+    /// FLUX.2's `mean` alone, [n, 4·latent, h, w], normalised.
     pub fn build_encoder(&self, w: &Scope) {
         let g = w.graph();
         w.ignore_below("decoder");
@@ -83,7 +119,8 @@ impl VaeKl {
         let f = self.factor();
         let shape = [Dim::symbol("n"), 3.into(), &Dim::symbol("h") * f, &Dim::symbol("w") * f];
         let picture = g.input("picture", &shape, DType::F32);
-        let quant = w.has("quant_conv.weight").then(|| w.clone());
+        w.ignore("bn.num_batches_tracked");
+        let root = w;
         let w = &w.at("encoder");
         let mut x = w.conv2d("conv_in", &picture, out_channels(w, "conv_in"), 3);
         for level in 0..self.levels {
@@ -96,10 +133,15 @@ impl VaeKl {
             }
         }
         let mut moments = self.head(w, &self.middle(&w.at("mid_block"), &x));
-        if let Some(w) = quant {
-            moments = w.conv2d("quant_conv", &moments, 2 * self.latent, 1);
+        if root.has("quant_conv.weight") {
+            moments = root.conv2d("quant_conv", &moments, 2 * self.latent, 1);
         }
         let [mean, logvar] = moments.split(1, [self.latent; 2]);
+        if let Some(eps) = self.normalised {
+            let [centre, deviation] = self.statistics(root, eps);
+            g.output("mean", &((mean.pixel_unshuffle(PATCH) - centre) / deviation));
+            return;
+        }
         g.output("mean", &mean);
         g.output("logvar", &logvar.clip(-30.0, 20.0));
     }

@@ -19,7 +19,7 @@ pub mod value;
 
 use std::{
     ffi::OsString,
-    io::Write,
+    io::{IsTerminal, Write},
     panic::{AssertUnwindSafe, catch_unwind},
     process::ExitCode,
 };
@@ -153,7 +153,11 @@ fn log(shared: &Shared) {
         .with_target("crescendo", level)
         .with_target("ort", level.min(LevelFilter::WARN))
         .with_default(others);
-    let lines = tracing_subscriber::fmt::layer().with_writer(|| progress::Log).with_target(false).without_time();
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(|| progress::Log)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .without_time();
     // Fails only where a test of this process has set a subscriber before.
     let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
 }

@@ -109,6 +109,9 @@ fn line(stage: &str, done: u64, total: Option<u64>, unit: Unit, elapsed: Duratio
     let shown = |n: u64| if unit == Unit::Bytes { HumanBytes(n).to_string() } else { n.to_string() };
     let of = total.map(|t| format!("/{}", shown(t))).unwrap_or_default();
     let seconds = elapsed.as_secs_f64();
+    if done == 0 && total.is_none() {
+        return format!("{stage}, {seconds:.1} s");
+    }
     let mut text = format!("{stage} {}{of}, {seconds:.1} s", shown(done));
     if done > 0 && unit != Unit::Bytes {
         text += &format!(", {:.2} s/step", seconds / done as f64);
@@ -129,7 +132,8 @@ impl Progress for Lines {
         let mut stages = lock(&self.0);
         let Some(running) = stages.get_mut(stage) else { return };
         running.done = done;
-        if running.told.elapsed() >= QUIET_TIME {
+        // The last unit is told by the line that ends the stage.
+        if running.told.elapsed() >= QUIET_TIME && running.total != Some(done) {
             running.told = Instant::now();
             eprintln!("{}", line(stage, done, running.total, running.unit, running.since.elapsed()));
         }
@@ -153,7 +157,7 @@ mod tests {
         for (got, want) in [
             (line("denoise", 4, Some(8), Unit::Steps, two), "denoise 4/8, 2.0 s, 0.50 s/step, 2 seconds left"),
             (line("denoise", 8, Some(8), Unit::Steps, two), "denoise 8/8, 2.0 s, 0.25 s/step"),
-            (line("decode", 0, None, Unit::Frames, two), "decode 0, 2.0 s"),
+            (line("decode", 0, None, Unit::Frames, two), "decode, 2.0 s"),
             (line("a.bin", 1024, Some(2048), Unit::Bytes, two), "a.bin 1.00 KiB/2.00 KiB, 2.0 s, 2 seconds left"),
         ] {
             if got != want {

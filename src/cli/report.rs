@@ -8,7 +8,9 @@ use serde_json::Value;
 use crate::{
     catalog::Entry,
     hub::cache::gigabytes,
-    pipeline::{EnhanceForecast, Enhanced, Exported, GenerateForecast, Generated, Inspection, SizeRow, Status},
+    pipeline::{
+        EnhanceForecast, Enhanced, Exported, GenerateForecast, Generated, Inspection, ItemRow, SizeRow, Status,
+    },
 };
 
 /// An answer.
@@ -17,6 +19,10 @@ pub trait Report {
     fn json(&self) -> Value;
     /// What a person reads, with a line end at its end, or empty.
     fn text(&self) -> String;
+    /// What failed, a sentence each.
+    fn errors(&self) -> Vec<String> {
+        Vec::new()
+    }
     /// Exit code of the command contract.
     fn exit_code(&self) -> u8 {
         0
@@ -53,16 +59,22 @@ impl Report for Enhanced {
     fn text(&self) -> String {
         let mut text = String::new();
         for item in &self.items {
-            let _ = match (item.status, &item.output, &item.cause) {
-                (Status::Failed, _, cause) => {
-                    writeln!(text, "{}: failed: {}", item.input.display(), cause.as_deref().unwrap_or("unknown cause"))
-                }
-                (Status::Skipped, ..) => writeln!(text, "{}: skipped", item.input.display()),
-                (Status::Done, Some(output), _) => writeln!(text, "{}", output.display()),
-                (Status::Done, None, _) => writeln!(text, "{}: done", item.input.display()),
+            let _ = match (item.status, &item.output) {
+                (Status::Failed, _) => Ok(()),
+                (Status::Skipped, _) => writeln!(text, "{}: skipped", item.input.display()),
+                (Status::Done, Some(output)) => writeln!(text, "{}", output.display()),
+                (Status::Done, None) => writeln!(text, "{}: done", item.input.display()),
             };
         }
         text
+    }
+
+    fn errors(&self) -> Vec<String> {
+        let sentence = |item: &ItemRow| {
+            let (input, cause) = (item.input.display().to_string(), item.cause.as_deref().unwrap_or("unknown cause"));
+            if cause.contains(&input) { cause.to_string() } else { format!("{input}: {cause}") }
+        };
+        self.items.iter().filter(|i| i.status == Status::Failed).map(sentence).collect()
     }
 
     fn exit_code(&self) -> u8 {

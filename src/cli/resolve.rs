@@ -41,23 +41,28 @@ impl<'a> Models<'a> {
     }
 }
 
-/// Where the model that ships with the program is: `$CRESCENDO_MODELS/demo`, beside the binary, or in the source tree.
+/// The folder of the model that ships, below a folder of models.
+const DEMO: &str = "demo/flux1-tiny";
+
+/// Where the model that ships with the program is: below `$CRESCENDO_MODELS` where that is set; else beside the
+/// binary, or in the source tree.
 fn demo() -> Result<Model> {
     let binary = std::env::current_exe().ok();
     let beside = |tail: &str| binary.as_deref().and_then(Path::parent).map(|folder| folder.join(tail));
-    let places: Vec<PathBuf> = [
-        std::env::var_os("CRESCENDO_MODELS").map(|folder| Path::new(&folder).join("demo")),
-        beside("models/demo"),
-        beside("../share/crescendo/models/demo"),
-        Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("models/demo")),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
+    // The variable, where it is set, is the only place: what it says is never passed over.
+    let folders = match std::env::var_os("CRESCENDO_MODELS") {
+        Some(folder) => vec![Some(folder.into())],
+        None => vec![
+            beside("models"),
+            beside("../share/crescendo/models"),
+            Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("models")),
+        ],
+    };
+    let places: Vec<PathBuf> = folders.into_iter().flatten().map(|folder: PathBuf| folder.join(DEMO)).collect();
     match places.iter().find(|place| place.join("model_index.json").is_file()) {
         Some(path) => Ok(Model { name: "demo".into(), known: None, path: path.clone() }),
         None => Err(Error::failed(format!(
-            "no --model-path was given and the built-in demo model is not at {}; name a model, or set CRESCENDO_MODELS to the folder that holds demo/",
+            "no --model-path was given and the built-in demo model is not at {}; name a model, or set CRESCENDO_MODELS to the folder that holds {DEMO}",
             places.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ")
         ))),
     }

@@ -52,7 +52,8 @@ pub fn diagnose(diagnosis: &mut Diagnosis, options: &RuntimeOptions) {
     diagnosis.ffmpeg.version = Some(found.ffmpeg);
     diagnosis.ffmpeg.encoders = found.encoders;
     diagnosis.ffmpeg.decoders = found.decoders;
-    for device in found.onnxruntime.devices {
-        diagnosis.devices.push(super::doctor::Device { id: String::new(), name: device, memory_bytes: None });
+    for (k, name) in found.onnxruntime.devices.into_iter().enumerate() {
+        let id = if k == 0 { "cpu".into() } else { format!("cuda:{}", k - 1) };
+        diagnosis.devices.push(super::doctor::Device { id, name, memory_bytes: None });
     }
 }

@@ -4,6 +4,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::{error::Error, progress};
 
+/// Past a limit on file sizes (`ulimit -f`), writing becomes an error like a full disk's, not the end of the process.
+pub fn on_file_size_limit() {
+    // SAFETY: ignoring a signal installs no handler.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+}
+
 /// The first Ctrl-C (or SIGTERM, SIGHUP) asks the work to stop at a safe place, the second ends the program with 130.
 pub fn on_interrupt() {
     let result = ctrlc::set_handler(|| {

@@ -56,8 +56,8 @@ pub fn identify(path: &Path) -> Result<Identity> {
         kind: match kind {
             Kind::Rrdb | Kind::Srvgg => "upscaling",
             Kind::Rife => "interpolation",
-            Kind::Flux | Kind::ZImage => "transformer",
-            Kind::Vae => "vae",
+            Kind::Flux | Kind::Flux2 | Kind::QwenImage | Kind::Wan | Kind::ZImage => "transformer",
+            Kind::Vae | Kind::VaeWan => "vae",
             Kind::Clip | Kind::LanguageModel | Kind::T5 => "text_encoder",
             Kind::Unknown => "unknown",
         },

@@ -3,6 +3,7 @@
 //! What a file holds is decided by its keys and shapes ([`Kind::of`]); a component of a diffusers folder also has a class name
 //! and a config. Nothing is copied: the graph's initialisers point into the checkpoint.
 
+mod agree;
 mod export;
 mod identify;
 
@@ -15,8 +16,21 @@ pub use identify::{Identity, identify};
 
 use crate::{
     arch::{
-        clip::Clip, decoder_lm::DecoderLm, flux::Flux, rife::Rife, rrdbnet, rrdbnet::Rrdb, srvgg, srvgg::Srvgg, t5::T5,
-        vae_kl::VaeKl, z_image::ZImage,
+        clip::Clip,
+        decoder_lm::DecoderLm,
+        flux::Flux,
+        flux2::Flux2,
+        qwen_image::QwenImage,
+        rife::Rife,
+        rrdbnet,
+        rrdbnet::Rrdb,
+        srvgg,
+        srvgg::Srvgg,
+        t5::T5,
+        vae_kl::VaeKl,
+        vae_wan::{Frames, VaeWan},
+        wan::Wan,
+        z_image::ZImage,
     },
     error::{At, Error, Result},
     model::States,
@@ -35,18 +49,29 @@ pub enum Part {
     Decoder,
     /// Of a decoder language model: its layers up to these hidden states.
     States(States),
+    /// The half of a video's autoencoder that makes latents, after the first.
+    LaterEncoder,
+    /// The half that makes a video's pictures, after those of the first latent frame.
+    LaterDecoder,
 }
 
 /// Classes of diffusers and transformers that can be built.
 pub const CLASSES: &[&str] = &[
     "AutoencoderKL",
+    "AutoencoderKLFlux2",
+    "AutoencoderKLQwenImage",
+    "AutoencoderKLWan",
     "CLIPTextModel",
+    "Flux2Transformer2DModel",
     "FluxTransformer2DModel",
     "Mistral3ForConditionalGeneration",
     "Qwen2_5_VLForConditionalGeneration",
     "Qwen3ForCausalLM",
     "Qwen3Model",
+    "QwenImageTransformer2DModel",
     "T5EncoderModel",
+    "UMT5EncoderModel",
+    "WanTransformer3DModel",
     "ZImageTransformer2DModel",
 ];
 
@@ -61,12 +86,29 @@ pub fn component(folder: &Path, class: &str, part: Part, tokens: Option<usize>, 
         return Err(Error::failed(format!("{place}: class {class} is not known; known are {known}")));
     }
     let checkpoint = Checkpoint::open(folder)?;
+    agree::agree(class, &config(folder)?, &checkpoint)?;
     let name = folder.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let scope = Scope::new(&Graph::new(&name, target), &checkpoint);
     match class {
         "CLIPTextModel" => Clip::detect(config(folder)?, &checkpoint)?.build(&scope),
-        "T5EncoderModel" => T5::detect(config(folder)?, &checkpoint)?.build(&scope),
+        "AutoencoderKLQwenImage" => {
+            let vae = VaeWan::detect(&config(folder)?, &checkpoint)?;
+            if part == Part::Encoder { vae.build_picture_encoder(&scope) } else { vae.build_picture_decoder(&scope) }
+        }
+        "AutoencoderKLWan" => {
+            let vae = VaeWan::detect(&config(folder)?, &checkpoint)?;
+            match part {
+                Part::Encoder => vae.build_encoder(&scope, Frames::First),
+                Part::LaterEncoder => vae.build_encoder(&scope, Frames::Later),
+                Part::LaterDecoder => vae.build_decoder(&scope, Frames::Later),
+                Part::Whole | Part::Decoder | Part::States(_) => vae.build_decoder(&scope, Frames::First),
+            }
+        }
+        "Flux2Transformer2DModel" => Flux2::detect(&checkpoint)?.build(&scope, tokens),
         "FluxTransformer2DModel" => Flux::detect(&checkpoint)?.build(&scope, tokens),
+        "QwenImageTransformer2DModel" => QwenImage::detect(&checkpoint)?.build(&scope, tokens),
+        "T5EncoderModel" | "UMT5EncoderModel" => T5::detect(config(folder)?, &checkpoint)?.build(&scope),
+        "WanTransformer3DModel" => Wan::detect(config(folder)?, &checkpoint)?.build(&scope, tokens),
         "ZImageTransformer2DModel" => ZImage::detect(config(folder)?, &checkpoint)?.build(&scope, tokens),
         class if LANGUAGE_MODELS.contains(&class) => {
             let Part::States(states) = part else {
@@ -84,9 +126,7 @@ pub fn component(folder: &Path, class: &str, part: Part, tokens: Option<usize>, 
 }
 
 fn config<T: DeserializeOwned>(folder: &Path) -> Result<T> {
-    let path = folder.join("config.json");
-    let text = std::fs::read_to_string(&path).map_err(|e| Error::io("reading", &path, &e))?;
-    serde_json::from_str(&text).map_err(|e| Error::failed(format!("{}: {e}", path.display())))
+    crate::model::read_json(&folder.join("config.json"))
 }
 
 /// What one call of a transformer costs.
@@ -106,19 +146,21 @@ impl Cost {
     }
 }
 
+/// Rows of text that [`transformer_flop`] counts where text is not part of the sequence.
+const TEXT_ROWS: usize = 512;
+
 /// The cost of a transformer, from its headers; none for a class that is not known.
 pub fn transformer_flop(folder: &Path, class: &str) -> Result<Option<Cost>> {
-    Ok(match class {
-        "FluxTransformer2DModel" => {
-            let (per_token, per_pair) = Flux::detect(&Checkpoint::open(folder)?)?.cost();
-            Some(Cost { per_token, per_pair })
-        }
-        "ZImageTransformer2DModel" => {
-            let (per_token, per_pair) = ZImage::detect(config(folder)?, &Checkpoint::open(folder)?)?.cost();
-            Some(Cost { per_token, per_pair })
-        }
-        _ => None,
-    })
+    let c = Checkpoint::open(folder)?;
+    let (per_token, per_pair) = match class {
+        "Flux2Transformer2DModel" => Flux2::detect(&c)?.cost(),
+        "FluxTransformer2DModel" => Flux::detect(&c)?.cost(),
+        "QwenImageTransformer2DModel" => QwenImage::detect(&c)?.cost(),
+        "WanTransformer3DModel" => Wan::detect(config(folder)?, &c)?.cost(TEXT_ROWS),
+        "ZImageTransformer2DModel" => ZImage::detect(config(folder)?, &c)?.cost(),
+        _ => return Ok(None),
+    };
+    Ok(Some(Cost { per_token, per_pair }))
 }
 
 /// An upscaling network, ready to load.
@@ -204,11 +246,15 @@ pub enum Kind {
     Srvgg,
     Rife,
     Flux,
+    Flux2,
+    QwenImage,
     ZImage,
     LanguageModel,
     Vae,
     Clip,
     T5,
+    VaeWan,
+    Wan,
     Unknown,
 }
 
@@ -220,6 +266,10 @@ impl Kind {
             () if srvgg::is(c) => Self::Srvgg,
             () if crate::arch::rife::is(c) => Self::Rife,
             () if c.contains("single_transformer_blocks.0.proj_mlp.weight") => Self::Flux,
+            () if c.contains("single_transformer_blocks.0.attn.to_qkv_mlp_proj.weight") => Self::Flux2,
+            () if c.contains("transformer_blocks.0.img_mod.1.weight") => Self::QwenImage,
+            () if c.contains("decoder.up_blocks.0.upsamplers.0.time_conv.weight") => Self::VaeWan,
+            () if c.contains("condition_embedder.time_proj.weight") => Self::Wan,
             () if c.contains("context_refiner.0.attention.to_q.weight") => Self::ZImage,
             () if DecoderLm::is(c) => Self::LanguageModel,
             () if c.contains("decoder.mid_block.resnets.0.conv1.weight") => Self::Vae,
@@ -236,11 +286,15 @@ impl Kind {
             Self::Srvgg => "SRVGGNetCompact",
             Self::Rife => "IFNet (RIFE)",
             Self::Flux => "FluxTransformer2DModel",
+            Self::Flux2 => "Flux2Transformer2DModel",
+            Self::QwenImage => "QwenImageTransformer2DModel",
             Self::ZImage => "ZImageTransformer2DModel",
             Self::LanguageModel => "decoder language model",
             Self::Vae => "AutoencoderKL",
             Self::Clip => "CLIPTextModel",
             Self::T5 => "T5EncoderModel",
+            Self::VaeWan => "AutoencoderKLWan",
+            Self::Wan => "WanTransformer3DModel",
             Self::Unknown => "unknown",
         }
     }

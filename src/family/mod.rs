@@ -2,6 +2,9 @@
 //! networks are fed and what their answers mean.
 
 pub mod flux;
+pub mod flux2;
+pub mod qwen_image;
+pub mod wan;
 pub mod z_image;
 
 use ndarray::ArrayD;
@@ -93,23 +96,43 @@ pub trait Family {
     /// What happens when nothing else is asked.
     fn defaults(&self, convention: Convention) -> Defaults;
 
+    /// Chooses whose schedule and default prompts apply; before everything else is asked.
+    fn set_convention(&mut self, _convention: Convention) {}
+
+    /// Chooses the static shift of the schedule (`--flow-shift`); an error where it depends on the picture's size.
+    fn set_flow_shift(&mut self, shift: f64) -> Result<()> {
+        Err(Error::usage(format!("--flow-shift {shift}: {} shifts its schedule by the picture's size", self.name())))
+    }
+
+    /// The negative prompt where none is given and guidance wants one.
+    fn negative_prompt(&self) -> &str {
+        ""
+    }
+
     /// Rows of the prompt in the transformer's sequence, padding among them.
     fn text_rows(&self) -> usize;
 
     /// Chooses the rows of the prompt (`--max-sequence-length`); an error where the family has a fixed number or a limit.
     fn set_text_rows(&mut self, rows: usize) -> Result<()>;
 
-    /// Another static shift of the schedule (`--flow-shift`); an error where the picture's size decides.
-    fn set_flow_shift(&mut self, shift: f64) -> Result<()> {
-        let name = self.name();
-        Err(Error::usage(format!("--flow-shift {shift}: {name} shifts its schedule by the picture's size")))
-    }
-
     /// Pixels per latent row or column.
     fn factor(&self) -> usize;
 
     /// Latent rows and columns come in multiples of this.
     fn patch(&self) -> usize;
+
+    /// Whether results are videos.
+    fn is_video(&self) -> bool {
+        false
+    }
+
+    /// Refuses a number of frames that the family cannot do, naming the nearest that it can.
+    fn check_frames(&self, frames: usize) -> Result<()> {
+        if frames != 1 {
+            return Err(Error::usage(format!("--num-frames {frames}: {} makes single pictures", self.name())));
+        }
+        Ok(())
+    }
 
     /// The latent of a result: [1, c, h, w] or [1, c, t, h, w].
     fn latent_shape(&self, size: Size) -> Vec<usize>;
@@ -120,9 +143,9 @@ pub trait Family {
     /// The power law of the VAE's latents.
     fn spectrum(&self) -> Spectrum;
 
-    /// The type that noise is drawn in, where it is not that of the transformer's weights.
-    fn noise_dtype(&self) -> Option<DType> {
-        None
+    /// The type that noise is drawn in; `asked` is that of the transformer's weights, or what was asked for.
+    fn noise(&self, asked: DType) -> DType {
+        asked
     }
 
     /// σ of every step, and 0.
@@ -171,20 +194,22 @@ pub trait Family {
                 return Err(Error::usage(format!("{flag} {value}: {name} needs a multiple of {multiple}; {near}")));
             }
         }
-        if size.frames != 1 {
-            return Err(Error::usage(format!("--num-frames {}: {} makes single pictures", size.frames, self.name())));
-        }
-        Ok(())
+        self.check_frames(size.frames)
     }
 }
 
 /// Pipeline classes of diffusers that can be run.
-pub const PIPELINES: &[&str] = &["FluxPipeline", "ZImagePipeline"];
+pub const PIPELINES: &[&str] =
+    &["Flux2KleinPipeline", "Flux2Pipeline", "FluxPipeline", "QwenImagePipeline", "WanPipeline", "ZImagePipeline"];
 
 /// The family of a checkpoint folder, by its pipeline's class.
 pub fn open(folder: &ModelFolder) -> Result<Box<dyn Family>> {
     match folder.class.as_str() {
+        "Flux2KleinPipeline" => Ok(Box::new(flux2::Flux2::open(folder)?)),
+        "Flux2Pipeline" => Ok(Box::new(flux2::Flux2::open(folder)?)),
         "FluxPipeline" => Ok(Box::new(flux::Flux::open(folder)?)),
+        "QwenImagePipeline" => Ok(Box::new(qwen_image::QwenImage::open(folder)?)),
+        "WanPipeline" => Ok(Box::new(wan::Wan::open(folder)?)),
         "ZImagePipeline" => Ok(Box::new(z_image::ZImage::open(folder)?)),
         other => {
             let (root, known) = (folder.root().display(), PIPELINES.join(", "));

@@ -145,8 +145,8 @@ impl Family for ZImage {
         Spectrum::FLUX
     }
 
-    fn noise_dtype(&self) -> Option<DType> {
-        Some(DType::F32)
+    fn noise(&self, _asked: DType) -> DType {
+        DType::F32
     }
 
     fn sigmas(&self, size: Size, steps: usize) -> Result<Vec<f32>> {

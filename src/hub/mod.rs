@@ -64,7 +64,9 @@ impl<'a> Hub<'a> {
         if let Some(entry) = catalog::find(name) {
             return self.known(entry, need);
         }
-        if let Some((repo, file)) = repository(name) {
+        // `weights/x4.pth` reads like a repository, but is a path that was mistyped.
+        let weights = [".safetensors", ".pth", ".pkl", ".pt", ".onnx"].iter().any(|end| name.ends_with(end));
+        if let Some((repo, file)) = repository(name).filter(|(_, file)| file.is_some() || !weights) {
             return self.repo(&repo::Request { repo, revision: "main", file, entry: None }, need);
         }
         let near = catalog::nearest(name, catalog::entries().iter().map(|e| e.id.as_str()));

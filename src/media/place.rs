@@ -101,7 +101,7 @@ fn folder(path: &Path) -> &Path {
 fn lock(temporary: &Path, target: &Path) -> Result<File> {
     loop {
         let file = OpenOptions::new().write(true).create(true).truncate(false).open(temporary).map_err(|e| {
-            if e.kind() == ErrorKind::NotFound {
+            if e.kind() == ErrorKind::NotFound && !folder(target).is_dir() {
                 let folder = folder(target).display();
                 return Error::failed(format!("{}: the folder {folder} does not exist; create it", target.display()));
             }

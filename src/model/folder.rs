@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
+    io::ErrorKind,
     path::{Path, PathBuf},
 };
 
@@ -33,7 +34,12 @@ impl ModelFolder {
             return Err(Error::failed(format!("{} {found}; {wanted}", root.display())));
         }
         let index: Value = read_json(&path)?;
-        let class = index.get("_class_name").and_then(Value::as_str).unwrap_or_default().to_string();
+        let class = index.get("_class_name").and_then(Value::as_str).map(str::to_string);
+        let nameless = || {
+            let place = path.display();
+            Error::failed(format!("{place}: has no _class_name, so is no pipeline of diffusers; download it again"))
+        };
+        let class = class.ok_or_else(nameless)?;
         let class_of = |v: &Value| v.as_array()?.get(1)?.as_str().map(str::to_string);
         let entries = index.as_object().into_iter().flatten();
         let components = entries.filter_map(|(name, v)| Some((name.clone(), class_of(v)?))).collect();
@@ -76,6 +82,14 @@ impl ModelFolder {
 
 /// A JSON file as a value of a type. Errors name the file and the field.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let text = fs::read_to_string(path).map_err(|e| Error::io("reading", path, &e))?;
-    serde_json::from_str(&text).map_err(|e| Error::failed(format!("{}: {e}", path.display())))
+    let place = path.display();
+    let text = fs::read_to_string(path).map_err(|e| match e.kind() {
+        ErrorKind::NotFound => {
+            Error::failed(format!("{place} is missing; the checkpoint is incomplete: download it again"))
+        }
+        _ => Error::io("reading", path, &e),
+    })?;
+    let value: Value = serde_json::from_str(&text)
+        .map_err(|e| Error::failed(format!("{place}: is not JSON ({e}); download it again")))?;
+    serde_json::from_value(value).map_err(|e| Error::failed(format!("{place}: {e}")))
 }

@@ -13,9 +13,18 @@ pub fn rotary<const N: usize>(
     axes: &[usize],
     theta: f64,
 ) -> Vec<(&'static str, Tensor)> {
+    rotary_signed(ids.map(|id| id.map(|p| p as i64)), axes, theta)
+}
+
+/// The same for positions on both sides of 0.
+pub fn rotary_signed<const N: usize>(
+    ids: impl Iterator<Item = [i64; N]>,
+    axes: &[usize],
+    theta: f64,
+) -> Vec<(&'static str, Tensor)> {
     let angles: Vec<f64> = ids
         .flat_map(|id| {
-            let turn = |p: usize, d: usize, j: usize| p as f64 / theta.powf(2.0 * j as f64 / d as f64);
+            let turn = |p: i64, d: usize, j: usize| p as f64 / theta.powf(2.0 * j as f64 / d as f64);
             let axes = id.into_iter().zip(axes.to_vec());
             axes.flat_map(move |(p, d)| (0..d / 2).map(move |j| turn(p, d, j))).collect::<Vec<_>>()
         })
@@ -50,6 +59,23 @@ pub fn unpack(tokens: &ArrayD<f32>, latent: &[usize]) -> Result<ArrayD<f32>> {
         let (row, column) = (i[2], i[3]);
         tokens[[i[0], row / 2 * (w / 2) + column / 2, 4 * i[1] + row % 2 * 2 + column % 2]]
     }))
+}
+
+/// [n, c, h, w] → [n, h·w, c]: pixels as tokens.
+pub fn row_major(x: &ArrayD<f32>) -> ArrayD<f32> {
+    let [n, c, h, w] = [0, 1, 2, 3].map(|a| x.shape()[a]);
+    ArrayD::from_shape_fn(IxDyn(&[n, h * w, c]), |i| x[[i[0], i[2], i[1] / w, i[1] % w]])
+}
+
+/// The inverse of [`row_major`] for a latent of shape [n, c, h, w].
+pub fn spatial(tokens: &ArrayD<f32>, latent: &[usize]) -> Result<ArrayD<f32>> {
+    let [n, c, h, w] = [0, 1, 2, 3].map(|a| latent[a]);
+    let wanted = [n, h * w, c];
+    if tokens.shape() != wanted {
+        let found = tokens.shape();
+        return Err(Error::failed(format!("the transformer answered {found:?} where {wanted:?} was wanted")));
+    }
+    Ok(ArrayD::from_shape_fn(IxDyn(latent), |i| tokens[[i[0], i[2] * w + i[3], i[1]]]))
 }
 
 /// [n, c, h, w] → [n, h/2·w/2, 4c]: 2×2 patches as tokens, features in the order row, column, channel.

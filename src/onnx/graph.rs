@@ -150,10 +150,15 @@ impl Graph {
 
     /// A graph input that stays f32 whatever the graph computes in: times and positions.
     pub fn input_f32(&self, name: &str, shape: &[Dim]) -> Value {
+        self.in_f32(|| self.input(name, shape, DType::F32))
+    }
+
+    /// What `make` appends computes in f32, with f32 weights, whatever the graph computes in elsewhere.
+    pub fn in_f32<T>(&self, make: impl FnOnce() -> T) -> T {
         let compute = std::mem::replace(&mut self.0.borrow_mut().target.compute, DType::F32);
-        let value = self.input(name, shape, DType::F32);
+        let made = make();
         self.0.borrow_mut().target.compute = compute;
-        value
+        made
     }
 
     /// 0, 1, … extent−1 as i64 [extent].

@@ -127,11 +127,16 @@ impl Scope {
 
     /// A weight that must have this shape. A fault is noted and an empty stand-in returned where it has not.
     pub fn weight(&self, name: &str, shape: &[usize]) -> Value {
+        self.weight_as(name, shape, shape)
+    }
+
+    /// A weight that must have the shape `shape`, seen as `seen`: the same bytes under other extents. One form per graph.
+    pub fn weight_as(&self, name: &str, shape: &[usize], seen: &[usize]) -> Value {
         let full = self.join(name);
         let stand_in = || Value {
             graph: self.graph.clone(),
             name: full.clone(),
-            shape: shape.iter().map(|&d| d.into()).collect(),
+            shape: seen.iter().map(|&d| d.into()).collect(),
             dtype: self.graph.target().compute,
         };
         let Some(stored) = self.weights.checkpoint.get(&full) else {
@@ -151,7 +156,7 @@ impl Scope {
         if let Some(value) = self.weights.made.borrow().get(&full) {
             return value.clone();
         }
-        let value = self.graph.weight(&full, stored);
+        let value = self.graph.weight(&full, &Stored { shape: seen.to_vec(), ..stored.clone() });
         self.weights.made.borrow_mut().insert(full, value.clone());
         value
     }
@@ -219,10 +224,21 @@ impl Scope {
         self.convolve(name, x, form, Some(bias))
     }
 
+    /// A convolution with bias by a kernel [out, c, k, k] made from this place's weight.
+    pub fn conv_by(&self, name: &str, x: &Value, kernel: &Value, form: Conv) -> Value {
+        let bias = self.at(name).weight("bias", &[form.out]);
+        self.convolve_by(name, x, kernel, form, Some(bias))
+    }
+
     fn convolve(&self, name: &str, x: &Value, form: Conv, bias: Option<Value>) -> Value {
+        let Conv { out, kernel, groups, .. } = form;
+        let weight = self.at(name).weight("weight", &[out, x.size(1) / groups.max(1), kernel, kernel]);
+        self.convolve_by(name, x, &weight, form, bias)
+    }
+
+    fn convolve_by(&self, name: &str, x: &Value, weight: &Value, form: Conv, bias: Option<Value>) -> Value {
         let [n, _, h, w] = x.nchw();
         let Conv { out, kernel, stride, pad, groups } = form;
-        let weight = self.at(name).weight("weight", &[out, x.size(1) / groups.max(1), kernel, kernel]);
         let extent = |d: &super::Dim, pads: usize| &(&(d + pads) - kernel).div_floor(stride) + 1;
         let shape = vec![n, out.into(), extent(&h, pad[0] + pad[2]), extent(&w, pad[1] + pad[3])];
         let op = self
@@ -231,7 +247,7 @@ impl Scope {
             .ints("strides", &[stride; 2])
             .ints("pads", &pad)
             .int("group", groups);
-        let inputs: Vec<&Value> = [x, &weight].into_iter().chain(&bias).collect();
+        let inputs: Vec<&Value> = [x, weight].into_iter().chain(&bias).collect();
         self.graph.node(op, &inputs, shape, x.dtype)
     }
 

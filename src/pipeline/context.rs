@@ -5,7 +5,7 @@ use crate::{
     onnx::{Model, Provider, Target},
     plan::{Precision, RuntimeOptions},
     progress::{Progress, Stage, Unit},
-    runtime::{self, Device, DeviceChoice, Engine, Load, Network},
+    runtime::{self, Device, DeviceChoice, Engine, Load, Network, available_memory},
     tensor::DType,
 };
 
@@ -61,10 +61,37 @@ impl<'a> Context<'a> {
 
     /// Loads a network under the run's limits: with a memory limit, weights stay mapped and are widened as they are used.
     pub fn load(&self, name: &str, model: &Model) -> Result<Network> {
+        self.open(name, model, false)
+    }
+
+    /// Loads a network that runs beside others in a line of threads.
+    pub fn load_beside(&self, name: &str, model: &Model) -> Result<Network> {
+        self.open(name, model, true)
+    }
+
+    fn open(&self, name: &str, model: &Model, shares_cores: bool) -> Result<Network> {
         let _stage = Stage::new(self.progress, format!("load {name}"), None, Unit::Steps);
-        let limited = self.options.memory_limit.is_some();
-        let how = Load { bounded_casts: limited && model.is_half(), mapped_weights: limited, ..Load::default() };
+        let limited = self.options.memory_limit.is_some() || self.too_large(name, model);
+        let bounded_casts = limited && model.is_half();
+        let how = Load { bounded_casts, mapped_weights: limited, shares_cores, ..Load::default() };
         self.engine.load(name, &model.bytes, &how)
+    }
+}
+
+impl Context<'_> {
+    /// Whether 16-bit weights, widened to f32 for the CPU, would take most of the memory that is left. They then stay mapped.
+    fn too_large(&self, name: &str, model: &Model) -> bool {
+        let (wide, left) = (4 * model.parameters, available_memory());
+        let large = self.engine.device() == Device::Cpu && model.is_half() && wide > left / 10 * 7;
+        if large && self.options.memory_limit.is_none() {
+            let gb = |bytes: u64| bytes as f64 / 1e9;
+            tracing::warn!(
+                "{name}: {:.0} GB of f32 weights do not fit into {:.0} GB of free memory; they stay mapped and are widened as they are used, which is slower",
+                gb(wide),
+                gb(left)
+            );
+        }
+        large
     }
 }
 

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     error::{Error, Kind as ErrorKind, Result},
     media::{
-        Kind, picture,
+        Kind, Place, picture,
         picture::{Format, Picture, PictureOptions},
         sniff,
         video::probe,
@@ -39,8 +39,11 @@ pub fn enhance(plan: &EnhancePlan, cx: &Context<'_>) -> Result<Enhanced> {
     for item in items.iter().filter(|i| !plan.batch.skip_existing || !i.output.exists()) {
         plan.encoding.may_write(&item.output)?;
     }
+    if let Some(path) = &plan.perf_dump {
+        drop(Place::new(path, true)?);
+    }
     let mut networks = Networks {
-        interpolate: plan.interpolation.as_ref().map(|i| post::interpolator(i, cx)).transpose()?,
+        interpolate: plan.interpolation.as_ref().map(|i| post::Interpolator::load(i, cx)).transpose()?,
         upscale: plan.upscaling.as_ref().map(|u| Upscaler::load(u, cx)).transpose()?,
     };
     let mut perf = Perf::default();
@@ -203,7 +206,7 @@ fn picture_sizes(plan: &EnhancePlan, height: usize, width: usize) -> Vec<SizeRow
 
 fn video_sizes(plan: &EnhancePlan, input: &Path) -> Result<Vec<SizeRow>> {
     let info = probe(input)?;
-    let times = 1u64 << video::exponent(plan)?;
+    let times = 1u64 << video::exponent(plan.interpolation.as_ref())?;
     let row = |stage: &str, (height, width): (usize, usize), frames: u64, fps: f64| SizeRow {
         stage: stage.into(),
         width,

@@ -36,6 +36,8 @@ pub fn export(plan: &ExportPlan) -> Result<Exported> {
     if plan.model.join("model_index.json").exists() {
         folder(plan, target, &mut write)?;
         copy_small(&plan.model, &plan.model, &out)?;
+        // Last: a folder that has it is complete.
+        out.copy(&plan.model.join("model_index.json"), "model_index.json")?;
     } else {
         let identity = compile::identify(&plan.model)?;
         if identity.kind == "interpolation" {
@@ -114,6 +116,9 @@ fn copy_small(root: &Path, at: &Path, out: &compile::Export) -> Result<()> {
         let Ok(meta) = fs::metadata(&path) else { continue };
         let small = ["json", "txt", "model", "jinja", "md"];
         let wanted = path.extension().and_then(|e| e.to_str()).is_some_and(|e| small.contains(&e));
+        if path.file_name().is_some_and(|n| n == "model_index.json") {
+            continue;
+        }
         if meta.is_dir() && at == root {
             copy_small(root, &path, out)?;
         } else if meta.is_file() && wanted && meta.len() < 64 << 20 {

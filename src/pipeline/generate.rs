@@ -1,4 +1,8 @@
-//! Prompts → pictures.
+//! Prompts → pictures and videos.
+
+mod video;
+
+pub use video::Form;
 
 use std::{collections::BTreeMap, io::Write, path::Path, time::Instant};
 
@@ -6,10 +10,12 @@ use ndarray::{Array3, ArrayD};
 
 use super::{
     answer::{Generated, OutputRow},
+    blame::blame,
     context::{Context, Role},
     perf::Perf,
     post::Upscaler,
     resolved::{Resolved, part_of},
+    start,
 };
 use crate::{
     compile::{self, Part},
@@ -23,7 +29,10 @@ use crate::{
     plan::{Destination, GeneratePlan, Generator, Item},
     progress::{Stage, Unit},
     runtime::peak_memory,
-    schedule::noise::{BfStream, NoiseSource},
+    schedule::{
+        noise::{BfStream, NoiseSource},
+        solver::scale_noise,
+    },
     stage::{
         decode,
         denoise::{Denoiser, Steering},
@@ -46,13 +55,21 @@ type Kept = BTreeMap<String, ArrayD<f32>>;
 /// Runs a plan. Each network is loaded once for all prompts and seeds.
 pub fn generate(plan: &GeneratePlan, cx: &Context<'_>) -> Result<Generated> {
     let resolved = Resolved::new(plan)?;
-    let mut perf = Perf { split: Some(resolved.split()), ..Perf::default() };
-    let items = items(plan);
+    let mut perf = Perf::default();
+    perf.split = Some(resolved.split());
+    let items = items(plan, resolved.family.is_video());
     reserve(plan, &items)?;
     // All graphs first: whatever is wrong with the checkpoint is said before anything heavy is done.
     let transformer = graph(&resolved, cx, "transformer", Part::Whole, Role::Transformer)?;
     let decoder = graph(&resolved, cx, "vae", Part::Decoder, Role::Exact)?;
+    let later = resolved.family.is_video().then(|| graph(&resolved, cx, "vae", Part::LaterDecoder, Role::Exact));
+    let later = later.transpose()?;
 
+    let encoder = plan.start.as_ref().map(|_| graph(&resolved, cx, "vae", Part::Encoder, Role::Exact)).transpose()?;
+    let start = match (&plan.start, &encoder) {
+        (Some(start), Some(encoder)) => Some(perf.time("encode", || start::latent(start, &resolved, cx, encoder))?),
+        _ => None,
+    };
     let (positive, negative) = conditions(plan, &resolved, cx, &mut perf)?;
     let mut kept = Kept::new();
     let mut jobs = Vec::with_capacity(items.len());
@@ -74,8 +91,9 @@ pub fn generate(plan: &GeneratePlan, cx: &Context<'_>) -> Result<Generated> {
                     kept.insert(name(what), x.clone());
                 }
             };
-            let run = Run { plan, resolved: &resolved, cx };
-            let latent = run.denoise(Denoiser::new(&mut network, &steering), item.seed, &mut keep, &mut perf)?;
+            let run = Run { plan, resolved: &resolved, cx, start: start.as_ref() };
+            let latent = run.denoise(Denoiser::new(&mut network, &steering), item.seed, &mut keep, &mut perf);
+            let latent = latent.map_err(blame(&resolved.folder.root().join("transformer")))?;
             keep("latents", &latent);
             jobs.push(Job { prompt, item, latent });
         }
@@ -83,17 +101,21 @@ pub fn generate(plan: &GeneratePlan, cx: &Context<'_>) -> Result<Generated> {
     if let Some(path) = &plan.save_latents {
         save_latents(path, &kept)?;
     }
-    let outputs = finish(plan, &resolved, cx, &decoder, jobs, &mut perf)?;
+    let run = Run { plan, resolved: &resolved, cx, start: None };
+    let outputs = match later {
+        Some(later) => video::finish(&run, &decoder, &later, jobs, &mut perf)?,
+        None => finish(plan, &resolved, cx, &decoder, jobs, &mut perf)?,
+    };
     if let Some(path) = &plan.perf_dump {
         perf.write(path)?;
     }
     Ok(Generated { outputs, seconds: perf.seconds(), peak_memory_bytes: peak_memory() })
 }
 
-fn items(plan: &GeneratePlan) -> Vec<(usize, Item<'_>)> {
+fn items(plan: &GeneratePlan, video: bool) -> Vec<(usize, Item<'_>)> {
     let count = plan.prompts.len() * plan.seeds.len();
     let pairs = plan.prompts.iter().enumerate().flat_map(|(p, text)| plan.seeds.iter().map(move |&s| (p, text, s)));
-    pairs.enumerate().map(|(index, (p, prompt, seed))| (p, Item { prompt, seed, index, count, video: false })).collect()
+    pairs.enumerate().map(|(index, (p, prompt, seed))| (p, Item { prompt, seed, index, count, video })).collect()
 }
 
 /// Finds out before the work whether the results can be written.
@@ -103,8 +125,13 @@ fn reserve(plan: &GeneratePlan, items: &[(usize, Item<'_>)]) -> Result<()> {
         if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
             std::fs::create_dir_all(folder).map_err(|e| Error::io("making the folder", folder, &e))?;
         }
-        Format::of_name(&path)?;
+        if !item.video {
+            Format::of_name(&path)?;
+        }
         drop(Place::new(&path, true)?);
+    }
+    for path in plan.save_latents.iter().chain(&plan.perf_dump) {
+        drop(Place::new(path, true)?);
     }
     Ok(())
 }
@@ -122,7 +149,8 @@ fn conditions(
     perf: &mut Perf,
 ) -> Result<(Vec<Condition>, Option<Condition>)> {
     let wants_negative = r.sigmas.iter().any(|&s| r.guidance.needs_negative(s));
-    let negative = wants_negative.then(|| plan.negative_prompt.clone().unwrap_or_default());
+    let negative =
+        wants_negative.then(|| plan.negative_prompt.clone().unwrap_or_else(|| r.family.negative_prompt().to_string()));
     let texts: Vec<&String> = plan.prompts.iter().chain(&negative).collect();
     let mut notes = Vec::new();
     let calls = texts.iter().map(|t| r.family.tokenize(t, &mut notes)).collect::<Result<Vec<_>>>()?;
@@ -136,7 +164,8 @@ fn conditions(
         let mut network = cx.load(component, &model)?;
         let mut stage = Stage::new(cx.progress, component, Some(texts.len() as u64), Unit::Steps);
         for (answers, calls) in answers.iter_mut().zip(&calls) {
-            answers.push(text::encode(&mut network, &calls[k])?);
+            let answer = text::encode(&mut network, &calls[k]);
+            answers.push(answer.map_err(blame(&r.folder.root().join(component)))?);
             stage.step(1)?;
         }
         perf.add(component, begin.elapsed().as_secs_f64());
@@ -151,6 +180,7 @@ struct Run<'a> {
     plan: &'a GeneratePlan,
     resolved: &'a Resolved,
     cx: &'a Context<'a>,
+    start: Option<&'a ArrayD<f32>>,
 }
 
 impl Run<'_> {
@@ -169,9 +199,18 @@ impl Run<'_> {
         (shape[axes - 2], shape[axes - 1]) = (levels[0].height, levels[0].width);
         let mut x = source.seeded(seed).randn(&shape, self.resolved.noise)?;
         keep("noise", &x);
+        let first = self.resolved.first_step;
+        if let Some(picture) = self.start {
+            x = scale_noise(picture.clone(), &x, sigmas[first]);
+        }
         let grow = Grow { growth: self.resolved.growth, noise: source, seed };
         let mut solver = family.solver(crate::tensor::DType::F32);
-        let mut stage = Stage::new(self.cx.progress, "denoise", Some(self.resolved.steps as u64), Unit::Steps);
+        let mut stage = Stage::new(
+            self.cx.progress,
+            "denoise",
+            Some((self.resolved.steps - self.resolved.first_step) as u64),
+            Unit::Steps,
+        );
         for (k, level) in levels.iter().enumerate() {
             if k > 0 {
                 (x, _) = grow.apply(&x, levels[k - 1].sigma_end, k, (level.height, level.width))?;
@@ -185,7 +224,9 @@ impl Run<'_> {
                 keep(&format!("latents.{i}"), x);
                 stage.step(1)
             };
-            x = denoiser.run(x, &own, level.first_step..level.end_step, solver.as_mut(), &mut after).at("denoise")?;
+            x = denoiser
+                .run(x, &own, level.first_step.max(first)..level.end_step, solver.as_mut(), &mut after)
+                .at("denoise")?;
         }
         Ok(x)
     }
@@ -217,7 +258,8 @@ fn finish(
     let mut stage = Stage::new(cx.progress, "decode", Some(jobs.len() as u64), Unit::Steps);
     let mut made = Vec::with_capacity(jobs.len());
     for job in jobs {
-        let mut planes = perf.time("decode", || decode::decode(&mut network, r.family.unscale(&job.latent)))?;
+        let planes = perf.time("decode", || decode::decode(&mut network, r.family.unscale(&job.latent)));
+        let mut planes = planes.map_err(blame(&r.folder.root().join("vae")))?;
         if let Some(upscaler) = &mut upscaler {
             planes = perf.time("upscale", || upscaler.apply(planes))?;
         }
@@ -261,9 +303,10 @@ fn parameters(plan: &GeneratePlan, r: &Resolved, job: &Job<'_>) -> String {
     let (steps, scale, seed) = (r.steps, r.scale, job.item.seed);
     let (w, h, model) = (r.size.width, r.size.height, r.family.name());
     let version = env!("CARGO_PKG_VERSION");
+    let sampler = if r.family.is_video() { "UniPC" } else { "Euler" };
     let stages = if r.levels.len() > 1 { format!(", Progressive: {}", r.split()) } else { String::new() };
     text.push_str(&format!(
-        "\nSteps: {steps}, Sampler: Euler, CFG scale: {scale}, Seed: {seed}, Size: {w}x{h}, Model: {model}{stages}, Version: crescendo {version}"
+        "\nSteps: {steps}, Sampler: {sampler}, CFG scale: {scale}, Seed: {seed}, Size: {w}x{h}, Model: {model}{stages}, Version: crescendo {version}"
     ));
     text
 }

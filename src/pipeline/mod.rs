@@ -8,6 +8,7 @@
 //! One network is loaded at a time, except for those that a stream runs through; each is freed before the next is loaded.
 
 mod answer;
+mod blame;
 mod context;
 mod enhance;
 mod export;
@@ -16,6 +17,7 @@ mod inspect;
 mod perf;
 mod post;
 mod resolved;
+mod start;
 mod video;
 
 pub use answer::*;

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::{
     error::{Error, Result},
+    media::Place,
     runtime::peak_memory,
 };
 
@@ -23,12 +24,19 @@ pub struct StageSeconds {
 }
 
 /// What a run took.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Perf {
+    began: Instant,
     /// In the order in which they ended.
     pub stages: Vec<StageSeconds>,
     /// The stage split of the denoising, as `plan` prints it.
     pub split: Option<String>,
+}
+
+impl Default for Perf {
+    fn default() -> Self {
+        Self { began: Instant::now(), stages: vec![], split: None }
+    }
 }
 
 impl Perf {
@@ -56,19 +64,26 @@ impl Perf {
         }
     }
 
+    /// Seconds since the run began; stages of a line work at the same time, so theirs may add up to more.
+    fn total(&self) -> f64 {
+        self.began.elapsed().as_secs_f64()
+    }
+
     /// Seconds by stage, and in all.
     pub fn seconds(&self) -> serde_json::Map<String, serde_json::Value> {
         let mut map: serde_json::Map<_, _> = self.stages.iter().map(|s| (s.name.clone(), json!(s.seconds))).collect();
-        map.insert("total".into(), json!(self.stages.iter().map(|s| s.seconds).sum::<f64>()));
+        map.insert("total".into(), json!(self.total()));
         map
     }
 
     /// Writes `--perf-dump-path`.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let total: f64 = self.stages.iter().map(|s| s.seconds).sum();
-        let dump = json!({"stages": self.stages, "split": self.split, "total_seconds": total, "peak_memory_bytes": peak_memory()});
+        let dump = json!({"stages": self.stages, "split": self.split, "total_seconds": self.total(), "peak_memory_bytes": peak_memory()});
         let text =
             serde_json::to_string_pretty(&dump).map_err(|e| Error::failed(format!("{}: {e}", path.display())))?;
-        std::fs::write(path, text + "\n").map_err(|e| Error::io("writing", path, &e))
+        let mut place = Place::new(path, true)?;
+        place.write((text + "\n").as_bytes())?;
+        place.commit()?;
+        Ok(())
     }
 }

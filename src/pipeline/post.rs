@@ -1,18 +1,21 @@
 //! What follows a picture or video: interpolation and upscaling networks, loaded once and fed the way they want.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ndarray::{Array3, Axis, concatenate, s};
 
-use super::context::{Context, Role};
+use super::{
+    blame::blame,
+    context::{Context, Role},
+};
 use crate::{
     compile::{self, UpscalerForm},
     error::{At, Error, Result},
     media::resize::{Filter, resize},
     plan::{self, Interpolation, Upscaling},
-    runtime::{Load, Network},
+    runtime::{Load, Network, available_memory},
     stage::{
-        interpolate::Interpolate,
+        interpolate::{Interpolate, Planes},
         upscale::{Form, HALO, Upscale},
     },
     tensor::{DType, Tensor},
@@ -39,7 +42,7 @@ impl Upscaler {
             foreign(&model.path, cx)?
         } else {
             let built = compile::upscaler(&model.path, cx.target(Role::Pictures))?;
-            (cx.load("the upscaler", &built.model)?, built.form)
+            (cx.load_beside("the upscaler", &built.model)?, built.form)
         };
         Ok(Self { network: Some(network), form, plan: plan.clone(), limit, upscale: None })
     }
@@ -55,8 +58,10 @@ impl Upscaler {
         let (channels, h, w) = picture.dim();
         let (height, width) = self.size(h, w);
         let colours = picture.slice(s![..3, .., ..]).to_owned();
+        let weights = self.plan.model.as_ref().map(|m| m.path.clone()).unwrap_or_default();
+        let blamed = blame(&weights);
         let enlarged = match self.bind(h, w) {
-            Some(network) => network.enlarge(&colours)?.mapv_into(|v| v.clamp(0.0, 1.0)),
+            Some(network) => network.enlarge(&colours).map_err(&blamed)?.mapv_into(|v| v.clamp(0.0, 1.0)),
             None => colours,
         };
         let fitted = resize(&enlarged, height, width, filter(self.plan.filter))?.mapv_into(|v| v.clamp(0.0, 1.0));
@@ -113,13 +118,6 @@ fn filter(f: plan::Filter) -> Filter {
     }
 }
 
-/// Bytes of memory that can still be had, from /proc/meminfo; 4 GB where that cannot be read.
-fn available_memory() -> u64 {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"));
-    line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok()).map_or(4 << 30, |kb| kb * 1024)
-}
-
 /// Somebody else's `.onnx`: one picture in, one out, of one scale factor, found by a trial.
 fn foreign(path: &Path, cx: &Context<'_>) -> Result<(Network, UpscalerForm)> {
     let mut network = cx.engine.load_file("the upscaler", path, &Load::default())?;
@@ -161,15 +159,22 @@ fn foreign(path: &Path, cx: &Context<'_>) -> Result<(Network, UpscalerForm)> {
     Ok((network, UpscalerForm { scale, multiple: 4, reach: HALO, pixel_bytes: 768 * scale * scale }))
 }
 
-/// Loads RIFE for a plan.
-pub fn interpolator(plan: &Interpolation, cx: &Context<'_>) -> Result<Interpolate> {
-    let scale = plan.scale as f32;
-    if ![0.25, 0.5, 1.0, 2.0, 4.0].contains(&scale) {
-        return Err(Error::usage(format!(
-            "frame_interpolation_scale {scale}: the network's levels fit together at 0.25, 0.5, 1, 2 and 4"
-        )));
+/// RIFE, and the file of its weights for messages.
+pub struct Interpolator {
+    network: Interpolate,
+    weights: PathBuf,
+}
+
+impl Interpolator {
+    /// Loads RIFE for a plan.
+    pub fn load(plan: &Interpolation, cx: &Context<'_>) -> Result<Self> {
+        let built = compile::interpolator(&plan.model.path, plan.scale as f32, cx.target(Role::Exact))?;
+        let network = cx.load_beside("the interpolator", &built.model)?;
+        Ok(Self { network: Interpolate::new(network, built.multiple, 4), weights: plan.model.path.clone() })
     }
-    let built = compile::interpolator(&plan.model.path, scale, cx.target(Role::Exact))?;
-    let network = cx.load("the interpolator", &built.model)?;
-    Ok(Interpolate::new(network, built.multiple, 4))
+
+    /// The 2^exp − 1 pictures between two, in order.
+    pub fn between(&mut self, first: &Planes, second: &Planes, exp: u32) -> Result<Vec<Planes>> {
+        self.network.between(first, second, exp).map_err(blame(&self.weights))
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     answer::{GenerateForecast, SizeRow, StageRow},
-    post,
+    generate::Form,
 };
 use crate::{
     compile::{self, Part},
@@ -10,8 +10,8 @@ use crate::{
     family::{self, Convention, Family, GuidanceRequest, Size},
     model::ModelFolder,
     onnx::Target,
-    plan::{Defaults, GeneratePlan, Mode, Scale, Scales, Transform},
-    schedule::guidance::Guidance,
+    plan::{Defaults, Destination, GeneratePlan, Mode, Scale, Scales, Transform},
+    schedule::{first_step, guidance::Guidance},
     spectral::{self, Growth, Ladder, Level, Spectrum},
     tensor::DType,
     weights::Checkpoint,
@@ -37,6 +37,10 @@ pub struct Resolved {
     pub guidance: Guidance,
     /// What the network is told of guidance.
     pub scale: f32,
+    /// The first step that is done: above 0 where a picture is the start and its strength is below 1.
+    pub first_step: usize,
+    /// Decoded frames a second of a video; 0 for pictures.
+    pub fps: f64,
     /// The type that noise is drawn in.
     pub noise: DType,
     /// Floating-point operations of one call of the transformer, by picture tokens.
@@ -51,13 +55,14 @@ impl Resolved {
         if let Some(rows) = plan.max_sequence_length {
             family.set_text_rows(rows)?;
         }
-        if let Some(shift) = plan.flow_shift {
-            family.set_flow_shift(shift)?;
-        }
         let convention = match plan.defaults {
             Defaults::Diffusers => Convention::Diffusers,
             Defaults::Sglang => Convention::Sglang,
         };
+        family.set_convention(convention);
+        if let Some(shift) = plan.flow_shift {
+            family.set_flow_shift(shift)?;
+        }
         let defaults = family.defaults(convention);
         let (height, width) = plan.size.unwrap_or((defaults.size.height, defaults.size.width));
         let size = Size { height, width, frames: plan.frames.unwrap_or(defaults.size.frames) };
@@ -92,12 +97,17 @@ impl Resolved {
             refuse_shaping(plan, family.as_ref())?;
         }
         let scale = asked.scale.unwrap_or(defaults.guidance);
-        let noise = family.noise_dtype().map_or_else(|| noise_type(plan, &folder), Ok)?;
+        let first_step = match &plan.start {
+            Some(start) => first_step(steps, start.strength.unwrap_or(STRENGTH))?,
+            None => 0,
+        };
+        let fps = plan.fps.or(defaults.fps.map(f64::from)).unwrap_or(0.0);
+        let noise = family.noise(noise_type(plan, &folder)?);
         let calls = if guidance.needs_negative(sigmas[0]) { 2.0 } else { 1.0 };
         let text = family.text_rows();
         let flop = compile::transformer_flop(&folder.path("transformer")?, folder.class_of("transformer")?)?
             .map(|cost| -> Box<dyn Fn(usize) -> f64> { Box::new(move |tokens| calls * cost.of(tokens, text)) });
-        Ok(Self { folder, family, size, steps, sigmas, levels, growth, guidance, scale, noise, flop })
+        Ok(Self { folder, family, size, steps, sigmas, levels, growth, guidance, scale, first_step, fps, noise, flop })
     }
 
     /// The stages as `plan` prints them.
@@ -137,6 +147,9 @@ impl Resolved {
         spectral::split(&self.levels)
     }
 }
+
+/// How much of the schedule is done again from a picture when nothing is asked for (diffusers' `FluxImg2ImgPipeline`).
+const STRENGTH: f64 = 0.6;
 
 /// The part of a component that a family's runs need; `otherwise` where there is no choice.
 pub(super) fn part_of(family: &dyn Family, component: &str, otherwise: Part) -> Part {
@@ -179,11 +192,20 @@ fn refuse_shaping(plan: &GeneratePlan, family: &dyn Family) -> Result<()> {
 fn refuse(plan: &GeneratePlan, family: &dyn Family) -> Result<()> {
     let name = family.name();
     let unfit = |flag: &str, why: &str| Err(Error::usage(format!("{flag}: {name} {why}")));
-    if plan.interpolation.is_some() {
+    if plan.interpolation.is_some() && !family.is_video() {
         return unfit("--enable-frame-interpolation", "makes single pictures, between which there is nothing");
     }
-    if plan.fps.is_some() {
+    if plan.fps.is_some() && !family.is_video() {
         return unfit("--fps", "makes single pictures");
+    }
+    if plan.start.is_some() && plan.progressive.mode != Mode::FullRes {
+        return Err(Error::usage("--image-path starts at full resolution; leave --progressive-mode out"));
+    }
+    if plan.start.is_some() && family.is_video() {
+        return unfit("--image-path", "makes videos from text alone");
+    }
+    if plan.output.destination == Destination::StandardOutput && family.is_video() {
+        return unfit("-o -", "makes videos, which need a file");
     }
     if plan.steps == Some(0) {
         return Err(Error::usage("--num-inference-steps must be at least 1, got 0"));
@@ -230,17 +252,11 @@ pub fn plan_generate(plan: &GeneratePlan) -> Result<GenerateForecast> {
         largest = largest.max(if plan.runtime.memory_limit.is_some() { 0 } else { 4 * model.parameters });
     }
     let Size { height, width, .. } = resolved.size;
-    let picture = |stage: &str, (height, width): (usize, usize)| SizeRow {
-        stage: stage.into(),
-        width,
-        height,
-        frames: 1,
-        fps: None,
-    };
-    let mut sizes = vec![picture("decode", (height, width))];
-    sizes.extend(plan.upscaling.as_ref().map(|u| picture("upscale", post::output_size(u.target, height, width))));
+    let sizes = sizes(plan, &resolved)?;
     let outputs = plan.prompts.len() * plan.seeds.len();
-    let last = sizes.last().map_or(0, |s| s.width * s.height * 3) as u64;
+    // Three bytes a pixel of a picture, about a tenth of one of a video.
+    let bytes = |s: &SizeRow| (s.width * s.height) as u64 * if s.fps.is_some() { s.frames.div_ceil(10) } else { 3 };
+    let last = sizes.last().map_or(0, bytes);
     let stages = resolved.stages();
     Ok(GenerateForecast {
         model: resolved.family.name().into(),
@@ -253,4 +269,26 @@ pub fn plan_generate(plan: &GeneratePlan) -> Result<GenerateForecast> {
         stages,
         sizes,
     })
+}
+
+/// What comes out of each stage after the transformer.
+fn sizes(plan: &GeneratePlan, resolved: &Resolved) -> Result<Vec<SizeRow>> {
+    let Size { height, width, frames } = resolved.size;
+    let video = resolved.family.is_video();
+    let row = |stage: &str, (height, width): (usize, usize), frames: usize, fps: f64| SizeRow {
+        stage: stage.into(),
+        width,
+        height,
+        frames: frames as u64,
+        fps: video.then_some(fps),
+    };
+    let form = Form::new(plan, (height, width), frames, resolved.fps)?;
+    let mut sizes = vec![row("decode", (height, width), frames, resolved.fps)];
+    if form.exp > 0 {
+        sizes.push(row("interpolate", (height, width), form.frames, form.rate.value()));
+    }
+    if plan.upscaling.is_some() {
+        sizes.push(row("upscale", form.size, form.frames, form.rate.value()));
+    }
+    Ok(sizes)
 }

@@ -24,6 +24,9 @@ pub(super) fn sentence(message: &str) -> String {
         let wanted = size.map(|n| format!(" (wanted {:.1} GB more)", n as f64 / 1e9)).unwrap_or_default();
         return format!("out of memory{node}{wanted}; use a smaller size or --tile, or set --memory-limit");
     }
+    if let Some((_, why)) = clean.split_once(" failed:").filter(|(load, _)| load.starts_with("Load model from ")) {
+        return format!("is no ONNX graph that can be read ({why}); export or download it again");
+    }
     if clean.contains("cannot open shared object file") {
         let driver = clean.contains("libcuda.so");
         let mend = if driver { "install NVIDIA's driver" } else { "scripts/setup --cuda installs NVIDIA's libraries" };
@@ -107,7 +110,7 @@ pub fn finite(name: &str, t: &Tensor) -> Result<()> {
     }
     let count = values.iter().filter(|v| !v.is_finite()).count();
     let Some((at, value)) = values.indexed_iter().find(|(_, v)| !v.is_finite()) else { return Ok(()) };
-    Err(Error::failed(format!(
+    Err(Error::non_finite(format!(
         "{name}: {count} of {} values are not finite (first {value} at {:?}); compute with --dtype f32, or the weights are damaged",
         values.len(),
         at.slice(),

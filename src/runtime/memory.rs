@@ -27,6 +27,13 @@ fn status(key: &str) -> u64 {
     line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).map_or(0, |kib| kib * 1024)
 }
 
+/// Bytes of memory that can still be had without swapping, from /proc/meminfo; 4 GB where that cannot be read.
+pub fn available_memory() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"));
+    line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok()).map_or(4 << 30, |kb| kb * 1024)
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

@@ -36,7 +36,7 @@ pub use cores::threads_available;
 pub use doctor::{Description, ProviderState, describe};
 pub use fault::finite;
 pub use library::{WANTED, silence_telemetry};
-pub use memory::{anonymous_memory, peak_memory, return_free_memory};
+pub use memory::{anonymous_memory, available_memory, peak_memory, return_free_memory};
 pub use network::{Network, Signature};
 
 use crate::error::{Error, Result};
@@ -153,12 +153,13 @@ impl Engine {
             DeviceChoice::Cuda(index) => device::prove(library, Device::Cuda(index))?,
             DeviceChoice::TensorRt(index) => device::prove(library, Device::TensorRt(index))?,
             DeviceChoice::Auto => device::prove(library, Device::Cuda(0)).unwrap_or_else(|cause| {
-                tracing::info!("networks run on the CPU: {cause}");
+                tracing::debug!("no GPU: {cause}");
                 Device::Cpu
             }),
         };
         let threads = options.threads.unwrap_or_else(threads_available).max(1);
-        tracing::info!("ONNX Runtime {} ({}), {device}, {threads} threads", library.version, library.path.display());
+        tracing::debug!("{}", library.path.display());
+        tracing::info!("ONNX Runtime {} on {device}, {threads} threads", library.version);
         Ok(Self(Arc::new(Inner { library, device, threads, memory_limit: options.memory_limit })))
     }
 

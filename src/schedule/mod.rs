@@ -16,3 +16,8 @@ pub use noise::{BfStream, Noise, NoiseSource, TorchCpu};
 pub use philox::TorchCuda;
 pub use sigmas::{FlowMatch, Spacing, empirical_mu, first_step};
 pub use solver::{Euler, Solver, UniPc, euler_step, scale_noise};
+
+/// The nearest bf16 value, ties to even.
+fn round_bf16(x: f32) -> f32 {
+    half::bf16::from_f32(x).to_f32()
+}

@@ -3,11 +3,10 @@
 //! Source: ATen `native/cpu/DistributionTemplates.h` and `avx_mathfun.h` (torch 2.15). Reproduced is the vector path of
 //! x86 builds (AVX2 and AVX512 run the same kernel). torch's scalar builds call libm instead and differ by up to 2e-6.
 
-use half::bf16;
 use ndarray::{ArrayD, IxDyn};
 use std::f64::consts::PI;
 
-use super::{mt19937::Mt19937, philox::TorchCuda};
+use super::{mt19937::Mt19937, philox::TorchCuda, round_bf16};
 use crate::{
     error::{Error, Result},
     tensor::DType,
@@ -155,11 +154,6 @@ impl Noise {
         ArrayD::from_shape_vec(IxDyn(shape), values)
             .map_err(|e| Error::failed(format!("noise of shape {shape:?}: {e}")))
     }
-}
-
-/// The nearest bf16 value, ties to even.
-pub(super) fn round_bf16(x: f32) -> f32 {
-    bf16::from_f32(x).to_f32()
 }
 
 fn box_muller_f32(u1: f32, u2: f32) -> (f32, f32) {

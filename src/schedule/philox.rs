@@ -3,7 +3,7 @@
 //! Which element gets which number depends on the number of threads that the device runs at once, so for tensors larger
 //! than that the GPU model matters. The device uses fast sine and cosine; a CPU equals it to about 1e-6.
 
-use super::noise::round_bf16;
+use super::round_bf16;
 
 const BLOCK: usize = 256;
 

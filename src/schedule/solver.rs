@@ -2,7 +2,7 @@
 
 use ndarray::{ArrayD, Zip};
 
-use super::noise::round_bf16;
+use super::round_bf16;
 use crate::tensor::DType;
 
 /// A solver with its history.

@@ -56,7 +56,7 @@ impl Global {
                 let known = storage().map(Self::Storage).or_else(|| dtype().map(Self::DType));
                 known.ok_or_else(|| {
                     let global = quoted(&format!("{module}.{name}"));
-                    malformed(&format!("wants {global}; only tensors are read"))
+                    malformed(&format!("wants {global}; only tensors are read, get the weights as .safetensors"))
                 })?
             }
         })

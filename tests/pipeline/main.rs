@@ -9,10 +9,11 @@ mod z_image;
 use std::{collections::BTreeMap, path::Path};
 
 use crescendo::{
-    media::picture,
+    media::{picture, video::Reader},
     pipeline::{Context, generate},
     plan::{Destination, Mode, Precision, Scale, Scales},
     progress::Silent,
+    tensor::{Frame, Samples},
     weights::Checkpoint,
 };
 use serde_json::Value;
@@ -28,6 +29,20 @@ fn relative(a: &[f32], b: &[f32]) -> f32 {
     }
     let scale = b.iter().fold(0f32, |m, v| m.max(v.abs()));
     a.iter().zip(b).fold(0f32, |m, (x, y)| m.max((x - y).abs())) / scale
+}
+
+/// What a picture or video holds: rows, columns and colours, of a video one frame after the other.
+fn samples(path: &Path, video: bool) -> Vec<u8> {
+    let frames: Vec<Frame> = if video {
+        Reader::open(path).unwrap().map(|f| f.unwrap().frame).collect()
+    } else {
+        vec![picture::read(path).unwrap().frame]
+    };
+    let bytes = |f: Frame| match f.samples {
+        Samples::U8(bytes) => bytes,
+        Samples::U16(_) => panic!("{}: 16 bits", path.display()),
+    };
+    frames.into_iter().flat_map(bytes).collect()
 }
 
 /// Runs one row of runs.json and returns what is wrong with it.
@@ -47,7 +62,13 @@ fn run(model: &str, row: &Value, table: &mut Vec<String>) -> Vec<String> {
     plan.cfg_truncation = number("cfg_truncation");
     plan.negative_prompt = row.get("negative_prompt").and_then(Value::as_str).map(str::to_string);
     plan.save_latents = Some(temp.path().join("latents.safetensors"));
-    plan.output.destination = Destination::File(temp.path().join("out.png"));
+    plan.frames = number("num_frames").map(|n| n as usize);
+    let video = plan.frames.is_some();
+    // Without loss, so that what is read back is what was decoded.
+    (plan.output.codec, plan.output.pix_fmt) =
+        if video { (Some("ffv1".into()), Some("bgr0".into())) } else { (None, None) };
+    let out = temp.path().join(if video { "out.mkv" } else { "out.png" });
+    plan.output.destination = Destination::File(out.clone());
     let bf16 = row.get("noise_dtype").and_then(Value::as_str) == Some("bfloat16");
     plan.runtime.dtype = if bf16 { Precision::Bf16 } else { Precision::F32 };
     if let Some(mode) = row.get("progressive_mode").and_then(Value::as_str) {
@@ -78,9 +99,8 @@ fn run(model: &str, row: &Value, table: &mut Vec<String>) -> Vec<String> {
             wrong.push(format!("{name}: {key} differs by {error:.2e}, limit {limit:.0e}"));
         }
     }
-    let picture = picture::read(&temp.path().join("out.png")).unwrap();
     let wanted = golden.get("picture").unwrap().bytes().unwrap().to_vec();
-    let crescendo::tensor::Samples::U8(found) = &picture.frame.samples else { panic!("8 bits") };
+    let found = samples(&out, video);
     let near = found.iter().zip(&wanted).filter(|(a, b)| a.abs_diff(**b) <= 1).count() as f64 / wanted.len() as f64;
     if found.len() != wanted.len() || near < 0.99 {
         wrong.push(format!("{name}: {:.1} % of the picture within 1/255, wanted 99", near * 100.0));
@@ -93,7 +113,7 @@ fn run(model: &str, row: &Value, table: &mut Vec<String>) -> Vec<String> {
 #[test]
 fn whole_runs_equal_diffusers() {
     let (mut wrong, mut table) = (Vec::new(), Vec::new());
-    for model in ["flux1-dev", "flux1-schnell", "z-image"] {
+    for model in ["flux1-dev", "flux1-schnell", "flux2-klein", "qwen-image", "wan", "z-image"] {
         let path = format!("tests/goldens/{model}/runs.json");
         let rows: Vec<Value> = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
         assert!(!rows.is_empty());

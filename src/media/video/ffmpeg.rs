@@ -143,7 +143,7 @@ pub(super) fn open(path: &Path) -> Result<Input> {
     let url = url(path)?;
     let failed = |code| {
         let why = reason(code);
-        Error::failed(format!("{}: is no video that FFmpeg can read ({why})", path.display()))
+        Error::failed(format!("{}: is no video that FFmpeg can read ({why}); get a whole copy", path.display()))
     };
     clear_line();
     // SAFETY: the context is null or owned by `Input` at every return; FFmpeg frees it itself when opening fails.

@@ -121,6 +121,9 @@ pub(super) fn of_input(input: &Input, path: &Path) -> Result<VideoInfo> {
     };
     let Some((_, format)) = Format::of(parameters.format).filter(|_| parameters.width > 0 && parameters.height > 0)
     else {
+        if container == "image2" || container.ends_with("_pipe") {
+            return Err(failed("is neither a picture nor a video, whatever its name says; get a whole copy".into()));
+        }
         let why = ffmpeg::last_line().unwrap_or_else(|| "no frame could be found".into());
         return Err(failed(format!("the video stream ({}) is damaged or cut off: {why}", streams[index].codec)));
     };

@@ -1,0 +1,55 @@
+//! What the transformers over text and picture tokens (arXiv:2403.03206 fig. 2) share: joint attention, and the conditions
+//! around it. FLUX.1, FLUX.2 and Qwen-Image name these weights alike.
+
+use super::embed::sinusoid;
+use crate::onnx::{Attention, Rotary, Scope, Value};
+
+/// ε of every norm of these networks.
+pub const EPS: f32 = 1e-6;
+
+/// How a linear layer is made: [`Scope::linear`] or [`Scope::linear_no_bias`].
+pub type Linear = fn(&Scope, &str, &Value, usize) -> Value;
+
+/// Joint attention: each stream has its own projections, and both attend to both.
+pub struct Joint {
+    /// Attention heads.
+    pub heads: usize,
+    /// Positions in the order text, picture.
+    pub rotary: Rotary,
+    /// With or without biases.
+    pub linear: Linear,
+}
+
+impl Joint {
+    /// What picture tokens `x` [n, i, d] and text rows `c` [n, t, d] take from each other, through their output projections.
+    pub fn attend(&self, w: &Scope, x: &Value, c: &Value) -> (Value, Value) {
+        let dim = x.size(-1);
+        let linear = |name, v: &Value| (self.linear)(w, name, v, dim);
+        let norm = |name, v: &Value| w.head_norm(name, v, self.heads, EPS);
+        let both = |text: Value, image: Value| Value::concat(&[&text, &image], 1);
+        let q = both(norm("norm_added_q", &linear("add_q_proj", c)), norm("norm_q", &linear("to_q", x)));
+        let k = both(norm("norm_added_k", &linear("add_k_proj", c)), norm("norm_k", &linear("to_k", x)));
+        let v = both(linear("add_v_proj", c), linear("to_v", x));
+        let mixed = self.mix(&q, &k, &v);
+        let t = c.dim(1);
+        let (mc, mx) = (mixed.slice(1, 0, &t), mixed.slice(1, &t, &t + x.dim(1)));
+        (linear("to_out.0", &mx), linear("to_add_out", &mc))
+    }
+
+    /// Attention over one sequence with rotary positions: [n, s, d] each → [n, s, d].
+    pub fn mix(&self, q: &Value, k: &Value, v: &Value) -> Value {
+        let [q, k] = [q, k].map(|x| x.rope(self.heads, &self.rotary));
+        q.attention(&k, v, self.heads, &Attention::default())
+    }
+}
+
+/// adaLN (arXiv:2212.09748): the layer norm of `x` [n, t, d], scaled and shifted by [n, 1, d]; named after `w`.
+pub fn modulate(w: &Scope, x: &Value, shift: &Value, scale: &Value) -> Value {
+    w.enter();
+    x.layer_norm(EPS) * (scale + 1.0) + shift
+}
+
+/// A number per item, σ or a guidance scale, [n] → [n, dim]: 1000 times it as a sinusoid of 256, then two linear layers.
+pub fn embedded(w: &Scope, linear: Linear, number: &Value, dim: usize) -> Value {
+    linear(w, "linear_2", &linear(w, "linear_1", &sinusoid(&(number * 1000.0), 256), dim).silu(), dim)
+}

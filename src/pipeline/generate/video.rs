@@ -1,0 +1,90 @@
+//! Latents → videos: decoded latent frame by latent frame, and on through the line while later ones are decoded.
+
+use std::time::Instant;
+
+use super::{Job, Run, parameters};
+use crate::{
+    error::Result,
+    media::video::{Output, Rational, Writer},
+    onnx::Model,
+    pipeline::{
+        answer::OutputRow,
+        perf::Perf,
+        post,
+        video::{self, Networks},
+    },
+    plan::GeneratePlan,
+    progress::{Stage, Unit},
+    stage::decode::Video,
+};
+
+/// Pictures and frames a second of a video after all stages; `height` and `width` are those of decoding.
+pub struct Form {
+    /// Frames made for each gap between two decoded ones: 2^exp.
+    pub exp: u32,
+    /// (height, width) of a picture.
+    pub size: (usize, usize),
+    /// Pictures.
+    pub frames: usize,
+    /// Of them, those of a second.
+    pub rate: Rational,
+}
+
+impl Form {
+    /// What a plan makes of `frames` pictures at `fps` a second. Interpolation makes more of both.
+    pub fn new(plan: &GeneratePlan, (height, width): (usize, usize), frames: usize, fps: f64) -> Result<Self> {
+        let exp = video::exponent(plan.interpolation.as_ref())?;
+        let size = match &plan.upscaling {
+            Some(u) => post::output_size(u.target, height, width),
+            None => (height, width),
+        };
+        // Whole rates, halves and thousandths as they are; NTSC's by their own denominator.
+        let whole = |den: &i32| (fps * f64::from(*den) - (fps * f64::from(*den)).round()).abs() < 1e-6;
+        let den = [1, 2, 1000, 1001].into_iter().find(whole).unwrap_or(1000);
+        let rate = Rational::new((fps * f64::from(den)).round() as i32, den);
+        Ok(Self { exp, size, frames: frames.saturating_sub(1) * (1 << exp) + 1, rate: rate.times(1 << exp) })
+    }
+}
+
+/// Decodes, interpolates, enlarges and encodes.
+pub(super) fn finish(
+    run: &Run<'_>,
+    first: &Model,
+    later: &Model,
+    jobs: Vec<Job<'_>>,
+    perf: &mut Perf,
+) -> Result<Vec<OutputRow>> {
+    let Run { plan, resolved, cx, .. } = *run;
+    let begin = Instant::now();
+    let mut decoder = Video::new(cx.load("vae", first)?, cx.load("vae", later)?);
+    perf.add("load vae", begin.elapsed().as_secs_f64());
+    let mut networks = Networks {
+        interpolate: plan.interpolation.as_ref().map(|i| post::Interpolator::load(i, cx)).transpose()?,
+        upscale: plan.upscaling.as_ref().map(|u| post::Upscaler::load(u, cx)).transpose()?,
+    };
+    let size = resolved.size;
+    let form = Form::new(plan, (size.height, size.width), size.frames, resolved.fps)?;
+    let mut made = Vec::with_capacity(jobs.len());
+    for job in jobs {
+        let path = plan.output.path(job.item)?;
+        let mut output = Output::new(form.size.1, form.size.0, form.rate);
+        output.metadata.push(("comment".into(), parameters(plan, resolved, &job)));
+        let writer = path.as_ref().map(|path| Writer::create(path, &video::options(&plan.output), &output));
+        let mut writer = writer.transpose()?;
+        let mut stage = Stage::new(cx.progress, "decode", Some(form.frames as u64), Unit::Frames);
+        let frames = decoder.frames(resolved.family.unscale(&job.latent));
+        let times = video::through(frames, form.exp, false, &mut networks, |frame| {
+            if let Some(writer) = &mut writer {
+                writer.write(&frame)?;
+            }
+            stage.step(1)
+        })?;
+        if let Some(writer) = writer {
+            writer.finish()?;
+        }
+        times.iter().for_each(|time| perf.add(&time.name, time.busy.as_secs_f64()));
+        let (height, width) = form.size;
+        made.push(OutputRow { path, seed: job.item.seed, width, height, frames: form.frames });
+    }
+    Ok(made)
+}

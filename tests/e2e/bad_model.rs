@@ -1,0 +1,232 @@
+//! Damaged, hostile and unfit checkpoints.
+
+use std::{fs, path::Path};
+
+use serde_json::{Value, json};
+
+use crate::{Bench, FLUX, RIFE, as_safetensors, copy_folder, edit_header, here, poison, report};
+
+const RUN: &str = "generate --prompt fox --height 64 --width 64 --num-inference-steps 2 --output-file-path out/a.png";
+const VAE: &str = "vae/diffusion_pytorch_model.safetensors";
+const DIT: &str = "transformer/diffusion_pytorch_model-00002-of-00004.safetensors";
+const INDEX: &str = "transformer/diffusion_pytorch_model.safetensors.index.json";
+
+fn edit_json(path: &Path, edit: impl Fn(&mut Value)) {
+    let mut value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    edit(&mut value);
+    fs::write(path, value.to_string()).unwrap();
+}
+
+fn set(root: &Path, file: &str, key: &str, value: Value) {
+    edit_json(&root.join(file), |v| v[key] = value.clone());
+}
+
+fn cut(path: &Path, edit: impl Fn(Vec<u8>) -> Vec<u8>) {
+    fs::write(path, edit(fs::read(path).unwrap())).unwrap();
+}
+
+/// The damage done to a copy of a whole checkpoint, and what the sentence must hold.
+type Row = (&'static str, fn(&Path), &'static [&'static str]);
+
+const FOLDERS: &[Row] = &[
+    ("header truncated", |m| cut(&m.join(VAE), |b| b[..1000].into()), &["model/vae/diff", "cut short", "download"]),
+    ("data truncated", |m| cut(&m.join(VAE), |b| b[..b.len() - 1000].into()), &["cut short", "download it again"]),
+    (
+        "header over-long",
+        |m| cut(&m.join(VAE), |b| [&(1u64 << 40).to_le_bytes()[..], &b[8..]].concat()),
+        &["model/vae/diff", "header claims 1099511627776 bytes"],
+    ),
+    ("weights empty", |m| fs::write(m.join(VAE), "").unwrap(), &["is empty (0 bytes)", "download it again"]),
+    (
+        "shape larger than its bytes",
+        |m| edit_header(&m.join(VAE), |h| h["decoder.conv_in.weight"]["shape"] = json!([16, 4, 3, 4])),
+        &["model/vae/diff", "decoder.conv_in.weight"],
+    ),
+    (
+        "shape turned",
+        |m| edit_header(&m.join(VAE), |h| h["decoder.conv_norm_out.weight"]["shape"] = json!([2, 4])),
+        &["model/vae", "decoder.conv_norm_out.weight", "[2, 4]"],
+    ),
+    (
+        "a weight missing",
+        |m| {
+            edit_header(&m.join(VAE), |h| {
+                let entry = h["decoder.conv_out.bias"].take();
+                h.as_object_mut().unwrap().remove("decoder.conv_out.bias");
+                h["decoder.conv_out.sham"] = entry;
+            })
+        },
+        &["model/vae", "decoder.conv_out.bias", "missing", "decoder.conv_out.sham"],
+    ),
+    ("shard missing", |m| fs::remove_file(m.join(DIT)).unwrap(), &["-00002-of-00004.safetensors", "is missing"]),
+    (
+        "../ in the index",
+        |m| {
+            edit_json(&m.join(INDEX), |v| {
+                v["weight_map"]["x_embedder.weight"] = json!("../vae/diffusion_pytorch_model.safetensors");
+            })
+        },
+        &["index.json", "../vae", "is not a plain file name", "only looked for in"],
+    ),
+    (
+        "NaN in CLIP",
+        |m| poison(&m.join("text_encoder/model.safetensors"), "text_model.encoder.layers.0.self_attn.q_proj.weight"),
+        &["text_encoder", "not finite", "tensor text_model.encoder.layers.0.self_attn.q_proj.weight of", "download"],
+    ),
+    (
+        "NaN in T5",
+        |m| {
+            let shard = m.join("text_encoder_2/model-00001-of-00002.safetensors");
+            poison(&shard, "encoder.block.0.layer.0.SelfAttention.q.weight");
+        },
+        &["text_encoder_2", "not finite", "tensor encoder.block.0.layer.0.SelfAttention.q.weight of"],
+    ),
+    (
+        "NaN in the transformer",
+        |m| poison(&m.join(DIT), "transformer_blocks.1.attn.to_q.weight"),
+        &["denoise: step 1: transformer", "not finite", "tensor transformer_blocks.1.attn.to_q.weight of"],
+    ),
+    (
+        "NaN in the VAE",
+        |m| poison(&m.join(VAE), "decoder.conv_in.weight"),
+        &["vae picture", "not finite", "tensor decoder.conv_in.weight of"],
+    ),
+    ("no vae", |m| fs::remove_dir_all(m.join("vae")).unwrap(), &["model/vae is missing", "download it again"]),
+    ("no scheduler", |m| fs::remove_dir_all(m.join("scheduler")).unwrap(), &["model/scheduler is missing", "download"]),
+    ("no tokenizer", |m| fs::remove_dir_all(m.join("tokenizer_2")).unwrap(), &["tokenizer_2 is missing", "download"]),
+    ("no config", |m| fs::remove_file(m.join("vae/config.json")).unwrap(), &["vae/config.json is missing", "download"]),
+    (
+        "tokenizer empty",
+        |m| fs::write(m.join("tokenizer_2/tokenizer.json"), "").unwrap(),
+        &["model/tokenizer_2: not a tokenizer"],
+    ),
+    (
+        "index broken",
+        |m| fs::write(m.join("model_index.json"), "{ nope").unwrap(),
+        &["model_index.json: is not JSON", "download it again"],
+    ),
+    (
+        "index empty",
+        |m| fs::write(m.join("model_index.json"), "[]").unwrap(),
+        &["model_index.json: has no _class_name"],
+    ),
+    (
+        "pipeline unknown",
+        |m| set(m, "model_index.json", "_class_name", json!("StableDiffusionPipeline")),
+        &["pipeline class \"StableDiffusionPipeline\" is not known", "FluxPipeline"],
+    ),
+    (
+        "transformer's class unknown",
+        |m| set(m, "model_index.json", "transformer", json!(["diffusers", "SD3Transformer2DModel"])),
+        &["model/transformer", "SD3Transformer2DModel is not known", "FluxTransformer2DModel"],
+    ),
+    (
+        "scheduler unknown",
+        |m| set(m, "scheduler/scheduler_config.json", "_class_name", json!("DDIMScheduler")),
+        &["scheduler_config.json", "DDIMScheduler is not known", "FlowMatchEulerDiscreteScheduler"],
+    ),
+    (
+        "channels contradict",
+        |m| set(m, "transformer/config.json", "in_channels", json!(128)),
+        &["in_channels 128 against latent_channels 4"],
+    ),
+    (
+        "layers contradict",
+        |m| set(m, "transformer/config.json", "num_layers", json!(19)),
+        &["model/transformer", "num_layers is 19 and the weights have 2", "download"],
+    ),
+    (
+        "guidance contradicts",
+        |m| set(m, "transformer/config.json", "guidance_embeds", json!(false)),
+        &["model/transformer", "guidance_embeds is false and the weights have true"],
+    ),
+    (
+        "heads contradict",
+        |m| set(m, "text_encoder_2/config.json", "num_heads", json!(63)),
+        &["model/text_encoder_2", "num_heads is 63 and the weights have"],
+    ),
+    (
+        "groups do not divide",
+        |m| set(m, "vae/config.json", "norm_num_groups", json!(3)),
+        &["model/vae", "/decoder/", "3 groups do not share"],
+    ),
+];
+
+#[test]
+fn damaged_folders_end_in_one_sentence() {
+    let mut bad = Vec::new();
+    for (name, damage, wants) in FOLDERS {
+        let bench = Bench::new();
+        copy_folder(Path::new(&here(FLUX)), &bench.path("model"));
+        damage(&bench.path("model"));
+        bad.extend(bench.fault(name, &bench.run(&format!("{RUN} --model-path model")), 3, wants));
+    }
+    report(bad);
+}
+
+/// Files in a bench for upscalers and interpolators that are none.
+fn files(bench: &Bench) {
+    for (name, text) in [("zero.pth", ""), ("zero.onnx", ""), ("junk.onnx", "hello"), ("junk.pth", "hello, weights")] {
+        fs::write(bench.path(name), text).unwrap();
+    }
+    fs::copy(here("fuzz/corpus/torch_zip/system.pth"), bench.path("system.pth")).unwrap();
+    fs::copy(here("fuzz/corpus/torch_legacy/system.0.pkl"), bench.path("system.pkl")).unwrap();
+    fs::copy(here("tests/goldens/esrgan/compact-x2.safetensors"), bench.path("nan.safetensors")).unwrap();
+    poison(&bench.path("nan.safetensors"), "body.2.weight");
+    as_safetensors(RIFE, &bench.path("rife-nan.safetensors"), |_| true);
+    poison(&bench.path("rife-nan.safetensors"), "block1.convblock.0.conv.weight");
+    as_safetensors(RIFE, &bench.path("rife-short.safetensors"), |n| n != "block2.conv0.1.0.bias");
+    as_safetensors(RIFE, &bench.path("rife-none.safetensors"), |n| n.starts_with("block3"));
+    as_safetensors("tests/goldens/esrgan/rrdb-x4.pth", &bench.path("rrdb.safetensors"), |n| n != "conv_body.bias");
+}
+
+#[test]
+fn unfit_networks_end_in_one_sentence() {
+    let bench = Bench::new();
+    files(&bench);
+    let picture = "enhance {pictures}/chelsea.png -o out/a.png --upscale 2 --tile 64 --upscaling-model-path";
+    let clip = "enhance {clip} -o out/a.mp4 --interpolate 2x --frame-interpolation-model-path";
+    let mut bad = Vec::new();
+    for (command, model, wants) in [
+        (picture, "zero.pth", vec!["zero.pth: is empty", "download it again"]),
+        (picture, "junk.pth", vec!["junk.pth: is none of the files that hold weights"]),
+        (picture, "zero.onnx", vec!["zero.onnx", "no ONNX graph", "download it again"]),
+        (picture, "junk.onnx", vec!["junk.onnx", "no ONNX graph", "download it again"]),
+        (
+            picture,
+            "system.pth",
+            vec!["system.pth: pickle wants `posix.system`", "only tensors are read", ".safetensors"],
+        ),
+        (picture, "system.pkl", vec!["system.pkl: pickle wants `posix.system`", "only tensors are read"]),
+        (picture, "rife-nan.safetensors", vec!["is IFNet (RIFE), not an upscaler", "RRDBNet", "are known"]),
+        (picture, "rife-none.safetensors", vec!["unknown architecture", "not an upscaler", "are known"]),
+        (picture, "rrdb.safetensors", vec!["rrdb.safetensors", "conv_body.bias", "missing"]),
+        (
+            picture,
+            "nan.safetensors",
+            vec!["chelsea.png", "not finite", "tensor body.2.weight of nan.safetensors holds"],
+        ),
+        (clip, "system.pkl", vec!["system.pkl: pickle wants `posix.system`"]),
+        (clip, "nan.safetensors", vec!["is SRVGGNetCompact, not an interpolation network", "are known"]),
+        (clip, "rife-none.safetensors", vec!["unknown architecture", "not an interpolation network"]),
+        (clip, "rife-short.safetensors", vec!["rife-short.safetensors", "block2.conv0.1.0.bias [8] is missing"]),
+        (
+            clip,
+            "rife-nan.safetensors",
+            vec!["big-buck-bunny.mp4", "interpolate", "not finite", "tensor block1.convblock.0.conv.weight of"],
+        ),
+    ] {
+        bad.extend(bench.fault(&format!("{command} {model}"), &bench.run(&format!("{command} {model}")), 3, &wants));
+    }
+    for (args, code, wants) in [
+        (format!("{picture} gone/x2.pth"), 1, vec!["there is no file or folder gone/x2.pth"]),
+        ("inspect system.pth".into(), 3, vec!["pickle wants `posix.system`"]),
+        ("inspect junk.onnx".into(), 3, vec!["junk.onnx", "no ONNX graph"]),
+        ("export system.pth -o out".into(), 3, vec!["pickle wants `posix.system`"]),
+        ("export rife-short.safetensors -o out".into(), 3, vec!["block2.conv0.1.0.bias"]),
+        ("export rife-none.safetensors -o out".into(), 3, vec!["unknown architecture"]),
+    ] {
+        bad.extend(bench.fault(&args, &bench.run(&args), code, &wants));
+    }
+    report(bad);
+}

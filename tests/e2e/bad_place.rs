@@ -1,0 +1,104 @@
+//! Sizes that a family cannot do, places that cannot be written to, disks that are full.
+
+use std::{fs, process::Stdio};
+
+use crate::{Bench, report};
+
+const RUN: &str = "generate --model-path {flux} --prompt fox --num-inference-steps 1";
+
+#[test]
+fn impossible_sizes_name_the_nearest() {
+    let bench = Bench::new();
+    let mut bad = Vec::new();
+    for (size, wants) in [
+        ("--height 100 --width 64", vec!["--height 100", "multiple of 16", "96 or 112"]),
+        ("--height 64 --width 1000", vec!["--width 1000", "multiple of 16", "992 or 1008"]),
+        ("--output-size 65x64", vec!["--width 65", "64 or 80"]),
+    ] {
+        let args = format!("{RUN} {size} --output-file-path out/a.png");
+        bad.extend(bench.fault(size, &bench.run(&args), 1, &wants));
+    }
+    report(bad);
+}
+
+/// /proc and a path below a file refuse even the superuser.
+#[test]
+fn unwritable_places_end_in_one_sentence() {
+    let bench = Bench::new();
+    fs::write(bench.path("file"), "").unwrap();
+    let small = format!("{RUN} --height 64 --width 64");
+    let picture = "enhance {pictures}/chelsea.png --upscale 2 --upscaling-model-path {x2}";
+    let clip = "enhance {clip} --upscale 2 --upscaling-model-path {x2}";
+    let mut bad = Vec::new();
+    for (args, wants) in [
+        (format!("{small} --output-file-path file/a.png"), ["making the folder file", "choose another place"]),
+        (format!("{small} --output-file-path /proc/no/a.png"), ["making the folder /proc/no", "check the path"]),
+        (format!("{small} --output-path /proc/no"), ["making the folder /proc/no", "check the path"]),
+        (
+            format!("{small} --output-file-path out/a.png --save-latents /proc/a.safetensors"),
+            ["/proc/a.safetensors", "check the path"],
+        ),
+        (
+            format!("{small} --output-file-path out/a.png --save-latents gone/a.safetensors"),
+            ["gone/a.safetensors: the folder gone does not exist", "create it"],
+        ),
+        (
+            format!("{small} --output-file-path out/a.png --perf-dump-path /proc/a.json"),
+            ["/proc/a.json", "check the path"],
+        ),
+        (format!("{picture} -o file/a.png"), ["making the folder file", "choose another place"]),
+        (format!("{picture} -o /proc/a.png"), ["/proc/a.png", "check the path"]),
+        (format!("{picture} -o out/a.png --perf-dump-path /proc/a.json"), ["/proc/a.json", "check the path"]),
+        (format!("{clip} -o /proc/a.mp4"), ["/proc/a.mp4", "check the path"]),
+        (format!("{clip} -o file/a.mp4"), ["making the folder file", "choose another place"]),
+        ("export {x2} -o file/x".into(), ["making the folder file/x", "choose another place"]),
+        ("export {x2} -o /proc/x".into(), ["making the folder /proc/x", "check the path"]),
+    ] {
+        bad.extend(bench.fault(&args, &bench.run(&args), 3, &wants));
+    }
+    report(bad);
+}
+
+/// A limit on the size of files stands for a full disk: the write fails in the middle.
+#[test]
+fn full_disks_leave_nothing() {
+    let bench = Bench::new();
+    let small = format!("{RUN} --height 64 --width 64");
+    let mut bad = Vec::new();
+    for (blocks, args, wants) in [
+        (4, format!("{small} --output-file-path out/a.png"), vec!["writing out/a.png", "free some space"]),
+        (
+            4,
+            format!("{small} --output-file-path out/a.png --save-latents out/a.safetensors"),
+            vec!["writing out/a.safetensors", "free some space"],
+        ),
+        (
+            20,
+            "enhance {pictures}/chelsea.png -o out/a.png --upscale 2 --upscaling-model-path {x2}".into(),
+            vec!["writing out/a.png", "free some space"],
+        ),
+        (20, "enhance {clip} -o out/a.mp4 --upscale 2 --upscaling-model-path {x2}".into(), vec!["out/a.mp4"]),
+    ] {
+        bad.extend(bench.fault(&args, &bench.run_limited(blocks, &args), 3, &wants));
+    }
+    report(bad);
+
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut command = bench.command();
+    command.args(crate::split(&format!("{small} --output-file-path - --quiet"))).stdout(Stdio::from(full));
+    let answer = command.output().unwrap();
+    let err = String::from_utf8_lossy(&answer.stderr);
+    assert_eq!(answer.status.code(), Some(3), "{err}");
+    assert!(err.starts_with("error: writing to standard output: No space left on device"), "{err}");
+}
+
+/// An export that fails in the middle is not taken for a model.
+#[test]
+fn half_an_export_is_no_model() {
+    let bench = Bench::new();
+    let run = bench.run_limited(20, "export {flux} -o out/model");
+    assert_eq!(run.code, Some(3), "{}", run.err);
+    assert!(run.err.contains("free some space") && run.err.lines().count() == 1, "{}", run.err);
+    let made = bench.made();
+    assert!(!made.iter().any(|n| n == "model_index.json" || n.ends_with(".part")), "{made:?}");
+}

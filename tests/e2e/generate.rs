@@ -1,0 +1,94 @@
+//! Prompts to pictures.
+
+use std::fs;
+
+use crescendo::weights::Checkpoint;
+use serde_json::Value;
+
+use crate::{Bench, done};
+
+const RUN: &str = "generate --model-path {flux} --height 64 --width 96 --num-inference-steps 2";
+
+fn size(bytes: &[u8]) -> (u32, u32) {
+    assert!(bytes.starts_with(b"\x89PNG"));
+    let number = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap());
+    (number(16), number(20))
+}
+
+#[test]
+fn prompts_and_seeds_make_one_picture_each() {
+    let bench = Bench::new();
+    let run = bench.run(&format!("{RUN} --prompt fox dog --num-outputs-per-prompt 2 --output-path out --json"));
+    done(&run);
+    let document: Value = serde_json::from_slice(&run.out).unwrap();
+    let outputs = document["outputs"].as_array().unwrap();
+    let names: Vec<&str> = outputs.iter().map(|o| o["path"].as_str().unwrap()).collect();
+    assert_eq!(names, ["out/fox_42.png", "out/fox_43.png", "out/dog_42.png", "out/dog_43.png"]);
+    assert_eq!((outputs[1]["seed"].as_u64(), outputs[1]["width"].as_u64()), (Some(43), Some(96)));
+    assert!(document["seconds"]["denoise"].is_number() && document["peak_memory_bytes"].as_u64() > Some(1 << 20));
+    let pictures: Vec<Vec<u8>> = names.iter().map(|n| fs::read(bench.path(n)).unwrap()).collect();
+    assert!(pictures.iter().all(|p| size(p) == (96, 64)));
+    assert!((0..4).all(|i| (0..i).all(|j| pictures[i] != pictures[j])), "pictures repeat");
+
+    // The same seed alone is the same picture; a taken automatic name gets a suffix.
+    done(&bench.run(&format!("{RUN} --prompt dog --seed 43 --output-path out")));
+    assert!(fs::read(bench.path("out/dog_43_1.png")).unwrap() == pictures[3], "{:?}", bench.made());
+}
+
+#[test]
+fn names_latents_and_times() {
+    let bench = Bench::new();
+    let to_file = format!("{RUN} --prompt fox --output-file-path out/a.png");
+    done(&bench.run(&format!("{to_file} --save-latents out/l.safetensors --perf-dump-path out/p.json")));
+    assert_eq!(bench.made(), ["a.png", "l.safetensors", "p.json"]);
+    let latents = Checkpoint::open(&bench.path("out/l.safetensors")).unwrap();
+    let shapes: Vec<_> = latents.names().map(|n| (n.to_string(), latents.get(n).unwrap().shape.clone())).collect();
+    let names: Vec<&str> = shapes.iter().map(|(n, _)| n.as_str()).collect();
+    assert_eq!(names, ["latents", "latents.0", "latents.1", "noise"]);
+    assert!(shapes.iter().all(|(_, s)| *s == [1, 4, 8, 12]), "{shapes:?}");
+    let perf: Value = serde_json::from_slice(&fs::read(bench.path("out/p.json")).unwrap()).unwrap();
+    let denoise = perf["stages"].as_array().unwrap().iter().find(|s| s["name"] == "denoise").unwrap();
+    assert_eq!(denoise["steps"].as_array().unwrap().len(), 2);
+
+    let picture = fs::read(bench.path("out/a.png")).unwrap();
+    let run = bench.run(&to_file);
+    assert_eq!((run.code, run.err.lines().count()), (Some(1), 1));
+    assert!(run.err.contains("out/a.png is there already; give another name or --overwrite"), "{}", run.err);
+    done(&bench.run(&format!("{to_file} --seed 7 --overwrite")));
+    assert!(fs::read(bench.path("out/a.png")).unwrap() != picture);
+
+    let run = bench.run(&format!("{RUN} --prompt fox --output-file-path -"));
+    done(&run);
+    assert!(run.out == picture, "standard output holds another picture than the file");
+    done(&bench.run(&format!("{RUN} --prompt fox --no-save-output")));
+    assert_eq!(bench.made().len(), 3);
+}
+
+#[test]
+fn growth_and_other_models() {
+    let bench = Bench::new();
+    let schnell = "{flux}/../../flux1-schnell/model";
+    let mut plain = Vec::new();
+    for (name, args) in [
+        ("dev", RUN.to_string()),
+        ("schnell", format!("generate --model-path {schnell} --height 64 --width 96")),
+        ("levels", format!("{RUN} --num-inference-steps 6 --progressive-mode dct_rewind --progressive-delta 0.05")),
+        ("ratios", format!("{RUN} --num-inference-steps 6 --progressive-mode dct --progressive-scales 1/2 3/4 1")),
+        ("heights", format!("{RUN} --num-inference-steps 6 --progressive-mode dct --progressive-scales 32 64")),
+        ("upscaled", format!("{RUN} --enable-upscaling --upscaling-scale 3 --upscaling-model-path {{x2}}")),
+        ("guided", format!("{RUN} --negative-prompt blurry --true-cfg-scale 3 --guidance-scale 1.5")),
+    ] {
+        done(&bench.run(&format!("{args} --prompt fox --output-file-path out/{name}.png")));
+        let bytes = fs::read(bench.path(&format!("out/{name}.png"))).unwrap();
+        assert_eq!(size(&bytes), if name == "upscaled" { (288, 192) } else { (96, 64) }, "{name}");
+        let says = String::from_utf8_lossy(&bytes).contains("Progressive: ");
+        assert_eq!(says, ["levels", "ratios", "heights"].contains(&name), "{name}: stage split in the parameters");
+        plain.push(bytes);
+    }
+    assert!((0..plain.len()).all(|i| (0..i).all(|j| plain[i] != plain[j])), "settings without effect");
+    for form in ["jpg", "webp"] {
+        done(&bench.run(&format!("{RUN} --prompt fox --output-file-path out/a.{form}")));
+        let bytes = fs::read(bench.path(&format!("out/a.{form}"))).unwrap();
+        assert!(bytes.starts_with(b"\xff\xd8\xff") || &bytes[8..12] == b"WEBP", "{form}");
+    }
+}

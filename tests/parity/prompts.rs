@@ -1,0 +1,67 @@
+//! Prompts as chats: token ids and states as the pipelines of diffusers make them (`scripts/reference/families.py`).
+
+use crescendo::{family, model::ModelFolder, tensor::Tensor};
+use ndarray::{Array3, ArrayD};
+use serde::Deserialize;
+
+use crate::table::{Golden, Table, cases, goldens};
+
+#[derive(Deserialize)]
+struct Prompts {
+    max_sequence_length: usize,
+    prompts: Vec<String>,
+}
+
+fn integers(t: &Tensor) -> Vec<i64> {
+    match t {
+        Tensor::I64(ids) => ids.iter().copied().collect(),
+        Tensor::F32(_) => panic!("ids must be integers"),
+    }
+}
+
+/// Of klein and Qwen-Image. The networks take padding apart from text, the goldens have them in one row.
+#[test]
+fn ids_equal_the_pipelines() {
+    let mut table = Table::default();
+    for model in ["flux2-klein", "qwen-image"] {
+        let mut family = family::open(&ModelFolder::open(&goldens(model).join("model")).unwrap()).unwrap();
+        let golden = Golden::open(&format!("{model}/text.safetensors"));
+        let Prompts { max_sequence_length, prompts } = cases(&format!("{model}/text.json"));
+        family.set_text_rows(max_sequence_length).unwrap();
+        for (n, prompt) in prompts.iter().enumerate() {
+            let mut notes = vec![];
+            let calls = family.tokenize(prompt, &mut notes).unwrap();
+            let got: Vec<i64> = calls[0].inputs.iter().flat_map(|(_, t)| integers(t)).collect();
+            let want: Vec<i64> = golden.i64(&format!("{n}.ids")).into_iter().collect();
+            let text = golden.i64(&format!("{n}.mask")).sum() as usize;
+            let good = got == want && calls[0].inputs[0].1.shape() == [1, text] && notes.is_empty();
+            table.row(good, format!("{model} prompt {n}: {got:?} for {want:?}, {notes:?}"));
+        }
+        let mut notes = vec![];
+        let long = family.tokenize(&"fox ".repeat(400), &mut notes).unwrap();
+        let states = long[0].inputs.iter().map(|(_, t)| t.shape()[1]).sum::<usize>();
+        let states = Tensor::F32(Array3::zeros((1, states, 2)).into_dyn());
+        let rows = family.condition(vec![states]).unwrap().text_rows;
+        let good = rows == max_sequence_length && notes.len() == 1;
+        table.row(good, format!("{model} too long: {rows} rows, {notes:?}"));
+    }
+    table.finish();
+}
+
+/// Rows of klein's padding stay behind the text.
+#[test]
+fn rows_beyond_the_text_are_padding() {
+    let mut family = family::open(&ModelFolder::open(&goldens("flux2-klein/model")).unwrap()).unwrap();
+    family.set_text_rows(5).unwrap();
+    let mut table = Table::default();
+    for (found, wanted) in [(5, true), (6, true), (4, false)] {
+        let states = ArrayD::from_shape_fn(vec![1, found, 1], |i| i[1] as f32);
+        let got = family.condition(vec![Tensor::F32(states)]).ok().map(|c| c.inputs[0].1.clone());
+        let good = match &got {
+            Some(Tensor::F32(rows)) => rows.iter().copied().eq((0..5).map(|i| i as f32)),
+            _ => false,
+        };
+        table.row(good == wanted, format!("{found} states: {got:?}"));
+    }
+    table.finish();
+}
