@@ -155,10 +155,7 @@ impl Graph {
 
     /// What `make` appends computes in f32, with f32 weights, whatever the graph computes in elsewhere.
     pub fn in_f32<T>(&self, make: impl FnOnce() -> T) -> T {
-        let compute = std::mem::replace(&mut self.0.borrow_mut().target.compute, DType::F32);
-        let made = make();
-        self.0.borrow_mut().target.compute = compute;
-        made
+        self.in_type(DType::F32, make)
     }
 
     /// 0, 1, … extent−1 as i64 [extent].
