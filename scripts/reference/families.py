@@ -72,6 +72,11 @@ class Klein:
 class ZImage:
     name, call = "z-image", dict(guidance_scale=4.0, cfg_normalization=True, max_sequence_length=64)
     decoded = []  # FLUX.1's VAE
+    more = [
+        ("truncated-64x96", dict(cfg_truncation=0.2, cfg_normalization=False)),
+        ("loose-64x96", dict(cfg_normalization=1.5)),
+        ("turbo-64x96", dict(guidance_scale=0.0, cfg_normalization=False)),
+    ]
 
     def shape(self, size):
         return (1, 4, *size)
@@ -89,7 +94,10 @@ class ZImage:
         time = (1000 - t.expand(2)) / 1000
         both = pipe.transformer([latents[0][:, None]] * 2, time, [positive[0], negative[0]], return_dict=False)[0]
         pos, neg = (out.float() for out in both)
-        combined = pos + case["guidance_scale"] * (pos - neg)
+        scale = 0 if time[0] > case.get("cfg_truncation", 1) else case["guidance_scale"]
+        if scale == 0:
+            return -pos[None, :, 0]
+        combined = pos + scale * (pos - neg)
         if case["cfg_normalization"]:
             most = pos.norm() * float(case["cfg_normalization"])
             combined = combined * (most / combined.norm()).clamp(max=1)
@@ -353,6 +361,7 @@ def cases(family):
 
     flat = (2.0, 1.5)
     return [
+        *(run(name, (64, 96), 42, 4, **more) for name, more in getattr(family, "more", [])),
         run("fullres-64x96", (64, 96), 42, 4),
         run("fullres-96x64", (96, 64), 7, 5 if family.name == "wan" else 3, prompt=OTHER_PROMPT),
         grown("dct-rewind-1", (64, 96 if family.name == "wan" else 128), [0.5, 1], 5, 0.05, flat),

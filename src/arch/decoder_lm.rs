@@ -104,11 +104,13 @@ impl DecoderLm {
         let [mlp, _] = shape(c, &first("mlp.gate_proj.weight"))?;
         let heads = config.num_attention_heads;
         let head = config.head_dim.unwrap_or(width / heads.max(1));
-        if heads * head != queries || head % 2 == 1 || head == 0 || keys % head != 0 || heads % (keys / head) != 0 {
+        let shared = keys.checked_div(head).unwrap_or(0);
+        let split = heads.checked_mul(head) == Some(queries) && shared * head == keys;
+        if !split || head % 2 == 1 || shared == 0 || heads % shared != 0 {
             let shapes = format!("{queries} features of queries and {keys} of keys");
             return Err(wrong(format!("config.json says {heads} heads of width {head}, the weights have {shapes}")));
         }
-        Ok(Self { root, width, layers, heads, head, shared: keys / head, mlp, theta, eps: config.rms_norm_eps })
+        Ok(Self { root, width, layers, heads, head, shared, mlp, theta, eps: config.rms_norm_eps })
     }
 
     /// Inputs and output as in the table above.

@@ -46,7 +46,9 @@ pub struct ZImage {
     dim: usize,
     head: usize,
     mlp: usize,
-    /// Width of the embedded time that modulates.
+    /// Features of the time, of the layer behind it, and of what modulates.
+    frequencies: usize,
+    time_mlp: usize,
     time: usize,
     layers: usize,
     noise_refiners: usize,
@@ -61,6 +63,7 @@ impl ZImage {
         let [head] = shape(c, "layers.0.attention.norm_q.weight")?;
         let [mlp, _] = shape(c, "layers.0.feed_forward.w1.weight")?;
         let [_, time] = shape(c, "layers.0.adaLN_modulation.0.weight")?;
+        let [time_mlp, frequencies] = shape(c, "t_embedder.mlp.0.weight")?;
         let (layers, noise_refiners) = (count(c, "layers")?, count(c, "noise_refiner")?);
         let context_refiners = count(c, "context_refiner")?;
         if !dim.is_multiple_of(head) || head % 2 == 1 {
@@ -68,7 +71,21 @@ impl ZImage {
             let wanted = "an even head width that divides the width";
             return Err(Error::failed(format!("{origin}: width {dim}, head width {head}; Z-Image has {wanted}")));
         }
-        Ok(Self { channels, text, config, dim, head, mlp, time, layers, noise_refiners, context_refiners })
+        let extents = Self {
+            channels,
+            text,
+            config,
+            dim,
+            head,
+            mlp,
+            frequencies,
+            time_mlp,
+            time,
+            layers,
+            noise_refiners,
+            context_refiners,
+        };
+        Ok(extents)
     }
 
     /// Operations per token (twice the weights that it meets) and per pair of tokens. Each refiner counts for all tokens, which
@@ -100,10 +117,8 @@ impl ZImage {
 
         w.at("t_embedder").enter();
         let mlp = w.at("t_embedder.mlp");
-        let [middle, frequencies] =
-            mlp.at(0).stored("weight").and_then(|s| s.shape.clone().try_into().ok()).unwrap_or([1; 2]);
-        let time = sinusoid(&((sigma * -1.0 + 1.0) * self.config.t_scale), frequencies);
-        let time = mlp.linear("2", &mlp.linear("0", &time, middle).silu(), self.time);
+        let time = sinusoid(&((sigma * -1.0 + 1.0) * self.config.t_scale), self.frequencies);
+        let time = mlp.linear("2", &mlp.linear("0", &time, self.time_mlp).silu(), self.time);
 
         let x = w.linear("all_x_embedder.2-1", &latents, self.dim);
         let mut x = self.padded(w, "x_pad_token", &x, &image_rows);

@@ -124,6 +124,14 @@ impl Graph {
         self.0.borrow().target
     }
 
+    /// What `make` appends computes in `dtype`, with weights of it, whatever the graph computes in elsewhere.
+    pub(super) fn in_type<T>(&self, dtype: DType, make: impl FnOnce() -> T) -> T {
+        let compute = std::mem::replace(&mut self.0.borrow_mut().target.compute, dtype);
+        let made = make();
+        self.0.borrow_mut().target.compute = compute;
+        made
+    }
+
     /// A graph input. Floating inputs arrive as f32 and are cast to the compute type. `shape`'s symbols become known to the graph.
     pub fn input(&self, name: &str, shape: &[Dim], dtype: DType) -> Value {
         {
@@ -147,10 +155,7 @@ impl Graph {
 
     /// What `make` appends computes in f32, with f32 weights, whatever the graph computes in elsewhere.
     pub fn in_f32<T>(&self, make: impl FnOnce() -> T) -> T {
-        let compute = std::mem::replace(&mut self.0.borrow_mut().target.compute, DType::F32);
-        let made = make();
-        self.0.borrow_mut().target.compute = compute;
-        made
+        self.in_type(DType::F32, make)
     }
 
     /// 0, 1, … extent−1 as i64 [extent].

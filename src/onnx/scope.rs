@@ -269,9 +269,13 @@ impl Scope {
 
     /// Rows of an embedding table [rows, width] by i64 ids [n, s] → [n, s, width].
     pub fn embedding(&self, name: &str, ids: &Value, width: usize) -> Value {
-        let rows = self.at(name).stored("weight").and_then(|s| s.shape.first().copied()).unwrap_or(1);
-        let table = self.at(name).weight("weight", &[rows, width]);
-        self.named(name, || table.gather(ids))
+        let compute = self.graph.target().compute;
+        let table = self.at(name);
+        let (rows, dtype) =
+            table.stored("weight").map_or((1, compute), |s| (s.shape.first().copied().unwrap_or(1), s.dtype));
+        // Rows are cast, not the table: a language model's has gigabytes, of which a prompt reads kilobytes.
+        let table = self.graph.in_type(dtype, || table.weight("weight", &[rows, width]));
+        self.named(name, || table.gather(ids).cast(compute))
     }
 
     /// The length of a numbered sequence at this place, as the checkpoint has it.

@@ -94,12 +94,7 @@ impl Resolved {
         };
         let guidance = family.guidance(asked)?;
         if !matches!(guidance, Guidance::ZImage { .. }) {
-            let flags = [("--cfg-normalization", plan.cfg_normalization), ("--cfg-truncation", plan.cfg_truncation)];
-            if let Some((flag, value)) = flags.into_iter().find_map(|(flag, v)| Some((flag, v?))) {
-                let name = family.name();
-                let wanted = "it belongs to the guidance of Z-Image";
-                return Err(Error::usage(format!("{flag} {value}: {name} has no use for it here; {wanted}")));
-            }
+            refuse_shaping(plan, family.as_ref())?;
         }
         let scale = asked.scale.unwrap_or(defaults.guidance);
         let first_step = match &plan.start {
@@ -178,6 +173,19 @@ fn noise_type(plan: &GeneratePlan, folder: &ModelFolder) -> Result<DType> {
     let weights = Checkpoint::open(&folder.path("transformer")?)?;
     let bf16 = weights.dtypes().into_iter().max_by_key(|(_, n)| *n).is_some_and(|(d, _)| d == DType::BF16);
     Ok(if bf16 { DType::BF16 } else { DType::F32 })
+}
+
+/// Flags that shape the guidance of Z-Image alone; a cap of 0 is none.
+fn refuse_shaping(plan: &GeneratePlan, family: &dyn Family) -> Result<()> {
+    let cap = ("--cfg-normalization", plan.cfg_normalization.filter(|&c| c > 0.0));
+    let asked = [cap, ("--cfg-truncation", plan.cfg_truncation)];
+    let name = family.name();
+    match asked.into_iter().find_map(|(flag, value)| Some((flag, value?))) {
+        Some((flag, value)) => Err(Error::usage(format!(
+            "{flag} {value}: it shapes the guidance of Z-Image, and {name} is not guided in that way here"
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// Flags that this family, or any yet, does not know.

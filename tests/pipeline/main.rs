@@ -5,6 +5,7 @@
 
 mod flux2_qwen;
 mod plans;
+mod z_image;
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -58,7 +59,8 @@ fn run(model: &str, row: &Value, table: &mut Vec<String>) -> Vec<String> {
     plan.guidance_scale = number("guidance_scale");
     plan.true_cfg_scale = number("true_cfg_scale");
     plan.cfg_normalization =
-        row.get("cfg_normalization").and_then(Value::as_bool).map(|cap| if cap { 1.0 } else { 0.0 });
+        row.get("cfg_normalization").and_then(|c| c.as_f64().or(c.as_bool().map(|cap| f64::from(u8::from(cap)))));
+    plan.cfg_truncation = number("cfg_truncation");
     plan.negative_prompt = row.get("negative_prompt").and_then(Value::as_str).map(str::to_string);
     plan.save_latents = Some(temp.path().join("latents.safetensors"));
     plan.frames = number("num_frames").map(|n| n as usize);
