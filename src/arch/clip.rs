@@ -54,7 +54,7 @@ impl Clip {
         Ok(Self { config, positions, width, mlp, layers })
     }
 
-    /// Inputs `ids` [n, s] and `end` [n] (the place of each text's end token), i64; outputs `states` [n, s, width], all after
+    /// Inputs `ids` [n, s] and `end` `[n]` (the place of each text's end token), i64; outputs `states` [n, s, width], all after
     /// the final norm, and `pooled` [n, width], the state at `end`.
     pub fn build(&self, w: &Scope) {
         let g = w.graph();

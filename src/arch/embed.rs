@@ -2,7 +2,7 @@
 
 use crate::onnx::Value;
 
-/// The sinusoidal embedding of times [n], f32 → [n, width] in the graph's compute type: cosines first, then sines, of
+/// The sinusoidal embedding of times `[n]`, f32 → [n, width] in the graph's compute type: cosines first, then sines, of
 /// time · 10000^(−i/half) (diffusers `get_timestep_embedding` with flip_sin_to_cos, shift 0).
 pub fn sinusoid(time: &Value, width: usize) -> Value {
     let half = width / 2;

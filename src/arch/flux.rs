@@ -58,8 +58,8 @@ impl Flux {
         self.dim / self.head
     }
 
-    /// Inputs `latents` [n, image, channels], `text` [n, text, text width], `pooled` [n, pooled width], `sigma` [n] in 0..=1,
-    /// `guidance` [n] (dev only), `rope.cos` and `rope.sin` [text + image, head/2] in the order text, image.
+    /// Inputs `latents` [n, image, channels], `text` [n, text, text width], `pooled` [n, pooled width], `sigma` `[n]` in 0..=1,
+    /// `guidance` `[n]` (dev only), `rope.cos` and `rope.sin` [text + image, head/2] in the order text, image.
     /// Output `velocity` [n, image, channels]. `image` fixes the number of picture tokens.
     pub fn build(&self, w: &Scope, image: Option<usize>) {
         let g = w.graph();

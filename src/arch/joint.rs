@@ -66,7 +66,7 @@ pub fn modulate(w: &Scope, x: &Value, shift: &Value, scale: &Value) -> Value {
     x.layer_norm(EPS) * (scale + 1.0) + shift
 }
 
-/// A number per item, σ or a guidance scale, [n] → [n, dim]: 1000 times it as a sinusoid of 256, then two linear layers.
+/// A number per item, σ or a guidance scale, `[n]` → [n, dim]: 1000 times it as a sinusoid of 256, then two linear layers.
 pub fn embedded(w: &Scope, linear: Linear, number: &Value, dim: usize) -> Value {
     linear(w, "linear_2", &linear(w, "linear_1", &sinusoid(&(number * 1000.0), 256), dim).silu(), dim)
 }

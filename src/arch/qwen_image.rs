@@ -49,7 +49,7 @@ impl QwenImage {
         (blocks * dim * (8.0 * dim + 4.0 * mlp), 4.0 * blocks * dim)
     }
 
-    /// Inputs `latents` [n, image, channels], `text` [n, text, text width], `sigma` [n] in 0..=1, `rope.cos` and `rope.sin`
+    /// Inputs `latents` [n, image, channels], `text` [n, text, text width], `sigma` `[n]` in 0..=1, `rope.cos` and `rope.sin`
     /// [text + image, head/2] in the order text, image.
     /// Output `velocity` [n, image, channels]. `image` fixes the number of picture tokens.
     pub fn build(&self, w: &Scope, image: Option<usize>) {

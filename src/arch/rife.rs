@@ -117,7 +117,7 @@ impl Rife {
         }
     }
 
-    /// Inputs `first`, `second` [n, 3, h, w] in 0..=1, h and w multiples of [`Rife::multiple`], `time` [n] in 0..=1; output
+    /// Inputs `first`, `second` [n, 3, h, w] in 0..=1, h and w multiples of [`Rife::multiple`], `time` `[n]` in 0..=1; output
     /// `between` [n, 3, h, w], not clamped. `scale`: of the resolution that flow is sought at, one that [`Rife::multiple`] takes.
     pub fn build(&self, w: &Scope, scale: f32) -> Result<()> {
         let g = w.graph();

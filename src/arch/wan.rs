@@ -83,7 +83,7 @@ impl Wan {
     }
 
     /// Inputs `latents` [n, image, channels · patch], patches in the order frame, row, column and their features in the order
-    /// channel, frame, row, column; `text` [n, text, text width]; `timestep` [n] in 0..1000; `rope.cos` and `rope.sin`
+    /// channel, frame, row, column; `text` [n, text, text width]; `timestep` `[n]` in 0..1000; `rope.cos` and `rope.sin`
     /// [image, head/2]. Output `velocity` [n, image, patch · channels], features in the order frame, row, column, channel.
     /// `image` fixes the number of patches.
     pub fn build(&self, w: &Scope, image: Option<usize>) {

@@ -95,7 +95,7 @@ impl ZImage {
         (2.0 * blocks * dim * (4.0 * dim + 3.0 * self.mlp as f64), 4.0 * blocks * dim)
     }
 
-    /// Inputs `latents` [n, image, channels], `text` [n, text, text width], `sigma` [n] in 0..=1, and rotary tables for the
+    /// Inputs `latents` [n, image, channels], `text` [n, text, text width], `sigma` `[n]` in 0..=1, and rotary tables for the
     /// rows of either with their pads, multiples of [`ROWS`]: `rope.image.cos`, `rope.image.sin` [image rows, head/2],
     /// `rope.text.cos`, `rope.text.sin` [text rows, head/2]. All rows are attended, pads among them.
     /// Output `velocity` [n, image, channels], the negative of what the network itself gives. `image` fixes the number of

@@ -14,7 +14,14 @@ use super::{
 
 /// Prompts, pictures and videos in; high-resolution pictures and videos out.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "crescendo", version, about, max_term_width = 120, propagate_version = true)]
+#[command(
+    name = "crescendo",
+    version,
+    about,
+    max_term_width = 120,
+    propagate_version = true,
+    args_override_self = true
+)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]

@@ -86,9 +86,11 @@ fn answer(argv: Vec<OsString>) -> Result<u8, Failure> {
     let json = cli.shared.json;
     log(&cli.shared);
     signal::on_interrupt();
+    signal::on_file_size_limit();
     let report = command(cli).map_err(|error| Failure { error, json })?;
     let Some(report) = report else { return Ok(0) };
     say(&if json { format!("{}\n", report.json()) } else { report.text() });
+    report.errors().iter().for_each(|e| eprintln!("error: {e}"));
     Ok(report.exit_code())
 }
 

@@ -158,7 +158,7 @@ impl Graph {
         self.in_type(DType::F32, make)
     }
 
-    /// 0, 1, … extent−1 as i64 [extent].
+    /// 0, 1, … extent−1 as i64 `[extent]`.
     pub fn range(&self, extent: &Dim) -> Value {
         let (zero, one) = (self.integers(&[0], &[]), self.integers(&[1], &[]));
         let end = self.extent(extent).reshape(&[]);

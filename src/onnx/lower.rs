@@ -202,7 +202,7 @@ pub struct Rotary {
 }
 
 impl Rotary {
-    /// Pairs (x[2i], x[2i+1]). `cos`, `sin`: [s, d/2], for `batch` sequences.
+    /// Pairs (`x[2i]`, x[2i+1]). `cos`, `sin`: [s, d/2], for `batch` sequences.
     pub fn new(cos: &Value, sin: &Value, batch: &Dim) -> Self {
         let form = |v: &Value| match v.provider() {
             Provider::Portable => v.unsqueeze(1),
@@ -211,7 +211,7 @@ impl Rotary {
         Self { cos: form(cos), sin: form(sin), interleaved: true }
     }
 
-    /// Pairs (x[i], x[i+d/2]), the halves of a head, otherwise as [`Rotary::new`].
+    /// Pairs (`x[i]`, x[i+d/2]), the halves of a head, otherwise as [`Rotary::new`].
     pub fn halves(cos: &Value, sin: &Value, batch: &Dim) -> Self {
         Self { interleaved: false, ..Self::new(cos, sin, batch) }
     }

@@ -184,7 +184,7 @@ impl Scope {
         Op::new(kind).named(Self::place(&self.join(name)))
     }
 
-    /// x·Wᵀ + b over the last axis; W [out, in], b [out].
+    /// x·Wᵀ + b over the last axis; W [out, in], b `[out]`.
     pub fn linear(&self, name: &str, x: &Value, out: usize) -> Value {
         let y = self.linear_no_bias(name, x, out);
         let bias = self.at(name).weight("bias", &[out]);
@@ -260,7 +260,7 @@ impl Scope {
         self.graph.node(op, &[x, &weight, &bias], vec![n, out.into(), &h * 2, &w * 2], x.dtype)
     }
 
-    /// One learned slope per channel of [n, c, h, w]; the weight is [c].
+    /// One learned slope per channel of [n, c, h, w]; the weight is `[c]`.
     pub fn prelu(&self, name: &str, x: &Value) -> Value {
         let channels = x.size(1);
         let slope = self.at(name).weight("weight", &[channels]).reshape(&[channels.into(), 1.into(), 1.into()]);

@@ -277,7 +277,7 @@ impl Value {
         self.graph.node(Op::new("Gather").int("axis", 0), &[self, indices], shape, self.dtype)
     }
 
-    /// One row of each item: [n, s, d] at `rows` [n], i64 → [n, d].
+    /// One row of each item: [n, s, d] at `rows` `[n]`, i64 → [n, d].
     pub fn gather_rows(&self, rows: &Self) -> Self {
         let shape = vec![self.dim(0), self.dim(2)];
         self.graph.node(Op::new("GatherND").int("batch_dims", 1), &[self, &rows.unsqueeze(1)], shape, self.dtype)
