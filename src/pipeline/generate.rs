@@ -300,7 +300,7 @@ fn parameters(plan: &GeneratePlan, r: &Resolved, job: &Job<'_>) -> String {
     if let Some(negative) = &plan.negative_prompt {
         text.push_str(&format!("\nNegative prompt: {negative}"));
     }
-    let (steps, scale, seed) = (r.steps, r.scale, job.item.seed);
+    let (steps, scale, seed) = (r.steps, r.guidance.scale(), job.item.seed);
     let (w, h, model) = (r.size.width, r.size.height, r.family.name());
     let version = env!("CARGO_PKG_VERSION");
     let sampler = if r.family.is_video() { "UniPC" } else { "Euler" };

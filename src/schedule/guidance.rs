@@ -39,6 +39,16 @@ impl Guidance {
         }
     }
 
+    /// The scale as it is asked for, for people to read; 1 where there is no guidance.
+    pub fn scale(&self) -> f32 {
+        match *self {
+            Self::None => 1.0,
+            Self::Embedded(scale) | Self::Cfg { scale } | Self::TokenNorm { scale } | Self::ZImage { scale, .. } => {
+                scale
+            }
+        }
+    }
+
     /// Whether the step at `sigma` needs the negative prompt's prediction too.
     pub fn needs_negative(&self, sigma: f32) -> bool {
         match *self {
