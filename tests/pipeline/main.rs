@@ -3,6 +3,7 @@
 //! Goldens: `scripts/reference/{flux1,families}.py`.
 #![allow(clippy::unwrap_used)]
 
+mod exported;
 mod plans;
 mod z_image;
 
