@@ -59,9 +59,27 @@ impl Export {
         self.write(&target, &bytes)
     }
 
+    /// Links the shards of a component that no graph reads, such as a language model's last layers: without them its index
+    /// would name files that are not there.
+    pub fn shards(&self, component: &Path, below: &str) -> Result<()> {
+        let entries = fs::read_dir(component).map_err(|e| Error::io("listing", component, &e))?;
+        for path in entries.filter_map(|e| e.ok().map(|e| e.path())) {
+            let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+            if name.ends_with(".safetensors") && !self.folder.join(below).join(&name).exists() {
+                let real = fs::canonicalize(&path).map_err(|e| Error::io("opening", &path, &e))?;
+                self.link_as(&real, below, name)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Links a file of weights into `below/`; its place in the folder.
     fn link(&self, source: &Path, below: &str) -> Result<String> {
         let name = source.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        self.link_as(source, below, name)
+    }
+
+    fn link_as(&self, source: &Path, below: &str, name: String) -> Result<String> {
         let place = if below.is_empty() { name } else { format!("{below}/{name}") };
         let target = self.folder.join(&place);
         if let Some(parent) = target.parent() {
@@ -72,7 +90,8 @@ impl Export {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists && same_file(source, &target) => Ok(place),
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists && self.overwrite => {
                 fs::remove_file(&target).map_err(|e| Error::io("replacing", &target, &e))?;
-                self.link(source, below)
+                let name = target.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+                self.link_as(source, below, name)
             }
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
                 Err(Error::failed(format!("{} exists and is another file; --overwrite replaces it", target.display())))

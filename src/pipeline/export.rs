@@ -36,6 +36,10 @@ pub fn export(plan: &ExportPlan) -> Result<Exported> {
     if plan.model.join("model_index.json").exists() {
         folder(plan, target, &mut write)?;
         copy_small(&plan.model, &plan.model, &out)?;
+        let model = ModelFolder::open(&plan.model)?;
+        for (name, _) in model.components().filter(|(_, class)| compile::CLASSES.contains(class)) {
+            out.shards(&model.path(name)?, name)?;
+        }
         // Last: a folder that has it is complete.
         out.copy(&plan.model.join("model_index.json"), "model_index.json")?;
     } else {

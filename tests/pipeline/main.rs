@@ -3,6 +3,7 @@
 //! Goldens: `scripts/reference/{flux1,flux2,families}.py`.
 #![allow(clippy::unwrap_used)]
 
+mod exported;
 mod flux2_qwen;
 mod plans;
 mod z_image;
