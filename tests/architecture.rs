@@ -32,7 +32,7 @@ const MODULES: &[(&str, &[&str])] = &[
         "pipeline",
         &[
             "error", "tensor", "progress", "plan", "weights", "onnx", "compile", "runtime", "spectral", "schedule",
-            "family", "stage", "media",
+            "model", "family", "stage", "media",
         ],
     ),
     ("cli", &["error", "tensor", "progress", "plan", "catalog", "hub", "pipeline"]),

@@ -12,7 +12,7 @@ use crate::{
 
 /// One un-scaled latent [1, c, h, w] → planes [3, h·f, w·f] in 0..=1, clamped.
 pub fn decode(network: &mut Network, latent: ArrayD<f32>) -> Result<Array3<f32>> {
-    let picture = only(network, "latents", latent)?;
+    let picture = only(network, "latents", latent, "picture")?;
     let planes = picture.mapv(|v| (v * 0.5 + 0.5).clamp(0.0, 1.0));
     first_item(planes, network.name())
 }
@@ -92,14 +92,14 @@ impl Iterator for Frames<'_> {
 /// Planes [3, h, w] in 0..=1 → the mean of the latent's distribution [1, c, h/f, w/f], not yet scaled.
 pub fn encode(network: &mut Network, picture: &Array3<f32>) -> Result<ArrayD<f32>> {
     let input = picture.mapv(|v| v * 2.0 - 1.0).insert_axis(Axis(0)).into_dyn();
-    only(network, "picture", input)
+    only(network, "picture", input, "mean")
 }
 
-fn only(network: &mut Network, input: &str, value: ArrayD<f32>) -> Result<ArrayD<f32>> {
+fn only(network: &mut Network, input: &str, value: ArrayD<f32>, output: &str) -> Result<ArrayD<f32>> {
     let value = Tensor::F32(value);
-    let answer = network.run(&[(input, &value)])?.into_iter().next();
+    let answer = network.run(&[(input, &value)])?.into_iter().find(|(name, _)| name == output);
     let Some((name, tensor)) = answer else {
-        return Err(Error::failed(format!("{}: no output", network.name())));
+        return Err(Error::failed(format!("{}: no output {output}", network.name())));
     };
     finite(&format!("{} {name}", network.name()), &tensor)?;
     match tensor {

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod plans;
+mod video;
 
 use std::{collections::BTreeMap, path::Path};
 
