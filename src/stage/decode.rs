@@ -5,7 +5,7 @@ use std::{collections::VecDeque, mem};
 use ndarray::{Array3, ArrayD, Axis, Slice};
 
 use crate::{
-    error::{Error, Result},
+    error::{At, Error, Result},
     runtime::{Network, finite},
     tensor::Tensor,
 };
@@ -56,11 +56,12 @@ impl Frames<'_> {
         let caches = mem::take(&mut self.caches);
         let mut inputs = vec![("latents", &frame)];
         inputs.extend(caches.iter().map(|(name, t)| (name.as_str(), t)));
-        for (name, tensor) in network.run(&inputs)? {
+        let answer = network.run(&inputs).at(format!("latent frame {}", self.next))?;
+        for (name, tensor) in answer {
             match (name.strip_prefix("next."), tensor) {
                 (Some(number), tensor) => self.caches.push((format!("cache.{number}"), tensor)),
                 (None, tensor) => {
-                    finite(&format!("{} {name}", network.name()), &tensor)?;
+                    finite(&format!("{} {name} of latent frame {}", network.name(), self.next), &tensor)?;
                     let Tensor::F32(pictures) = tensor else {
                         return Err(Error::failed(format!("{}: output {name} is not floating", network.name())));
                     };
