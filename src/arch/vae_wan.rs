@@ -64,9 +64,14 @@ impl VaeWan {
                 "{origin}: is_residual or patch_size is set, as in Wan 2.2, whose autoencoder is not known; 2.1's is"
             )));
         }
-        let doubles = |l: &usize| c.contains(&format!("decoder.up_blocks.{l}.upsamplers.0.time_conv.weight"));
-        let times = 1 << (0..levels).filter(doubles).count();
-        Ok(Self { latent, levels, times })
+        let over_time =
+            |half: &str| c.names().filter(|n| n.starts_with(half) && n.ends_with(".time_conv.weight")).count();
+        let (doubled, halved) = (over_time("decoder."), over_time("encoder."));
+        if doubled != halved || doubled >= levels {
+            let found = format!("the encoder halves time {halved} times, the decoder doubles it {doubled} times");
+            return Err(Error::failed(format!("{origin}: {found}; a time_conv.weight is missing or too many")));
+        }
+        Ok(Self { latent, levels, times: 1 << doubled })
     }
 
     /// Picture pixels per latent pixel, each way.
@@ -189,18 +194,15 @@ impl Stream {
     /// A causal convolution: kernels of three frames see the frame and the two before it, zeros before the first.
     fn conv(&self, w: &Scope, name: &str, x: &[Value], out: usize) -> Vec<Value> {
         let c = x[0].size(1);
-        let stored = w.at(name).stored("weight").map(|s| s.shape.clone()).unwrap_or_default();
-        let (depth, k) = if stored.len() == 5 { (stored[2], stored[3]) } else { (3, 3) };
-        let form = Conv::new(out, k);
-        let whole = [out, c, 3, k, k];
         let weight = w.at(name);
         weight.enter();
-        if depth == 1 {
-            let kernel = weight.weight_as("weight", &[out, c, 1, k, k], &[out, c, k, k]);
-            return each(x, |x| w.conv_by(name, x, &kernel, form));
+        if weight.stored("weight").is_some_and(|s| s.shape.ends_with(&[1, 1, 1])) {
+            let kernel = weight.weight_as("weight", &[out, c, 1, 1, 1], &[out, c, 1, 1]);
+            return each(x, |x| w.conv_by(name, x, &kernel, Conv::new(out, 1)));
         }
+        let (whole, form) = ([out, c, 3, 3, 3], Conv::new(out, 3));
         if self.frames == Frames::Later {
-            let kernel = weight.weight_as("weight", &whole, &[out, 3 * c, k, k]);
+            let kernel = weight.weight_as("weight", &whole, &[out, 3 * c, 3, 3]);
             return each(&windows(&self.behind(x, 2), 1), |x| w.conv_by(name, x, &kernel, form));
         }
         if self.frames == Frames::First {

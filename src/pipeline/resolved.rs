@@ -163,7 +163,7 @@ fn refuse(plan: &GeneratePlan, family: &dyn Family) -> Result<()> {
         return unfit("--fps", "makes single pictures");
     }
     if plan.output.destination == Destination::StandardOutput && family.is_video() {
-        return unfit("-o -", "makes videos, which need a file");
+        return unfit("--output-file-path -", "makes videos, which need a file of a name");
     }
     if plan.steps == Some(0) {
         return Err(Error::usage("--num-inference-steps must be at least 1, got 0"));

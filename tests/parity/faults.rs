@@ -71,6 +71,10 @@ const CLIP: As = As::Component("CLIPTextModel", Part::Whole);
 const T5: As = As::Component("T5EncoderModel", Part::Whole);
 const DECODER: As = As::Component("AutoencoderKL", Part::Decoder);
 const ENCODER: As = As::Component("AutoencoderKL", Part::Encoder);
+const WAN: As = As::Component("WanTransformer3DModel", Part::Whole);
+const UMT5: As = As::Component("UMT5EncoderModel", Part::Whole);
+const WAN_LATER_DECODER: As = As::Component("AutoencoderKLWan", Part::LaterDecoder);
+const WAN_LATER_ENCODER: As = As::Component("AutoencoderKLWan", Part::LaterEncoder);
 
 /// Every architecture that the goldens have, small.
 fn sources() -> Vec<(PathBuf, As)> {
@@ -89,6 +93,13 @@ fn sources() -> Vec<(PathBuf, As)> {
         (component("vae"), DECODER),
         (component("vae"), ENCODER),
     ]);
+    let component = |name| goldens("wan/model").join(name);
+    all.extend([
+        (component("transformer"), WAN),
+        (component("text_encoder"), UMT5),
+        (component("vae"), WAN_LATER_DECODER),
+        (component("vae"), WAN_LATER_ENCODER),
+    ]);
     all
 }
 
@@ -104,7 +115,7 @@ impl Bench {
         let name = match how {
             As::Component(class, _) => {
                 fs::copy(source.join("config.json"), folder.path().join("config.json")).unwrap();
-                let transformers = ["CLIPTextModel", "T5EncoderModel"].contains(&class);
+                let transformers = ["CLIPTextModel", "T5EncoderModel", "UMT5EncoderModel"].contains(&class);
                 if transformers { "model.safetensors" } else { "diffusion_pytorch_model.safetensors" }
             }
             _ => "weights.safetensors",
@@ -126,6 +137,11 @@ type Fault = (&'static str, &'static str, As, Edit, &'static [&'static str]);
 
 #[rustfmt::skip]
 const FAULTS: &[Fault] = &[
+    ("a video decoder's", "wan/model/vae", WAN_LATER_DECODER, |w| {
+        w.remove("decoder.up_blocks.0.upsamplers.0.time_conv.bias");
+        w.misshape("decoder.up_blocks.1.resnets.0.conv2.weight", &[8, 8, 1, 3, 3]);
+        w.insert("decoder.up_blocks.3.upsamplers.0.extra", Dtype::F32, &[4]);
+    }, &["time_conv.bias", "missing", "up_blocks.1.resnets.0.conv2.weight", "extra", "not used"]),
     ("nothing wrong", "esrgan/rrdb-x4.pth", As::Upscaler, |_| {}, &[]),
     ("three at once", "esrgan/rrdb-x4.pth", As::Upscaler, |w| {
         w.remove("body.1.rdb2.conv3.weight");

@@ -96,7 +96,7 @@ fn what_the_family_cannot_do_is_refused_before_weights_are_read() {
         ("width", |p| p.size = Some((64, 8)), &["--width 8", "16"]),
         ("true cfg", |p| p.true_cfg_scale = Some(2.0), &["--true-cfg-scale", "--guidance-scale"]),
         ("text", |p| p.max_sequence_length = Some(513), &["max_sequence_length 513", "512"]),
-        ("output", |p| p.output.destination = Destination::StandardOutput, &["-o -", "videos"]),
+        ("output", |p| p.output.destination = Destination::StandardOutput, &["--output-file-path -", "videos"]),
         ("picture", |p| p.output.destination = Destination::File("/tmp/x.png".into()), &["video", ".png"]),
     ];
     let mut wrong = vec![];
