@@ -98,7 +98,6 @@ fn sources() -> Vec<(PathBuf, As)> {
         (component("transformer"), WAN),
         (component("text_encoder"), UMT5),
         (component("vae"), WAN_LATER_DECODER),
-        (component("vae"), WAN_LATER_ENCODER),
     ]);
     all
 }
@@ -137,6 +136,9 @@ type Fault = (&'static str, &'static str, As, Edit, &'static [&'static str]);
 
 #[rustfmt::skip]
 const FAULTS: &[Fault] = &[
+    ("a video encoder's", "wan/model/vae", WAN_LATER_ENCODER, |w| {
+        w.remove("encoder.down_blocks.5.time_conv.weight");
+    }, &["halves time 1 times", "doubles it 2 times", "time_conv.weight"]),
     ("a video decoder's", "wan/model/vae", WAN_LATER_DECODER, |w| {
         w.remove("decoder.up_blocks.0.upsamplers.0.time_conv.bias");
         w.misshape("decoder.up_blocks.1.resnets.0.conv2.weight", &[8, 8, 1, 3, 3]);
