@@ -1,8 +1,9 @@
 //! AutoencoderKLWan and AutoencoderKLQwenImage, the causal video autoencoder of Wan 2.1 (arXiv:2503.20314 §4.1) that Qwen-Image uses
 //! for single pictures, as diffusers 0.42.1 `models/autoencoders/autoencoder_kl_wan.py`.
 //!
-//! Frames are the batch axis: a convolution over time sees its neighbours as channels, so that it is a 2-D one by the stored
-//! weight. What a convolution wants of earlier frames goes out of one call and into the next, in the order of the convolutions.
+//! Frames are values of their own: a convolution over time sees a frame's neighbours as channels, so that it is a 2-D one by the
+//! stored weight, and no more than a few frames are in memory at once. What a convolution wants of earlier frames goes out of one
+//! call and into the next, in the order of the convolutions.
 
 use std::cell::Cell;
 
@@ -63,9 +64,14 @@ impl VaeWan {
                 "{origin}: is_residual or patch_size is set, as in Wan 2.2, whose autoencoder is not known; 2.1's is"
             )));
         }
-        let doubles = |l: &usize| c.contains(&format!("decoder.up_blocks.{l}.upsamplers.0.time_conv.weight"));
-        let times = 1 << (0..levels).filter(doubles).count();
-        Ok(Self { latent, levels, times })
+        let over_time =
+            |half: &str| c.names().filter(|n| n.starts_with(half) && n.ends_with(".time_conv.weight")).count();
+        let (doubled, halved) = (over_time("decoder."), over_time("encoder."));
+        if doubled != halved || doubled >= levels {
+            let found = format!("the encoder halves time {halved} times, the decoder doubles it {doubled} times");
+            return Err(Error::failed(format!("{origin}: {found}; a time_conv.weight is missing or too many")));
+        }
+        Ok(Self { latent, levels, times: 1 << doubled })
     }
 
     /// Picture pixels per latent pixel, each way.
@@ -91,7 +97,7 @@ impl VaeWan {
         w.ignore_below("quant_conv");
         let net = Stream::new(frames);
         let shape = [1.into(), self.latent.into(), Dim::symbol("h"), Dim::symbol("w")];
-        let x = w.graph().input("latents", &shape, DType::F32);
+        let x = vec![w.graph().input("latents", &shape, DType::F32)];
         let x = net.conv(w, "post_quant_conv", &x, self.latent);
         let w = &w.at("decoder");
         let x = net.conv(w, "conv_in", &x, out_channels(w, "conv_in"));
@@ -104,10 +110,11 @@ impl VaeWan {
                 x = net.double(&w, &x);
             }
             if w.has("resample.1.weight") {
-                x = w.conv2d("resample.1", &x.upsample_nearest(2), out_channels(&w, "resample.1"), 3);
+                let out = out_channels(&w, "resample.1");
+                x = each(&x, |x| w.conv2d("resample.1", &x.upsample_nearest(2), out, 3));
             }
         }
-        w.graph().output("picture", &net.head(w, &x));
+        w.graph().output("picture", &together(&net.head(w, &x)));
     }
 
     /// Input `picture` [p, 3, h·factor, w·factor] in −1..=1, p = 1 for the first and `times` later; outputs `mean` and `logvar`
@@ -121,7 +128,11 @@ impl VaeWan {
         let picture = w.graph().input("picture", &[pictures.into(), 3.into(), side("h"), side("w")], DType::F32);
         let root = w.clone();
         let w = &w.at("encoder");
-        let mut x = net.conv(w, "conv_in", &picture, out_channels(w, "conv_in"));
+        let x: Vec<Value> = match pictures {
+            1 => vec![picture],
+            n => (0..n).map(|i| picture.slice(0, i, i + 1)).collect(),
+        };
+        let mut x = net.conv(w, "conv_in", &x, out_channels(w, "conv_in"));
         for i in 0..w.count("down_blocks") {
             let w = w.at("down_blocks").at(i);
             if !w.has("resample.1.weight") {
@@ -129,17 +140,28 @@ impl VaeWan {
                 continue;
             }
             // Zeros right and below only, as the reference pads.
-            x = w.conv("resample.1", &x, Conv::new(x.size(1), 3).stride(2).pad([0, 0, 1, 1]));
+            let form = Conv::new(out_channels(&w, "resample.1"), 3).stride(2).pad([0, 0, 1, 1]);
+            x = each(&x, |x| w.conv("resample.1", x, form));
             if w.has("time_conv.weight") {
                 x = net.halve(&w, &x);
             }
         }
         let x = net.head(w, &net.middle(&w.at("mid_block"), &x));
-        let moments = net.conv(&root, "quant_conv", &x, 2 * self.latent);
+        let moments = together(&net.conv(&root, "quant_conv", &x, 2 * self.latent));
         let [mean, logvar] = moments.split(1, [self.latent; 2]);
         w.graph().output("mean", &mean);
         w.graph().output("logvar", &logvar.clip(-30.0, 20.0));
     }
+}
+
+/// The same for every frame.
+fn each(x: &[Value], make: impl Fn(&Value) -> Value) -> Vec<Value> {
+    x.iter().map(make).collect()
+}
+
+/// Frames as one batch.
+fn together(x: &[Value]) -> Value {
+    if x.len() == 1 { x[0].clone() } else { Value::concat(&x.iter().collect::<Vec<_>>(), 0) }
 }
 
 /// A network over some frames, with the caches met so far.
@@ -153,128 +175,121 @@ impl Stream {
         Self { frames, caches: Cell::new(0) }
     }
 
-    /// Frames before those of `x`, as they were given out: `kept` of them, in the form of `x`.
-    fn before(&self, x: &Value, kept: usize) -> Value {
-        let [_, c, h, w] = [0, 1, 2, 3].map(|a| x.dim(a));
-        x.graph().input(&format!("cache.{}", self.caches.get()), &[kept.into(), c, h, w], DType::F32)
+    /// The `kept` frames before those of `x`, then `x`; the last `kept` of them are given out for the next call.
+    fn behind(&self, x: &[Value], kept: usize) -> Vec<Value> {
+        let first = &x[0];
+        let from = self.caches.get();
+        let cache = |i| first.graph().input(&format!("cache.{i}"), first.shape(), DType::F32);
+        let all: Vec<Value> = (from..from + kept).map(cache).chain(x.iter().cloned()).collect();
+        all[all.len() - kept..].iter().for_each(|frame| self.keep(frame));
+        all
     }
 
     /// Gives out what the next call shall have.
-    fn keep(&self, last: &Value) {
-        last.graph().output(&format!("next.{}", self.caches.get()), last);
+    fn keep(&self, frame: &Value) {
+        frame.graph().output(&format!("next.{}", self.caches.get()), frame);
         self.caches.set(self.caches.get() + 1);
     }
 
     /// A causal convolution: kernels of three frames see the frame and the two before it, zeros before the first.
-    fn conv(&self, w: &Scope, name: &str, x: &Value, out: usize) -> Value {
-        let c = x.size(1);
-        let stored = w.at(name).stored("weight").map(|s| s.shape.clone()).unwrap_or_default();
-        let (depth, k) = if stored.len() == 5 { (stored[2], stored[3]) } else { (3, 3) };
-        let form = Conv::new(out, k);
-        if depth == 1 {
-            let kernel = w.at(name).weight_as("weight", &[out, c, 1, k, k], &[out, c, k, k]);
-            return w.conv_by(name, x, &kernel, form);
+    fn conv(&self, w: &Scope, name: &str, x: &[Value], out: usize) -> Vec<Value> {
+        let c = x[0].size(1);
+        let weight = w.at(name);
+        weight.enter();
+        if weight.stored("weight").is_some_and(|s| s.shape.ends_with(&[1, 1, 1])) {
+            let kernel = weight.weight_as("weight", &[out, c, 1, 1, 1], &[out, c, 1, 1]);
+            return each(x, |x| w.conv_by(name, x, &kernel, Conv::new(out, 1)));
         }
-        let whole = [out, c, 3, k, k];
+        let (whole, form) = ([out, c, 3, 3, 3], Conv::new(out, 3));
         if self.frames == Frames::Later {
-            let all = Value::concat(&[&self.before(x, 2), x], 0);
-            let frames = x.size(0);
-            self.keep(&all.slice(0, frames, frames + 2));
-            let kernel = w.at(name).weight_as("weight", &whole, &[out, 3 * c, k, k]);
-            return w.conv_by(name, &windows(&all, frames, 1), &kernel, form);
+            let kernel = weight.weight_as("weight", &whole, &[out, 3 * c, 3, 3]);
+            return each(&windows(&self.behind(x, 2), 1), |x| w.conv_by(name, x, &kernel, form));
         }
-        w.at(name).enter();
         if self.frames == Frames::First {
-            self.keep(&Value::concat(&[&(x * 0.0), x], 0));
+            self.keep(&(&x[0] * 0.0));
+            self.keep(&x[0]);
         }
         // Before the first frame are zeros, so that only the kernel's last third counts.
-        let kernel = w.at(name).weight("weight", &whole).slice(2, 2, 3).squeeze(2);
-        w.conv_by(name, x, &kernel, form)
+        let kernel = weight.weight("weight", &whole).slice(2, 2, 3).squeeze(2);
+        each(x, |x| w.conv_by(name, x, &kernel, form))
     }
 
     /// Twice the frames; the first of a video stays alone, and is not seen by the second.
-    fn double(&self, w: &Scope, x: &Value) -> Value {
-        let [_, c, h, width] = [0, 1, 2, 3].map(|a| x.dim(a));
-        let (channels, frames) = (x.size(1), x.size(0));
+    fn double(&self, w: &Scope, x: &[Value]) -> Vec<Value> {
+        w.at("time_conv").enter();
         if self.frames != Frames::Later {
             w.ignore_below("time_conv");
-            w.enter();
             if self.frames == Frames::First {
-                let zeros = x * 0.0;
-                self.keep(&Value::concat(&[&zeros, &zeros], 0));
+                let nothing = &x[0] * 0.0;
+                self.keep(&nothing);
+                self.keep(&nothing);
             }
-            return x.clone();
+            return x.to_vec();
         }
-        let all = Value::concat(&[&self.before(x, 2), x], 0);
-        self.keep(&all.slice(0, frames, frames + 2));
-        let form = Conv::new(2 * channels, 1);
-        let both = w.conv_by("time_conv", &windows(&all, frames, 1), &time_kernel(w, 2 * channels, channels), form);
-        both.reshape(&[(2 * frames).into(), c, h, width])
+        let channels = x[0].size(1);
+        let pairs = self.over_time(w, &windows(&self.behind(x, 2), 1), 2 * channels);
+        pairs.iter().flat_map(|pair| pair.split(1, [channels; 2])).collect()
     }
 
     /// Half the frames; the first of a video stays alone, and is seen by the second.
-    fn halve(&self, w: &Scope, x: &Value) -> Value {
-        let (channels, frames) = (x.size(1), x.size(0));
+    fn halve(&self, w: &Scope, x: &[Value]) -> Vec<Value> {
+        w.at("time_conv").enter();
         if self.frames != Frames::Later {
             w.ignore_below("time_conv");
             if self.frames == Frames::First {
-                self.keep(x);
+                self.keep(&x[0]);
             }
-            return x.clone();
+            return x.to_vec();
         }
-        let all = Value::concat(&[&self.before(x, 1), x], 0);
-        self.keep(&all.slice(0, frames, frames + 1));
-        let form = Conv::new(channels, 1);
-        w.conv_by("time_conv", &windows(&all, frames / 2, 2), &time_kernel(w, channels, channels), form)
+        self.over_time(w, &windows(&self.behind(x, 1), 2), x[0].size(1))
     }
 
-    fn middle(&self, w: &Scope, x: &Value) -> Value {
+    /// A convolution over three frames and one pixel.
+    fn over_time(&self, w: &Scope, windows: &[Value], out: usize) -> Vec<Value> {
+        let seen = windows[0].size(1);
+        let kernel = w.at("time_conv").weight_as("weight", &[out, seen / 3, 3, 1, 1], &[out, seen, 1, 1]);
+        each(windows, |x| w.conv_by("time_conv", x, &kernel, Conv::new(out, 1)))
+    }
+
+    fn middle(&self, w: &Scope, x: &[Value]) -> Vec<Value> {
         let resnets = w.at("resnets");
         let x = self.resnet(&resnets.at(0), x);
-        self.resnet(&resnets.at(1), &attention(&w.at("attentions.0"), &x))
+        self.resnet(&resnets.at(1), &each(&x, |x| attention(&w.at("attentions.0"), x)))
     }
 
-    fn resnets(&self, w: &Scope, mut x: Value) -> Value {
+    fn resnets(&self, w: &Scope, mut x: Vec<Value>) -> Vec<Value> {
         for i in 0..w.count("resnets") {
             x = self.resnet(&w.at("resnets").at(i), &x);
         }
         x
     }
 
-    fn resnet(&self, w: &Scope, x: &Value) -> Value {
+    fn resnet(&self, w: &Scope, x: &[Value]) -> Vec<Value> {
         let out = out_channels(w, "conv1");
-        let shortcut = if w.has("conv_shortcut.weight") { self.conv(w, "conv_shortcut", x, out) } else { x.clone() };
-        let h = self.conv(w, "conv1", &norm(w, "norm1", x, 3).silu(), out);
-        self.conv(w, "conv2", &norm(w, "norm2", &h, 3).silu(), out) + shortcut
+        let bridge = w.has("conv_shortcut.weight");
+        let shortcut = if bridge { self.conv(w, "conv_shortcut", x, out) } else { x.to_vec() };
+        let h = self.conv(w, "conv1", &each(x, |x| norm(w, "norm1", x, 3).silu()), out);
+        let h = self.conv(w, "conv2", &each(&h, |h| norm(w, "norm2", h, 3).silu()), out);
+        h.iter().zip(&shortcut).map(|(h, x)| h + x).collect()
     }
 
-    fn head(&self, w: &Scope, x: &Value) -> Value {
-        self.conv(w, "conv_out", &norm(w, "norm_out", x, 3).silu(), out_channels(w, "conv_out"))
+    fn head(&self, w: &Scope, x: &[Value]) -> Vec<Value> {
+        let h = each(x, |x| norm(w, "norm_out", x, 3).silu());
+        self.conv(w, "conv_out", &h, out_channels(w, "conv_out"))
     }
 }
 
-/// `count` windows of three frames of [f, c, h, w], `step` apart, as [count, 3c, h, w] in the order of a stored kernel.
-fn windows(all: &Value, count: usize, step: usize) -> Value {
-    let [_, c, h, w] = [0, 1, 2, 3].map(|a| all.dim(a));
-    let tap = |k: usize| {
-        let frames: Vec<Value> = match step {
-            1 => vec![all.slice(0, k, k + count)],
-            _ => (0..count).map(|i| all.slice(0, k + i * step, k + i * step + 1)).collect(),
-        };
-        let tap =
-            if frames.len() == 1 { frames[0].clone() } else { Value::concat(&frames.iter().collect::<Vec<_>>(), 0) };
-        tap.unsqueeze(2)
+/// Every `step`th window of three frames [1, c, h, w] as channels [1, 3c, h, w], in the order of a stored kernel.
+fn windows(all: &[Value], step: usize) -> Vec<Value> {
+    let deep: Vec<Value> = each(all, |x| x.unsqueeze(2));
+    let window = |taps: &[Value]| {
+        let [n, c, h, w] = [0, 1, 2, 3].map(|a| all[0].dim(a));
+        Value::concat(&[&taps[0], &taps[1], &taps[2]], 2).reshape(&[n, &c * 3, h, w])
     };
-    let taps = [tap(0), tap(1), tap(2)];
-    Value::concat(&[&taps[0], &taps[1], &taps[2]], 2).reshape(&[count.into(), &c * 3, h, w])
+    deep.windows(3).step_by(step).map(window).collect()
 }
 
-/// A kernel over three frames and one pixel, for [`windows`].
-fn time_kernel(w: &Scope, out: usize, channels: usize) -> Value {
-    w.at("time_conv").weight_as("weight", &[out, channels, 3, 1, 1], &[out, 3 * channels, 1, 1])
-}
-
-/// x/max(‖x‖, 10⁻¹²)·√c·gamma over the channels of [f, c, h, w]; `axes`: those of gamma after the first.
+/// x/max(‖x‖, 10⁻¹²)·√c·gamma over the channels of [1, c, h, w]; `axes`: those of gamma after the first.
 fn norm(w: &Scope, name: &str, x: &Value, axes: usize) -> Value {
     let c = x.size(1);
     let stored: Vec<usize> = std::iter::once(c).chain(std::iter::repeat_n(1, axes)).collect();

@@ -71,7 +71,13 @@ impl Wan {
             let found = format!("in_channels {in_channels}, {mean} latents_mean, {std} latents_std");
             return Err(Error::failed(format!("{root}: {found} against z_dim {latent}; all four are one number")));
         }
-        if patch_size[0] != 1 || patch_size[1] != patch_size[2] {
+        let levels = vae.dim_mult.len();
+        if !(1..=8).contains(&levels) || vae.temperal_downsample.len() >= levels {
+            let doubled = vae.temperal_downsample.len();
+            let wanted = "Wan has 1 to 8 levels and a temperal_downsample for each but the last";
+            return Err(Error::failed(format!("{root}: {levels} dim_mult, {doubled} temperal_downsample; {wanted}")));
+        }
+        if patch_size[0] != 1 || patch_size[1] == 0 || patch_size[1] != patch_size[2] {
             return Err(Error::failed(format!(
                 "{root}: patch_size {patch_size:?}; Wan has one frame, p rows, p columns"
             )));

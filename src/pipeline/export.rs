@@ -68,6 +68,10 @@ fn folder(plan: &ExportPlan, target: Target, write: &mut Write<'_>) -> Result<()
         if name == "vae" {
             write("vae_encoder", name, class, &build(name, Part::Encoder, None)?)?;
             write("vae_decoder", name, class, &build(name, Part::Decoder, None)?)?;
+            if family.is_video() {
+                write("vae_encoder.later", name, class, &build(name, Part::LaterEncoder, None)?)?;
+                write("vae_decoder.later", name, class, &build(name, Part::LaterDecoder, None)?)?;
+            }
         } else {
             write(name, name, class, &build(name, part_of(family.as_ref(), name, Part::Whole), None)?)?;
         }

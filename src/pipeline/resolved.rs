@@ -205,7 +205,7 @@ fn refuse(plan: &GeneratePlan, family: &dyn Family) -> Result<()> {
         return unfit("--image-path", "makes videos from text alone");
     }
     if plan.output.destination == Destination::StandardOutput && family.is_video() {
-        return unfit("-o -", "makes videos, which need a file");
+        return unfit("--output-file-path -", "makes videos, which need a file of a name");
     }
     if plan.steps == Some(0) {
         return Err(Error::usage("--num-inference-steps must be at least 1, got 0"));
@@ -257,13 +257,15 @@ pub fn plan_generate(plan: &GeneratePlan) -> Result<GenerateForecast> {
     // Three bytes a pixel of a picture, about a tenth of one of a video.
     let bytes = |s: &SizeRow| (s.width * s.height) as u64 * if s.fps.is_some() { s.frames.div_ceil(10) } else { 3 };
     let last = sizes.last().map_or(0, bytes);
+    // A picture decoder's widest maps: 128 channels of f32 at full size, three at a time. A video's, as measured: most of it
+    // is what its convolutions keep of earlier frames.
+    let pixel_bytes = if resolved.family.is_video() { 40_000 } else { 128 * 4 * 3 };
     let stages = resolved.stages();
     Ok(GenerateForecast {
         model: resolved.family.name().into(),
         outputs,
         weights_bytes: Some(weights),
-        // The decoder's widest maps: 128 channels of f32 at full size, three at a time.
-        memory_bytes: Some(largest.max((height * width * 128 * 4 * 3) as u64)),
+        memory_bytes: Some(largest.max((height * width * pixel_bytes) as u64)),
         disk_bytes: Some(last * outputs as u64),
         notes: resolved.notes(&stages),
         stages,

@@ -196,7 +196,11 @@ impl FlowMatch {
     pub fn timestep_at(&self, sigma: f32) -> f32 {
         match self.class {
             Class::Euler => sigma * self.train_timesteps as f32,
-            Class::UniPc => (f64::from(sigma) * self.train_timesteps).trunc() as f32,
+            // What is within f32's rounding below a whole number may have been that number before. Only without a shift do
+            // steps fall on whole numbers; there f64's own rounding decides in the reference, and t may be one less than here.
+            Class::UniPc => {
+                (f64::from(sigma) * self.train_timesteps * (1.0 + 0.5 * f64::from(f32::EPSILON))).trunc() as f32
+            }
         }
     }
 

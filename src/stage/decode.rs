@@ -5,14 +5,14 @@ use std::{collections::VecDeque, mem};
 use ndarray::{Array3, ArrayD, Axis, Slice};
 
 use crate::{
-    error::{Error, Result},
+    error::{At, Error, Result},
     runtime::{Network, finite},
     tensor::Tensor,
 };
 
 /// One un-scaled latent [1, c, h, w] → planes [3, h·f, w·f] in 0..=1, clamped.
 pub fn decode(network: &mut Network, latent: ArrayD<f32>) -> Result<Array3<f32>> {
-    let picture = only(network, "latents", latent)?;
+    let picture = only(network, "latents", latent, "picture")?;
     let planes = picture.mapv(|v| (v * 0.5 + 0.5).clamp(0.0, 1.0));
     first_item(planes, network.name())
 }
@@ -56,11 +56,12 @@ impl Frames<'_> {
         let caches = mem::take(&mut self.caches);
         let mut inputs = vec![("latents", &frame)];
         inputs.extend(caches.iter().map(|(name, t)| (name.as_str(), t)));
-        for (name, tensor) in network.run(&inputs)? {
+        let answer = network.run(&inputs).at(format!("latent frame {}", self.next))?;
+        for (name, tensor) in answer {
             match (name.strip_prefix("next."), tensor) {
                 (Some(number), tensor) => self.caches.push((format!("cache.{number}"), tensor)),
                 (None, tensor) => {
-                    finite(&format!("{} {name}", network.name()), &tensor)?;
+                    finite(&format!("{} {name} of latent frame {}", network.name(), self.next), &tensor)?;
                     let Tensor::F32(pictures) = tensor else {
                         return Err(Error::failed(format!("{}: output {name} is not floating", network.name())));
                     };
@@ -92,14 +93,14 @@ impl Iterator for Frames<'_> {
 /// Planes [3, h, w] in 0..=1 → the mean of the latent's distribution [1, c, h/f, w/f], not yet scaled.
 pub fn encode(network: &mut Network, picture: &Array3<f32>) -> Result<ArrayD<f32>> {
     let input = picture.mapv(|v| v * 2.0 - 1.0).insert_axis(Axis(0)).into_dyn();
-    only(network, "picture", input)
+    only(network, "picture", input, "mean")
 }
 
-fn only(network: &mut Network, input: &str, value: ArrayD<f32>) -> Result<ArrayD<f32>> {
+fn only(network: &mut Network, input: &str, value: ArrayD<f32>, output: &str) -> Result<ArrayD<f32>> {
     let value = Tensor::F32(value);
-    let answer = network.run(&[(input, &value)])?.into_iter().next();
+    let answer = network.run(&[(input, &value)])?.into_iter().find(|(name, _)| name == output);
     let Some((name, tensor)) = answer else {
-        return Err(Error::failed(format!("{}: no output", network.name())));
+        return Err(Error::failed(format!("{}: no output {output}", network.name())));
     };
     finite(&format!("{} {name}", network.name()), &tensor)?;
     match tensor {

@@ -80,6 +80,10 @@ const CLIP: As = As::Component("CLIPTextModel", Part::Whole);
 const T5: As = As::Component("T5EncoderModel", Part::Whole);
 const DECODER: As = As::Component("AutoencoderKL", Part::Decoder);
 const ENCODER: As = As::Component("AutoencoderKL", Part::Encoder);
+const WAN: As = As::Component("WanTransformer3DModel", Part::Whole);
+const UMT5: As = As::Component("UMT5EncoderModel", Part::Whole);
+const WAN_LATER_DECODER: As = As::Component("AutoencoderKLWan", Part::LaterDecoder);
+const WAN_LATER_ENCODER: As = As::Component("AutoencoderKLWan", Part::LaterEncoder);
 
 const FLUX2: As = As::Component("Flux2Transformer2DModel", Part::Whole);
 const QWEN_IMAGE: As = As::Component("QwenImageTransformer2DModel", Part::Whole);
@@ -111,6 +115,12 @@ fn sources() -> Vec<(PathBuf, As)> {
         (goldens("qwen-image/model/text_encoder"), QWEN2_5),
         (goldens("mistral/old"), MISTRAL),
     ]);
+    let component = |name| goldens("wan/model").join(name);
+    all.extend([
+        (component("transformer"), WAN),
+        (component("text_encoder"), UMT5),
+        (component("vae"), WAN_LATER_DECODER),
+    ]);
     all
 }
 
@@ -126,7 +136,8 @@ impl Bench {
         let name = match how {
             As::Component(class, _) => {
                 fs::copy(source.join("config.json"), folder.path().join("config.json")).unwrap();
-                let diffusers = class.contains("Transformer2D") || class.starts_with("Autoencoder");
+                let diffusers = ["Transformer2D", "Transformer3D"].iter().any(|t| class.contains(t));
+                let diffusers = diffusers || class.starts_with("Autoencoder");
                 if diffusers { "diffusion_pytorch_model.safetensors" } else { "model.safetensors" }
             }
             _ => "weights.safetensors",
@@ -148,6 +159,14 @@ type Fault = (&'static str, &'static str, As, Edit, &'static [&'static str]);
 
 #[rustfmt::skip]
 const FAULTS: &[Fault] = &[
+    ("a video encoder's", "wan/model/vae", WAN_LATER_ENCODER, |w| {
+        w.remove("encoder.down_blocks.5.time_conv.weight");
+    }, &["halves time 1 times", "doubles it 2 times", "time_conv.weight"]),
+    ("a video decoder's", "wan/model/vae", WAN_LATER_DECODER, |w| {
+        w.remove("decoder.up_blocks.0.upsamplers.0.time_conv.bias");
+        w.misshape("decoder.up_blocks.1.resnets.0.conv2.weight", &[8, 8, 1, 3, 3]);
+        w.insert("decoder.up_blocks.3.upsamplers.0.extra", Dtype::F32, &[4]);
+    }, &["time_conv.bias", "missing", "up_blocks.1.resnets.0.conv2.weight", "extra", "not used"]),
     ("nothing wrong", "esrgan/rrdb-x4.pth", As::Upscaler, |_| {}, &[]),
     ("three at once", "esrgan/rrdb-x4.pth", As::Upscaler, |w| {
         w.remove("body.1.rdb2.conv3.weight");

@@ -35,6 +35,9 @@ fn all(target: Target) -> Vec<(&'static str, Model)> {
         let path = goldens("rife").join(version).join("flownet.pkl");
         compile::interpolator(&path, scale, target).unwrap().model
     };
+    let wan = |name: &str, class, part| {
+        compile::component(&goldens("wan/model").join(name), class, part, None, target).unwrap()
+    };
     vec![
         ("language_model", of("z-image/model", "text_encoder", "Qwen3Model", states(&[-2], Pads::None), target)),
         (
@@ -50,6 +53,12 @@ fn all(target: Target) -> Vec<(&'static str, Model)> {
         ("flux2_vae_decoder", of("flux2-klein/model", "vae", "AutoencoderKLFlux2", Part::Decoder, target)),
         ("flux2_vae_encoder", of("flux2-klein/model", "vae", "AutoencoderKLFlux2", Part::Encoder, target)),
         ("qwen_image", of("qwen-image/model", "transformer", "QwenImageTransformer2DModel", Part::Whole, target)),
+        ("wan_transformer", wan("transformer", "WanTransformer3DModel", Part::Whole)),
+        ("wan_text_encoder", wan("text_encoder", "UMT5EncoderModel", Part::Whole)),
+        ("wan_vae_decoder", wan("vae", "AutoencoderKLWan", Part::Decoder)),
+        ("wan_vae_decoder.later", wan("vae", "AutoencoderKLWan", Part::LaterDecoder)),
+        ("wan_vae_encoder", wan("vae", "AutoencoderKLWan", Part::Encoder)),
+        ("wan_vae_encoder.later", wan("vae", "AutoencoderKLWan", Part::LaterEncoder)),
         ("text_encoder", component("text_encoder", "CLIPTextModel", Part::Whole, target)),
         ("text_encoder_2", component("text_encoder_2", "T5EncoderModel", Part::Whole, target)),
         ("transformer", component("transformer", "FluxTransformer2DModel", Part::Whole, target)),
@@ -80,7 +89,7 @@ fn census(model: &Model) -> BTreeMap<&str, usize> {
 
 #[test]
 fn nodes_are_named_after_their_weights() {
-    let rows: [(&str, Model, &[&str]); 4] = [
+    let rows: [(&str, Model, &[&str]); 5] = [
         (
             "transformer",
             component("transformer", "FluxTransformer2DModel", Part::Whole, Target::CPU),
@@ -99,6 +108,20 @@ fn nodes_are_named_after_their_weights() {
                 "/time_text_embed/guidance_embedder/linear_2",
                 "/norm_out/linear",
                 "/velocity",
+            ],
+        ),
+        (
+            "wan later decoder",
+            compile::component(&goldens("wan/model/vae"), "AutoencoderKLWan", Part::LaterDecoder, None, Target::CPU)
+                .unwrap(),
+            &[
+                "/post_quant_conv",
+                "/decoder/mid_block/attentions.0/to_qkv",
+                "/decoder/up_blocks.0/upsamplers.0/time_conv",
+                "/decoder/up_blocks.1/resnets.0/conv1_1",
+                "/decoder/up_blocks.3/resnets.2/norm1/ReduceMean_3",
+                "/picture",
+                "/next.0",
             ],
         ),
         (
@@ -209,6 +232,12 @@ fn operators_are_those_of_the_target() {
             Target::CPU,
             &[("GroupNormalization", 0), ("InstanceNormalization", 0), ("MultiHeadAttention", 1)],
         ),
+        (
+            "wan_transformer",
+            Target::CPU,
+            &[("MultiHeadAttention", 4), ("RotaryEmbedding", 4), ("RMSNormalization", 8), ("Expand", 2), ("Cast", 69)],
+        ),
+        ("wan_vae_decoder.later", Target::CPU, &[("MultiHeadAttention", 1), ("Resize", 10)]),
         ("rife-4.25", Target::CPU, &[("GridSample", 0), ("Shape", 3)]),
         ("rife-4.25", PORTABLE, &[("Warp", 0)]),
     ];

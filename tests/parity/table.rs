@@ -94,7 +94,8 @@ pub fn relative_error(got: &ArrayD<f32>, want: &ArrayD<f32>) -> f32 {
         return f32::INFINITY;
     }
     let most = |values: &mut dyn Iterator<Item = f32>| values.fold(0f32, |m, v| m.max(v.abs()));
-    most(&mut got.iter().zip(want).map(|(a, b)| a - b)) / most(&mut want.iter().copied())
+    let apart = most(&mut got.iter().zip(want).map(|(a, b)| a - b));
+    if apart == 0.0 { 0.0 } else { apart / most(&mut want.iter().copied()) }
 }
 
 /// Rows of a parity table.

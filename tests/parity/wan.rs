@@ -3,13 +3,15 @@
 use crescendo::{
     Result, compile,
     compile::Part,
-    family::{self, Family},
+    family::{self, Family, wan::clean},
     model::ModelFolder,
     onnx::Target,
     runtime::Network,
+    schedule::sigmas::{FlowMatch, Spacing},
+    stage::decode::Video,
     tensor::Tensor,
 };
-use ndarray::{ArrayD, Axis, Slice, concatenate};
+use ndarray::{ArrayD, Axis, IxDyn, Slice, concatenate};
 
 use crate::table::{Golden, NETWORK, Outputs, TARGETS, Table, goldens, load, output, run};
 
@@ -146,5 +148,67 @@ fn picture_autoencoder_equals_diffusers() {
             table.compare(format!("picture vae {name} encode {n}"), got, &want, NETWORK);
         }
     }
+    table.finish();
+}
+
+#[test]
+fn prompts_are_cleaned_as_in_the_pipeline() {
+    // Python's html.unescape, twice, then strip and one space for each run of white space.
+    let rows = [
+        ("  a  fox\n\tand\u{3000}a tree ", "a fox and a tree"),
+        ("salt &amp; pepper", "salt & pepper"),
+        ("&amp;lt;b&amp;gt; &quot;x&quot; &#39;y&#x27;", "<b> \"x\" 'y'"),
+        ("caf&eacute; &#x1F600; &#233;", "café 😀 é"),
+        ("AT&T & R&D", "AT&T & R&D"),
+        ("", ""),
+        // ftfy, which the pipeline calls where it is installed.
+        ("the \u{201c}fox\u{201d}\u{2019}s den", "the \"fox\"'s den"),
+    ];
+    let mut table = Table::default();
+    for (prompt, want) in rows {
+        let got = clean(prompt);
+        table.row(got == want, format!("{prompt:?}: {got:?} for {want:?}"));
+    }
+    table.finish();
+}
+
+#[test]
+fn times_are_those_of_the_schedule() {
+    let mut table = Table::default();
+    for shift in [1.0, 3.0, 5.0, 8.0, 12.0] {
+        for spacing in [Spacing::Train, Spacing::WanTwice] {
+            let path = goldens("wan/model/scheduler/scheduler_config.json");
+            let schedule = FlowMatch { spacing, ..FlowMatch::read(&path).unwrap().with_shift(shift).unwrap() };
+            let mut worst = 0f32;
+            for steps in 1..=100 {
+                let sigmas = schedule.sigmas(steps, None).unwrap();
+                let want = schedule.timesteps(steps, None).unwrap();
+                let apart = |(&sigma, &t): (&f32, &f32)| (schedule.timestep_at(sigma) - t).abs();
+                worst = sigmas[..steps].iter().zip(&want).map(apart).fold(worst, f32::max);
+            }
+            // Without a shift, σ is a whole number of thousandths, and the last bit of f64 decides.
+            let limit = if shift == 1.0 { 1.0 } else { 0.0 };
+            table.row(worst <= limit, format!("{spacing:?} shift {shift}: {worst} apart, limit {limit}"));
+        }
+    }
+    table.finish();
+}
+
+#[test]
+fn a_video_is_decoded_as_it_is_asked_for() {
+    let part = |part| network("wan", "vae", part, Target::CPU).unwrap();
+    let mut video = Video::new(part(Part::Decoder), part(Part::LaterDecoder));
+    // What is not yet asked for is not yet decoded: a latent frame that cannot be stops the frames that come of it alone.
+    let broken = 3;
+    let latents = ArrayD::from_shape_fn(IxDyn(&[1, 16, 5, 4, 6]), |i| if i[2] == broken { f32::NAN } else { 0.1 });
+    let frames: Vec<Result<(usize, usize, usize)>> = video.frames(latents).map(|f| f.map(|f| f.dim())).collect();
+    let mut table = Table::default();
+    let good = 1 + 4 * (broken - 1);
+    for (i, frame) in frames.iter().enumerate() {
+        let found = frame.as_ref().map_or_else(ToString::to_string, |dim| format!("{dim:?}"));
+        let right = if i < good { found == "(3, 32, 48)" } else { i == good && frame.is_err() };
+        table.row(right, format!("frame {i} of {}: {found}", frames.len()));
+    }
+    table.row(frames.len() == good + 1, format!("{} answers, the last an error", frames.len()));
     table.finish();
 }

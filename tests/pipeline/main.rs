@@ -6,6 +6,7 @@
 mod exported;
 mod flux2_qwen;
 mod plans;
+mod video;
 mod z_image;
 
 use std::{collections::BTreeMap, path::Path};
