@@ -48,7 +48,9 @@ impl Error {
 
     /// An operating-system error at a path, with what to do: `reading /a/b: No such file or directory; check the path`.
     pub fn io(doing: &str, path: &Path, cause: &std::io::Error) -> Self {
-        Self::failed(format!("{doing} {}: {cause}{}", path.display(), advice(cause.kind())))
+        let text = cause.to_string();
+        let what = text.split(" (os error ").next().unwrap_or_default();
+        Self::failed(format!("{doing} {}: {what}{}", path.display(), advice(cause.kind())))
     }
 
     /// The same error with the place it happened in front: `transformer: …`. Being interrupted has no place.

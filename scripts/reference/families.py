@@ -222,7 +222,7 @@ def text(family, out, pipe):
     handle.remove()
     write_golden(out / "text.safetensors", tensors)
     prompts = [" " if family.name == "qwen-image" and not p else p for p in ENCODED]
-    write_json(out / "text.json", dict(max_sequence_length=64, prompts=prompts))
+    write_json(out / "text.json", dict(max_sequence_length=family.call["max_sequence_length"], prompts=prompts))
     rows = [dict(prompt=p, ids=pipe.tokenizer(p, truncation=True, max_length=512).input_ids) for p in HARD_PROMPTS]
     write_json(out / "tokenizers.json", dict(max_length=512, rows=rows))
 
@@ -357,7 +357,7 @@ def cases(family):
 
     def even(length):
         """klein's latent is packed already."""
-        return round(length) if family.name == "flux2-klein" else 2 * round(length / 2)
+        return round(length) if isinstance(family, Klein) else 2 * round(length / 2)
 
     flat = (2.0, 1.5)
     return [

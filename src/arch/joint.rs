@@ -23,17 +23,34 @@ pub struct Joint {
 impl Joint {
     /// What picture tokens `x` [n, i, d] and text rows `c` [n, t, d] take from each other, through their output projections.
     pub fn attend(&self, w: &Scope, x: &Value, c: &Value) -> (Value, Value) {
-        let dim = x.size(-1);
-        let linear = |name, v: &Value| (self.linear)(w, name, v, dim);
-        let norm = |name, v: &Value| w.head_norm(name, v, self.heads, EPS);
-        let both = |text: Value, image: Value| Value::concat(&[&text, &image], 1);
-        let q = both(norm("norm_added_q", &linear("add_q_proj", c)), norm("norm_q", &linear("to_q", x)));
-        let k = both(norm("norm_added_k", &linear("add_k_proj", c)), norm("norm_k", &linear("to_k", x)));
-        let v = both(linear("add_v_proj", c), linear("to_v", x));
-        let mixed = self.mix(&q, &k, &v);
+        let mixed = self.both(w, x, c);
+        (self.image(w, &mixed, x, c), self.project(w, "to_add_out", &mixed.slice(1, 0, c.dim(1))))
+    }
+
+    /// The same for picture tokens alone, where no one reads the text any more.
+    pub fn attend_image(&self, w: &Scope, x: &Value, c: &Value) -> Value {
+        self.image(w, &self.both(w, x, c), x, c)
+    }
+
+    fn image(&self, w: &Scope, mixed: &Value, x: &Value, c: &Value) -> Value {
         let t = c.dim(1);
-        let (mc, mx) = (mixed.slice(1, 0, &t), mixed.slice(1, &t, &t + x.dim(1)));
-        (linear("to_out.0", &mx), linear("to_add_out", &mc))
+        self.project(w, "to_out.0", &mixed.slice(1, &t, &t + x.dim(1)))
+    }
+
+    fn project(&self, w: &Scope, name: &str, x: &Value) -> Value {
+        (self.linear)(w, name, x, x.size(-1))
+    }
+
+    /// Attention over text and picture: [n, t + i, d].
+    fn both(&self, w: &Scope, x: &Value, c: &Value) -> Value {
+        let norm = |name, v: &Value| w.head_norm(name, v, self.heads, EPS);
+        let join = |text: Value, image: Value| Value::concat(&[&text, &image], 1);
+        let q =
+            join(norm("norm_added_q", &self.project(w, "add_q_proj", c)), norm("norm_q", &self.project(w, "to_q", x)));
+        let k =
+            join(norm("norm_added_k", &self.project(w, "add_k_proj", c)), norm("norm_k", &self.project(w, "to_k", x)));
+        let v = join(self.project(w, "add_v_proj", c), self.project(w, "to_v", x));
+        self.mix(&q, &k, &v)
     }
 
     /// Attention over one sequence with rotary positions: [n, s, d] each → [n, s, d].

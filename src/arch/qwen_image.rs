@@ -69,7 +69,8 @@ impl QwenImage {
         let mut x = w.linear("img_in", &latents, self.dim);
         let mut c = w.linear("txt_in", &w.rms_norm("txt_norm", &text, EPS), self.dim);
         for b in 0..self.blocks {
-            (x, c) = self.block(&w.at("transformer_blocks").at(b), &x, &c, &condition, &joint);
+            let w = w.at("transformer_blocks").at(b);
+            (x, c) = self.block(&w, &x, &c, &condition, &joint, b + 1 == self.blocks);
         }
         // Scale stands before shift here, unlike in the blocks.
         let norm = w.at("norm_out");
@@ -77,19 +78,27 @@ impl QwenImage {
         g.output("velocity", &w.linear("proj_out", &modulate(&norm, &x, &shift, &scale), self.channels));
     }
 
-    fn block(&self, w: &Scope, x: &Value, c: &Value, condition: &Value, joint: &Joint) -> (Value, Value) {
-        let six = |name: &str| w.linear(name, condition, 6 * self.dim).unsqueeze(1).chunk();
+    /// One block; the last leaves the text as it is, which nothing reads after it.
+    fn block(&self, w: &Scope, x: &Value, c: &Value, cond: &Value, joint: &Joint, last: bool) -> (Value, Value) {
+        let six = |name: &str| w.linear(name, cond, 6 * self.dim).unsqueeze(1).chunk();
         let [shift1, scale1, gate1, shift2, scale2, gate2] = six("img_mod.1");
         let [c_shift1, c_scale1, c_gate1, c_shift2, c_scale2, c_gate2] = six("txt_mod.1");
         let hx = modulate(&w.at("img_norm1"), x, &shift1, &scale1);
         let hc = modulate(&w.at("txt_norm1"), c, &c_shift1, &c_scale1);
-        let (mx, mc) = joint.attend(&w.at("attn"), &hx, &hc);
-        let (x, c) = (x + gate1 * mx, c + c_gate1 * mc);
-        let hx = modulate(&w.at("img_norm2"), &x, &shift2, &scale2);
+        let attn = w.at("attn");
+        let finish = |x: Value| {
+            let h = modulate(&w.at("img_norm2"), &x, &shift2, &scale2);
+            &x + &gate2 * self.feed_forward(&w.at("img_mlp"), &h)
+        };
+        if last {
+            ["attn.to_add_out", "txt_mlp"].iter().for_each(|name| w.ignore_below(name));
+            return (finish(x + &gate1 * joint.attend_image(&attn, &hx, &hc)), c.clone());
+        }
+        let (mx, mc) = joint.attend(&attn, &hx, &hc);
+        let c = c + c_gate1 * mc;
         let hc = modulate(&w.at("txt_norm2"), &c, &c_shift2, &c_scale2);
-        let x = &x + gate2 * self.feed_forward(&w.at("img_mlp"), &hx);
         let c = &c + c_gate2 * self.feed_forward(&w.at("txt_mlp"), &hc);
-        (x, c)
+        (finish(x + gate1 * mx), c)
     }
 
     fn feed_forward(&self, w: &Scope, x: &Value) -> Value {

@@ -189,7 +189,7 @@ fn unfit_networks_end_in_one_sentence() {
     let mut bad = Vec::new();
     for (command, model, wants) in [
         (picture, "zero.pth", vec!["zero.pth: is empty", "download it again"]),
-        (picture, "junk.pth", vec!["junk.pth: is none of the files that hold weights"]),
+        (picture, "junk.pth", vec!["junk.pth: is neither a torch zip file nor a torch legacy file"]),
         (picture, "zero.onnx", vec!["zero.onnx", "no ONNX graph", "download it again"]),
         (picture, "junk.onnx", vec!["junk.onnx", "no ONNX graph", "download it again"]),
         (

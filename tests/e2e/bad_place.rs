@@ -69,7 +69,7 @@ fn full_disks_leave_nothing() {
         (4, format!("{small} --output-file-path out/a.png"), vec!["writing out/a.png", "free some space"]),
         (
             4,
-            format!("{small} --output-file-path out/a.png --save-latents out/a.safetensors"),
+            format!("{RUN} --height 128 --width 128 --output-file-path out/a.png --save-latents out/a.safetensors"),
             vec!["writing out/a.safetensors", "free some space"],
         ),
         (
@@ -77,7 +77,11 @@ fn full_disks_leave_nothing() {
             "enhance {pictures}/chelsea.png -o out/a.png --upscale 2 --upscaling-model-path {x2}".into(),
             vec!["writing out/a.png", "free some space"],
         ),
-        (20, "enhance {clip} -o out/a.mp4 --upscale 2 --upscaling-model-path {x2}".into(), vec!["out/a.mp4"]),
+        (
+            20,
+            "enhance {clip} -o out/a.mp4 --upscale 2 --upscaling-model-path {x2}".into(),
+            vec!["writing out/a.mp4", "free some space"],
+        ),
     ] {
         bad.extend(bench.fault(&args, &bench.run_limited(blocks, &args), 3, &wants));
     }

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::{Bench, done};
 
+const SIZED: &str = "generate --model-path {flux} --height 64 --width 96";
 const RUN: &str = "generate --model-path {flux} --height 64 --width 96 --num-inference-steps 2";
 
 fn size(bytes: &[u8]) -> (u32, u32) {
@@ -68,15 +69,16 @@ fn names_latents_and_times() {
 fn growth_and_other_models() {
     let bench = Bench::new();
     let schnell = "{flux}/../../flux1-schnell/model";
+    let few = format!("{SIZED} --num-inference-steps 2");
     let mut plain = Vec::new();
     for (name, args) in [
-        ("dev", RUN.to_string()),
+        ("dev", few.clone()),
         ("schnell", format!("generate --model-path {schnell} --height 64 --width 96")),
-        ("levels", format!("{RUN} --num-inference-steps 6 --progressive-mode dct_rewind --progressive-delta 0.05")),
-        ("ratios", format!("{RUN} --num-inference-steps 6 --progressive-mode dct --progressive-scales 1/2 3/4 1")),
-        ("heights", format!("{RUN} --num-inference-steps 6 --progressive-mode dct --progressive-scales 32 64")),
-        ("upscaled", format!("{RUN} --enable-upscaling --upscaling-scale 3 --upscaling-model-path {{x2}}")),
-        ("guided", format!("{RUN} --negative-prompt blurry --true-cfg-scale 3 --guidance-scale 1.5")),
+        ("levels", format!("{SIZED} --num-inference-steps 6 --progressive-mode dct_rewind --progressive-delta 0.05")),
+        ("ratios", format!("{SIZED} --num-inference-steps 6 --progressive-mode dct --progressive-scales 1/2 3/4 1")),
+        ("heights", format!("{SIZED} --num-inference-steps 6 --progressive-mode dct --progressive-scales 32 64")),
+        ("upscaled", format!("{few} --enable-upscaling --upscaling-scale 3 --upscaling-model-path {{x2}}")),
+        ("guided", format!("{few} --negative-prompt blurry --true-cfg-scale 3 --guidance-scale 1.5")),
     ] {
         done(&bench.run(&format!("{args} --prompt fox --output-file-path out/{name}.png")));
         let bytes = fs::read(bench.path(&format!("out/{name}.png"))).unwrap();
@@ -87,7 +89,7 @@ fn growth_and_other_models() {
     }
     assert!((0..plain.len()).all(|i| (0..i).all(|j| plain[i] != plain[j])), "settings without effect");
     for form in ["jpg", "webp"] {
-        done(&bench.run(&format!("{RUN} --prompt fox --output-file-path out/a.{form}")));
+        done(&bench.run(&format!("{few} --prompt fox --output-file-path out/a.{form}")));
         let bytes = fs::read(bench.path(&format!("out/a.{form}"))).unwrap();
         assert!(bytes.starts_with(b"\xff\xd8\xff") || &bytes[8..12] == b"WEBP", "{form}");
     }

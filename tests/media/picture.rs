@@ -192,7 +192,7 @@ fn bad_files_are_refused_in_one_sentence() {
     expect("huge.png", &huge, "damaged or cut off");
     let missing = read(&folder.path().join("missing.png")).unwrap_err().to_string();
     assert!(
-        missing.starts_with("reading ") && missing.ends_with("missing.png: No such file or directory (os error 2)")
+        missing.starts_with("reading ") && missing.ends_with("missing.png: No such file or directory; check the path")
     );
     report(&faults);
 }

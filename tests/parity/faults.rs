@@ -31,6 +31,7 @@ impl Weights {
             DType::F32 => Dtype::F32,
             DType::F16 => Dtype::F16,
             DType::BF16 => Dtype::BF16,
+            DType::I64 => Dtype::I64,
             other => panic!("{}", other.name()),
         };
         let checkpoint = Checkpoint::open(path).unwrap();
@@ -80,6 +81,10 @@ const T5: As = As::Component("T5EncoderModel", Part::Whole);
 const DECODER: As = As::Component("AutoencoderKL", Part::Decoder);
 const ENCODER: As = As::Component("AutoencoderKL", Part::Encoder);
 
+const FLUX2: As = As::Component("Flux2Transformer2DModel", Part::Whole);
+const QWEN_IMAGE: As = As::Component("QwenImageTransformer2DModel", Part::Whole);
+const FLUX2_DECODER: As = As::Component("AutoencoderKLFlux2", Part::Decoder);
+
 /// Every architecture that the goldens have, small.
 fn sources() -> Vec<(PathBuf, As)> {
     let mut all = vec![];
@@ -96,6 +101,9 @@ fn sources() -> Vec<(PathBuf, As)> {
         (component("text_encoder_2"), T5),
         (component("vae"), DECODER),
         (component("vae"), ENCODER),
+        (goldens("flux2-dev/model/transformer"), FLUX2),
+        (goldens("qwen-image/model/transformer"), QWEN_IMAGE),
+        (goldens("flux2-klein/model/vae"), FLUX2_DECODER),
     ]);
     all.extend([
         (goldens("z-image/model/transformer"), Z_IMAGE),
@@ -230,6 +238,21 @@ const FAULTS: &[Fault] = &[
         w.remove("decoder.up_blocks.0.upsamplers.0.conv.weight");
         w.remove("decoder.up_blocks.1.resnets.0.conv1.weight");
     }, &["decoder.up_blocks.0.upsamplers.0.conv.weight", "decoder.up_blocks.1.resnets.0.conv1.weight", "is missing"]),
+    ("shared modulation gone", "flux2-dev/model/transformer", FLUX2, |w| {
+        w.remove("single_stream_modulation.linear.weight");
+        w.misshape("transformer_blocks.0.ff_context.linear_in.weight", &[7, 32]);
+        w.insert("x_embedder.bias", Dtype::BF16, &[32]);
+    }, &["single_stream_modulation.linear.weight [96, 32] is missing", "x_embedder.bias [32] is not used",
+         "transformer_blocks.0.ff_context.linear_in.weight must be [192, 32] and is [7, 32]"]),
+    ("heads that do not fit", "flux2-dev/model/transformer", FLUX2,
+     |w| w.misshape("transformer_blocks.0.attn.norm_q.weight", &[9]), &["width 32, head width 9", "FLUX.2 has an even"]),
+    ("last block's text", "qwen-image/model/transformer", QWEN_IMAGE, |w| {
+        w.remove("transformer_blocks.0.txt_mlp.net.2.bias");
+        w.remove("transformer_blocks.1.img_mod.1.bias");
+    }, &["transformer_blocks.0.txt_mlp.net.2.bias [32] is missing",
+         "transformer_blocks.1.img_mod.1.bias [192] is missing"]),
+    ("half of the statistics", "flux2-klein/model/vae", FLUX2_DECODER, |w| w.remove("bn.running_var"),
+     &["bn.running_var [16] is missing"]),
     ("encoder", "flux1-dev/model/vae", ENCODER, |w| w.remove("encoder.conv_norm_out.bias"),
      &["encoder.conv_norm_out.bias", "is missing"]),
 ];
@@ -274,7 +297,7 @@ fn no_shape_makes_a_build_panic() {
         let bench = Bench::new(source, how);
         let weights = Weights::read(source);
         let half = match how {
-            DECODER => "decoder.",
+            DECODER | FLUX2_DECODER => "decoder.",
             ENCODER => "encoder.",
             _ => "",
         };

@@ -1,4 +1,4 @@
-//! FLUX.2's networks against diffusers (`scripts/reference/families.py`).
+//! FLUX.2's networks against diffusers (`scripts/reference/{families,flux2}.py`).
 
 use crescendo::{
     Result, compile,
@@ -11,8 +11,9 @@ use crescendo::{
 
 use crate::table::{Golden, NETWORK, TARGETS, Table, goldens, load, output, run};
 
-fn built(component: &str, class: &str, part: Part, tokens: Option<usize>, target: Target) -> Result<Model> {
-    compile::component(&goldens("flux2-klein/model").join(component), class, part, tokens, target)
+fn transformer(model: &str, tokens: Option<usize>, target: Target) -> Result<Model> {
+    let folder = goldens(model).join("model/transformer");
+    compile::component(&folder, "Flux2Transformer2DModel", Part::Whole, tokens, target)
 }
 
 /// Rows and columns of tokens in the full runs.
@@ -21,20 +22,21 @@ const RUNS: [(&str, usize, usize); 2] = [("fullres-64x96", 4, 6), ("fullres-96x6
 #[test]
 fn transformer_velocity_equals_diffusers() {
     let mut table = Table::default();
-    let family = family::open(&ModelFolder::open(&goldens("flux2-klein/model")).unwrap()).unwrap();
-    for (name, target) in TARGETS {
-        for (case, rows, columns) in RUNS {
-            let golden = Golden::open(&format!("flux2-klein/runs/{case}.safetensors"));
+    for model in ["flux2-klein", "flux2-dev"] {
+        let family = family::open(&ModelFolder::open(&goldens(model).join("model")).unwrap()).unwrap();
+        for ((name, target), (case, rows, columns)) in TARGETS.into_iter().flat_map(|t| RUNS.map(|r| (t, r))) {
+            let golden = Golden::open(&format!("{model}/runs/{case}.safetensors"));
             let of = |what: &str| Tensor::F32(golden.f32(&format!("dit.in.{what}")));
             let text = of("encoder_hidden_states");
             let mut inputs = family.positions(&[1, 16, rows, columns], text.shape()[1]);
             inputs.extend([("latents", of("hidden_states")), ("text", text), ("sigma", of("timestep"))]);
+            if golden.has("dit.in.guidance") {
+                inputs.push(("guidance", of("guidance")));
+            }
             for tokens in [None, Some(rows * columns)] {
-                let model = built("transformer", "Flux2Transformer2DModel", Part::Whole, tokens, target);
-                let got = model.and_then(|m| load(&m)).map_err(|e| e.to_string());
-                let got = got.and_then(|mut net| output(&run(&mut net, &inputs), "velocity"));
-                let row = format!("flux2-klein {name} {case} {tokens:?}");
-                table.compare(row, got, &golden.f32("dit.out"), NETWORK);
+                let net = transformer(model, tokens, target).and_then(|m| load(&m)).map_err(|e| e.to_string());
+                let got = net.and_then(|mut net| output(&run(&mut net, &inputs), "velocity"));
+                table.compare(format!("{model} {name} {case} {tokens:?}"), got, &golden.f32("dit.out"), NETWORK);
             }
         }
     }
@@ -44,6 +46,7 @@ fn transformer_velocity_equals_diffusers() {
 #[test]
 fn autoencoder_equals_diffusers() {
     let golden = Golden::open("flux2-klein/vae.safetensors");
+    let folder = goldens("flux2-klein/model/vae");
     let mut table = Table::default();
     let rows = [
         (Part::Decoder, "decode", "latents", "latents", "picture", "image"),
@@ -51,7 +54,8 @@ fn autoencoder_equals_diffusers() {
     ];
     for (name, target) in TARGETS {
         for (part, what, input, from, ours, theirs) in rows {
-            let mut net = built("vae", "AutoencoderKLFlux2", part, None, target).and_then(|m| load(&m));
+            let model = compile::component(&folder, "AutoencoderKLFlux2", part, None, target);
+            let mut net = model.and_then(|m| load(&m));
             for n in 0..2 {
                 let given = Tensor::F32(golden.f32(&format!("{what}.{n}.{from}")));
                 let out = net.as_mut().map_err(|e| e.to_string()).and_then(|net| run(net, &[(input, given)]));

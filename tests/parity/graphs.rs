@@ -26,7 +26,8 @@ fn of(model: &str, name: &str, class: &str, part: Part, target: Target) -> Model
     compile::component(&goldens(model).join(name), class, part, None, target).unwrap()
 }
 
-/// A language model of each kind, Z-Image's transformer, every network of FLUX.1, an upscaler of each kind, and two versions of RIFE.
+/// A language model of each kind, the transformers of Z-Image, FLUX.2 and Qwen-Image, FLUX.2's autoencoder, every network of
+/// FLUX.1, an upscaler of each kind, and two versions of RIFE.
 fn all(target: Target) -> Vec<(&'static str, Model)> {
     let states = |hidden, pads| Part::States(States { hidden, pads });
     let upscaler = |file| compile::upscaler(&goldens("esrgan").join(file), target).unwrap().model;
@@ -45,6 +46,10 @@ fn all(target: Target) -> Vec<(&'static str, Model)> {
             of("mistral", "old", "Mistral3ForConditionalGeneration", states(&[1, 2, 3], Pads::Before), target),
         ),
         ("z_image", of("z-image/model", "transformer", "ZImageTransformer2DModel", Part::Whole, target)),
+        ("flux2", of("flux2-dev/model", "transformer", "Flux2Transformer2DModel", Part::Whole, target)),
+        ("flux2_vae_decoder", of("flux2-klein/model", "vae", "AutoencoderKLFlux2", Part::Decoder, target)),
+        ("flux2_vae_encoder", of("flux2-klein/model", "vae", "AutoencoderKLFlux2", Part::Encoder, target)),
+        ("qwen_image", of("qwen-image/model", "transformer", "QwenImageTransformer2DModel", Part::Whole, target)),
         ("text_encoder", component("text_encoder", "CLIPTextModel", Part::Whole, target)),
         ("text_encoder_2", component("text_encoder_2", "T5EncoderModel", Part::Whole, target)),
         ("transformer", component("transformer", "FluxTransformer2DModel", Part::Whole, target)),
@@ -180,6 +185,23 @@ fn operators_are_those_of_the_target() {
             Target::CPU,
             &[("MultiHeadAttention", 6), ("RotaryEmbedding", 12), ("LayerNormalization", 1), ("Softmax", 0)],
         ),
+        // One double block, two single ones; three modulations for all of them, and that of the end.
+        (
+            "flux2",
+            Target::CPU,
+            &[
+                ("MultiHeadAttention", 3),
+                ("RotaryEmbedding", 6),
+                ("RMSNormalization", 8),
+                ("LayerNormalization", 7),
+                ("FusedMatMul", 27),
+                ("Add", 22),
+                ("Split", 10),
+                ("Gelu", 0),
+            ],
+        ),
+        // Two double blocks, the second without what follows its text.
+        ("qwen_image", Target::CPU, &[("MultiHeadAttention", 2), ("Gelu", 3), ("LayerNormalization", 8)]),
         ("text_encoder", Target::CPU, &[("MultiHeadAttention", 2), ("Softmax", 0), ("Range", 0)]),
         ("text_encoder", PORTABLE, &[("Softmax", 2), ("Range", 1)]),
         (

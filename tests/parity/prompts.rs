@@ -1,4 +1,4 @@
-//! Prompts as chats: token ids and states as the pipelines of diffusers make them (`scripts/reference/families.py`).
+//! Prompts as chats: token ids and states as the pipelines of diffusers make them (`scripts/reference/{families,flux2}.py`).
 
 use crescendo::{family, model::ModelFolder, tensor::Tensor};
 use ndarray::{Array3, ArrayD};
@@ -19,11 +19,11 @@ fn integers(t: &Tensor) -> Vec<i64> {
     }
 }
 
-/// Of klein and Qwen-Image. The networks take padding apart from text, the goldens have them in one row.
+/// Of FLUX.2 and Qwen-Image. The networks take padding apart from text, after or before it; the goldens have all in one row.
 #[test]
 fn ids_equal_the_pipelines() {
     let mut table = Table::default();
-    for model in ["flux2-klein", "qwen-image"] {
+    for (model, before) in [("flux2-klein", false), ("flux2-dev", true), ("qwen-image", false)] {
         let mut family = family::open(&ModelFolder::open(&goldens(model).join("model")).unwrap()).unwrap();
         let golden = Golden::open(&format!("{model}/text.safetensors"));
         let Prompts { max_sequence_length, prompts } = cases(&format!("{model}/text.json"));
@@ -34,8 +34,12 @@ fn ids_equal_the_pipelines() {
             let got: Vec<i64> = calls[0].inputs.iter().flat_map(|(_, t)| integers(t)).collect();
             let want: Vec<i64> = golden.i64(&format!("{n}.ids")).into_iter().collect();
             let text = golden.i64(&format!("{n}.mask")).sum() as usize;
-            let good = got == want && calls[0].inputs[0].1.shape() == [1, text] && notes.is_empty();
-            table.row(good, format!("{model} prompt {n}: {got:?} for {want:?}, {notes:?}"));
+            let apart = calls[0].inputs[0].1.shape() == [1, text + usize::from(before)];
+            // One pad stands for all of those before the text.
+            let same = if before { got == want[want.len() - text - 1..] } else { got == want };
+            let good = same && apart && notes.is_empty();
+            let found = if good { String::new() } else { format!(": {got:?} for {want:?}, {notes:?}") };
+            table.row(good, format!("{model} prompt {n}, {text} tokens{found}"));
         }
         let mut notes = vec![];
         let long = family.tokenize(&"fox ".repeat(400), &mut notes).unwrap();

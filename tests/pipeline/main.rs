@@ -1,9 +1,10 @@
 //! Whole runs against diffusers: noise, every step's latent, the finished latent and the picture, in every progressive mode.
 //!
-//! Goldens: `scripts/reference/{flux1,families}.py`.
+//! Goldens: `scripts/reference/{flux1,flux2,families}.py`.
 #![allow(clippy::unwrap_used)]
 
 mod exported;
+mod flux2_qwen;
 mod plans;
 mod z_image;
 
@@ -114,7 +115,9 @@ fn run(model: &str, row: &Value, table: &mut Vec<String>) -> Vec<String> {
 #[test]
 fn whole_runs_equal_diffusers() {
     let (mut wrong, mut table) = (Vec::new(), Vec::new());
-    for model in ["flux1-dev", "flux1-schnell", "flux2-klein", "qwen-image", "wan", "z-image"] {
+    for model in
+        ["flux1-dev", "flux1-schnell", "flux2-dev", "flux2-klein", "flux2-klein-base", "qwen-image", "wan", "z-image"]
+    {
         let path = format!("tests/goldens/{model}/runs.json");
         let rows: Vec<Value> = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
         assert!(!rows.is_empty());

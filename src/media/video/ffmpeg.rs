@@ -92,9 +92,12 @@ pub(super) fn reason(code: c_int) -> String {
         ffi::av_strerror(code, text.as_mut_ptr(), text.len());
         CStr::from_ptr(text.as_ptr()).to_string_lossy()
     };
+    // FFmpeg's codes for faults of the operating system are its numbers, negated.
+    let full = [libc::ENOSPC, libc::EFBIG, libc::EDQUOT].contains(&-code);
+    let advice = if full { "; free some space or write somewhere else" } else { "" };
     match last_line() {
-        Some(line) => format!("{text}: {line}"),
-        None => text.into_owned(),
+        Some(line) => format!("{text}: {line}{advice}"),
+        None => format!("{text}{advice}"),
     }
 }
 
