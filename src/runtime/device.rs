@@ -1,5 +1,7 @@
 //! Execution providers: how a session is set up for a device, and whether the device really works.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use ort::{
     ep::{self, ExecutionProvider as _, ExecutionProviderDispatch},
     session::{
@@ -108,8 +110,16 @@ pub(super) fn prove(library: &'static Library, device: Device) -> Result<Device>
 
 fn run_probe(engine: &Inner, device: Device) -> ort::Result<Vec<f32>> {
     let how = Load { device_only: device != Device::Cpu, ..Load::default() };
+    let _alone = loading();
     let mut session = builder(engine, device, &how)?.commit_from_memory(PROBE)?;
     let x = TensorRef::from_array_view(([2_usize], &[1.5_f32, -4.0][..]))?;
     let outputs = session.run(ort::inputs![x])?;
     Ok(outputs[0].try_extract_tensor::<f32>()?.1.to_vec())
+}
+
+/// Held while a session is made: ONNX Runtime looks whether an operator domain is known and adds it in two steps, so that two
+/// sessions made at the same time would both add ours, and the second fail.
+pub fn loading() -> MutexGuard<'static, ()> {
+    static LOADING: Mutex<()> = Mutex::new(());
+    LOADING.lock().unwrap_or_else(PoisonError::into_inner)
 }

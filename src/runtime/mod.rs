@@ -189,6 +189,7 @@ impl Engine {
     /// # Errors
     /// What ONNX Runtime has against the graph, in one sentence that begins with `name`.
     pub fn load(&self, name: &str, model: &[u8], how: &Load) -> Result<Network> {
+        let _alone = device::loading();
         let session = device::builder(&self.0, self.0.device, how)
             .and_then(|b| Ok(b.with_config_entry("session.model_external_initializers_file_folder_path", "/")?))
             .and_then(|mut b| b.commit_from_memory(model))
@@ -202,6 +203,7 @@ impl Engine {
     /// What ONNX Runtime has against the file, in one sentence that begins with `name`.
     pub fn load_file(&self, name: &str, path: &Path, how: &Load) -> Result<Network> {
         std::fs::File::open(path).map_err(|e| Error::io("reading", path, &e).at(name))?;
+        let _alone = device::loading();
         let session = device::builder(&self.0, self.0.device, how)
             .and_then(|mut b| b.commit_from_file(path))
             .map_err(|e| fault::explain(name, &e).at(path.display()))?;
