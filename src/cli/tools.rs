@@ -73,8 +73,10 @@ fn short_name(name: &str, path: &Path) -> Result<String> {
     if let Some(entry) = catalog::find(name) {
         return Ok(entry.id.clone());
     }
+    // As typed; only `.` and `..` have no name of their own.
     let canonical = Path::new(name).canonicalize().ok();
-    let from = canonical.as_deref().unwrap_or(Path::new(name));
+    let typed = Path::new(name);
+    let from = if typed.file_name().is_some() { typed } else { canonical.as_deref().unwrap_or(typed) };
     let part = if path.is_dir() { from.file_name() } else { from.file_stem() };
     part.and_then(|p| p.to_str())
         .map(|p| p.rsplit(':').next().unwrap_or(p).to_owned())
