@@ -1,8 +1,8 @@
-//! Prompts → conditions.
+//! Prompts → states.
 
 use crate::{
     error::{Error, Result},
-    family::{Condition, Family, TextCall},
+    family::TextCall,
     runtime::{Network, finite},
     tensor::Tensor,
 };
@@ -16,9 +16,4 @@ pub fn encode(network: &mut Network, call: &TextCall) -> Result<Tensor> {
         wanted.ok_or_else(|| Error::failed(format!("{}: no output {}", network.name(), call.output)))?;
     finite(&format!("{} {name}", network.name()), &tensor)?;
     Ok(tensor)
-}
-
-/// The answers of a prompt's calls as what the DiT is fed.
-pub fn condition(family: &dyn Family, answers: Vec<Tensor>) -> Result<Condition> {
-    family.condition(answers)
 }
