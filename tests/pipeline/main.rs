@@ -5,6 +5,7 @@
 
 mod exported;
 mod flux2_qwen;
+mod from_picture;
 mod plans;
 mod video;
 mod z_image;
