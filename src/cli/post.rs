@@ -53,6 +53,8 @@ impl InterpolationArgs {
                 (self.frame_interpolation_exp.is_some(), "--frame-interpolation-exp"),
                 (self.frame_interpolation_scale.is_some(), "--frame-interpolation-scale"),
                 (self.frame_interpolation_model_path.is_some(), "--frame-interpolation-model-path"),
+                (extra.scene_threshold < 1.0, "--scene-threshold"),
+                (extra.dedup, "--dedup"),
             ] {
                 if given {
                     tracing::warn!("{flag} has no effect without --enable-frame-interpolation");

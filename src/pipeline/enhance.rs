@@ -93,6 +93,8 @@ fn refuse(plan: &EnhancePlan) -> Result<()> {
     let interpolation = plan.interpolation.as_ref();
     let rows = [
         (plan.refine.is_some(), "--refine"),
+        // Another rate for the same frames would let the sound run away from them.
+        (plan.fps.is_some(), "--fps"),
         (plan.cut.start.is_some() || plan.cut.end.is_some(), "--start and --end"),
         (plan.cut.chunk.is_some(), "--chunk"),
         (plan.batch.jobs > 1, "--jobs above 1"),

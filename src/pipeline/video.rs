@@ -45,10 +45,7 @@ pub fn output(plan: &EnhancePlan, info: &VideoInfo, source: &Path) -> Result<Out
         Some(u) => post::output_size(u.target, info.height, info.width),
         None => (info.height, info.width),
     };
-    let mut rate = info.frame_rate.times(times);
-    if let Some(fps) = plan.fps {
-        rate = crate::media::video::Rational::new((fps * 1000.0).round() as i32, 1000);
-    }
+    let rate = info.frame_rate.times(times);
     let mut output = Output::like(info, (width, height), rate, Some(source.to_path_buf()));
     output.bit_depth = if info.bit_depth > 8 { 10 } else { 8 };
     Ok(output)

@@ -64,3 +64,19 @@ fn one_of_several_fails() {
     assert_eq!((run.code, states), (Some(2), vec!["done", "failed", "done"]));
     assert!(items[1]["cause"].as_str().unwrap().contains("half.png: the PNG is damaged"));
 }
+
+/// Flags that are understood and not built are refused, never passed over.
+#[test]
+fn flags_that_are_not_built_are_refused() {
+    let bench = Bench::new();
+    let mut bad = Vec::new();
+    for flag in
+        ["--fps 50", "--recursive", "--jobs 2", "--dedup", "--scene-threshold 0.3", "--chunk 10", "--report r.jsonl"]
+    {
+        let args =
+            format!("enhance {{clip}} -o out/a.mp4 --interpolate 2x --frame-interpolation-model-path {{rife}} {flag}");
+        let name = flag.split(' ').next().unwrap();
+        bad.extend(bench.fault(&args, &bench.run(&args), 1, &[name]));
+    }
+    report(bad);
+}
