@@ -26,7 +26,7 @@ use crate::{
         picture::{self, Format, Picture, PictureOptions},
     },
     onnx::Model,
-    plan::{Destination, GeneratePlan, Generator, Item},
+    plan::{Destination, GeneratePlan, Generator, Gpu, Item, Torch},
     progress::{Stage, Unit},
     runtime::peak_memory,
     schedule::{
@@ -71,6 +71,11 @@ pub fn generate(plan: &GeneratePlan, cx: &Context<'_>) -> Result<Generated> {
         _ => None,
     };
     let (positive, negative) = conditions(plan, &resolved, cx, &mut perf)?;
+    if plan.cfg_batch && negative.as_ref().is_some_and(|n| positive.iter().any(|p| !p.stacks(n))) {
+        tracing::warn!(
+            "--cfg-batch: the prompt and the negative prompt have other numbers of tokens, so they take two calls"
+        );
+    }
     let mut kept = Kept::new();
     let mut jobs = Vec::with_capacity(items.len());
     {
@@ -92,7 +97,12 @@ pub fn generate(plan: &GeneratePlan, cx: &Context<'_>) -> Result<Generated> {
                 }
             };
             let run = Run { plan, resolved: &resolved, cx, start: start.as_ref() };
-            let latent = run.denoise(Denoiser::new(&mut network, &steering), item.seed, &mut keep, &mut perf);
+            let latent = run.denoise(
+                Denoiser::new(&mut network, &steering).together(plan.cfg_batch),
+                item.seed,
+                &mut keep,
+                &mut perf,
+            );
             let latent = latent.map_err(blame(&resolved.folder.root().join("transformer")))?;
             keep("latents", &latent);
             jobs.push(Job { prompt, item, latent });
@@ -232,13 +242,11 @@ impl Run<'_> {
     }
 }
 
-/// H100's and H200's shape: what published pictures with `--generator-device cuda` were made on.
-const HOPPER: NoiseSource = NoiseSource::Cuda { threads_per_sm: 2048, sms: 132 };
-
 fn noise_source(generator: Generator) -> NoiseSource {
     match generator {
-        Generator::Cpu => NoiseSource::Cpu(BfStream::Current),
-        Generator::Cuda => HOPPER,
+        Generator::Cpu { torch: Torch::Current } => NoiseSource::Cpu(BfStream::Current),
+        Generator::Cpu { torch: Torch::Old } => NoiseSource::Cpu(BfStream::Old),
+        Generator::Cuda(Gpu { sms, threads_per_sm }) => NoiseSource::Cuda { threads_per_sm, sms },
     }
 }
 
