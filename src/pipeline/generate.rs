@@ -152,7 +152,7 @@ fn reserve(plan: &GeneratePlan, items: &[(usize, Item<'_>)]) -> Result<()> {
 fn encode(source: &Source, r: &Resolved, cx: &Context<'_>) -> Result<ArrayD<f32>> {
     let graphs = EncoderGraphs::new(&r.folder, r.family.as_ref(), cx)?;
     let mut encoder = Encoder::load(&graphs, r.family.as_ref(), cx)?;
-    let latent = source.latent(&mut encoder, r.size).map_err(blame(&r.folder.root().join("vae")))?;
+    let latent = source.latent(&mut encoder, r.size, cx.progress).map_err(blame(&r.folder.root().join("vae")))?;
     spectral::resized(&latent, (r.levels[0].height, r.levels[0].width))
 }
 
