@@ -31,7 +31,7 @@ pub struct Resolved {
     pub steps: usize,
     /// σ of every step, and 0; before any rewind.
     pub sigmas: Vec<f32>,
-    /// The resolution levels.
+    /// The resolution levels that are run: with a start, from its first step on.
     pub levels: Vec<Level>,
     /// How latents grow.
     pub growth: Growth,
