@@ -26,7 +26,7 @@ use crate::{
         picture::{self, Format, Picture, PictureOptions},
     },
     onnx::Model,
-    plan::{Destination, GeneratePlan, Generator, Item},
+    plan::{Destination, GeneratePlan, Generator, Gpu, Item, Torch},
     progress::{Stage, Unit},
     runtime::peak_memory,
     schedule::noise::{BfStream, NoiseSource},
@@ -67,6 +67,11 @@ pub fn generate(plan: &GeneratePlan, cx: &Context<'_>) -> Result<Generated> {
     let start =
         resolved.start.as_ref().map(|source| perf.time("encode", || encode(source, &resolved, cx))).transpose()?;
     let (positive, negative) = conditions(plan, &resolved, cx, &mut perf)?;
+    if plan.cfg_batch && negative.as_ref().is_some_and(|n| positive.iter().any(|p| !p.stacks(n))) {
+        tracing::warn!(
+            "--cfg-batch: the prompt and the negative prompt have other numbers of tokens, so they take two calls"
+        );
+    }
     let mut kept = Kept::new();
     if let Some(start) = start.as_ref().filter(|_| plan.save_latents.is_some()) {
         kept.insert("start".into(), start.clone());
@@ -100,7 +105,7 @@ pub fn generate(plan: &GeneratePlan, cx: &Context<'_>) -> Result<Generated> {
                 stage.step(1)
             };
             let pass = resolved.pass(noise_source(plan.generator));
-            let mut denoiser = Denoiser::new(&mut network, &steering);
+            let mut denoiser = Denoiser::new(&mut network, &steering).together(plan.cfg_batch);
             let shape = family.latent_shape(resolved.size);
             let latent = pass.run(&mut denoiser, &shape, start.as_ref(), item.seed, &mut watch);
             let latent = latent.map_err(blame(&folder.root().join("transformer")))?;
@@ -197,13 +202,11 @@ struct Run<'a> {
     cx: &'a Context<'a>,
 }
 
-/// H100's and H200's shape: what published pictures with `--generator-device cuda` were made on.
-const HOPPER: NoiseSource = NoiseSource::Cuda { threads_per_sm: 2048, sms: 132 };
-
 fn noise_source(generator: Generator) -> NoiseSource {
     match generator {
-        Generator::Cpu => NoiseSource::Cpu(BfStream::Current),
-        Generator::Cuda => HOPPER,
+        Generator::Cpu { torch: Torch::Current } => NoiseSource::Cpu(BfStream::Current),
+        Generator::Cpu { torch: Torch::Old } => NoiseSource::Cpu(BfStream::Old),
+        Generator::Cuda(Gpu { sms, threads_per_sm }) => NoiseSource::Cuda { threads_per_sm, sms },
     }
 }
 

@@ -49,8 +49,8 @@ fn samples(path: &Path, video: bool) -> Vec<u8> {
     frames.into_iter().flat_map(bytes).collect()
 }
 
-/// Runs one row of runs.json and returns what is wrong with it.
-fn run(model: &str, row: &Value, table: &mut Vec<String>) -> Vec<String> {
+/// Runs one row of runs.json and returns what is wrong with it. `cfg_batch`: guidance's two predictions in one call.
+fn run(model: &str, row: &Value, cfg_batch: bool, table: &mut Vec<String>) -> Vec<String> {
     let name = row["name"].as_str().unwrap();
     let root = Path::new("tests/goldens").join(model);
     let temp = tempfile::tempdir().unwrap();
@@ -63,6 +63,7 @@ fn run(model: &str, row: &Value, table: &mut Vec<String>) -> Vec<String> {
     plan.true_cfg_scale = number("true_cfg_scale");
     plan.cfg_normalization =
         row.get("cfg_normalization").and_then(|c| c.as_f64().or(c.as_bool().map(|cap| f64::from(u8::from(cap)))));
+    plan.cfg_batch = cfg_batch;
     plan.cfg_truncation = number("cfg_truncation");
     plan.negative_prompt = row.get("negative_prompt").and_then(Value::as_str).map(str::to_string);
     plan.save_latents = Some(temp.path().join("latents.safetensors"));
@@ -122,24 +123,42 @@ fn run(model: &str, row: &Value, table: &mut Vec<String>) -> Vec<String> {
     wrong
 }
 
+const MODELS: [&str; 8] =
+    ["flux1-dev", "flux1-schnell", "flux2-dev", "flux2-klein", "flux2-klein-base", "qwen-image", "wan", "z-image"];
+
+/// Runs from prompts, then those from pictures, which schnell, being dev in all of that, has none of.
+fn rows(model: &str) -> Vec<Value> {
+    let lists: &[&str] = if model == "flux1-schnell" { &["runs"] } else { &["runs", "starts"] };
+    let read = |list: &&str| {
+        let path = format!("tests/goldens/{model}/{list}.json");
+        serde_json::from_str::<Vec<Value>>(&std::fs::read_to_string(path).unwrap()).unwrap()
+    };
+    lists.iter().flat_map(read).collect()
+}
+
 #[test]
 fn whole_runs_equal_diffusers() {
     let (mut wrong, mut table) = (Vec::new(), Vec::new());
-    for model in
-        ["flux1-dev", "flux1-schnell", "flux2-dev", "flux2-klein", "flux2-klein-base", "qwen-image", "wan", "z-image"]
-    {
-        for list in ["runs", "starts"] {
-            let path = format!("tests/goldens/{model}/{list}.json");
-            let Ok(text) = std::fs::read_to_string(&path) else {
-                assert_eq!((model, list), ("flux1-schnell", "starts"), "{path} is missing");
-                continue;
-            };
-            let rows: Vec<Value> = serde_json::from_str(&text).unwrap();
-            assert!(!rows.is_empty());
-            for row in &rows {
-                wrong.extend(run(model, row, &mut table));
-            }
+    for model in MODELS {
+        let rows = rows(model);
+        assert!(!rows.is_empty());
+        for row in &rows {
+            wrong.extend(run(model, row, false, &mut table));
         }
+    }
+    println!("{}", table.join("\n"));
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+/// Those of every family that has guidance; prompts of other lengths fall back to two calls, with a word.
+#[test]
+fn guidance_in_one_batch_equals_diffusers() {
+    let (mut wrong, mut table) = (Vec::new(), Vec::new());
+    for model in ["flux1-dev", "flux2-klein-base", "qwen-image", "wan", "z-image"] {
+        let guided = |row: &&Value| ["guidance_scale", "true_cfg_scale"].iter().any(|k| row[k].as_f64() > Some(1.0));
+        let row =
+            rows(model).into_iter().find(|r| guided(&r) && (model != "flux1-dev" || r.get("true_cfg_scale").is_some()));
+        wrong.extend(run(model, &row.unwrap(), true, &mut table));
     }
     println!("{}", table.join("\n"));
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
