@@ -174,11 +174,11 @@ pub struct SamplingArgs {
     #[arg(long, value_name = "N", value_parser = value::positive("max_sequence_length"))]
     pub max_sequence_length: Option<usize>,
 
-    /// A picture to start from
+    /// A picture to start from, for models of videos also a clip
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub image_path: Vec<PathBuf>,
 
-    /// How much of the schedule a picture goes through again, 0 to 1 [default: the model's]
+    /// How much of the schedule the start goes through again, above 0 to 1 [default: the model's]
     #[arg(long, value_name = "X", value_parser = value::float_in("strength", f64::MIN_POSITIVE..=1.0, "(0, 1]"))]
     pub strength: Option<f64>,
 

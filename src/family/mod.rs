@@ -12,7 +12,7 @@ use ndarray::ArrayD;
 use crate::{
     error::{Error, Result},
     model::{ModelFolder, States, read_json},
-    schedule::{guidance::Guidance, solver::Solver},
+    schedule::{self, guidance::Guidance, solver::Solver},
     spectral::activation::Spectrum,
     tensor::{DType, Tensor},
 };
@@ -152,9 +152,21 @@ pub trait Family {
     /// The power law of the VAE's latents.
     fn spectrum(&self) -> Spectrum;
 
-    /// The type that noise is drawn in; `asked` is that of the transformer's weights, or what was asked for.
-    fn noise(&self, asked: DType) -> DType {
+    /// The type that noise is drawn in; `asked` is that of the transformer's weights, or what was asked for. `start`: whether the
+    /// run starts from a picture or clip.
+    fn noise(&self, asked: DType, _start: bool) -> DType {
         asked
+    }
+
+    /// How much of the schedule is done again from a picture or clip when nothing is asked for, in (0, 1]: that of diffusers'
+    /// image-to-image pipelines.
+    fn strength(&self) -> f64 {
+        0.6
+    }
+
+    /// The first step that is done from a picture or clip, in 0..=`steps`; `strength` in 0..=1.
+    fn first_step(&self, steps: usize, strength: f64) -> Result<usize> {
+        schedule::first_step(steps, strength)
     }
 
     /// σ of every step, and 0.

@@ -51,7 +51,7 @@ pub struct GeneratePlan {
     pub progressive: Progressive,
     /// Rows of text that the transformer sees, where the family lets one choose; `None`: the family's.
     pub max_sequence_length: Option<usize>,
-    /// Start from a picture instead of pure noise.
+    /// Start from a picture or clip instead of pure noise.
     pub start: Option<Start>,
     /// More frames afterwards.
     pub interpolation: Option<Interpolation>,
@@ -173,7 +173,7 @@ pub enum Transform {
     Fft,
 }
 
-/// A picture to start from.
+/// A picture or clip to start from.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Start {
     /// An existing file.

@@ -1,6 +1,6 @@
 //! Whole runs against diffusers: noise, every step's latent, the finished latent and the picture, in every progressive mode.
 //!
-//! Goldens: `scripts/reference/{flux1,flux2,families}.py`.
+//! Goldens: `scripts/reference/{flux1,flux2,families,start}.py`.
 #![allow(clippy::unwrap_used)]
 
 mod exported;
@@ -16,7 +16,7 @@ use std::{collections::BTreeMap, path::Path};
 use crescendo::{
     media::{picture, video::Reader},
     pipeline::{Context, generate},
-    plan::{Destination, Mode, Precision, Scale, Scales},
+    plan::{Destination, Mode, Precision, Scale, Scales, Start},
     progress::Silent,
     tensor::{Frame, Samples},
     weights::Checkpoint,
@@ -70,6 +70,14 @@ fn run(model: &str, row: &Value, cfg_batch: bool, table: &mut Vec<String>) -> Ve
     plan.save_latents = Some(temp.path().join("latents.safetensors"));
     plan.frames = number("num_frames").map(|n| n as usize);
     let video = plan.frames.is_some();
+    let golden = Checkpoint::open(&root.join(format!("runs/{name}.safetensors"))).unwrap();
+    if row.get("source").is_some() {
+        let clip = row["clip"] == true;
+        let image = from_picture::file(temp.path(), &golden, clip);
+        // Of a clip the number of frames is known, and where the pipeline's own strength is meant none need be given.
+        plan.frames = plan.frames.filter(|_| !clip);
+        plan.start = Some(Start { image, strength: number("strength").filter(|_| name != "start") });
+    }
     // Without loss, so that what is read back is what was decoded.
     (plan.output.codec, plan.output.pix_fmt) =
         if video { (Some("ffv1".into()), Some("bgr0".into())) } else { (None, None) };
@@ -91,14 +99,14 @@ fn run(model: &str, row: &Value, cfg_batch: bool, table: &mut Vec<String>) -> Ve
     if let Err(e) = generate(&plan, &cx) {
         return vec![format!("{name}: {e}")];
     }
-    let golden = Checkpoint::open(&root.join(format!("runs/{name}.safetensors"))).unwrap();
     let ours = Checkpoint::open(plan.save_latents.as_ref().unwrap()).unwrap();
     let mut wrong = Vec::new();
     let mut worst = BTreeMap::new();
-    for key in golden.names().filter(|k| k.starts_with("latents") || *k == "noise") {
-        let limit = if key == "noise" { 0.0 } else { 1e-3 };
+    for key in golden.names().filter(|k| k.starts_with("latents") || ["noise", "start"].contains(k)) {
+        let limit =
+            [("noise", 0.0), ("start", 1e-4)].into_iter().find(|(k, _)| *k == key).map_or(1e-3, |(_, limit)| limit);
         let error = relative(&floats(&ours, key), &floats(&golden, key));
-        let kind = if key == "noise" || key == "latents" { key } else { "steps" };
+        let kind = if ["noise", "start", "latents"].contains(&key) { key } else { "steps" };
         let most = worst.entry(kind).or_insert(0f32);
         *most = most.max(error);
         if error.is_nan() || error > limit {
@@ -119,9 +127,14 @@ fn run(model: &str, row: &Value, cfg_batch: bool, table: &mut Vec<String>) -> Ve
 const MODELS: [&str; 8] =
     ["flux1-dev", "flux1-schnell", "flux2-dev", "flux2-klein", "flux2-klein-base", "qwen-image", "wan", "z-image"];
 
+/// Runs from prompts, then those from pictures, which schnell, being dev in all of that, has none of.
 fn rows(model: &str) -> Vec<Value> {
-    let path = format!("tests/goldens/{model}/runs.json");
-    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+    let lists: &[&str] = if model == "flux1-schnell" { &["runs"] } else { &["runs", "starts"] };
+    let read = |list: &&str| {
+        let path = format!("tests/goldens/{model}/{list}.json");
+        serde_json::from_str::<Vec<Value>>(&std::fs::read_to_string(path).unwrap()).unwrap()
+    };
+    lists.iter().flat_map(read).collect()
 }
 
 #[test]
