@@ -107,6 +107,8 @@ pub struct UpscalingExtra {
     pub filter: Option<Filter>,
     /// From `--denoise-strength`.
     pub denoise_strength: Option<f64>,
+    /// Whether no network is used where none is named.
+    pub no_network: bool,
 }
 
 impl UpscalingArgs {
@@ -131,6 +133,7 @@ impl UpscalingArgs {
         let name = match (&self.upscaling_model_path, extra.filter) {
             (Some(name), _) => Some(name.as_str()),
             (None, Some(_)) => None,
+            (None, None) if extra.no_network => None,
             (None, None) => Some(default_upscaler(target)),
         };
         Ok(Some(Upscaling {

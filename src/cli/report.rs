@@ -144,6 +144,9 @@ impl Report for EnhanceForecast {
             size_lines(&mut text, &item.sizes);
         }
         bytes_lines(&mut text, &[("memory", self.memory_bytes), ("disk", self.disk_bytes)]);
+        self.notes.iter().for_each(|note| {
+            let _ = writeln!(text, "{:<12}{note}", "note");
+        });
         text
     }
 }

@@ -119,6 +119,8 @@ pub struct SizeRow {
 pub struct EnhanceForecast {
     /// In the order of inputs.
     pub items: Vec<EnhanceForecastRow>,
+    /// Anything else worth a line: what each stage of a refinement does.
+    pub notes: Vec<String>,
     /// Estimate of the largest resident size.
     pub memory_bytes: Option<u64>,
     /// Estimate of what is written.

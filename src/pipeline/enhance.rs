@@ -11,6 +11,7 @@ use super::{
     context::Context,
     perf::Perf,
     post::{self, Upscaler},
+    refine::{Refinement, Refiner, Turn},
     video::{self, Networks},
 };
 use crate::{
@@ -42,6 +43,13 @@ pub fn enhance(plan: &EnhancePlan, cx: &Context<'_>) -> Result<Enhanced> {
     if let Some(path) = &plan.perf_dump {
         drop(Place::new(path, true)?);
     }
+    let settings = Refinement::new(plan)?;
+    if let ([only], Some(_)) = (items.as_slice(), &settings)
+        && matches!(sniff(&only.input), Ok(Kind::Video))
+    {
+        return Err(still(&only.input));
+    }
+    let mut refiner = settings.map(|settings| Refiner::load(settings, cx)).transpose()?;
     let mut networks = Networks {
         interpolate: plan.interpolation.as_ref().map(|i| post::Interpolator::load(i, cx)).transpose()?,
         upscale: plan.upscaling.as_ref().map(|u| Upscaler::load(u, cx)).transpose()?,
@@ -50,7 +58,7 @@ pub fn enhance(plan: &EnhancePlan, cx: &Context<'_>) -> Result<Enhanced> {
     let mut rows = Vec::with_capacity(items.len());
     for item in &items {
         progress::check()?;
-        let row = run(item, plan, &mut networks, cx, &mut perf)?;
+        let row = run(item, plan, (&mut networks, refiner.as_mut()), cx, &mut perf)?;
         let failed = row.status == Status::Failed;
         rows.push(row);
         if failed && plan.batch.fail_fast {
@@ -64,7 +72,13 @@ pub fn enhance(plan: &EnhancePlan, cx: &Context<'_>) -> Result<Enhanced> {
 }
 
 /// One item; only an interruption is an error of the whole.
-fn run(item: &Item, plan: &EnhancePlan, networks: &mut Networks, cx: &Context<'_>, perf: &mut Perf) -> Result<ItemRow> {
+fn run(
+    item: &Item,
+    plan: &EnhancePlan,
+    (networks, refiner): (&mut Networks, Option<&mut Refiner<'_>>),
+    cx: &Context<'_>,
+    perf: &mut Perf,
+) -> Result<ItemRow> {
     let begin = Instant::now();
     let row = |status, output: Option<&Path>, cause, frames| ItemRow {
         input: item.input.clone(),
@@ -78,7 +92,8 @@ fn run(item: &Item, plan: &EnhancePlan, networks: &mut Networks, cx: &Context<'_
         return Ok(row(Status::Skipped, Some(&item.output), None, 0));
     }
     let done = sniff(&item.input).and_then(|kind| match kind {
-        Kind::Picture(format) => picture(item, format, plan, networks, perf),
+        Kind::Picture(format) => picture(item, format, plan, (networks, refiner), perf),
+        Kind::Video if refiner.is_some() => Err(still(&item.input)),
         Kind::Video => video::enhance(&item.input, &item.output, plan, networks, cx, perf),
     });
     match done {
@@ -92,7 +107,6 @@ fn run(item: &Item, plan: &EnhancePlan, networks: &mut Networks, cx: &Context<'_
 fn refuse(plan: &EnhancePlan) -> Result<()> {
     let interpolation = plan.interpolation.as_ref();
     let rows = [
-        (plan.refine.is_some(), "--refine"),
         // Another rate for the same frames would let the sound run away from them.
         (plan.fps.is_some(), "--fps"),
         (plan.cut.start.is_some() || plan.cut.end.is_some(), "--start and --end"),
@@ -139,23 +153,40 @@ fn same(a: &Path, b: &Path) -> bool {
     matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
-fn picture(item: &Item, format: Format, plan: &EnhancePlan, networks: &mut Networks, perf: &mut Perf) -> Result<u64> {
-    if plan.interpolation.is_some() && plan.upscaling.is_none() {
+/// Why a video is not refined.
+fn still(path: &Path) -> Error {
+    let why = "is a video, and refinement is of single pictures: it draws every one anew by itself, so frames would not agree";
+    Error::usage(format!("{} {why}; leave --refine out", path.display()))
+}
+
+fn picture(
+    item: &Item,
+    format: Format,
+    plan: &EnhancePlan,
+    (networks, refiner): (&mut Networks, Option<&mut Refiner<'_>>),
+    perf: &mut Perf,
+) -> Result<u64> {
+    if plan.interpolation.is_some() && plan.upscaling.is_none() && plan.refine.is_none() {
         let name = item.input.display();
         return Err(Error::failed(format!(
             "{name} is a picture ({}), between which there is nothing to interpolate",
             format.name()
         )));
     }
-    let read = perf.time("decode", || picture::read(&item.input))?;
+    let mut read = perf.time("decode", || picture::read(&item.input))?;
     for left in &read.left_out {
         tracing::warn!("{}: left out: {left}", item.input.display());
     }
     let deep = read.frame.is_deep();
     let planes = read.frame.planes();
-    let planes = match &mut networks.upscale {
-        Some(upscaler) => perf.time("upscale", || upscaler.apply(planes))?,
-        None => planes,
+    let planes = match (refiner, &mut networks.upscale) {
+        (Some(refiner), upscaler) => {
+            let turn = Turn(read.orientation());
+            refiner.settings.sign(&mut read);
+            perf.time("refine", || refiner.apply(planes, upscaler.as_mut(), turn))?
+        }
+        (None, Some(upscaler)) => perf.time("upscale", || upscaler.apply(planes))?,
+        (None, None) => planes,
     };
     let options = PictureOptions {
         quality: plan.encoding.compression(false),
@@ -170,6 +201,8 @@ fn picture(item: &Item, format: Format, plan: &EnhancePlan, networks: &mut Netwo
 /// What an enhance call would do: forms and sizes, without loading weights.
 pub fn plan_enhance(plan: &EnhancePlan) -> Result<EnhanceForecast> {
     refuse(plan)?;
+    let refinement = Refinement::new(plan)?;
+    let mut notes = Vec::new();
     let single = plan.inputs.len() == 1 && !plan.output.is_dir();
     let mut items = Vec::new();
     let (mut memory, mut disk) = (0u64, 0u64);
@@ -178,8 +211,11 @@ pub fn plan_enhance(plan: &EnhancePlan) -> Result<EnhanceForecast> {
         let sizes = match sniff(input)? {
             Kind::Picture(_) => {
                 let frame = picture::read(input)?.frame;
-                picture_sizes(plan, frame.height, frame.width)
+                let size = (frame.height, frame.width);
+                notes.extend(refinement.as_ref().map_or(Ok(vec![]), |r| r.notes(size))?);
+                picture_sizes(plan, refinement.as_ref(), size)
             }
+            Kind::Video if refinement.is_some() => return Err(still(input)),
             Kind::Video => video_sizes(plan, input)?,
         };
         if let Some(last) = sizes.last() {
@@ -190,10 +226,11 @@ pub fn plan_enhance(plan: &EnhancePlan) -> Result<EnhanceForecast> {
         }
         items.push(EnhanceForecastRow { input: input.clone(), output, sizes });
     }
-    Ok(EnhanceForecast { items, memory_bytes: Some(memory), disk_bytes: Some(disk) })
+    notes.dedup();
+    Ok(EnhanceForecast { items, memory_bytes: Some(memory), disk_bytes: Some(disk), notes })
 }
 
-fn picture_sizes(plan: &EnhancePlan, height: usize, width: usize) -> Vec<SizeRow> {
+fn picture_sizes(plan: &EnhancePlan, refinement: Option<&Refinement>, size: (usize, usize)) -> Vec<SizeRow> {
     let row = |stage: &str, (height, width): (usize, usize)| SizeRow {
         stage: stage.into(),
         width,
@@ -201,8 +238,14 @@ fn picture_sizes(plan: &EnhancePlan, height: usize, width: usize) -> Vec<SizeRow
         frames: 1,
         fps: None,
     };
-    let mut sizes = vec![row("decode", (height, width))];
-    sizes.extend(plan.upscaling.as_ref().map(|u| row("upscale", post::output_size(u.target, height, width))));
+    let mut sizes = vec![row("decode", size)];
+    let Some(refinement) = refinement else {
+        sizes.extend(plan.upscaling.as_ref().map(|u| row("upscale", post::output_size(u.target, size.0, size.1))));
+        return sizes;
+    };
+    let (stages, target) = (refinement.stages(size), refinement.target(size));
+    sizes.extend(stages.iter().enumerate().map(|(k, &size)| row(&format!("refine {}", k + 1), size)));
+    sizes.extend(stages.last().filter(|last| **last != target).map(|_| row("fit", target)));
     sizes
 }
 

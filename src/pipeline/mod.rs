@@ -16,6 +16,8 @@ mod generate;
 mod inspect;
 mod perf;
 mod post;
+mod prompts;
+mod refine;
 mod resolved;
 mod sample;
 mod start;

@@ -5,5 +5,6 @@ pub mod denoise;
 pub mod encode;
 pub mod grow;
 pub mod interpolate;
+pub mod refine;
 pub mod text;
 pub mod upscale;
