@@ -8,6 +8,7 @@
 //!
 //! Every file is written beside its final name, synced and renamed ([`Place`]): what has the final name is whole.
 
+pub mod alpha;
 pub mod picture;
 mod place;
 pub mod queue;
