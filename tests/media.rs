@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "media/containers.rs"]
+mod containers;
 #[path = "media/line.rs"]
 mod line;
 #[path = "media/picture.rs"]

@@ -8,10 +8,13 @@
 mod color;
 mod copy;
 mod ffmpeg;
+mod hdr;
 mod info;
+mod kept;
 mod output;
 mod reader;
 mod scale;
+mod subtitle;
 mod writer;
 
 pub use color::{Color, Range};
@@ -19,6 +22,7 @@ pub use ffmpeg::{ffmpeg_version, show_ffmpeg_log, video_decoders, video_encoders
 pub use info::{SideData, StreamInfo, StreamKind, VideoInfo, probe};
 pub use output::{Output, VideoOptions};
 pub use reader::{Reader, VideoFrame};
+pub use scale::Sampling;
 pub use writer::{Summary, Writer};
 
 /// A ratio: frames a second, seconds a tick, or the width of a sample to its height. `0/1` is unknown.

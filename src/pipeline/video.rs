@@ -46,9 +46,7 @@ pub fn output(plan: &EnhancePlan, info: &VideoInfo, source: &Path) -> Result<Out
         None => (info.height, info.width),
     };
     let rate = info.frame_rate.times(times);
-    let mut output = Output::like(info, (width, height), rate, Some(source.to_path_buf()));
-    output.bit_depth = if info.bit_depth > 8 { 10 } else { 8 };
-    Ok(output)
+    Ok(Output::like(info, (width, height), rate, Some(source.to_path_buf())))
 }
 
 /// What the encoder is asked for.
@@ -76,7 +74,7 @@ pub fn enhance(
     cx: &Context<'_>,
     perf: &mut Perf,
 ) -> Result<u64> {
-    let reader = Reader::open(source)?;
+    let reader = Reader::open(source)?.with_alpha();
     let info = reader.info().clone();
     if info.variable_rate {
         let name = source.display();

@@ -87,7 +87,7 @@ fn what_the_source_says_is_kept() {
             "hdr.mkv",
             format!("{video} {sound} -c:v libx265 -x265-params log-level=0 -pix_fmt yuv420p10le {hdr} -c:a libopus"),
             "mkv",
-            ["yuv420p", "tv", "bt2020nc", "bt2020", "1:1"],
+            ["yuv420p10le", "tv", "bt2020nc", "bt2020", "1:1"],
         ),
         (
             "wide.mp4",
@@ -209,9 +209,9 @@ fn subtitles_chapters_covers_and_second_languages_go_along() {
     ffmpeg(folder.path(), &format!("{line} -c:s srt -attach @/a.txt -metadata:s:t mimetype=text/plain @/a.mkv"));
     let mut faults = Vec::new();
     for (from, to, left_out, streams) in [
-        ("a.mp4", "mp4.mp4", 1, "video audio audio subtitle"),
+        ("a.mp4", "mp4.mp4", 0, "video audio audio subtitle"),
         ("a.mkv", "mkv.mkv", 0, "video audio audio subtitle attachment"),
-        ("a.mkv", "mkv.mp4", 2, "video audio audio"),
+        ("a.mkv", "mkv.mp4", 1, "video audio audio subtitle"),
     ] {
         let to = folder.path().join(to);
         let summary = enhance(&folder.path().join(from), &to, &VideoOptions::default(), 2).unwrap();

@@ -9,6 +9,8 @@ use super::{
     color::Color,
     copy::Copies,
     ffmpeg::{self, c_string, check, reason, text, url},
+    info::SideData,
+    kept::Asked,
     output::{self, Encoder, Output, VideoOptions},
     reader::allocate,
     scale::{Layout, Scaler},
@@ -46,9 +48,14 @@ pub struct Writer {
     staged: frame::Video,
     scaler: Option<Scaler>,
     size: (i32, i32),
+    alpha: bool,
     rate: Rational,
     start: f64,
     frames: u64,
+    side_data: Vec<SideData>,
+    told: Vec<String>,
+    /// Whether transparency was asked for and seen, and the encoder has none.
+    flattened: bool,
 }
 
 // SAFETY: all parts are owned by the writer, and FFmpeg's contexts may move between threads.
@@ -88,7 +95,11 @@ impl Writer {
             size: (output.width as i32, output.height as i32),
             rate: output.frame_rate,
             start: output.start,
+            alpha: output.alpha,
             frames: 0,
+            side_data: output.side_data.clone(),
+            told: output.left_out.clone(),
+            flattened: false,
         };
         writer.begin()?;
         Ok(writer)
@@ -117,18 +128,24 @@ impl Writer {
         self.check_disk()
     }
 
-    /// Encodes the next frame: RGB of the output's size, 8 or 16 bits. Waits for the encoder and the disk.
+    /// Encodes the next frame: RGB or RGBA of the output's size, 8 or 16 bits. Where the encoder has no transparency, frames
+    /// are shown over black. Waits for the encoder and the disk.
     ///
-    /// Errors: another size, transparency, a failing encoder, a full disk.
+    /// Errors: another size, transparency that was not announced, a failing encoder, a full disk.
     pub fn write(&mut self, frame: &Frame) -> Result<()> {
         let (width, height) = (self.size.0 as usize, self.size.1 as usize);
-        if (frame.width, frame.height, frame.channels) != (width, height, 3) {
+        let channels = if self.alpha { 3..=4 } else { 3..=3 };
+        if (frame.width, frame.height) != (width, height) || !channels.contains(&frame.channels) {
             let (w, h, c) = (frame.width, frame.height, frame.channels);
             return Err(self.failed(&format!(
-                "frame {} is {w}x{h} with {c} channels where {width}x{height} with 3 are encoded",
-                self.frames
+                "frame {} is {w}x{h} with {c} channels where {width}x{height} with {} are encoded",
+                self.frames,
+                channels.end()
             )));
         }
+        let over = (frame.channels == 4 && !self.encoder.alpha).then(|| frame.over_black());
+        self.flattened |= over.as_ref().is_some_and(|(_, clear)| *clear);
+        let frame = over.as_ref().map_or(frame, |(frame, _)| frame);
         let mut picture = self.convert(frame).map_err(|e| self.failed(&e))?;
         picture.set_pts(Some(self.frames as i64));
         self.send(Some(&picture))?;
@@ -139,14 +156,19 @@ impl Writer {
     /// The frame in the encoder's pixel format.
     fn convert(&mut self, frame: &Frame) -> Result<frame::Video, String> {
         use ffi::AVPixelFormat::*;
-        let (source, bytes): (_, &[u8]) = match &frame.samples {
-            Samples::U8(s) => (AV_PIX_FMT_RGB24, s),
+        let big = cfg!(target_endian = "big");
+        let source = match (frame.is_deep(), frame.channels) {
+            (false, 3) => AV_PIX_FMT_RGB24,
+            (false, _) => AV_PIX_FMT_RGBA,
+            (true, 3) if big => AV_PIX_FMT_RGB48BE,
+            (true, 3) => AV_PIX_FMT_RGB48LE,
+            (true, _) if big => AV_PIX_FMT_RGBA64BE,
+            (true, _) => AV_PIX_FMT_RGBA64LE,
+        };
+        let bytes: &[u8] = match &frame.samples {
+            Samples::U8(s) => s,
             // SAFETY: any bytes are valid bytes, and there are twice as many as samples.
-            Samples::U16(s) => {
-                (if cfg!(target_endian = "big") { AV_PIX_FMT_RGB48BE } else { AV_PIX_FMT_RGB48LE }, unsafe {
-                    std::slice::from_raw_parts(s.as_ptr().cast(), s.len() * 2)
-                })
-            }
+            Samples::U16(s) => unsafe { std::slice::from_raw_parts(s.as_ptr().cast(), s.len() * 2) },
         };
         let color = self.encoder.color;
         if self.scaler.as_ref().is_none_or(|s| s.from.format != source) {
@@ -237,10 +259,16 @@ impl Writer {
         // SAFETY: the context's open file.
         unsafe { ffi::avio_flush((*self.target.as_mut_ptr()).pb) };
         self.check_disk()?;
-        let Self { place, target, encoder, copies, frames, rate, .. } = self;
+        let Self { place, target, encoder, copies, frames, rate, flattened, side_data, told, .. } = self;
+        let asked = Asked::of(&target, &side_data, encoder.tags, encoder.is_rgb);
         drop(target);
+        let (missing, _) = asked.missing(place.temporary())?;
         let bytes = place.commit()?;
-        let left_out = copies.map(|c| c.left_out).unwrap_or_default();
+        let mut left_out = told;
+        left_out.extend(encoder.left_out);
+        left_out.extend(missing);
+        left_out.extend(flattened.then(|| clear(&encoder.name)));
+        left_out.extend(copies.map(|c| c.left_out).unwrap_or_default());
         Ok(Summary { frames, bytes, duration: frames as f64 / rate.value(), encoder: encoder.name, left_out })
     }
 
@@ -254,6 +282,14 @@ impl Writer {
     fn failed(&self, why: &str) -> Error {
         Error::failed(format!("writing {}: {why}", self.place.target().display()))
     }
+}
+
+/// What is said of transparency that an encoder does not have.
+fn clear(encoder: &str) -> String {
+    format!(
+        "transparency ({encoder} has none, so frames are shown over black; -o x.mov --codec prores_ks, -o x.webm --codec \
+         libvpx-vp9, .apng, .webp and .gif keep it)"
+    )
 }
 
 /// A container by the ending of a file's name.
