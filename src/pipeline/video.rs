@@ -51,13 +51,10 @@ pub fn output(plan: &EnhancePlan, info: &VideoInfo, source: &Path) -> Result<Out
 
 /// What the encoder is asked for.
 pub fn options(output: &plan::Output) -> VideoOptions {
-    let codec = output.codec.clone().unwrap_or_else(|| "h264".into());
-    // x264's and x265's rate factors run from 0, lossless, to 51.
-    let by_quality = || f64::from((1.0 - f32::from(output.compression(true)) / 100.0) * 51.0).floor();
-    let rated = matches!(codec.as_str(), "h264" | "libx264" | "hevc" | "h265" | "libx265");
     VideoOptions {
-        crf: output.crf.or_else(|| rated.then(by_quality)),
-        codec,
+        codec: output.codec.clone(),
+        crf: output.crf,
+        quality: Some(output.compression(true)),
         preset: output.x264_preset.clone(),
         pix_fmt: output.pix_fmt.clone(),
         extra: output.encoder_options.clone(),

@@ -24,7 +24,7 @@ pub(crate) fn passed(from: &Path, to: &Path, options: &VideoOptions) -> Result<S
 }
 
 pub(crate) fn by(codec: &str) -> VideoOptions {
-    VideoOptions { codec: codec.into(), ..VideoOptions::default() }
+    VideoOptions { codec: Some(codec.into()), ..VideoOptions::default() }
 }
 
 /// The frames of a video in a pixel format, each sample as a number.

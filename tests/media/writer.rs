@@ -270,7 +270,7 @@ fn encoded_frames_decode_to_themselves() {
     let options = |codec: &str, crf: Option<f64>| {
         // ProRes is a format for large pictures: by default it gives small ones few bits.
         let extra = if codec == "prores_ks" { vec![("bits_per_mb".into(), "8000".into())] } else { Vec::new() };
-        VideoOptions { codec: codec.into(), crf, extra, ..VideoOptions::default() }
+        VideoOptions { codec: Some(codec.into()), crf, extra, ..VideoOptions::default() }
     };
     // Ending, codec, rate factor, size, bits; the format chosen and the least PSNR in dB.
     let rows = [
@@ -319,12 +319,12 @@ fn requests_that_cannot_be_done_leave_nothing() {
     let rows = [
         ("taken.mp4", with(|_| {}), "exists already; choose another name or pass --overwrite"),
         ("a.xyz", with(|_| {}), "no video container has this ending; write a .mp4, .mkv or .webm"),
-        ("a.mp4", with(|o| o.codec = "h267".into()), "no video encoder h267; it has "),
-        ("a.webm", with(|_| {}), "webm cannot hold what libx264 encodes; write a .mkv"),
+        ("a.mp4", with(|o| o.codec = Some("h267".into())), "no video encoder h267; it has "),
+        ("a.webm", with(|o| o.codec = Some("h264".into())), "webm cannot hold what libx264 encodes; write a .mkv"),
         ("a.mp4", with(|o| o.pix_fmt = Some("rgb24".into())), "libx264 has no pixel format rgb24; it has yuv420p"),
         ("a.mp4", with(|o| o.pix_fmt = Some("yuv420p".into())), "width not divisible by 2"),
         ("a.mp4", with(|o| o.preset = Some("instant".into())), "encoder libx264 cannot write 97x63"),
-        ("a.mkv", with(|o| (o.codec, o.crf) = ("ffv1".into(), Some(5.0))), "encoder ffv1 has no crf"),
+        ("a.mkv", with(|o| (o.codec, o.crf) = (Some("ffv1".into()), Some(5.0))), "encoder ffv1 has no crf"),
         ("a.mp4", with(|o| o.extra = vec![("tune2".into(), "x".into())]), "nor the container knows -e tune2"),
         ("none/a.mp4", with(|_| {}), "does not exist; create it"),
     ];

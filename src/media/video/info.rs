@@ -119,10 +119,8 @@ pub struct VideoInfo {
     pub(super) origin: i64,
 }
 
-/// Reads what a file holds without decoding it.
-///
-/// Errors: unreadable, empty, no container FFmpeg knows, damaged headers, no video in it.
-pub fn probe(path: &Path) -> Result<VideoInfo> {
+/// What FFmpeg finds in a file.
+pub(super) fn probe(path: &Path) -> Result<VideoInfo> {
     of_input(&ffmpeg::open(path)?, path)
 }
 

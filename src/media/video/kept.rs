@@ -6,6 +6,7 @@ use ffmpeg_next::format::context;
 
 use super::{
     Range, Rational, VideoInfo,
+    animation::WebP,
     color::Color,
     ffmpeg,
     info::{self, SideData},
@@ -37,8 +38,14 @@ impl Asked {
 
     /// What the file at `path` does not say of it, each a phrase; and what the file is.
     pub fn missing(&self, path: &Path) -> Result<(Vec<String>, VideoInfo)> {
-        let input = ffmpeg::open(path)?;
-        let found = info::of_input(&input, path)?;
+        let (found, chapters) = match WebP::open(path)? {
+            Some(webp) => (webp.info, 0),
+            None => {
+                let input = ffmpeg::open(path)?;
+                // SAFETY: a field of the container that `input` owns.
+                (info::of_input(&input, path)?, unsafe { (*input.as_ptr()).nb_chapters as usize })
+            }
+        };
         let mut missing = Vec::new();
         let turned = info::rotation(&self.side_data);
         if turned != found.rotation {
@@ -52,8 +59,6 @@ impl Asked {
         let has = |kind| found.side_data.iter().any(|s| s.kind == kind);
         let lost = self.side_data.iter().filter(|s| !has(s.kind) && !s.is_rotation());
         missing.extend(lost.map(|s| s.name().to_owned()));
-        // SAFETY: a field of the container that `input` owns.
-        let chapters = unsafe { (*input.as_ptr()).nb_chapters as usize };
         if chapters < self.chapters {
             missing.push(format!("{} of {} chapters", self.chapters - chapters, self.chapters));
         }

@@ -18,9 +18,13 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone, PartialEq)]
 pub struct VideoOptions {
     /// Any video encoder the linked FFmpeg has (`libx265`), or a codec's name for its first encoder (`h264`: libx264).
-    pub codec: String,
-    /// Constant rate factor, smaller is better; `None`: the encoder's own default (libx264: 23).
+    /// `None`: VP9 in WebM, ProRes 4444 for transparency in MOV, an animated picture's own, else H.264.
+    pub codec: Option<String>,
+    /// Constant rate factor, smaller is better; `None`: by `quality`.
     pub crf: Option<f64>,
+    /// 0 to 100 (best), for encoders that we know the scale of (x264, x265, VP9, AV1, WebP); `None`: the encoder's own
+    /// default (libx264: 23).
+    pub quality: Option<u8>,
     /// The encoder's preset: `medium`.
     pub preset: Option<String>,
     /// FFmpeg's pixel format; `None`: the encoder's nearest to the output's sampling, depth and transparency, 4:4:4 for an
@@ -35,7 +39,7 @@ pub struct VideoOptions {
 impl Default for VideoOptions {
     /// H.264 with the encoder's defaults, nothing replaced.
     fn default() -> Self {
-        Self { codec: "h264".into(), crf: None, preset: None, pix_fmt: None, extra: Vec::new(), overwrite: false }
+        Self { codec: None, crf: None, quality: None, preset: None, pix_fmt: None, extra: Vec::new(), overwrite: false }
     }
 }
 
@@ -110,7 +114,8 @@ impl Output {
             sample_aspect_ratio: info.sample_aspect_ratio,
             side_data: info.side_data.clone(),
             left_out: info.left_out.clone(),
-            source,
+            // An animated WebP has nothing beside its frames, and FFmpeg does not read it.
+            source: source.filter(|_| info.container != "webp"),
             ..Self::new(size.0, size.1, frame_rate)
         }
     }
@@ -149,9 +154,20 @@ pub(super) fn find(name: &str) -> Result<Codec> {
     })
 }
 
-/// Opens the encoder for an output. `global_header`: the container keeps the codec's headers itself.
-pub(super) fn open(options: &VideoOptions, output: &Output, global_header: bool) -> Result<Encoder> {
-    let codec = find(&options.codec)?;
+/// The encoder that is used where none is asked for. `container`: FFmpeg's name.
+fn default_codec(container: &str, alpha: bool) -> &'static str {
+    match container {
+        "webm" => "libvpx-vp9",
+        "apng" => "apng",
+        "webp" => "libwebp_anim",
+        "mov" if alpha => "prores_ks",
+        _ => "h264",
+    }
+}
+
+/// Opens the encoder for an output in a container of FFmpeg's name.
+pub(super) fn open(options: &VideoOptions, output: &Output, container: &str, global_header: bool) -> Result<Encoder> {
+    let codec = find(options.codec.as_deref().unwrap_or_else(|| default_codec(container, output.alpha)))?;
     let name = codec.name().to_owned();
     if output.width * output.height == 0 || output.width.max(output.height) > 65535 || !output.frame_rate.is_known() {
         let (w, h, rate) = (output.width, output.height, output.frame_rate);
@@ -207,6 +223,9 @@ pub(super) fn open(options: &VideoOptions, output: &Output, global_header: bool)
 fn settings(codec: Codec, options: &VideoOptions, side_data: &[SideData]) -> Result<Vec<(String, String)>> {
     let named = [("crf", options.crf.map(|v| v.to_string())), ("preset", options.preset.clone())];
     let mut settings = Vec::new();
+    if let Some((name, value)) = options.quality.filter(|_| options.crf.is_none()).and_then(|q| rate(codec.name(), q)) {
+        settings.push((name.to_owned(), value.to_string()));
+    }
     for (name, value) in named {
         let Some(value) = value else { continue };
         // SAFETY: a pointer to the codec's class stands for an object of it in this search.
@@ -247,6 +266,18 @@ fn settings(codec: Codec, options: &VideoOptions, side_data: &[SideData]) -> Res
     Ok(settings)
 }
 
+/// An encoder's own measure of a quality of 0 to 100. Rate factors run from 0, lossless, to 51 or 63; WebP's own quality has
+/// twice as fine a scale, so that the middle is its default.
+fn rate(encoder: &str, quality: u8) -> Option<(&'static str, f32)> {
+    let missing = 1.0 - f32::from(quality.min(100)) / 100.0;
+    match encoder {
+        "libx264" | "libx264rgb" | "libx265" => Some(("crf", (missing * 51.0).floor())),
+        "libvpx-vp9" | "libaom-av1" | "libsvtav1" => Some(("crf", (missing * 63.0).floor())),
+        "libwebp_anim" | "libwebp" => Some(("quality", 100.0 - 50.0 * missing)),
+        _ => None,
+    }
+}
+
 /// Adds words to the encoder's own list of parameters, but none that is there: the person's come first.
 fn own_words(settings: &mut Vec<(String, String)>, list: &str, words: impl Iterator<Item = (&'static str, String)>) {
     let at = settings.iter().position(|(key, _)| key == list);
@@ -274,7 +305,9 @@ fn pixel_format(codec: Codec, options: &VideoOptions, output: &Output) -> Result
     let named = |format: ffi::AVPixelFormat| Format::of(format as i32).map(|(_, known)| (format, known));
     // SAFETY: FFmpeg looks the name up.
     let by_name = |name: &str| unsafe { ffi::av_get_pix_fmt(c_string(name).as_ptr()) };
-    let wanted = match &options.pix_fmt {
+    // libwebp's YCbCr is always BT.601: it shall make its own.
+    let webp = codec.name().starts_with("libwebp").then(|| "bgra".to_owned());
+    let wanted = match options.pix_fmt.as_ref().or(webp.as_ref()) {
         Some(name) => by_name(name),
         None => {
             let names = wanted(output);

@@ -123,6 +123,11 @@ impl Reader {
         self
     }
 
+    /// Says how often an animated picture plays, which FFmpeg does not.
+    pub fn set_plays(&mut self, plays: Option<u32>) {
+        self.info.plays = plays;
+    }
+
     /// What the file holds.
     pub fn info(&self) -> &VideoInfo {
         &self.info

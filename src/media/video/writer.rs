@@ -5,7 +5,7 @@ use std::path::Path;
 use ffmpeg_next::{Packet, ffi, format::context, frame, packet::Mut};
 
 use super::{
-    Rational,
+    Rational, animation,
     color::Color,
     copy::Copies,
     ffmpeg::{self, c_string, check, reason, text, url},
@@ -54,6 +54,10 @@ pub struct Writer {
     frames: u64,
     side_data: Vec<SideData>,
     told: Vec<String>,
+    /// FFmpeg's name of the container.
+    container: String,
+    /// How often an animated picture plays, 0 for endlessly.
+    plays: Option<u32>,
     /// Whether transparency was asked for and seen, and the encoder has none.
     flattened: bool,
 }
@@ -68,13 +72,13 @@ impl Writer {
     /// format or option, a codec or sound that the container cannot hold, a folder that cannot be written.
     pub fn create(path: &Path, options: &VideoOptions, output: &Output) -> Result<Self> {
         ffmpeg::init();
-        let mut target = container(path)?;
+        let mut target = container(path, output.plays.is_some())?;
         // SAFETY: the context that was just allocated.
         let (flags, name) = unsafe {
             let format = &*(*target.as_ptr()).oformat;
             (format.flags, text(format.name))
         };
-        let encoder = output::open(options, output, flags & ffi::AVFMT_GLOBALHEADER != 0)?;
+        let encoder = output::open(options, output, &name, flags & ffi::AVFMT_GLOBALHEADER != 0)?;
         add_video(&mut target, &encoder, output, &name).at(path.display())?;
         for (key, value) in &output.metadata {
             // SAFETY: the context's dictionary; FFmpeg copies both strings.
@@ -83,7 +87,12 @@ impl Writer {
                 ffi::av_dict_set(metadata, c_string(key).as_ptr(), c_string(value).as_ptr(), 0);
             }
         }
-        let copies = output.source.as_deref().map(|source| Copies::open(source, &mut target)).transpose()?;
+        let animation = matches!(name.as_str(), "apng" | "webp");
+        let source = output.source.as_deref();
+        let beside = source.filter(|_| animation).map(animation::beside).transpose()?;
+        let copies = source.filter(|_| !animation).map(|source| Copies::open(source, &mut target)).transpose()?;
+        let mut told = output.left_out.clone();
+        told.extend(beside.unwrap_or_default());
         let place = Place::new(path, options.overwrite)?;
         let mut writer = Self {
             place,
@@ -98,7 +107,9 @@ impl Writer {
             alpha: output.alpha,
             frames: 0,
             side_data: output.side_data.clone(),
-            told: output.left_out.clone(),
+            told,
+            plays: animation.then(|| output.plays.unwrap_or(0)),
+            container: name,
             flattened: false,
         };
         writer.begin()?;
@@ -108,7 +119,10 @@ impl Writer {
     /// Opens the temporary file and writes the container's head.
     fn begin(&mut self) -> Result<()> {
         let url = url(self.place.temporary())?;
-        let unused = std::mem::take(&mut self.encoder.unused);
+        let mut unused = std::mem::take(&mut self.encoder.unused);
+        if let Some(plays) = self.plays {
+            unused.push((if self.container == "apng" { "plays" } else { "loop" }.into(), plays.to_string()));
+        }
         let dictionary: ffmpeg_next::Dictionary = unused.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
         ffmpeg::clear_line();
         // SAFETY: the context owns the file it opens; the dictionary is owned again afterwards.
@@ -259,9 +273,12 @@ impl Writer {
         // SAFETY: the context's open file.
         unsafe { ffi::avio_flush((*self.target.as_mut_ptr()).pb) };
         self.check_disk()?;
-        let Self { place, target, encoder, copies, frames, rate, flattened, side_data, told, .. } = self;
+        let Self { place, target, encoder, copies, frames, rate, flattened, side_data, told, container, .. } = self;
         let asked = Asked::of(&target, &side_data, encoder.tags, encoder.is_rgb);
         drop(target);
+        if container == "webp" {
+            animation::end_webp(place.temporary(), (frames as f64 / rate.value() * 1e3).round() as u32)?;
+        }
         let (missing, _) = asked.missing(place.temporary())?;
         let bytes = place.commit()?;
         let mut left_out = told;
@@ -292,13 +309,15 @@ fn clear(encoder: &str) -> String {
     )
 }
 
-/// A container by the ending of a file's name.
-fn container(path: &Path) -> Result<context::Output> {
+/// A container by the ending of a file's name. `animated`: a `.png` is an animated one.
+fn container(path: &Path, animated: bool) -> Result<context::Output> {
     let url = url(path)?;
+    let png = animated && path.extension().is_some_and(|e| e.eq_ignore_ascii_case("png"));
+    let name = if png { c"apng".as_ptr() } else { std::ptr::null() };
     let mut raw = std::ptr::null_mut();
     // SAFETY: FFmpeg allocates a context, which is then owned, or leaves null.
     unsafe {
-        ffi::avformat_alloc_output_context2(&mut raw, std::ptr::null(), std::ptr::null(), url.as_ptr());
+        ffi::avformat_alloc_output_context2(&mut raw, std::ptr::null(), name, url.as_ptr());
         let known = !raw.is_null();
         let target = known.then(|| context::Output::wrap(raw));
         // Formats that write files of their own (image sequences) or need none cannot be renamed as a whole.
