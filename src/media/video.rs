@@ -43,6 +43,12 @@ impl Rational {
         Self { num, den }
     }
 
+    /// The reciprocal.
+    #[must_use]
+    pub fn inverse(self) -> Self {
+        Self::new(self.den, self.num)
+    }
+
     /// The quotient; 0 where the denominator is 0.
     pub fn value(self) -> f64 {
         if self.den == 0 { 0.0 } else { f64::from(self.num) / f64::from(self.den) }

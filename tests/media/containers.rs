@@ -15,7 +15,10 @@ use crate::{ffmpeg, ffprobe, report, run};
 pub(crate) fn passed(from: &Path, to: &Path, options: &VideoOptions) -> Result<Summary, Error> {
     let reader = Reader::open(from)?.with_alpha();
     let info = reader.info().clone();
-    let output = Output::like(&info, (info.width, info.height), info.frame_rate, Some(from.into()));
+    let mut output = Output::like(&info, (info.width, info.height), info.frame_rate, Some(from.into()));
+    if info.variable_rate {
+        output.time_base = info.time_base;
+    }
     let mut writer = Writer::create(to, options, &output)?;
     for frame in reader {
         writer.write(&Frame::from_planes(&frame?.frame.planes(), output.bit_depth > 8))?;

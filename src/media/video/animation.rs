@@ -1,18 +1,17 @@
-//! Animated pictures: how often they play, animated WebP in (FFmpeg 5.1 does not decode it), GIF out.
+//! Animated pictures: how often they play, animated WebP in (FFmpeg 5.1 does not decode it, the image
+//! crate not all of it), GIF out.
 
 use std::{
     fs::File,
-    io::{BufReader, BufWriter, Cursor},
+    io::{BufReader, BufWriter, Read},
     path::{Path, PathBuf},
 };
 
 use image::{
-    AnimationDecoder, Delay, Frames, RgbaImage,
-    codecs::{
-        gif::{GifEncoder, Repeat},
-        webp::WebPDecoder,
-    },
+    Delay, RgbaImage,
+    codecs::gif::{GifEncoder, Repeat},
 };
+use libwebp_sys as webp;
 
 use super::{
     Color, Rational, Sampling, Summary, VideoFrame, VideoInfo, VideoOptions,
@@ -51,11 +50,13 @@ pub(super) fn plays(path: &Path, container: &str) -> Option<u32> {
     }
 }
 
-/// An animated WebP's frames, one by one.
+/// An animated WebP's frames, one by one, by libwebp.
 pub(super) struct WebP {
     path: PathBuf,
     pub info: VideoInfo,
-    frames: Frames<'static>,
+    decoder: *mut webp::WebPAnimDecoder,
+    /// What the decoder reads.
+    _bytes: Box<[u8]>,
     delays: Vec<u32>,
     alpha: bool,
     next: usize,
@@ -63,48 +64,65 @@ pub(super) struct WebP {
     time: i64,
 }
 
-// SAFETY: the decoder owns the bytes it reads and is used by one thread at a time.
+// SAFETY: the decoder is owned and used by one thread at a time.
 unsafe impl Send for WebP {}
 
 impl WebP {
     /// Opens a file; `None` where it is no animated WebP.
     pub fn open(path: &Path) -> Result<Option<Self>> {
-        let mut file = File::open(path).map_err(|e| Error::io("reading", path, &e))?;
-        let mut head = [0; 12];
-        let is_webp = std::io::Read::read_exact(&mut file, &mut head).is_ok() && is_webp(&head);
-        if !is_webp {
+        let failed = |e: std::io::Error| Error::io("reading", path, &e);
+        let mut head = Vec::new();
+        File::open(path).and_then(|f| f.take(12).read_to_end(&mut head)).map_err(failed)?;
+        if !head.starts_with(b"RIFF") || !head.ends_with(b"WEBP") {
             return Ok(None);
         }
-        let bytes = std::fs::read(path).map_err(|e| Error::io("reading", path, &e))?;
+        let bytes = std::fs::read(path).map_err(failed)?.into_boxed_slice();
         let chunks: Vec<_> = chunks(&bytes).collect();
         let delays: Vec<u32> = chunks.iter().filter(|c| c.name == *b"ANMF").map(|c| delay(c.data)).collect();
         let Some(anim) = chunks.iter().find(|c| c.name == *b"ANIM" && c.data.len() >= 6) else { return Ok(None) };
         let plays = u32::from(u16::from_le_bytes([anim.data[4], anim.data[5]]));
         let profile = chunks.iter().any(|c| c.name == *b"ICCP");
-        let broken = |e: image::ImageError| {
-            let name = path.display();
-            Error::failed(format!("{name}: the WebP is damaged or cut off ({e}); get a whole copy of the file"))
-        };
-        let decoder = WebPDecoder::new(Cursor::new(bytes)).map_err(broken)?;
-        let (width, height) = image::ImageDecoder::dimensions(&decoder);
-        let alpha = image::ImageDecoder::color_type(&decoder).has_alpha();
-        let mut info = described(&delays, (width as usize, height as usize), alpha);
+        let alpha = chunks.iter().any(|c| c.name == *b"VP8X" && c.data.first().is_some_and(|flags| flags & 0x10 != 0));
+        let (decoder, size, frames) =
+            open_webp(&bytes).filter(|(.., frames)| *frames == delays.len()).ok_or_else(|| {
+                let name = path.display();
+                Error::failed(format!("{name}: the WebP is damaged or cut off; get a whole copy of the file"))
+            })?;
+        let mut info = described(&delays, size, alpha);
+        info.frames = Some(frames as u64);
         info.plays = Some(plays);
         info.left_out.extend(profile.then(|| "the colour profile".into()));
-        Ok(Some(Self {
-            path: path.into(),
-            info,
-            frames: decoder.into_frames(),
-            delays,
-            alpha: false,
-            next: 0,
-            time: 0,
-        }))
+        Ok(Some(Self { path: path.into(), info, decoder, _bytes: bytes, delays, alpha: false, next: 0, time: 0 }))
     }
 
     /// RGBA frames where the file has transparency.
     pub fn with_alpha(&mut self) {
         self.alpha = self.info.alpha;
+    }
+
+    fn decode(&mut self) -> Option<Frame> {
+        let (width, height) = (self.info.width, self.info.height);
+        let (mut pixels, mut end) = (std::ptr::null_mut(), 0);
+        // SAFETY: the decoder is open; it gives a canvas of its size in RGBA, which is its own until the next call.
+        let pixels = unsafe {
+            if webp::WebPAnimDecoderGetNext(self.decoder, &mut pixels, &mut end) == 0 || pixels.is_null() {
+                return None;
+            }
+            std::slice::from_raw_parts(pixels, width * height * 4)
+        };
+        let samples = if self.alpha {
+            pixels.to_vec()
+        } else {
+            pixels.as_chunks::<4>().0.iter().flat_map(|p| [p[0], p[1], p[2]]).collect()
+        };
+        Some(Frame { width, height, channels: if self.alpha { 4 } else { 3 }, samples: Samples::U8(samples) })
+    }
+}
+
+impl Drop for WebP {
+    fn drop(&mut self) {
+        // SAFETY: owned, freed once.
+        unsafe { webp::WebPAnimDecoderDelete(self.decoder) };
     }
 }
 
@@ -113,28 +131,12 @@ impl Iterator for WebP {
 
     fn next(&mut self) -> Option<Self::Item> {
         let delay = *self.delays.get(self.next)?;
-        let failed = |why: &str| {
+        let Some(frame) = self.decode() else {
             let (path, frame) = (self.path.display(), self.next);
-            Error::failed(format!("{path}: frame {frame} is damaged or cut off ({why}); get a whole copy of the file"))
+            let why = format!("{path}: frame {frame} is damaged or cut off; get a whole copy of the file");
+            self.next = self.delays.len();
+            return Some(Err(Error::failed(why)));
         };
-        let picture = match self.frames.next() {
-            Some(Ok(frame)) => frame.into_buffer(),
-            Some(Err(e)) => {
-                let error = failed(&e.to_string());
-                self.next = self.delays.len();
-                return Some(Err(error));
-            }
-            None => {
-                let error = failed("it is not there");
-                self.next = self.delays.len();
-                return Some(Err(error));
-            }
-        };
-        let (width, height) = (picture.width() as usize, picture.height() as usize);
-        let (pixels, _) = picture.as_raw().as_chunks::<4>();
-        let samples =
-            if self.alpha { picture.into_raw() } else { pixels.iter().flat_map(|p| [p[0], p[1], p[2]]).collect() };
-        let frame = Frame { width, height, channels: if self.alpha { 4 } else { 3 }, samples: Samples::U8(samples) };
         let pts = self.time;
         self.time += i64::from(delay);
         self.next += 1;
@@ -142,8 +144,24 @@ impl Iterator for WebP {
     }
 }
 
-fn is_webp(head: &[u8; 12]) -> bool {
-    head.starts_with(b"RIFF") && head.ends_with(b"WEBP")
+/// A decoder over a file's bytes, which must outlive it; (columns, rows), frames. `None` where libwebp refuses.
+fn open_webp(bytes: &[u8]) -> Option<(*mut webp::WebPAnimDecoder, (usize, usize), usize)> {
+    // SAFETY: libwebp fills its structures; the version says that they are the ones it was built with.
+    unsafe {
+        let version = webp::WebPGetDemuxABIVersion();
+        let mut options: webp::WebPAnimDecoderOptions = std::mem::zeroed();
+        (webp::WebPAnimDecoderOptionsInitInternal(&mut options, version) != 0).then_some(())?;
+        options.color_mode = webp::WEBP_CSP_MODE::MODE_RGBA;
+        let data = webp::WebPData { bytes: bytes.as_ptr(), size: bytes.len() };
+        let decoder = webp::WebPAnimDecoderNewInternal(&data, &options, version);
+        (!decoder.is_null()).then_some(())?;
+        let mut info: webp::WebPAnimInfo = std::mem::zeroed();
+        if webp::WebPAnimDecoderGetInfo(decoder, &mut info) == 0 {
+            webp::WebPAnimDecoderDelete(decoder);
+            return None;
+        }
+        Some((decoder, (info.canvas_width as usize, info.canvas_height as usize), info.frame_count as usize))
+    }
 }
 
 /// A chunk of a RIFF file, and where its data begin.
@@ -239,6 +257,10 @@ pub(super) struct Gif {
     encoder: GifEncoder<BufWriter<File>>,
     size: (usize, usize),
     frames: u64,
+    time_base: Rational,
+    /// The first frame's time stamp, and the end of the last.
+    first: Option<i64>,
+    end: i64,
     /// Hundredths of a second written.
     written: u64,
     left_out: Vec<String>,
@@ -281,11 +303,15 @@ impl Gif {
             encoder.set_repeat(repeat).map_err(|e| Error::failed(e.to_string())).at(path.display())?;
         }
         let size = (output.width, output.height);
-        Ok(Self { place, encoder, size, frames: 0, written: 0, left_out })
+        let time_base = output.time_base;
+        Ok(Self { place, encoder, size, frames: 0, time_base, first: None, end: 0, written: 0, left_out })
     }
 
-    /// Writes the next frame, shown until `end` seconds from the beginning.
-    pub fn write(&mut self, frame: &Frame, end: f64) -> Result<()> {
+    /// Writes the next frame, shown from `pts` for `duration` ticks of the output's time base.
+    pub fn write_at(&mut self, frame: &Frame, pts: i64, duration: i64) -> Result<()> {
+        let first = *self.first.get_or_insert(pts);
+        self.end = pts + duration;
+        let end = (self.end - first) as f64 * self.time_base.value();
         let (width, height) = self.size;
         if (frame.width, frame.height) != (width, height) {
             let (w, h, n) = (frame.width, frame.height, self.frames);
@@ -303,9 +329,9 @@ impl Gif {
         Ok(())
     }
 
-    /// Frames written.
-    pub fn frames(&self) -> u64 {
-        self.frames
+    /// The tick at which the last frame ends.
+    pub fn end(&self) -> i64 {
+        self.end
     }
 
     /// Ends the file and gives it its name.

@@ -14,7 +14,7 @@ use crate::{error::Result, tensor::Frame};
 /// Errors: unreadable, empty, no container FFmpeg knows, damaged headers, no video in it.
 pub fn probe(path: &Path) -> Result<VideoInfo> {
     if let Some(webp) = WebP::open(path)? {
-        return Ok(webp.info);
+        return Ok(webp.info.clone());
     }
     let mut info = info::probe(path)?;
     info.plays = animation::plays(path, &info.container);
@@ -86,7 +86,7 @@ pub struct Writer(Target);
 
 enum Target {
     Stream(Box<writer::Writer>),
-    Gif(Box<Gif>, f64),
+    Gif(Box<Gif>),
 }
 
 impl Writer {
@@ -97,20 +97,32 @@ impl Writer {
     pub fn create(path: &Path, options: &VideoOptions, output: &Output) -> Result<Self> {
         let is_gif = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gif"));
         Ok(Self(if is_gif {
-            Target::Gif(Box::new(Gif::create(path, options, output)?), output.frame_rate.value())
+            Target::Gif(Box::new(Gif::create(path, options, output)?))
         } else {
             Target::Stream(Box::new(writer::Writer::create(path, options, output)?))
         }))
     }
 
-    /// Encodes the next frame: RGB or RGBA of the output's size, 8 or 16 bits. Where the encoder has no transparency, frames
-    /// are shown over black. Waits for the encoder and the disk.
+    /// Encodes the next frame, a tick after the one before.
     ///
-    /// Errors: another size, transparency that was not announced, a failing encoder, a full disk.
+    /// Errors: those of [`Writer::write_at`].
     pub fn write(&mut self, frame: &Frame) -> Result<()> {
         match &mut self.0 {
             Target::Stream(writer) => writer.write(frame),
-            Target::Gif(gif, rate) => gif.write(frame, (gif.frames() + 1) as f64 / *rate),
+            Target::Gif(gif) => gif.write_at(frame, gif.end(), 1),
+        }
+    }
+
+    /// Encodes a frame that is shown from `pts` for `duration` ticks of [`Output::time_base`]: RGB or RGBA of the output's
+    /// size, 8 or 16 bits. Where the encoder has no transparency, frames are shown over black. Time stamps count from
+    /// [`Output::start`]. Waits for the encoder and the disk.
+    ///
+    /// Errors: another size, transparency that was not announced, a time stamp that is not after the last, a failing
+    /// encoder, a full disk.
+    pub fn write_at(&mut self, frame: &Frame, pts: i64, duration: i64) -> Result<()> {
+        match &mut self.0 {
+            Target::Stream(writer) => writer.write_at(frame, pts, duration),
+            Target::Gif(gif) => gif.write_at(frame, pts, duration),
         }
     }
 
@@ -120,7 +132,7 @@ impl Writer {
     pub fn finish(self) -> Result<Summary> {
         match self.0 {
             Target::Stream(writer) => writer.finish(),
-            Target::Gif(gif, _) => gif.finish(),
+            Target::Gif(gif) => gif.finish(),
         }
     }
 }

@@ -32,14 +32,15 @@ impl Asked {
             let context = &*target.as_ptr();
             ((**context.streams).sample_aspect_ratio, context.nb_chapters as usize, info::pairs(context.metadata))
         };
-        let metadata = metadata.into_iter().map(|(key, _)| key.to_ascii_lowercase()).collect();
+        let metadata = metadata.into_iter().map(|(key, _)| key.to_ascii_lowercase()).filter(|key| key != "encoder");
+        let metadata = metadata.collect();
         Self { side_data: side_data.to_vec(), color, is_rgb, aspect: aspect.into(), chapters, metadata }
     }
 
     /// What the file at `path` does not say of it, each a phrase; and what the file is.
     pub fn missing(&self, path: &Path) -> Result<(Vec<String>, VideoInfo)> {
         let (found, chapters) = match WebP::open(path)? {
-            Some(webp) => (webp.info, 0),
+            Some(webp) => (webp.info.clone(), 0),
             None => {
                 let input = ffmpeg::open(path)?;
                 // SAFETY: a field of the container that `input` owns.

@@ -1,6 +1,6 @@
 //! Frames to a video file.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use ffmpeg_next::{Packet, ffi, format::context, frame, packet::Mut};
 
@@ -49,9 +49,15 @@ pub struct Writer {
     scaler: Option<Scaler>,
     size: (i32, i32),
     alpha: bool,
-    rate: Rational,
+    time_base: Rational,
     start: f64,
     frames: u64,
+    /// Time stamp of the first frame and the end of the last.
+    span: (i64, i64),
+    /// Ticks that the last frame is shown.
+    last: i64,
+    /// Durations of frames that the encoder still holds, by time stamp.
+    durations: BTreeMap<i64, i64>,
     side_data: Vec<SideData>,
     told: Vec<String>,
     /// FFmpeg's name of the container.
@@ -102,10 +108,13 @@ impl Writer {
             staged: frame::Video::empty(),
             scaler: None,
             size: (output.width as i32, output.height as i32),
-            rate: output.frame_rate,
+            time_base: output.time_base,
             start: output.start,
             alpha: output.alpha,
             frames: 0,
+            span: (0, 0),
+            last: 1,
+            durations: BTreeMap::new(),
             side_data: output.side_data.clone(),
             told,
             plays: animation.then(|| output.plays.unwrap_or(0)),
@@ -142,11 +151,19 @@ impl Writer {
         self.check_disk()
     }
 
-    /// Encodes the next frame: RGB or RGBA of the output's size, 8 or 16 bits. Where the encoder has no transparency, frames
-    /// are shown over black. Waits for the encoder and the disk.
+    /// Encodes the next frame, a tick after the one before.
     ///
-    /// Errors: another size, transparency that was not announced, a failing encoder, a full disk.
+    /// Errors: those of [`Writer::write_at`].
     pub fn write(&mut self, frame: &Frame) -> Result<()> {
+        self.write_at(frame, self.span.1, 1)
+    }
+
+    /// Encodes a frame that is shown from `pts` for `duration` ticks of [`Output::time_base`]: RGB or RGBA of the output's
+    /// size, 8 or 16 bits. Where the encoder has no transparency, frames are shown over black. Time stamps count from
+    /// [`Output::start`]. Waits for the encoder and the disk.
+    ///
+    /// Errors: another size, transparency that was not announced, a time stamp that is not after the last, a failing encoder, a full disk.
+    pub fn write_at(&mut self, frame: &Frame, pts: i64, duration: i64) -> Result<()> {
         let (width, height) = (self.size.0 as usize, self.size.1 as usize);
         let channels = if self.alpha { 3..=4 } else { 3..=3 };
         if (frame.width, frame.height) != (width, height) || !channels.contains(&frame.channels) {
@@ -161,7 +178,16 @@ impl Writer {
         self.flattened |= over.as_ref().is_some_and(|(_, clear)| *clear);
         let frame = over.as_ref().map_or(frame, |(frame, _)| frame);
         let mut picture = self.convert(frame).map_err(|e| self.failed(&e))?;
-        picture.set_pts(Some(self.frames as i64));
+        let first = self.frames == 0;
+        if !first && pts < self.span.1 || duration < 1 {
+            let (number, (_, end)) = (self.frames, self.span);
+            let found = format!("frame {number} is shown from tick {pts} for {duration}");
+            return Err(self.failed(&format!("{found}, and the one before until {end}")));
+        }
+        self.last = duration;
+        self.span = (if first { pts } else { self.span.0 }, pts + duration);
+        self.durations.insert(pts, duration);
+        picture.set_pts(Some(pts));
         self.send(Some(&picture))?;
         self.frames += 1;
         self.check_disk()
@@ -237,8 +263,9 @@ impl Writer {
         // SAFETY: the first stream is the video; the container has chosen its time base.
         let (from, to) =
             unsafe { ((*self.encoder.context.as_ptr()).time_base, (**(*self.target.as_ptr()).streams).time_base) };
-        if packet.duration() == 0 {
-            packet.set_duration(1);
+        let told = packet.pts().and_then(|pts| self.durations.remove(&pts));
+        if let Some(duration) = told.or((packet.duration() == 0).then_some(1)) {
+            packet.set_duration(duration);
         }
         let due = packet.dts().unwrap_or(0) as f64 * Rational::from(from).value() + self.start;
         if let Some(copies) = &mut self.copies {
@@ -267,17 +294,19 @@ impl Writer {
         if let Some(copies) = &mut self.copies {
             copies.pump(&mut self.target, None).at(self.place.target().display())?;
         }
+        self.end_apng();
         ffmpeg::clear_line();
         // SAFETY: the header was written; this is called once.
         check(unsafe { ffi::av_write_trailer(self.target.as_mut_ptr()) }).map_err(|why| self.failed(&why))?;
         // SAFETY: the context's open file.
         unsafe { ffi::avio_flush((*self.target.as_mut_ptr()).pb) };
         self.check_disk()?;
-        let Self { place, target, encoder, copies, frames, rate, flattened, side_data, told, container, .. } = self;
+        let duration = (self.span.1 - self.span.0) as f64 * self.time_base.value();
+        let Self { place, target, encoder, copies, frames, flattened, side_data, told, container, .. } = self;
         let asked = Asked::of(&target, &side_data, encoder.tags, encoder.is_rgb);
         drop(target);
         if container == "webp" {
-            animation::end_webp(place.temporary(), (frames as f64 / rate.value() * 1e3).round() as u32)?;
+            animation::end_webp(place.temporary(), (duration * 1e3).round() as u32)?;
         }
         let (missing, _) = asked.missing(place.temporary())?;
         let bytes = place.commit()?;
@@ -286,7 +315,19 @@ impl Writer {
         left_out.extend(missing);
         left_out.extend(flattened.then(|| clear(&encoder.name)));
         left_out.extend(copies.map(|c| c.left_out).unwrap_or_default());
-        Ok(Summary { frames, bytes, duration: frames as f64 / rate.value(), encoder: encoder.name, left_out })
+        Ok(Summary { frames, bytes, duration, encoder: encoder.name, left_out })
+    }
+
+    /// Tells an APNG how long its last frame is shown: others are told by the next one.
+    fn end_apng(&mut self) {
+        if self.container == "apng" {
+            let length = Rational::new(i32::try_from(self.last).unwrap_or(1), 1).value() * self.time_base.value();
+            let delay = c_string(&format!("{}/1000", (length * 1e3).round()));
+            // SAFETY: the muxer's own options, which it reads when the file is closed.
+            unsafe {
+                ffi::av_opt_set((*self.target.as_mut_ptr()).priv_data, c"final_delay".as_ptr(), delay.as_ptr(), 0)
+            };
+        }
     }
 
     /// The file's own state: containers ignore what writing returns.
@@ -342,7 +383,10 @@ fn add_video(target: &mut context::Output, encoder: &Encoder, output: &Output, c
         let stream = ffi::avformat_new_stream(target.as_mut_ptr(), std::ptr::null());
         let stream = stream.as_mut().ok_or_else(|| failed("out of memory".into()))?;
         check(ffi::avcodec_parameters_from_context(stream.codecpar, context)).map_err(failed)?;
-        (stream.time_base, stream.avg_frame_rate) = (context.time_base, context.framerate);
+        stream.time_base = context.time_base;
+        if output.is_steady() {
+            stream.avg_frame_rate = context.framerate;
+        }
         stream.sample_aspect_ratio = context.sample_aspect_ratio;
         for data in &output.side_data {
             let memory = ffi::av_stream_new_side_data(stream, data.kind, data.bytes.len());
