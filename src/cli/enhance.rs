@@ -61,6 +61,10 @@ pub struct EnhanceArgs {
           value_parser = value::float_in("denoise_strength", 0.0..=1.0, "[0, 1]"))]
     pub denoise_strength: Option<f64>,
 
+    /// The weights that denoise weakly [default: the model's -wdn pair]
+    #[arg(long, value_name = "MODEL", help_heading = "Upscaling")]
+    pub denoise_model_path: Option<String>,
+
     /// Flags of diffusion passes.
     #[command(flatten)]
     pub refine: RefineArgs,
@@ -236,6 +240,7 @@ impl EnhanceArgs {
             target,
             filter: self.filter,
             denoise_strength: self.denoise_strength,
+            denoise_model: self.denoise_model_path,
             no_network: by == Some(RefineBy::Latent),
         };
         let upscaling = self.upscaling.resolve(extra, models)?;

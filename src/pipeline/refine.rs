@@ -15,7 +15,7 @@
 use ndarray::{Array3, ArrayD, Ix3, s};
 
 use super::{
-    blame::blame,
+    blame::{alive, blame},
     context::{Context, Role},
     perf::Perf,
     post::{Upscaler, filter, output_size},
@@ -28,6 +28,7 @@ use crate::{
     error::{At, Error, Result},
     family::{self, Condition, Convention, Family, GuidanceRequest, Size},
     media::{
+        alpha,
         picture::Picture,
         resize::{Filter, resize},
     },
@@ -289,7 +290,11 @@ impl<'a> Refiner<'a> {
 
     fn by_latent(&mut self, picture: Array3<f32>, upscaler: Option<&mut Upscaler>, turn: Turn) -> Result<Array3<f32>> {
         let from = (picture.dim().1, picture.dim().2);
-        let colours = turn.shown(picture.slice(s![..3, .., ..]).to_owned());
+        let bare = match picture.dim().0 {
+            4 => alpha::split(picture.clone()).0,
+            _ => picture.clone(),
+        };
+        let colours = turn.shown(bare);
         let sizes = self.settings.latents(from).into_iter().map(|size| turn.size(size)).collect::<Vec<_>>();
         let mut latent = self.encode(&colours)?;
         for (k, size) in sizes.into_iter().enumerate() {
@@ -300,7 +305,9 @@ impl<'a> Refiner<'a> {
         let (m, (h, w)) = (self.settings.multiple(), (colours.dim().1, colours.dim().2));
         let kept = |new: usize, old: usize| ((new * old) as f64 / old.next_multiple_of(m) as f64).round() as usize;
         let kept = (kept(whole.dim().1, h).max(1), kept(whole.dim().2, w).max(1));
-        let made = turn.stored(whole.slice(s![.., ..kept.0, ..kept.1]).to_owned());
+        let made = whole.slice(s![.., ..kept.0, ..kept.1]).to_owned();
+        self.alive(&colours, &made)?;
+        let made = turn.stored(made);
         let (height, width) = self.settings.target(from);
         let mut fitted = resize(&made, height, width, self.settings.fit)?.mapv_into(|v| v.clamp(0.0, 1.0));
         if picture.dim().0 == 4 {
@@ -327,10 +334,16 @@ impl<'a> Refiner<'a> {
             let latent = self.encode(&colours)?;
             let whole = self.pass(latent, k).and_then(|latent| self.decode(&latent))?;
             let made = whole.slice(s![.., ..colours.dim().1, ..colours.dim().2]).to_owned();
+            self.alive(&colours, &made)?;
             picture.slice_mut(s![..3, .., ..]).assign(&turn.stored(made));
         }
         let (height, width) = self.settings.target(from);
         Ok(resize(&picture, height, width, self.settings.fit)?.mapv_into(|v| v.clamp(0.0, 1.0)))
+    }
+
+    /// Refuses one colour made of many.
+    fn alive(&self, from: &Array3<f32>, made: &Array3<f32>) -> Result<()> {
+        alive(&format!("refining by {}", self.settings.folder.root().display()), &[from], made)
     }
 
     /// Colours [3, h, w], continued to whole patches → their latent as the transformer takes it.
