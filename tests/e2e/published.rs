@@ -43,7 +43,7 @@ fn base_schedule(snapshot: &Path) {
 }
 
 /// A bench whose hub cache holds [`REPOS`].
-fn bench() -> Bench {
+pub(crate) fn bench() -> Bench {
     let bench = Bench::new();
     for (repo, golden) in REPOS {
         let root = bench.path("hf/hub").join(format!("models--{}", repo.replace('/', "--")));
