@@ -157,3 +157,115 @@ impl Cuts {
         self.starts.iter().zip(ramps).map(weights).collect()
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::{schedule::Euler, tensor::DType};
+
+    /// A plane without any symmetry.
+    fn plane(h: usize, w: usize) -> ArrayD<f32> {
+        let value = |i: IxDyn| ((i[2] * 7 + i[3] * 13 + i[1] * 5) % 31) as f32 / 31.0 - 0.4;
+        ArrayD::from_shape_fn(IxDyn(&[1, 2, h, w]), value)
+    }
+
+    #[test]
+    fn tiles_cover_an_axis_and_share_what_is_asked() {
+        let mut bad = Vec::new();
+        for (extent, side, overlap, multiple, wanted) in [
+            (16, 16, 4, 2, vec![0]),
+            (10, 16, 4, 2, vec![0]),
+            (18, 16, 4, 2, vec![0, 2]),
+            (28, 16, 4, 2, vec![0, 12]),
+            (30, 16, 4, 2, vec![0, 6, 14]),
+            (40, 16, 0, 2, vec![0, 12, 24]),
+            (32, 16, 0, 2, vec![0, 16]),
+            (17, 6, 3, 1, vec![0, 2, 5, 8, 11]),
+            (17, 6, 6, 1, (0..=11).collect()),
+            (480, 128, 32, 2, vec![0, 88, 176, 264, 352]),
+        ] {
+            let cuts = Cuts::new(extent, side, overlap, multiple);
+            let mut sums = vec![0.0; extent];
+            for (window, weights) in cuts.windows() {
+                sums[window].iter_mut().zip(weights).for_each(|(sum, w)| *sum += w);
+            }
+            let least = overlap.min(side - multiple);
+            let shared = cuts.starts.windows(2).all(|s| s[0] + cuts.length >= s[1] + least);
+            if cuts.starts != wanted || !shared || sums.iter().any(|s: &f32| (s - 1.0).abs() > 1e-6) {
+                bad.push(format!("{extent} by {side} sharing {overlap}: {:?}, sums {sums:?}", cuts.starts));
+            }
+        }
+        assert!(bad.is_empty(), "\n{}", bad.join("\n"));
+    }
+
+    /// Tiles that agree on nothing: each predicts a number of its own. What is blended climbs from one to the other in even steps, the
+    /// wider the overlap the smaller.
+    #[test]
+    fn tiles_that_disagree_leave_no_edge() {
+        let mut bad = Vec::new();
+        for (size, side, overlap) in [((32, 48), 16, 4), ((32, 48), 16, 8), ((48, 16), 16, 4), ((40, 72), 32, 8)] {
+            let tiles = Tiles::new(size, side, overlap, 2);
+            let mut number = 0.0;
+            let x = tiles.blend(|rows, columns| {
+                number = 1.0 - number;
+                Ok(ArrayD::from_elem(IxDyn(&[1, 1, rows.len(), columns.len()]), number))
+            });
+            let x = x.unwrap();
+            let steps = |axis: usize| {
+                let (near, far) =
+                    (x.slice_axis(Axis(axis), Slice::from(1..)), x.slice_axis(Axis(axis), Slice::from(..-1)));
+                (&near - &far).iter().fold(0f32, |m, d| m.max(d.abs()))
+            };
+            let most = steps(2).max(steps(3));
+            if most > 1.01 / overlap as f32 || x.iter().any(|v| !(-1e-6..=1.0 + 1e-6).contains(v)) {
+                bad.push(format!("{size:?} by {side} sharing {overlap}: a step of {most}"));
+            }
+        }
+        assert!(bad.is_empty(), "\n{}", bad.join("\n"));
+    }
+
+    /// Against the solver alone, for predictions that need not see beyond a pixel: to the last bit in one tile, to rounding in many.
+    #[test]
+    fn joint_denoising_is_denoising() {
+        let sigmas = [1.0f32, 0.8, 0.5, 0.2, 0.0];
+        let pointwise = |x: &ArrayD<f32>, sigma: f32| Ok(x.mapv(|v| (3.0 * v).sin() - sigma * v * v));
+        let start = plane(20, 28);
+        let mut wanted = start.clone();
+        for i in 1..4 {
+            let v: Result<ArrayD<f32>> = pointwise(&wanted, sigmas[i]);
+            wanted = Euler { latents: DType::F32 }.step(wanted, &v.unwrap(), &sigmas, i);
+        }
+        let mut bad = Vec::new();
+        for (side, overlap, limit) in [(28, 8, 0.0), (64, 8, 0.0), (16, 4, 1e-6), (8, 4, 1e-6), (8, 0, 1e-6)] {
+            let tiles = Tiles::new((20, 28), side, overlap, 2);
+            let mut solver = Euler { latents: DType::F32 };
+            let mut velocity = pointwise;
+            let x = denoise(start.clone(), &sigmas, 1..4, &tiles, &mut solver, &mut velocity).unwrap();
+            let error = (&x - &wanted).iter().fold(0f32, |m, d| m.max(d.abs()));
+            if error > limit {
+                bad.push(format!("{} tiles of {:?}: differ by {error}", tiles.count(), tiles.size()));
+            }
+        }
+        assert!(bad.is_empty(), "\n{}", bad.join("\n"));
+    }
+
+    #[test]
+    fn a_tile_of_another_shape_is_refused() {
+        let tiles = Tiles::new((20, 28), 16, 4, 2);
+        let error = tiles.blend(|_, _| Ok(plane(16, 14))).unwrap_err().to_string();
+        assert!(error.contains("a tile is [1, 2, 16, 14] where [.., 16, 16] was wanted"), "{error}");
+    }
+
+    /// A larger plane is cut where the smaller one is.
+    #[test]
+    fn tiles_scale() {
+        let (small, large) = (Tiles::new((20, 28), 16, 4, 2), Tiles::new((20, 28), 16, 4, 2).times(8));
+        let copy = |x: &ArrayD<f32>, t: &Tiles| t.blend(|r, c| Ok(part(x, r, c))).unwrap();
+        assert_eq!(large.size(), (128, 128));
+        assert_eq!(large.count(), small.count());
+        let x = plane(160, 224);
+        let error = (&copy(&x, &large) - &x).iter().fold(0f32, |m, d| m.max(d.abs()));
+        assert!(error < 1e-6, "{error}");
+    }
+}
