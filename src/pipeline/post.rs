@@ -1,6 +1,9 @@
 //! What follows a picture or video: interpolation and upscaling networks, loaded once and fed the way they want.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use ndarray::{Array3, Axis, concatenate, s};
 
@@ -21,13 +24,14 @@ use crate::{
     tensor::{DType, Tensor},
 };
 
-/// The upscaling step: a network, or resampling alone, then the fit to the exact size.
+/// The upscaling step: a network, or resampling alone, then the fit to the exact size. Clones share the network, which does one
+/// picture at a time: it uses all cores, or the whole device, by itself.
+#[derive(Clone)]
 pub struct Upscaler {
-    network: Option<Network>,
+    network: Option<Arc<Mutex<Upscale>>>,
     form: UpscalerForm,
     plan: Upscaling,
     limit: Option<u64>,
-    upscale: Option<Upscale>,
 }
 
 impl Upscaler {
@@ -36,7 +40,7 @@ impl Upscaler {
         let limit = cx.options.memory_limit;
         let none = UpscalerForm { scale: 1, multiple: 1, reach: 0, pixel_bytes: 0 };
         let Some(model) = &plan.model else {
-            return Ok(Self { network: None, form: none, plan: plan.clone(), limit, upscale: None });
+            return Ok(Self { network: None, form: none, plan: plan.clone(), limit });
         };
         let (network, form) = if model.path.extension().is_some_and(|e| e == "onnx") {
             foreign(&model.path, cx)?
@@ -44,7 +48,9 @@ impl Upscaler {
             let built = compile::upscaler(&model.path, cx.target(Role::Pictures))?;
             (cx.load_beside("the upscaler", &built.model)?, built.form)
         };
-        Ok(Self { network: Some(network), form, plan: plan.clone(), limit, upscale: None })
+        let halo = plan.tile_overlap.unwrap_or(form.reach.min(HALO));
+        let upscale = Upscale::new(network, Form { scale: form.scale, multiple: form.multiple, tile: 0, halo });
+        Ok(Self { network: Some(Arc::new(Mutex::new(upscale))), form, plan: plan.clone(), limit })
     }
 
     /// Output size for an input size, (height, width).
@@ -60,8 +66,13 @@ impl Upscaler {
         let colours = picture.slice(s![..3, .., ..]).to_owned();
         let weights = self.plan.model.as_ref().map(|m| m.path.clone()).unwrap_or_default();
         let blamed = blame(&weights);
-        let enlarged = match self.bind(h, w) {
-            Some(network) => network.enlarge(&colours).map_err(&blamed)?.mapv_into(|v| v.clamp(0.0, 1.0)),
+        let enlarged = match &self.network {
+            Some(network) => {
+                let tile = self.plan.tile.unwrap_or_else(|| self.tile(h, w));
+                let mut network = network.lock().unwrap_or_else(PoisonError::into_inner);
+                network.set_tile(tile);
+                network.enlarge(&colours).map_err(&blamed)?.mapv_into(|v| v.clamp(0.0, 1.0))
+            }
             None => colours,
         };
         let fitted = resize(&enlarged, height, width, filter(self.plan.filter))?.mapv_into(|v| v.clamp(0.0, 1.0));
@@ -71,20 +82,6 @@ impl Upscaler {
         let alpha = picture.slice(s![3..4, .., ..]).to_owned();
         let alpha = resize(&alpha, height, width, Filter::Bicubic)?.mapv_into(|v| v.clamp(0.0, 1.0));
         concatenate(Axis(0), &[fitted.view(), alpha.view()]).map_err(|e| Error::failed(format!("joining alpha: {e}")))
-    }
-
-    /// The network with its tiles settled for the first picture's size.
-    fn bind(&mut self, h: usize, w: usize) -> Option<&mut Upscale> {
-        if let Some(network) = self.network.take() {
-            let halo = self.plan.tile_overlap.unwrap_or(self.form.reach.min(HALO));
-            let form = Form { scale: self.form.scale, multiple: self.form.multiple, tile: 0, halo };
-            self.upscale = Some(Upscale::new(network, form));
-        }
-        let tile = self.plan.tile.unwrap_or_else(|| self.tile(h, w));
-        if let Some(upscale) = &mut self.upscale {
-            upscale.set_tile(tile);
-        }
-        self.upscale.as_mut()
     }
 
     /// The side of a tile whose activations fit half the memory, 0 where the whole picture's do.
@@ -159,9 +156,10 @@ fn foreign(path: &Path, cx: &Context<'_>) -> Result<(Network, UpscalerForm)> {
     Ok((network, UpscalerForm { scale, multiple: 4, reach: HALO, pixel_bytes: 768 * scale * scale }))
 }
 
-/// RIFE, and the file of its weights for messages.
+/// RIFE, and the file of its weights for messages. Clones share the network, as those of [`Upscaler`] do.
+#[derive(Clone)]
 pub struct Interpolator {
-    network: Interpolate,
+    network: Arc<Mutex<Interpolate>>,
     weights: PathBuf,
 }
 
@@ -170,11 +168,13 @@ impl Interpolator {
     pub fn load(plan: &Interpolation, cx: &Context<'_>) -> Result<Self> {
         let built = compile::interpolator(&plan.model.path, plan.scale as f32, cx.target(Role::Exact))?;
         let network = cx.load_beside("the interpolator", &built.model)?;
-        Ok(Self { network: Interpolate::new(network, built.multiple, 4), weights: plan.model.path.clone() })
+        let network = Arc::new(Mutex::new(Interpolate::new(network, built.multiple, 4)));
+        Ok(Self { network, weights: plan.model.path.clone() })
     }
 
     /// The 2^exp − 1 pictures between two, in order.
     pub fn between(&mut self, first: &Planes, second: &Planes, exp: u32) -> Result<Vec<Planes>> {
-        self.network.between(first, second, exp).map_err(blame(&self.weights))
+        let mut network = self.network.lock().unwrap_or_else(PoisonError::into_inner);
+        network.between(first, second, exp).map_err(blame(&self.weights))
     }
 }

@@ -60,6 +60,12 @@ impl Writer {
     /// Errors: a name without a container, a name that is taken, an unknown encoder (lists those there are), pixel
     /// format or option, a codec or sound that the container cannot hold, a folder that cannot be written.
     pub fn create(path: &Path, options: &VideoOptions, output: &Output) -> Result<Self> {
+        Self::create_in(Place::new(path, options.overwrite)?, options, output)
+    }
+
+    /// As [`Writer::create`] in a place that is taken already; it decides whether a file is replaced.
+    pub fn create_in(place: Place, options: &VideoOptions, output: &Output) -> Result<Self> {
+        let path = place.target();
         ffmpeg::init();
         let mut target = container(path)?;
         // SAFETY: the context that was just allocated.
@@ -77,7 +83,6 @@ impl Writer {
             }
         }
         let copies = output.source.as_deref().map(|source| Copies::open(source, &mut target)).transpose()?;
-        let place = Place::new(path, options.overwrite)?;
         let mut writer = Self {
             place,
             target,
@@ -223,7 +228,14 @@ impl Writer {
     /// Encodes what is left, copies what is left, closes, syncs and names the file.
     ///
     /// Errors: no frame was written, a failing encoder, a full disk.
-    pub fn finish(mut self) -> Result<Summary> {
+    pub fn finish(self) -> Result<Summary> {
+        let (place, mut summary) = self.close()?;
+        summary.bytes = place.commit()?;
+        Ok(summary)
+    }
+
+    /// As [`Writer::finish`], but the file is not named yet: that is left to [`Place::commit`], and so is its size.
+    pub fn close(mut self) -> Result<(Place, Summary)> {
         if self.frames == 0 {
             return Err(self.failed("a video has at least one frame, and there was none"));
         }
@@ -239,9 +251,9 @@ impl Writer {
         self.check_disk()?;
         let Self { place, target, encoder, copies, frames, rate, .. } = self;
         drop(target);
-        let bytes = place.commit()?;
         let left_out = copies.map(|c| c.left_out).unwrap_or_default();
-        Ok(Summary { frames, bytes, duration: frames as f64 / rate.value(), encoder: encoder.name, left_out })
+        let duration = frames as f64 / rate.value();
+        Ok((place, Summary { frames, bytes: 0, duration, encoder: encoder.name, left_out }))
     }
 
     /// The file's own state: containers ignore what writing returns.
