@@ -131,7 +131,11 @@ impl Journal {
             if last != *b"\n" {
                 line.insert(0, b'\n');
             }
-            file.write_all(&line)?;
+            if let Err(e) = file.write_all(&line) {
+                // Half a line of a full disk is of no use.
+                let _ = file.set_len(length);
+                return Err(e);
+            }
             file.unlock()?;
             file.sync_data()?;
             if made { File::open(&self.folder)?.sync_all() } else { Ok(()) }

@@ -144,7 +144,13 @@ fn walk(folder: &Path, typed: &Typed, found: &mut Vec<(Source, PathBuf)>) -> Res
     });
     let (before, mut others, mut folders) = (found.len(), Vec::new(), Vec::new());
     for entry in entries {
-        let entry = entry.map_err(|e| Error::failed(format!("reading the folder {}: {e}", folder.display())))?;
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(e) => {
+                unreadable(folder, &e, found)?;
+                continue;
+            }
+        };
         let path = entry.path();
         let ending = ending(path);
         if entry.file_type().is_dir() {
@@ -161,6 +167,22 @@ fn walk(folder: &Path, typed: &Typed, found: &mut Vec<(Source, PathBuf)>) -> Res
     if found.len() == before {
         let hint = if folders.is_empty() { "" } else { "; --recursive looks into the folders in it" };
         return Err(Error::usage(format!("{}: holds no picture and no video{hint}", folder.display())));
+    }
+    Ok(())
+}
+
+/// What cannot be looked at (a link to nowhere, a folder that is closed) becomes an item, which fails with the cause; a link to a
+/// folder that it lies in is left out.
+fn unreadable(folder: &Path, error: &walkdir::Error, found: &mut Vec<(Source, PathBuf)>) -> Result<()> {
+    match error.path() {
+        Some(path) if error.loop_ancestor().is_some() => {
+            tracing::warn!("{}: left out: a link to a folder that it lies in", path.display());
+        }
+        Some(path) if error.depth() > 0 => {
+            let name = path.strip_prefix(folder).unwrap_or(path).to_path_buf();
+            found.push((Source::File(path.into()), name));
+        }
+        _ => return Err(Error::failed(format!("reading the folder {}: {error}", folder.display()))),
     }
     Ok(())
 }
@@ -199,7 +221,7 @@ fn once(jobs: Vec<Job>) -> Result<Vec<Job>> {
     for job in jobs {
         let (source, output) = (job.source.name().to_path_buf(), &job.output);
         match by_output.get(output) {
-            Some(other) if *other == source && source.exists() && kept.len() > 1 => continue,
+            Some(other) if *other == source => continue,
             Some(other) => {
                 return Err(Error::usage(format!(
                     "{} and {}: two inputs would be written to {}; enhance them into different folders",

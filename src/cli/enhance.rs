@@ -4,7 +4,7 @@ use std::{
     ffi::OsStr,
     io::Read,
     os::unix::ffi::OsStrExt,
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use clap::Args;
@@ -185,7 +185,7 @@ impl EnhanceArgs {
             encoding.may_write(&typed.output)?;
         }
         // Of one file no record is kept, unless it is asked for: its folder is not ours.
-        let beside = || typed.output.parent().map(Path::to_path_buf);
+        let beside = || typed.output.parent().map(|p| if p.as_os_str().is_empty() { ".".into() } else { p.into() });
         let record = folder.or_else(|| self.batch.skip_existing.then(beside).flatten());
         let extra =
             InterpolationExtra { rate: self.interpolate, scene_threshold: self.scene_threshold, dedup: self.dedup };

@@ -2,7 +2,9 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::OsStr,
     fs,
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     process::{Child, Stdio},
     time::{Duration, Instant},
@@ -254,6 +256,22 @@ fn kills_lose_nothing() {
     );
 }
 
+/// A limit on the size of files stands for a full disk: the journal cannot grow.
+#[test]
+fn a_full_disk_leaves_a_valid_journal() {
+    let bench = Bench::new();
+    fill(&bench, 30, None);
+    let args = format!("enhance in -o out --recursive {UP}");
+    let run = bench.run_limited(4, &args);
+    assert_eq!(run.code, Some(2), "{}", run.err);
+    assert!(run.err.contains("writing out/.crescendo.jsonl: File too large; free some space"), "{}", run.err);
+    let named = names(&bench.path("out")).len();
+    let entries = lines(&bench.path("out/.crescendo.jsonl")).len();
+    assert!(0 < named && named < 30 && named == entries, "{named} results, {entries} entries");
+    let run = bench.run(&format!("{args} --json"));
+    assert_eq!((run.code, states(&run)), (Some(0), counts(&[("done", 30 - named), ("skipped", named)])), "{}", run.err);
+}
+
 #[test]
 fn ctrl_c_stops_and_a_rerun_goes_on() {
     let bench = Bench::new();
@@ -308,6 +326,20 @@ fn inputs_and_where_their_results_go() {
             bad.push(format!("{args} {input:?}: {:?} {:?} {}", run.code, names(&out), run.err));
         }
     }
+    // A link to nowhere is named, one to where it lies is not entered, names need not be UTF-8.
+    std::os::unix::fs::symlink("nowhere.png", bench.path("a/gone.png")).unwrap();
+    std::os::unix::fs::symlink("..", bench.path("a/b/loop")).unwrap();
+    fs::write(bench.path("a").join(OsStr::from_bytes(b"\xff.png")), tiny(8)).unwrap();
+    for want in [counts(&[("done", 5), ("failed", 1)]), counts(&[("failed", 1), ("skipped", 5)])] {
+        let run = bench.run(&format!("enhance a -o links --recursive --json {UP}"));
+        if run.code != Some(2) || states(&run) != want || !run.err.contains("gone.png") {
+            bad.push(format!("links: {:?} {}", states(&run), run.err));
+        }
+    }
+    for name in ["a/gone.png", "a/b/loop"] {
+        fs::remove_file(bench.path(name)).unwrap();
+    }
+    fs::remove_file(bench.path("a").join(OsStr::from_bytes(b"\xff.png"))).unwrap();
     // Results inside the input are no inputs of the next run.
     for want in [3, 3] {
         let run = bench.run(&format!("enhance a -o a/out --recursive --json {UP}"));
