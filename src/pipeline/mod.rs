@@ -19,6 +19,7 @@ mod inspect;
 mod perf;
 mod post;
 mod resolved;
+mod sample;
 mod start;
 mod video;
 

@@ -9,6 +9,7 @@ mod enhance;
 mod export;
 mod generate;
 mod interrupt;
+mod published;
 
 use std::{
     fs,
