@@ -1,11 +1,6 @@
 //! `enhance`: flags, rules, and what they come to.
 
-use std::{
-    ffi::OsStr,
-    io::Read,
-    os::unix::ffi::OsStrExt,
-    path::PathBuf,
-};
+use std::{ffi::OsStr, io::Read, os::unix::ffi::OsStrExt, path::PathBuf};
 
 use clap::Args;
 
