@@ -121,8 +121,9 @@ impl Journal {
         let made = !self.path.exists();
         let mut write = || {
             let mut file = OpenOptions::new().read(true).append(true).create(true).open(&self.path)?;
-            // One writer at a time, of all processes; the lock ends with the file.
-            file.lock()?;
+            // One writer at a time, of all processes; the lock ends with the file. Where there are no locks, appending keeps
+            // whole lines apart but for those of a full disk.
+            let locked = file.lock().is_ok();
             let length = file.metadata()?.len();
             let mut last = [b'\n'];
             if length > 0 {
@@ -133,10 +134,14 @@ impl Journal {
             }
             if let Err(e) = file.write_all(&line) {
                 // Half a line of a full disk is of no use.
-                let _ = file.set_len(length);
+                if locked {
+                    let _ = file.set_len(length);
+                }
                 return Err(e);
             }
-            file.unlock()?;
+            if locked {
+                file.unlock()?;
+            }
             file.sync_data()?;
             if made { File::open(&self.folder)?.sync_all() } else { Ok(()) }
         };
