@@ -41,7 +41,7 @@ impl Keys<'_> {
                 format!("{kind} interpolate {} on {on}", short(&self.recipe.interpolation).unwrap_or_default())
             }
             "upscale" => format!("{kind} upscale {} on {on}", short(&self.recipe.upscaling).unwrap_or("filter".into())),
-            "encode" if video => format!("{kind} encode {}", self.plan.encoding.codec.as_deref().unwrap_or("h264")),
+            "encode" if video => format!("{kind} encode {}", self.plan.encoding.codec.as_deref().unwrap_or("default")),
             _ => format!("{kind} {stage}"),
         }
     }

@@ -51,20 +51,15 @@ pub fn output(plan: &EnhancePlan, info: &VideoInfo, source: &Path) -> Result<Out
         None => (info.height, info.width),
     };
     let rate = info.frame_rate.times(times);
-    let mut output = Output::like(info, (width, height), rate, Some(source.to_path_buf()));
-    output.bit_depth = if info.bit_depth > 8 { 10 } else { 8 };
-    Ok(output)
+    Ok(Output::like(info, (width, height), rate, Some(source.to_path_buf())))
 }
 
 /// What the encoder is asked for.
 pub fn options(output: &plan::Output) -> VideoOptions {
-    let codec = output.codec.clone().unwrap_or_else(|| "h264".into());
-    // x264's and x265's rate factors run from 0, lossless, to 51.
-    let by_quality = || f64::from((1.0 - f32::from(output.compression(true)) / 100.0) * 51.0).floor();
-    let rated = matches!(codec.as_str(), "h264" | "libx264" | "hevc" | "h265" | "libx265");
     VideoOptions {
-        crf: output.crf.or_else(|| rated.then(by_quality)),
-        codec,
+        codec: output.codec.clone(),
+        crf: output.crf,
+        quality: Some(output.compression(true)),
         preset: output.x264_preset.clone(),
         pix_fmt: output.pix_fmt.clone(),
         extra: output.encoder_options.clone(),
@@ -81,7 +76,7 @@ pub fn enhance(
     cx: &Context<'_>,
     perf: &mut Perf,
 ) -> Result<(Place, u64)> {
-    let reader = Reader::open(source)?;
+    let reader = Reader::open(source)?.with_alpha();
     let info = reader.info().clone();
     if info.variable_rate {
         let name = source.display();
@@ -105,12 +100,10 @@ pub fn sequence(
     let Some(first) = files.first() else { return Err(Error::failed(format!("{}: no picture", pattern.display()))) };
     let first_frame = picture::read(first)?.frame;
     let (height, width, deep) = (first_frame.height, first_frame.width, first_frame.is_deep());
-    if first_frame.channels == 4 {
-        tracing::warn!("{}: left out: the transparency of its pictures", pattern.display());
-    }
+    let alpha = first_frame.channels == 4;
     let (h, w) = plan.upscaling.as_ref().map_or((height, width), |u| post::output_size(u.target, height, width));
     let rate = Rational::of_rate(plan.fps.unwrap_or(25.0)).times(1 << exponent(plan.interpolation.as_ref())?);
-    let form = Output { bit_depth: if deep { 10 } else { 8 }, ..Output::new(w, h, rate) };
+    let form = Output { bit_depth: if deep { 10 } else { 8 }, alpha, ..Output::new(w, h, rate) };
     let writer = Writer::create_in(place, &options(&plan.encoding), &form)?;
     let clip = Clip { name: pattern, frames: Some(files.len() as u64), deep, writer };
     let frames = files.iter().map(|file| {
@@ -124,7 +117,19 @@ pub fn sequence(
                 first.display()
             )));
         }
-        Ok(frame.planes().slice_move(ndarray::s![..3, .., ..]))
+        match (alpha, frame.channels) {
+            (false, 4) => Err(Error::failed(format!(
+                "{} has transparency where {} has none; the frames of a video are of one kind",
+                file.display(),
+                first.display()
+            ))),
+            (true, 3) => {
+                let mut planes = Planes::ones((4, height, width));
+                planes.slice_mut(ndarray::s![..3, .., ..]).assign(&frame.planes());
+                Ok(planes)
+            }
+            _ => Ok(frame.planes()),
+        }
     });
     clip.write(frames, plan, networks, cx, perf)
 }
