@@ -417,6 +417,15 @@ fn numbered_pictures_are_a_video() {
             bad.push(format!("{name}: {found:?} {}", run.err));
         }
     }
+    // Transparency stays where the file can hold it.
+    let clear = bench.path("clear_%d.png");
+    let half = "scale=64:36,format=rgba,colorchannelmixer=aa=0.5";
+    ffmpeg(&["-i", &here(CLIP), "-frames:v", "2", "-vf", half, clear.to_str().unwrap()]);
+    let run = bench.run(&format!("enhance clear_%d.png --fps 24 -o out/clear.mov {UP}"));
+    let pixels = probe(&bench.path("out/clear.mov"), "v:0")["pix_fmt"].clone();
+    if run.code != Some(0) || !pixels.as_str().is_some_and(|p| p.starts_with("yuva")) {
+        bad.push(format!("clear.mov: {pixels} {}", run.err));
+    }
     // A picture of another size is named.
     fs::write(bench.path("frame_00009.png"), tiny(1)).unwrap();
     let run = bench.run(&format!("enhance frame_%05d.png --fps 24 -o out/c.mp4 {UP}"));
