@@ -36,9 +36,12 @@ impl Recipe {
         let of = |model: Option<&Model>| model.map(|m| tree(&m.path)).transpose();
         let interpolation = of(plan.interpolation.as_ref().map(|i| &i.model))?;
         let upscaling = of(plan.upscaling.as_ref().and_then(|u| u.model.as_ref()))?;
+        let weak = of(plan.upscaling.as_ref().and_then(|u| u.denoise.as_ref()).map(|d| &d.weak))?;
         let refine = of(plan.refine.as_ref().map(|r| &r.model))?;
         let mut models = blake3::Hasher::new();
-        for (role, hash) in [("interpolation", &interpolation), ("upscaling", &upscaling), ("refine", &refine)] {
+        for (role, hash) in
+            [("interpolation", &interpolation), ("upscaling", &upscaling), ("weak", &weak), ("refine", &refine)]
+        {
             models.update(format!("{role} {}\n", hash.as_deref().unwrap_or("none")).as_bytes());
         }
         let settings = blake3::hash(settings(plan)?.to_string().as_bytes());
@@ -54,6 +57,7 @@ fn settings(plan: &EnhancePlan) -> Result<Value> {
         ("/encoding", &["destination", "overwrite"]),
         ("/interpolation", &["model"]),
         ("/upscaling", &["model"]),
+        ("/upscaling/denoise", &["weak"]),
         ("/refine", &["model"]),
     ] {
         if let Some(map) = value.pointer_mut(part).and_then(Value::as_object_mut) {
