@@ -12,6 +12,7 @@ mod info;
 mod output;
 mod reader;
 mod scale;
+mod timing;
 mod writer;
 
 pub use color::{Color, Range};
@@ -19,6 +20,7 @@ pub use ffmpeg::{ffmpeg_version, show_ffmpeg_log, video_decoders, video_encoders
 pub use info::{SideData, StreamInfo, StreamKind, VideoInfo, probe};
 pub use output::{Output, VideoOptions};
 pub use reader::{Reader, VideoFrame};
+pub use timing::{Clock, Timing};
 pub use writer::{Summary, Writer};
 
 /// A ratio: frames a second, seconds a tick, or the width of a sample to its height. `0/1` is unknown.
@@ -34,6 +36,21 @@ impl Rational {
     /// `num/den`, as it stands.
     pub const fn new(num: i32, den: i32) -> Self {
         Self { num, den }
+    }
+
+    /// A rate in frames a second as it was meant: whole rates, halves and thousandths as they are, but 23.976, 29.97, 59.94 and
+    /// their like by NTSC's denominator, 1001.
+    pub fn of_rate(fps: f64) -> Self {
+        let whole = |x: f64, within: f64| ((x - x.round()).abs() < within).then(|| x.round() as i32);
+        let exact = [1, 2].into_iter().find_map(|den| Some(Self::new(whole(fps * f64::from(den), 1e-6)?, den)));
+        let ntsc = || whole(fps * 1.001, 1e-3).map(|rate| Self::new(rate.saturating_mul(1000), 1001));
+        exact.or_else(ntsc).unwrap_or(Self::new((fps * 1000.0).round() as i32, 1000))
+    }
+
+    /// The reciprocal.
+    #[must_use]
+    pub fn inverse(self) -> Self {
+        Self::new(self.den, self.num)
     }
 
     /// The quotient; 0 where the denominator is 0.

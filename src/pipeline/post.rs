@@ -177,4 +177,9 @@ impl Interpolator {
     pub fn between(&mut self, first: &Planes, second: &Planes, exp: u32) -> Result<Vec<Planes>> {
         self.network.between(first, second, exp).map_err(blame(&self.weights))
     }
+
+    /// Pictures at times in 0..1 between two, one call each.
+    pub fn at(&mut self, first: &Planes, second: &Planes, times: &[f32]) -> Result<Vec<Planes>> {
+        self.network.at_times(first, second, times).map_err(blame(&self.weights))
+    }
 }

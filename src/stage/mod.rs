@@ -4,5 +4,7 @@ pub mod decode;
 pub mod denoise;
 pub mod grow;
 pub mod interpolate;
+pub mod motion;
 pub mod text;
+pub mod timeline;
 pub mod upscale;

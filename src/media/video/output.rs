@@ -44,8 +44,11 @@ pub struct Output {
     pub width: usize,
     /// Rows of every frame.
     pub height: usize,
-    /// Frames a second; frames follow one another at this rate.
+    /// Frames a second; frames follow one another at this rate where nothing else is said.
     pub frame_rate: Rational,
+    /// Seconds a tick of the time stamps that [`Writer::write_at`](super::Writer::write_at) takes; the rate's reciprocal where
+    /// frames keep the rate.
+    pub time_base: Rational,
     /// Bits a sample to encode where the encoder can: 8 or 10.
     pub bit_depth: u8,
     /// When the first frame is shown, in seconds from the beginning of the container.
@@ -69,6 +72,7 @@ impl Output {
             width,
             height,
             frame_rate,
+            time_base: frame_rate.inverse(),
             bit_depth: 8,
             start: 0.0,
             color: Color::BT709,
@@ -90,6 +94,12 @@ impl Output {
             source,
             ..Self::new(size.0, size.1, frame_rate)
         }
+    }
+
+    /// Whether a tick is the length of a frame.
+    pub(super) fn is_steady(&self) -> bool {
+        let (a, b) = (self.time_base, self.frame_rate);
+        i64::from(a.num) * i64::from(b.num) == i64::from(a.den) * i64::from(b.den)
     }
 }
 
@@ -124,7 +134,11 @@ pub(super) fn find(name: &str) -> Result<Codec> {
 pub(super) fn open(options: &VideoOptions, output: &Output, global_header: bool) -> Result<Encoder> {
     let codec = find(&options.codec)?;
     let name = codec.name().to_owned();
-    if output.width * output.height == 0 || output.width.max(output.height) > 65535 || !output.frame_rate.is_known() {
+    if output.width * output.height == 0
+        || output.width.max(output.height) > 65535
+        || !output.frame_rate.is_known()
+        || !output.time_base.is_known()
+    {
         let (w, h, rate) = (output.width, output.height, output.frame_rate);
         return Err(Error::usage(format!("a video of {w}x{h} at {rate} frames a second cannot be written")));
     }
@@ -147,7 +161,7 @@ pub(super) fn open(options: &VideoOptions, output: &Output, global_header: bool)
     unsafe {
         let raw = &mut *context.as_mut_ptr();
         (raw.width, raw.height, raw.pix_fmt) = (output.width as i32, output.height as i32, format);
-        (raw.time_base, raw.framerate) = (Rational::new(rate.den, rate.num).into(), rate.into());
+        (raw.time_base, raw.framerate) = (output.time_base.into(), rate.into());
         raw.sample_aspect_ratio = output.sample_aspect_ratio.into();
         raw.thread_count = 0;
         if global_header {
@@ -155,7 +169,16 @@ pub(super) fn open(options: &VideoOptions, output: &Output, global_header: bool)
         }
         tags.tag(raw);
     }
-    let wanted = settings(codec, options)?;
+    let mut wanted = settings(codec, options)?;
+    if !output.is_steady() && name == "libx265" {
+        // It would take the time base for the rate.
+        let fps = format!("fps={}/{}", rate.num, rate.den);
+        match wanted.iter_mut().find(|(key, _)| key == "x265-params") {
+            Some((_, value)) if !value.contains("fps=") => *value = format!("{value}:{fps}"),
+            Some(_) => {}
+            None => wanted.push(("x265-params".into(), fps)),
+        }
+    }
     let dictionary: ffmpeg_next::Dictionary = wanted.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
     ffmpeg::clear_line();
     // SAFETY: FFmpeg takes the options it knows out of the dictionary, which is owned again afterwards.

@@ -1,6 +1,6 @@
 //! Frames to a video file.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use ffmpeg_next::{Packet, ffi, format::context, frame, packet::Mut};
 
@@ -46,9 +46,13 @@ pub struct Writer {
     staged: frame::Video,
     scaler: Option<Scaler>,
     size: (i32, i32),
-    rate: Rational,
+    time_base: Rational,
     start: f64,
     frames: u64,
+    /// Time stamp of the first frame and the end of the last.
+    span: (i64, i64),
+    /// Durations of frames that the encoder still holds, by time stamp.
+    durations: BTreeMap<i64, i64>,
 }
 
 // SAFETY: all parts are owned by the writer, and FFmpeg's contexts may move between threads.
@@ -86,9 +90,11 @@ impl Writer {
             staged: frame::Video::empty(),
             scaler: None,
             size: (output.width as i32, output.height as i32),
-            rate: output.frame_rate,
+            time_base: output.time_base,
             start: output.start,
             frames: 0,
+            span: (0, 0),
+            durations: BTreeMap::new(),
         };
         writer.begin()?;
         Ok(writer)
@@ -117,10 +123,18 @@ impl Writer {
         self.check_disk()
     }
 
-    /// Encodes the next frame: RGB of the output's size, 8 or 16 bits. Waits for the encoder and the disk.
+    /// Encodes the next frame, a tick after the one before.
     ///
-    /// Errors: another size, transparency, a failing encoder, a full disk.
+    /// Errors: those of [`Writer::write_at`].
     pub fn write(&mut self, frame: &Frame) -> Result<()> {
+        self.write_at(frame, self.span.1, 1)
+    }
+
+    /// Encodes a frame that is shown from `pts` for `duration` ticks of [`Output::time_base`]: RGB of the output's size, 8 or 16
+    /// bits. Time stamps count from [`Output::start`]. Waits for the encoder and the disk.
+    ///
+    /// Errors: another size, transparency, a time stamp that is not after the last, a failing encoder, a full disk.
+    pub fn write_at(&mut self, frame: &Frame, pts: i64, duration: i64) -> Result<()> {
         let (width, height) = (self.size.0 as usize, self.size.1 as usize);
         if (frame.width, frame.height, frame.channels) != (width, height, 3) {
             let (w, h, c) = (frame.width, frame.height, frame.channels);
@@ -130,7 +144,15 @@ impl Writer {
             )));
         }
         let mut picture = self.convert(frame).map_err(|e| self.failed(&e))?;
-        picture.set_pts(Some(self.frames as i64));
+        let first = self.frames == 0;
+        if !first && pts < self.span.1 || duration < 1 {
+            let (number, (_, end)) = (self.frames, self.span);
+            let found = format!("frame {number} is shown from tick {pts} for {duration}");
+            return Err(self.failed(&format!("{found}, and the one before until {end}")));
+        }
+        self.span = (if first { pts } else { self.span.0 }, pts + duration);
+        self.durations.insert(pts, duration);
+        picture.set_pts(Some(pts));
         self.send(Some(&picture))?;
         self.frames += 1;
         self.check_disk()
@@ -201,8 +223,9 @@ impl Writer {
         // SAFETY: the first stream is the video; the container has chosen its time base.
         let (from, to) =
             unsafe { ((*self.encoder.context.as_ptr()).time_base, (**(*self.target.as_ptr()).streams).time_base) };
-        if packet.duration() == 0 {
-            packet.set_duration(1);
+        let told = packet.pts().and_then(|pts| self.durations.remove(&pts));
+        if let Some(duration) = told.or((packet.duration() == 0).then_some(1)) {
+            packet.set_duration(duration);
         }
         let due = packet.dts().unwrap_or(0) as f64 * Rational::from(from).value() + self.start;
         if let Some(copies) = &mut self.copies {
@@ -237,11 +260,12 @@ impl Writer {
         // SAFETY: the context's open file.
         unsafe { ffi::avio_flush((*self.target.as_mut_ptr()).pb) };
         self.check_disk()?;
-        let Self { place, target, encoder, copies, frames, rate, .. } = self;
+        let duration = (self.span.1 - self.span.0) as f64 * self.time_base.value();
+        let Self { place, target, encoder, copies, frames, .. } = self;
         drop(target);
         let bytes = place.commit()?;
         let left_out = copies.map(|c| c.left_out).unwrap_or_default();
-        Ok(Summary { frames, bytes, duration: frames as f64 / rate.value(), encoder: encoder.name, left_out })
+        Ok(Summary { frames, bytes, duration, encoder: encoder.name, left_out })
     }
 
     /// The file's own state: containers ignore what writing returns.
@@ -287,7 +311,10 @@ fn add_video(target: &mut context::Output, encoder: &Encoder, output: &Output, c
         let stream = ffi::avformat_new_stream(target.as_mut_ptr(), std::ptr::null());
         let stream = stream.as_mut().ok_or_else(|| failed("out of memory".into()))?;
         check(ffi::avcodec_parameters_from_context(stream.codecpar, context)).map_err(failed)?;
-        (stream.time_base, stream.avg_frame_rate) = (context.time_base, context.framerate);
+        stream.time_base = context.time_base;
+        if output.is_steady() {
+            stream.avg_frame_rate = context.framerate;
+        }
         stream.sample_aspect_ratio = context.sample_aspect_ratio;
         for data in &output.side_data {
             let memory = ffi::av_stream_new_side_data(stream, data.kind, data.bytes.len());
