@@ -8,7 +8,9 @@ use super::{
     args::Shared,
     noise::NoiseArgs,
     output::{DestinationArgs, EncodingArgs},
-    plan::{Defaults, Destination, GeneratePlan, Mode, Progressive, Quality, Scale, Scales, Start, Transform},
+    plan::{
+        Defaults, Destination, GeneratePlan, Interpolation, Mode, Progressive, Quality, Scale, Scales, Start, Transform,
+    },
     post::{InterpolationArgs, InterpolationExtra, UpscalingArgs, UpscalingExtra},
     resolve::Models,
     serving::ServingArgs,
@@ -349,7 +351,7 @@ impl GenerateArgs {
             return Err(Error::usage(format!("--save-latents must be a .safetensors file, got {}", path.display())));
         }
         let model = models.folder(self.model_path.as_deref(), "--model-path")?;
-        let no_extra = InterpolationExtra { rate: None, scene_threshold: 1.0, dedup: false };
+        let no_extra = InterpolationExtra { rate: None, scene_threshold: None, dedup: false };
         Ok(GeneratePlan {
             model,
             prompts,
@@ -369,7 +371,11 @@ impl GenerateArgs {
             max_sequence_length: self.sampling.max_sequence_length,
             progressive,
             start,
-            interpolation: self.interpolation.resolve(no_extra, models)?,
+            // What a model draws has no cuts, and the published flag knows none.
+            interpolation: self
+                .interpolation
+                .resolve(no_extra, models)?
+                .map(|i| Interpolation { scene_threshold: 1.0, ..i }),
             upscaling: self.upscaling.resolve(UpscalingExtra::default(), models)?,
             output,
             save_latents: self.save_latents,

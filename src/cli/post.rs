@@ -12,6 +12,9 @@ use crate::error::Result;
 /// SGLang's default for `--frame-interpolation-model-path`.
 pub const RIFE: &str = "rife-4.22.lite";
 
+/// Default of `--scene-threshold`, FFmpeg's for its `scdet` (10 %).
+const SCENE_THRESHOLD: f64 = 0.1;
+
 /// Flags of frame interpolation.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Frame interpolation")]
@@ -40,7 +43,7 @@ pub struct InterpolationExtra {
     /// From `--interpolate`.
     pub rate: Option<Rate>,
     /// From `--scene-threshold`.
-    pub scene_threshold: f64,
+    pub scene_threshold: Option<f64>,
     /// From `--dedup`.
     pub dedup: bool,
 }
@@ -53,7 +56,7 @@ impl InterpolationArgs {
                 (self.frame_interpolation_exp.is_some(), "--frame-interpolation-exp"),
                 (self.frame_interpolation_scale.is_some(), "--frame-interpolation-scale"),
                 (self.frame_interpolation_model_path.is_some(), "--frame-interpolation-model-path"),
-                (extra.scene_threshold < 1.0, "--scene-threshold"),
+                (extra.scene_threshold.is_some(), "--scene-threshold"),
                 (extra.dedup, "--dedup"),
             ] {
                 if given {
@@ -67,7 +70,7 @@ impl InterpolationArgs {
             rate: extra.rate.unwrap_or(Rate::Times(1 << self.frame_interpolation_exp.unwrap_or(1))),
             scale: self.frame_interpolation_scale.unwrap_or(1.0),
             model: models.file(name, "--frame-interpolation-model-path")?,
-            scene_threshold: extra.scene_threshold,
+            scene_threshold: extra.scene_threshold.unwrap_or(SCENE_THRESHOLD),
             dedup: extra.dedup,
         }))
     }

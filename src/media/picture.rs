@@ -1,4 +1,4 @@
-//! Still pictures: PNG, JPEG and WebP in and out; GIF, TIFF and BMP in.
+//! Still pictures: PNG, JPEG, WebP, GIF and TIFF in and out; BMP in.
 //!
 //! Pixels stay as stored: an EXIF orientation is kept as the tag it is, so viewers turn the result as they turn the
 //! original. Colours stay as stored too, with their ICC profile.
@@ -6,6 +6,7 @@
 mod encode;
 mod jpeg;
 
+pub(super) use encode::{PALETTE_SPEED, palette_pixels};
 pub use encode::{PictureOptions, encode, write};
 
 use std::{io::Cursor, path::Path};
@@ -49,15 +50,17 @@ impl Format {
         })
     }
 
-    /// The format to write to a file of this name. Error: an extension other than .png, .jpg, .jpeg, .webp.
+    /// The format to write to a file of this name. Error: an extension other than .png, .jpg, .jpeg, .webp, .gif, .tif, .tiff.
     pub fn of_name(path: &Path) -> Result<Self> {
         let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
         match extension.as_str() {
             "png" => Ok(Self::Png),
             "jpg" | "jpeg" => Ok(Self::Jpeg),
             "webp" => Ok(Self::WebP),
+            "gif" => Ok(Self::Gif),
+            "tif" | "tiff" => Ok(Self::Tiff),
             _ => Err(Error::usage(format!(
-                "{}: pictures are written as .png, .jpg, .jpeg or .webp; give the file one of these endings",
+                "{}: pictures are written as .png, .jpg, .jpeg, .webp, .gif, .tif or .tiff; give the file one of these endings",
                 path.display()
             ))),
         }
@@ -101,6 +104,20 @@ pub struct Picture {
     /// What the file holds that is not here, each a phrase to tell the person: frames of an animation, the profile of
     /// another colour space.
     pub left_out: Vec<String>,
+}
+
+impl Picture {
+    /// What of it a format does not hold, each a phrase to tell the person. Transparency in a JPEG is an error of writing.
+    pub fn not_held(&self, format: Format) -> Vec<String> {
+        let name = format.name();
+        let rows = [
+            (self.frame.is_deep() && !matches!(format, Format::Png | Format::Tiff), "8 of 16 bits a sample"),
+            (!self.text.is_empty() && format != Format::Png, "the text that a PNG carries"),
+            (self.exif.is_some() && matches!(format, Format::Gif | Format::Tiff), "EXIF"),
+            (self.icc.is_some() && format == Format::Gif, "the colour profile"),
+        ];
+        rows.iter().filter(|(lost, _)| *lost).map(|(_, what)| format!("{what} (a {name} does not hold it)")).collect()
+    }
 }
 
 impl From<Frame> for Picture {
@@ -216,13 +233,15 @@ fn other(format: Format, bytes: &[u8]) -> Result<Picture, String> {
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(MEMORY_LIMIT);
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format.decoder_format());
-    reader.limits(limits);
+    // A TIFF's decoder takes the limit for one of its profile too, by the size of its pixels: it comes after the profile.
+    reader.no_limits();
     let mut decoder = reader.into_decoder().map_err(text)?;
     if decoder.total_bytes() > MEMORY_LIMIT {
         return Err("more than 4 GiB decoded".into());
     }
     let icc = decoder.icc_profile().map_err(text)?;
     let exif = decoder.exif_metadata().map_err(text)?.map(|e| tiff(&e).to_vec());
+    decoder.set_limits(limits).map_err(text)?;
     let image = DynamicImage::from_decoder(decoder).map_err(text)?;
     let (width, height) = (image.width(), image.height());
     // A GIF always comes with alpha, whether a colour of its palette is clear or not.

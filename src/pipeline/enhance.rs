@@ -9,6 +9,7 @@ use std::{
 use super::{
     answer::{EnhanceForecast, EnhanceForecastRow, Enhanced, ItemRow, SizeRow, Status},
     context::Context,
+    pace::Pacing,
     perf::Perf,
     post::{self, Upscaler},
     video::{self, Networks},
@@ -19,7 +20,7 @@ use crate::{
         Kind, Place, picture,
         picture::{Format, Picture, PictureOptions},
         sniff,
-        video::probe,
+        video::{Timing, probe},
     },
     plan::EnhancePlan,
     progress,
@@ -90,18 +91,18 @@ fn run(item: &Item, plan: &EnhancePlan, networks: &mut Networks, cx: &Context<'_
 
 /// Flags that are understood and not built.
 fn refuse(plan: &EnhancePlan) -> Result<()> {
-    let interpolation = plan.interpolation.as_ref();
+    if let Some(fps) = plan.fps {
+        return Err(Error::usage(format!(
+            "--fps {fps}: another rate for a video's frames would let its sound run away; --interpolate {fps}fps makes frames at that rate"
+        )));
+    }
     let rows = [
         (plan.refine.is_some(), "--refine"),
-        // Another rate for the same frames would let the sound run away from them.
-        (plan.fps.is_some(), "--fps"),
         (plan.cut.start.is_some() || plan.cut.end.is_some(), "--start and --end"),
         (plan.cut.chunk.is_some(), "--chunk"),
         (plan.batch.jobs > 1, "--jobs above 1"),
         (plan.batch.recursive, "--recursive"),
         (plan.batch.report.is_some(), "--report"),
-        (interpolation.is_some_and(|i| i.dedup), "--dedup"),
-        (interpolation.is_some_and(|i| i.scene_threshold < 1.0), "--scene-threshold below 1"),
         (plan.upscaling.as_ref().is_some_and(|u| u.denoise_strength.is_some()), "--denoise-strength"),
     ];
     let asked: Vec<&str> = rows.iter().filter(|(set, _)| *set).map(|(_, flag)| *flag).collect();
@@ -160,9 +161,13 @@ fn picture(item: &Item, format: Format, plan: &EnhancePlan, networks: &mut Netwo
     let options = PictureOptions {
         quality: plan.encoding.compression(false),
         overwrite: plan.encoding.overwrite,
+        verify: plan.encoding.verify,
         ..PictureOptions::default()
     };
     let enlarged = Picture { frame: Frame::from_planes(&planes, deep), ..read };
+    for left in enlarged.not_held(Format::of_name(&item.output)?) {
+        tracing::warn!("{}: left out: {left}", item.input.display());
+    }
     perf.time("encode", || picture::write(&item.output, &enlarged, &options))?;
     Ok(1)
 }
@@ -208,7 +213,6 @@ fn picture_sizes(plan: &EnhancePlan, height: usize, width: usize) -> Vec<SizeRow
 
 fn video_sizes(plan: &EnhancePlan, input: &Path) -> Result<Vec<SizeRow>> {
     let info = probe(input)?;
-    let times = 1u64 << video::exponent(plan.interpolation.as_ref())?;
     let row = |stage: &str, (height, width): (usize, usize), frames: u64, fps: f64| SizeRow {
         stage: stage.into(),
         width,
@@ -219,8 +223,9 @@ fn video_sizes(plan: &EnhancePlan, input: &Path) -> Result<Vec<SizeRow>> {
     let (frames, fps) = (info.frames.unwrap_or(0), info.frame_rate.value());
     let mut sizes = vec![row("decode", (info.height, info.width), frames, fps)];
     let (mut count, mut rate) = (frames, fps);
-    if times > 1 {
-        (count, rate) = (frames.saturating_sub(1) * times + 1, fps * times as f64);
+    if plan.interpolation.is_some() {
+        let pacing = Pacing::new(plan.interpolation.as_ref(), &Timing::read(input)?)?;
+        (count, rate) = (pacing.frames, pacing.rate.value());
         sizes.push(row("interpolate", (info.height, info.width), count, rate));
     }
     if let Some(u) = &plan.upscaling {

@@ -2,14 +2,19 @@
 
 use std::{path::Path, sync::atomic::AtomicBool};
 
-use super::{context::Context, perf::Perf, post};
+use super::{
+    context::Context,
+    pace::{Pacing, Timed},
+    perf::Perf,
+    post,
+};
 use crate::{
-    error::{Error, Result},
+    error::Result,
     media::{
         queue::{Emit, Line, StageTime},
-        video::{Output, Reader, VideoFrame, VideoInfo, VideoOptions, Writer},
+        video::{Output, Reader, Timing, VideoInfo, VideoOptions, Writer},
     },
-    plan::{self, EnhancePlan, Interpolation, Rate},
+    plan::{self, EnhancePlan},
     progress::{Stage, Unit, stop_flag},
     stage::interpolate::Planes,
     tensor::Frame,
@@ -26,27 +31,15 @@ pub struct Networks {
     pub upscale: Option<post::Upscaler>,
 }
 
-/// Frames made for each gap between two of the source: 2^exp.
-pub fn exponent(interpolation: Option<&Interpolation>) -> Result<u32> {
-    let Some(interpolation) = interpolation else { return Ok(0) };
-    interpolation.rate.exp().ok_or_else(|| {
-        let asked = match interpolation.rate {
-            Rate::Times(n) => format!("{n}x"),
-            Rate::Fps(f) => format!("{f}fps"),
-        };
-        Error::usage(format!("--interpolate {asked}: 2x, 4x, 8x and 16x are possible"))
-    })
-}
-
 /// The form of a video after all stages.
-pub fn output(plan: &EnhancePlan, info: &VideoInfo, source: &Path) -> Result<Output> {
-    let times = 1 << exponent(plan.interpolation.as_ref())?;
+pub fn output(plan: &EnhancePlan, info: &VideoInfo, pacing: &Pacing, source: &Path) -> Output {
     let (height, width) = match &plan.upscaling {
         Some(u) => post::output_size(u.target, info.height, info.width),
         None => (info.height, info.width),
     };
-    let rate = info.frame_rate.times(times);
-    Ok(Output::like(info, (width, height), rate, Some(source.to_path_buf())))
+    let mut output = Output::like(info, (width, height), pacing.rate, Some(source.to_path_buf()));
+    output.time_base = pacing.tick;
+    output
 }
 
 /// What the encoder is asked for.
@@ -59,6 +52,7 @@ pub fn options(output: &plan::Output) -> VideoOptions {
         pix_fmt: output.pix_fmt.clone(),
         extra: output.encoder_options.clone(),
         overwrite: output.overwrite,
+        verify: output.verify,
     }
 }
 
@@ -73,19 +67,21 @@ pub fn enhance(
 ) -> Result<u64> {
     let reader = Reader::open(source)?.with_alpha();
     let info = reader.info().clone();
-    if info.variable_rate {
-        let name = source.display();
-        tracing::warn!("{name}: frames have lengths of their own; the average rate is used throughout");
-    }
-    let exp = exponent(plan.interpolation.as_ref())?;
-    let form = output(plan, &info, source)?;
+    let timing = Timing::read(source)?;
+    let pacing = Pacing::new(plan.interpolation.as_ref(), &timing)?;
+    let form = output(plan, &info, &pacing, source);
     let deep = form.bit_depth > 8;
     let mut writer = Writer::create(target, &options(&plan.encoding), &form)?;
-    let total = info.frames.map(|n| n.saturating_sub(1) * (1 << exp) + 1);
-    let mut stage = Stage::new(cx.progress, format!("enhance {}", source.display()), total, Unit::Frames);
-    let frames = reader.map(|f| f.map(|VideoFrame { frame, .. }| frame.planes()));
-    let times = through(frames, exp, deep, networks, |frame| {
-        writer.write(&frame)?;
+    let title = format!("enhance {}", source.display());
+    let mut stage = Stage::new(cx.progress, title, Some(pacing.frames), Unit::Frames);
+    let mut clock = timing.clock(&info);
+    let frames = reader.map(move |frame| {
+        let frame = frame?;
+        let pts = clock.position(&frame);
+        Ok(Timed { frame: frame.frame.planes(), pts, duration: timing.last })
+    });
+    let times = through(frames, pacing, deep, networks, |Timed { frame, pts, duration }| {
+        writer.write_at(&frame, pts, duration)?;
         stage.step(1)
     })?;
     let summary = writer.finish()?;
@@ -98,40 +94,27 @@ pub fn enhance(
     Ok(summary.frames)
 }
 
-/// Frames through interpolation (2^exp for each gap) and upscaling to `take`, each stage on its own thread. `deep`: 16 bits.
+/// Frames at the source's times through interpolation and upscaling to `take` at the output's times, each stage on its own
+/// thread. `deep`: 16 bits.
 pub fn through(
-    frames: impl Iterator<Item = Result<Planes>> + Send,
-    exp: u32,
+    frames: impl Iterator<Item = Result<Timed<Planes>>> + Send,
+    pacing: Pacing,
     deep: bool,
     networks: &mut Networks,
-    take: impl FnMut(Frame) -> Result<()>,
+    take: impl FnMut(Timed<Frame>) -> Result<()>,
 ) -> Result<Vec<StageTime>> {
     let cancel: &AtomicBool = stop_flag();
-    let interpolate = &mut networks.interpolate;
+    let mut interpolating = pacing.stage(networks.interpolate.as_mut());
     let upscale = &mut networks.upscale;
-    let mut before: Option<Planes> = None;
-    let line = Line::source(cancel, "decode", WAITING, frames).stage(
-        "interpolate",
-        WAITING,
-        move |planes: Option<Planes>, emit: &mut Emit<'_, Planes>| {
-            let Some(planes) = planes else { return Ok(()) };
-            if let (Some(network), Some(first)) = (interpolate.as_mut(), before.take()) {
-                let made = network.between(&first, &planes, exp);
-                for between in made? {
-                    emit(between)?;
-                }
-            }
-            before = interpolate.is_some().then(|| planes.clone());
-            emit(planes)
-        },
-    );
-    let line = line.stage("upscale", WAITING, move |planes: Option<Planes>, emit: &mut Emit<'_, Frame>| {
-        let Some(planes) = planes else { return Ok(()) };
+    let line = Line::source(cancel, "decode", WAITING, frames);
+    let line = line.stage("interpolate", WAITING, move |item, emit: &mut Emit<'_, _>| interpolating.step(item, emit));
+    let line = line.stage("upscale", WAITING, move |item: Option<Timed<Planes>>, emit: &mut Emit<'_, Timed<Frame>>| {
+        let Some(Timed { frame, pts, duration }) = item else { return Ok(()) };
         let planes = match upscale.as_mut() {
-            Some(upscaler) => upscaler.apply(planes)?,
-            None => planes,
+            Some(upscaler) => upscaler.apply(frame)?,
+            None => frame,
         };
-        emit(Frame::from_planes(&planes, deep))
+        emit(Timed { frame: Frame::from_planes(&planes, deep), pts, duration })
     });
     line.sink("encode", take)
 }
