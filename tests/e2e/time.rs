@@ -168,7 +168,7 @@ fn pictures_between_are_those_of_their_times() {
         &bench,
         "milli.mkv",
         "testsrc2=s=96x64:r=25:d=0.12,settb=1/1000,setpts=(N/25+0.01*eq(N\\,1))/TB",
-        "-c:v ffv1 -pix_fmt bgr0 -fps_mode vfr",
+        "-c:v ffv1 -pix_fmt bgr0 -fps_mode vfr -enc_time_base 1/1000",
     );
     let sources = |name: &str| -> Vec<Planes> { frames(&bench.path(name)).iter().map(Frame::planes).collect() };
     let built = compile::interpolator(Path::new(&here(RIFE)), 1.0, Target::CPU).unwrap();
