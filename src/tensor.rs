@@ -1,6 +1,8 @@
 //! What flows between the parts: element types, arrays at a network's door, and picture frames.
 
-use ndarray::{Array3, ArrayD};
+use ndarray::{Array3, ArrayD, Axis, concatenate};
+
+use crate::error::{Error, Result};
 
 /// How elements are stored in a checkpoint or computed in a graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -70,6 +72,23 @@ impl Tensor {
         match self {
             Self::F32(a) => a.shape(),
             Self::I64(a) => a.shape(),
+        }
+    }
+
+    /// Both along the first axis: [n, …] and [m, …] → [n + m, …]. An error where types or other axes differ.
+    pub fn stack(&self, after: &Self) -> Result<Self> {
+        let unfit = |e: &dyn std::fmt::Display| {
+            let (a, b) = (self.shape(), after.shape());
+            Error::failed(format!("arrays of {a:?} and {b:?} are not one batch: {e}"))
+        };
+        match (self, after) {
+            (Self::F32(a), Self::F32(b)) => {
+                concatenate(Axis(0), &[a.view(), b.view()]).map(Self::F32).map_err(|e| unfit(&e))
+            }
+            (Self::I64(a), Self::I64(b)) => {
+                concatenate(Axis(0), &[a.view(), b.view()]).map(Self::I64).map_err(|e| unfit(&e))
+            }
+            _ => Err(unfit(&"one is of integers")),
         }
     }
 }

@@ -18,6 +18,7 @@ mod pace;
 mod perf;
 mod post;
 mod resolved;
+mod sample;
 mod start;
 mod video;
 

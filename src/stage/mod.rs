@@ -2,6 +2,7 @@
 
 pub mod decode;
 pub mod denoise;
+pub mod encode;
 pub mod grow;
 pub mod interpolate;
 pub mod motion;

@@ -194,7 +194,11 @@ fn round(position: i64, num: i64, den: i64) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+
+    /// Name, pace, `near`, `hold`, frames, ticks of the last one, what is shown.
+    type Row<'a> = (&'a str, Pace, f64, i64, &'a [(i64, Follows)], i64, &'a str);
 
     const M: Follows = Follows::Motion;
     const C: Follows = Follows::Cut;
@@ -226,7 +230,7 @@ mod tests {
         let double = Pace::Times(2);
         let up = Pace::Grid { num: 5, den: 2 };
         let down = Pace::Grid { num: 2, den: 5 };
-        let rows: &[(&str, Pace, f64, i64, &[(i64, Follows)], i64, &str)] = &[
+        let rows: &[Row<'_>] = &[
             ("nothing", double, 0.0, 0, &[], 1, ""),
             ("one, twice", double, 0.0, 0, &[(4, M)], 3, "8:0 |14"),
             ("one, on a grid", up, 0.0, 0, &[(0, M)], 1, "0:0 |3"),

@@ -185,7 +185,8 @@ fn pictures_between_are_those_of_their_times() {
     let network = engine.load("rife", &built.model.bytes, &Load::default()).unwrap();
     let mut network = Interpolate::new(network, built.multiple, 1);
     // (source frame, time to the next) of each output frame.
-    let rows: &[(&str, &str, &[(usize, f32)])] = &[
+    type Row<'a> = (&'a str, &'a str, &'a [(usize, f32)]);
+    let rows: &[Row<'_>] = &[
         (
             "film.mkv",
             "3x",
