@@ -33,7 +33,8 @@ fn timing_is_what_packets_say() {
     let source = |rate: &str, d: &str, filter: &str| format!("-f lavfi -i testsrc2=s=32x32:r={rate}:d={d}{filter}");
     let jitter = ",settb=1/90000,setpts=(N/30+0.003*mod(N*7\\,5))/TB";
     // File, how it is made, steady at which rate, position of the last frame where steady.
-    let rows: &[(&str, String, Option<(i32, i32)>, i64)] = &[
+    type Row<'a> = (&'a str, String, Option<(i32, i32)>, i64);
+    let rows: &[Row<'_>] = &[
         ("even.mp4", format!("{} {x264}", source("25", "2", "")), Some((25, 1)), 49),
         ("film.mkv", format!("{} {x264}", source("24000/1001", "20", "")), Some((24000, 1001)), 479),
         ("fast.mkv", format!("{} {x264}", source("120", "2", "")), Some((120, 1)), 239),
