@@ -127,17 +127,28 @@ impl Interpolating<'_> {
     pub fn step(&mut self, item: Option<Timed<Planes>>, emit: &mut Emit<'_, Timed<Planes>>) -> Result<()> {
         let Some(Timed { frame, pts, duration }) = item else {
             let slots = self.pacing.timeline.finish(self.last);
-            return self.show(&slots, None, emit);
+            return if self.hand_on(&slots, emit)? { Ok(()) } else { self.show(&slots, None, emit) };
         };
         let follows = self.judge(&frame);
         let newest = (self.number, frame);
         let slots = self.pacing.timeline.push(pts, follows);
         (self.number, self.last) = (self.number + 1, duration);
-        self.show(&slots, Some(&newest), emit)?;
+        if follows == Follows::Repeat || !self.hand_on(&slots, emit)? {
+            self.show(&slots, Some(&newest), emit)?;
+        }
         if follows != Follows::Repeat || self.anchor.is_none() {
             self.anchor = Some(newest);
         }
         Ok(())
+    }
+
+    /// Emits the frame that is held where it alone is shown and no longer needed, which saves a copy.
+    fn hand_on(&mut self, slots: &[Slot], emit: &mut Emit<'_, Timed<Planes>>) -> Result<bool> {
+        let &[Slot { pts, duration, shown: Shown::Source(number) }] = slots else { return Ok(false) };
+        match self.anchor.take_if(|(n, _)| *n == number) {
+            Some((_, frame)) => emit(Timed { frame, pts, duration }).map(|()| true),
+            None => Ok(false),
+        }
     }
 
     fn judge(&mut self, frame: &Planes) -> Follows {

@@ -67,6 +67,8 @@ pub struct Timeline {
     count: u64,
     /// The grid's next tick.
     next: Option<i64>,
+    /// Whether anything has been shown.
+    begun: bool,
 }
 
 impl Timeline {
@@ -74,7 +76,7 @@ impl Timeline {
     /// that is shown there (time stamps are rounded: half a tick; exact ones: 0). `hold`: the longest gap between distinct frames,
     /// in ticks of the source, over which repeats are made anew; longer ones are shown as they are.
     pub fn new(pace: Pace, near: f64, hold: i64) -> Self {
-        Self { pace, near, hold, anchor: None, repeats: Vec::new(), still: false, count: 0, next: None }
+        Self { pace, near, hold, anchor: None, repeats: Vec::new(), still: false, count: 0, next: None, begun: false }
     }
 
     /// Takes the next frame of the source and tells what is shown before it. What the first follows is of no matter.
@@ -125,7 +127,9 @@ impl Timeline {
             }
             Pace::Grid { .. } => {
                 let begin = self.next.unwrap_or_else(|| ceil(from, num, den));
-                slots.extend((begin..round(end, num, den)).map(|pts| Slot { pts, duration: 1, shown }));
+                // However short, a clip has a frame.
+                let end = round(end, num, den).max(begin + i64::from(!self.begun && slots.is_empty()));
+                slots.extend((begin..end).map(|pts| Slot { pts, duration: 1, shown }));
             }
             _ => slots.push(Slot { pts: last * num, duration: (end - last) * num, shown }),
         }
@@ -161,6 +165,7 @@ impl Timeline {
                 times.push(to * num);
             }
         }
+        self.begun |= times.len() > 1;
         times.windows(2).map(|t| Slot { pts: t[0], duration: t[1] - t[0], shown: show(self, t[0]) }).collect()
     }
 
@@ -189,7 +194,11 @@ fn round(position: i64, num: i64, den: i64) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+
+    /// Name, pace, `near`, `hold`, frames, ticks of the last one, what is shown.
+    type Row<'a> = (&'a str, Pace, f64, i64, &'a [(i64, Follows)], i64, &'a str);
 
     const M: Follows = Follows::Motion;
     const C: Follows = Follows::Cut;
@@ -221,7 +230,7 @@ mod tests {
         let double = Pace::Times(2);
         let up = Pace::Grid { num: 5, den: 2 };
         let down = Pace::Grid { num: 2, den: 5 };
-        let rows: &[(&str, Pace, f64, i64, &[(i64, Follows)], i64, &str)] = &[
+        let rows: &[Row<'_>] = &[
             ("nothing", double, 0.0, 0, &[], 1, ""),
             ("one, twice", double, 0.0, 0, &[(4, M)], 3, "8:0 |14"),
             ("one, on a grid", up, 0.0, 0, &[(0, M)], 1, "0:0 |3"),
@@ -317,15 +326,10 @@ mod tests {
             for pair in slots.windows(2) {
                 assert_eq!(pair[0].pts + pair[0].duration, pair[1].pts, "{pace:?} {frames:?}");
             }
-            if slots.is_empty() {
-                // Too short for the grid.
-                assert!(matches!(pace, Pace::Grid { .. }) && frames.len() > 1, "{pace:?} {frames:?}");
-                continue;
-            }
             let (begin, end) = (slots[0].pts, slots.last().map(|s| s.pts + s.duration).unwrap());
             let single = frames.len() == 1;
             assert_eq!(begin, ceil(frames[0].0, num, den), "{pace:?} {frames:?}");
-            let wanted = round(position + last, num, den).max(ceil(position, num, den));
+            let wanted = round(position + last, num, den).max(ceil(position, num, den)).max(begin + 1);
             assert!(single || end == wanted, "{pace:?} {frames:?} {slots:?}");
             if let Pace::Times(n) = pace {
                 assert_eq!(slots.len(), (frames.len() - 1) * n as usize + 1, "{frames:?}");

@@ -7,7 +7,10 @@ use crescendo::{
     media::video::Reader,
     onnx::Target,
     runtime::{DeviceChoice, Engine, Load, Options},
-    stage::interpolate::{Interpolate, Planes},
+    stage::{
+        interpolate::{Interpolate, Planes},
+        motion::{Change, Motion},
+    },
     tensor::Frame,
 };
 use serde_json::Value;
@@ -18,9 +21,9 @@ use crate::{Bench, RIFE, done, ffmpeg, here, probe, report};
 const LOSSLESS: &str = "--codec ffv1 --pix-fmt bgr0";
 const NETWORK: &str = "--frame-interpolation-model-path {rife}";
 
-/// Seconds at which a stream's packets are shown, in order, and when the last one ends.
+/// Seconds at which a stream's packets are shown, in order, and when the last one ends. Those that are only decoded are left out.
 fn times(file: &Path, stream: &str) -> (Vec<f64>, f64) {
-    let entries = "packet=pts_time,duration_time";
+    let entries = "packet=pts_time,duration_time,flags";
     let command = ["-v", "error", "-select_streams", stream, "-show_entries", entries, "-of", "json"];
     let answer = Command::new("ffprobe").args(command).arg(file).output().unwrap();
     let answer: Value = serde_json::from_slice(&answer.stdout).unwrap();
@@ -29,6 +32,7 @@ fn times(file: &Path, stream: &str) -> (Vec<f64>, f64) {
         .as_array()
         .unwrap()
         .iter()
+        .filter(|p| !p["flags"].as_str().unwrap().contains('D'))
         .map(|p| (number(&p["pts_time"]), number(&p["duration_time"])))
         .collect();
     all.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -96,6 +100,9 @@ fn frames_are_shown_at_their_times() {
     let gap = "testsrc2=s=96x64:r=25:d=2,select=not(between(n\\,20\\,22))";
     clip(&bench, "gap.mp4", gap, &format!("{x264} -fps_mode vfr"));
     clip(&bench, "film.mkv", "testsrc2=s=96x64:r=24000/1001:d=2", x264);
+    // A copied part: its first frames are decoded and not shown.
+    let path = |name: &str| bench.path(name).to_str().unwrap().to_string();
+    ffmpeg(&["-ss", "0.42", "-i", &path("uneven.mp4"), "-c", "copy", &path("part.mp4")]);
     clip(&bench, "two.mp4", "testsrc2=s=96x64:r=25:d=0.08", x264);
     clip(&bench, "one.mp4", "testsrc2=s=96x64:r=25:d=0.04", x264);
     type Wanted = fn(&[f64], f64) -> Vec<f64>;
@@ -105,6 +112,8 @@ fn frames_are_shown_at_their_times() {
         ("uneven.mp4", "--interpolate 5x", |t, _| filled(t, 5), None),
         ("uneven.mp4", "--interpolate 60fps", |t, end| even(t, end, 60.0), Some("60/1")),
         ("uneven.mp4", "--interpolate 12.5fps", |t, end| even(t, end, 12.5), Some("25/2")),
+        ("part.mp4", "--upscale 1 --filter nearest", |t, _| t.to_vec(), None),
+        ("part.mp4", "--interpolate 2x", |t, _| filled(t, 2), None),
         ("gap.mp4", "--upscale 1 --filter nearest", |t, _| t.to_vec(), Some("25/1")),
         ("gap.mp4", "--interpolate 2x", |t, _| filled(t, 2), Some("50/1")),
         ("gap.mp4", "--interpolate 50fps", |t, end| even(t, end, 50.0), Some("50/1")),
@@ -168,7 +177,7 @@ fn pictures_between_are_those_of_their_times() {
         &bench,
         "milli.mkv",
         "testsrc2=s=96x64:r=25:d=0.12,settb=1/1000,setpts=(N/25+0.01*eq(N\\,1))/TB",
-        "-c:v ffv1 -pix_fmt bgr0 -fps_mode vfr",
+        "-c:v ffv1 -pix_fmt bgr0 -fps_mode vfr -enc_time_base 1/1000",
     );
     let sources = |name: &str| -> Vec<Planes> { frames(&bench.path(name)).iter().map(Frame::planes).collect() };
     let built = compile::interpolator(Path::new(&here(RIFE)), 1.0, Target::CPU).unwrap();
@@ -176,7 +185,8 @@ fn pictures_between_are_those_of_their_times() {
     let network = engine.load("rife", &built.model.bytes, &Load::default()).unwrap();
     let mut network = Interpolate::new(network, built.multiple, 1);
     // (source frame, time to the next) of each output frame.
-    let rows: &[(&str, &str, &[(usize, f32)])] = &[
+    type Row<'a> = (&'a str, &'a str, &'a [(usize, f32)]);
+    let rows: &[Row<'_>] = &[
         (
             "film.mkv",
             "3x",
@@ -251,6 +261,32 @@ fn nothing_is_morphed_across_a_cut() {
         }
     }
     report(bad);
+}
+
+/// Three scenes, one of them a single frame: scores are those of scdet, but that it takes a cut for the usual difference of what
+/// comes after it, so that it does not see a second one.
+#[test]
+fn scores_are_those_of_scdet() {
+    let bench = Bench::new();
+    let scenes = "testsrc2=s=96x64:r=25:d=0.4[a];smptebars=s=96x64:r=25:d=0.04[b];mandelbrot=s=96x64:r=25,\
+                  trim=end_frame=10,setsar=1[c];[a][b][c]concat=n=3";
+    clip(&bench, "scenes.mkv", scenes, "-c:v ffv1 -pix_fmt bgr0");
+    let path = bench.path("scenes.mkv");
+    let filter = "scale=out_color_matrix=bt709,format=yuv444p,scdet,metadata=print:key=lavfi.scd.score:file=-";
+    let answer = ffmpeg(&["-i", path.to_str().unwrap(), "-vf", filter, "-f", "null", "-"]);
+    let answer = String::from_utf8_lossy(&answer);
+    let wanted: Vec<f32> =
+        answer.lines().filter_map(|l| l.strip_prefix("lavfi.scd.score=")?.parse::<f32>().ok()).collect();
+    let mut motion = Motion::default();
+    let found: Vec<Option<Change>> = frames(&path).iter().map(|f| motion.see(&f.planes(), 0.1, false)).collect();
+    assert_eq!(found.len(), 21);
+    let scores: Vec<f32> = found.iter().map(|c| c.map_or(0.0, |c| c.score)).collect();
+    // Its luma has 219 steps of 256.
+    let same = |k: &usize| (scores[*k] * 100.0 * 219.0 / 256.0 - wanted[*k]).abs() < 0.02 * wanted[*k] + 0.1;
+    let apart: Vec<usize> = (0..21).filter(|k| !same(k)).collect();
+    let cuts: Vec<usize> = (0..21).filter(|k| scores[*k] > 0.1).collect();
+    assert_eq!(cuts, [10, 11], "{scores:?}");
+    assert!(apart.iter().all(|k| [11, 12].contains(k)), "{apart:?}\n{scores:?}\n{wanted:?}");
 }
 
 /// Every frame twice, compressed: with --dedup the second is made anew at its time; a still picture stays one.

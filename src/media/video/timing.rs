@@ -30,6 +30,8 @@ pub struct Timing {
     pub last: i64,
     /// Position of the last frame, in ticks from the beginning of the video.
     pub end: i64,
+    /// Whether packets tell when they are shown. Where not, decoders tell times late by as many frames as they hold.
+    pub stamped: bool,
 }
 
 impl Timing {
@@ -76,7 +78,15 @@ impl Timing {
         if bare > 0 || stamps.is_empty() {
             let frames = if bare > 0 { bare + stamps.len() as u64 } else { info.frames.unwrap_or(1) };
             let rate = info.frame_rate;
-            return Ok(Self { rate, steady: true, tick: rate.inverse(), frames, last: 1, end: frames as i64 - 1 });
+            return Ok(Self {
+                rate,
+                steady: true,
+                tick: rate.inverse(),
+                frames,
+                last: 1,
+                end: frames as i64 - 1,
+                stamped: false,
+            });
         }
         stamps.sort_unstable();
         let base = info.time_base.value();
@@ -87,20 +97,20 @@ impl Timing {
         Ok(match steady {
             Some((rate, end)) => {
                 let last = (last.1 as f64 * base * rate.value()).round().max(1.0) as i64;
-                Self { rate, steady: true, tick: rate.inverse(), frames, last, end }
+                Self { rate, steady: true, tick: rate.inverse(), frames, last, end, stamped: true }
             }
             None => {
                 let usual = (1.0 / (info.frame_rate.value() * base)).round() as i64;
                 let last = if last.1 > 0 { last.1 } else { usual.max(1) };
                 let end = stamps.last().map_or(0, |t| t - origin(&info));
-                Self { rate: info.frame_rate, steady: false, tick: info.time_base, frames, last, end }
+                Self { rate: info.frame_rate, steady: false, tick: info.time_base, frames, last, end, stamped: true }
             }
         })
     }
 
     /// What gives frames their positions.
     pub fn clock(&self, info: &VideoInfo) -> Clock {
-        Clock { timing: *self, origin: origin(info), base: info.time_base.value(), last: None }
+        Clock { timing: *self, origin: self.stamped.then(|| origin(info)), base: info.time_base.value(), last: None }
     }
 }
 
@@ -129,7 +139,8 @@ fn places(times: &[f64], rate: Rational, tick: f64) -> Option<i64> {
 #[derive(Debug, Clone)]
 pub struct Clock {
     timing: Timing,
-    origin: i64,
+    /// The time stamp of position 0; `None` before the first frame where that is the first's.
+    origin: Option<i64>,
     base: f64,
     last: Option<i64>,
 }
@@ -137,7 +148,7 @@ pub struct Clock {
 impl Clock {
     /// Where the next frame is. Time stamps that stand still or step back are one tick later, which is as near as can be.
     pub fn position(&mut self, frame: &VideoFrame) -> i64 {
-        let ticks = frame.pts - self.origin;
+        let ticks = frame.pts - *self.origin.get_or_insert(frame.pts);
         let ticks = match self.timing.steady {
             true => (ticks as f64 * self.base * self.timing.rate.value()).round() as i64,
             false => ticks,
