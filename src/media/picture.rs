@@ -13,7 +13,7 @@ use std::{io::Cursor, path::Path};
 
 use image::{
     AnimationDecoder, DynamicImage, ImageDecoder, ImageReader, Limits,
-    codecs::{gif::GifDecoder, webp::WebPDecoder},
+    codecs::{gif::GifDecoder, tiff::TiffDecoder, webp::WebPDecoder},
 };
 
 use crate::{
@@ -233,15 +233,17 @@ fn other(format: Format, bytes: &[u8]) -> Result<Picture, String> {
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(MEMORY_LIMIT);
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format.decoder_format());
-    // A TIFF's decoder takes the limit for one of its profile too, by the size of its pixels: it comes after the profile.
-    reader.no_limits();
+    reader.limits(limits);
     let mut decoder = reader.into_decoder().map_err(text)?;
     if decoder.total_bytes() > MEMORY_LIMIT {
         return Err("more than 4 GiB decoded".into());
     }
-    let icc = decoder.icc_profile().map_err(text)?;
+    // Limits that come with the pixels' size hold for a TIFF's profile too: one that has none yet reads it.
+    let icc = match format {
+        Format::Tiff => TiffDecoder::new(Cursor::new(bytes)).and_then(|mut d| d.icc_profile()).map_err(text)?,
+        _ => decoder.icc_profile().map_err(text)?,
+    };
     let exif = decoder.exif_metadata().map_err(text)?.map(|e| tiff(&e).to_vec());
-    decoder.set_limits(limits).map_err(text)?;
     let image = DynamicImage::from_decoder(decoder).map_err(text)?;
     let (width, height) = (image.width(), image.height());
     // A GIF always comes with alpha, whether a colour of its palette is clear or not.

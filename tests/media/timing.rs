@@ -111,7 +111,7 @@ fn frames_are_written_at_their_times() {
     for (name, codec, near) in rows {
         let path = folder.path().join(name);
         let pix_fmt = (codec == "mjpeg").then(|| "yuvj420p".into());
-        let options = VideoOptions { codec: codec.into(), pix_fmt, ..VideoOptions::default() };
+        let options = VideoOptions { codec: Some(codec.into()), pix_fmt, ..VideoOptions::default() };
         let output = Output { time_base: Rational::new(1, 90000), ..Output::new(64, 48, Rational::new(30, 1)) };
         let mut writer = Writer::create(&path, &options, &output).unwrap();
         for (n, pts) in ticks.iter().enumerate() {

@@ -107,10 +107,18 @@ impl WebP {
         let frames = delays.len() as u64;
         let last = i64::from(delays.last().copied().unwrap_or(HASTY));
         if !self.info.variable_rate {
-            return Timing { rate, steady: true, tick: rate.inverse(), frames, last: 1, end: frames as i64 - 1 };
+            return Timing {
+                rate,
+                steady: true,
+                tick: rate.inverse(),
+                frames,
+                last: 1,
+                end: frames as i64 - 1,
+                stamped: true,
+            };
         }
         let end = delays.iter().map(|d| i64::from(*d)).sum::<i64>() - last;
-        Timing { rate, steady: false, tick: self.info.time_base, frames, last, end }
+        Timing { rate, steady: false, tick: self.info.time_base, frames, last, end, stamped: true }
     }
 
     fn decode(&mut self) -> Option<Frame> {
