@@ -76,7 +76,10 @@ pub(super) fn packets(path: &Path, written: &Written) -> Result<(), String> {
     if (found.width, found.height) != (w, h) {
         return Err(format!("its frames are {}x{} where {w}x{h} were written", found.width, found.height));
     }
-    // libwebp joins frames that are the same.
+    // libwebp joins frames that are the same, and what is left of one alone is a still picture.
+    if found.container == "webp_pipe" {
+        return Ok(());
+    }
     if frames != written.frames && found.container != "webp" {
         return Err(format!("it holds {frames} frames where {} were written", written.frames));
     }
@@ -131,6 +134,7 @@ pub(super) fn decoded(path: &Path, written: &Written) -> Result<(), String> {
         return webp.into_iter().try_for_each(|frame| frame.map(|_| ()).map_err(text));
     }
     let mut reader = Reader::open(path).map_err(text)?;
+    let joined = reader.info().container == "webp_pipe";
     let mut pixels = written.pixels.as_ref().map(|p| Pixels::new(p.format));
     while let Some(frame) = reader.next() {
         let frame = frame.map_err(text)?.frame;
@@ -143,7 +147,7 @@ pub(super) fn decoded(path: &Path, written: &Written) -> Result<(), String> {
         pixels = pixels.and_then(|mut p| p.add(reader.decoded()).map(|()| p));
         frames += 1;
     }
-    if frames != written.frames {
+    if frames != written.frames && !joined {
         return Err(format!("{frames} frames decode where {} were written", written.frames));
     }
     if let (Some(found), Some(wanted)) = (&pixels, &written.pixels)
