@@ -28,7 +28,7 @@ pub struct EnhanceArgs {
     #[arg(short, long, value_name = "OUTPUT")]
     pub output: Option<PathBuf>,
 
-    /// Interpolate frames: 2x, 4x, 8x, 16x, Nx or a rate such as 60fps
+    /// Interpolate frames: so many times as 2x, 3x or a rate such as 60fps, 59.94fps, 60000/1001fps
     #[arg(long, value_name = "RATE", value_parser = value::rate, help_heading = "Frame interpolation",
           conflicts_with = "frame_interpolation_exp")]
     pub interpolate: Option<Rate>,
@@ -42,12 +42,13 @@ pub struct EnhanceArgs {
     #[command(flatten)]
     pub interpolation: InterpolationArgs,
 
-    /// Difference of two frames above which nothing is interpolated between them, 0 to 1
-    #[arg(long, value_name = "T", default_value = "1", help_heading = "Frame interpolation",
+    /// Change of a frame above which it begins another scene, up to which the frame before is repeated; 0 to 1, off at 1
+    /// [default: 0.1]
+    #[arg(long, value_name = "T", help_heading = "Frame interpolation",
           value_parser = value::float_in("scene_threshold", 0.0..=1.0, "[0, 1]"))]
-    pub scene_threshold: f64,
+    pub scene_threshold: Option<f64>,
 
-    /// Find repeated frames and make them anew
+    /// Find repeated frames and interpolate over them, as they are no samples of the motion
     #[arg(long, help_heading = "Frame interpolation")]
     pub dedup: bool,
 
@@ -137,7 +138,7 @@ pub struct TimeArgs {
     #[arg(long, value_name = "SECONDS", value_parser = value::positive_float("chunk"))]
     pub chunk: Option<f64>,
 
-    /// Frames a second of numbered pictures; else of the result [default: what interpolation gives]
+    /// Frames a second of numbered pictures; refused for videos, whose sound would run away: --interpolate 60fps gives a rate
     #[arg(long, value_name = "N", value_parser = value::frame_rate)]
     pub fps: Option<f64>,
 }

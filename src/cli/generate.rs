@@ -8,7 +8,9 @@ use super::{
     args::Shared,
     noise::NoiseArgs,
     output::{DestinationArgs, EncodingArgs},
-    plan::{Defaults, Destination, GeneratePlan, Mode, Progressive, Quality, Scale, Scales, Start, Transform},
+    plan::{
+        Defaults, Destination, GeneratePlan, Interpolation, Mode, Progressive, Quality, Scale, Scales, Start, Transform,
+    },
     post::{InterpolationArgs, InterpolationExtra, UpscalingArgs, UpscalingExtra},
     resolve::Models,
     serving::ServingArgs,
@@ -349,7 +351,7 @@ impl GenerateArgs {
             return Err(Error::usage(format!("--save-latents must be a .safetensors file, got {}", path.display())));
         }
         let model = models.folder(self.model_path.as_deref(), "--model-path")?;
-        let no_extra = InterpolationExtra { rate: None, scene_threshold: 1.0, dedup: false };
+        let no_extra = InterpolationExtra { rate: None, scene_threshold: None, dedup: false };
         Ok(GeneratePlan {
             model,
             prompts,
@@ -369,7 +371,11 @@ impl GenerateArgs {
             max_sequence_length: self.sampling.max_sequence_length,
             progressive,
             start,
-            interpolation: self.interpolation.resolve(no_extra, models)?,
+            // What a model draws has no cuts, and the published flag knows none.
+            interpolation: self
+                .interpolation
+                .resolve(no_extra, models)?
+                .map(|i| Interpolation { scene_threshold: 1.0, ..i }),
             upscaling: self.upscaling.resolve(UpscalingExtra::default(), models)?,
             output,
             save_latents: self.save_latents,
@@ -470,7 +476,14 @@ mod tests {
             ("--prompt x -e a=b -e c=d=e", "/output/encoder_options", json!([["a", "b"], ["c", "d=e"]])),
             ("--prompt x --device cuda:1", "/runtime/device", json!({"cuda": 1})),
             ("--prompt x --memory-limit 8GiB", "/runtime/memory_limit", json!(8_589_934_592_u64)),
-            ("--prompt x --generator-device cuda", "/generator", json!("cuda")),
+            ("--prompt x", "/generator/cpu/torch", json!("current")),
+            ("--prompt x --generator-torch old", "/generator/cpu/torch", json!("old")),
+            ("--prompt x --generator-device cuda", "/generator/cuda/sms", json!(132)),
+            (
+                "--prompt x --generator-device cuda --generator-gpu 84x1536",
+                "/generator/cuda/threads_per_sm",
+                json!(1536),
+            ),
             ("--prompt x --fps 24000/1001 --num-frames 81", "/fps", json!(24000.0 / 1001.0)),
         ] {
             let got = plan(args).pointer(place).cloned().unwrap_or(Value::Null);

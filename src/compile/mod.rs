@@ -239,7 +239,7 @@ pub fn interpolator(path: &Path, scale: f32, target: Target) -> Result<Interpola
             net.build(&scope, scale)?;
             Ok(Interpolator { model: scope.finish()?, multiple: net.multiple(scale)? })
         }
-        other => Err(unfit(&checkpoint, other, "an interpolation network", "RIFE 4.5 to 4.26 (flownet.pkl)")),
+        other => Err(unfit(&checkpoint, other, "an interpolation network", "RIFE 4.0 to 4.26 (flownet.pkl)")),
     }
 }
 

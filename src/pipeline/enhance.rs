@@ -8,17 +8,18 @@ use std::{
 use super::{
     answer::SizeRow,
     context::Context,
+    pace::Pacing,
     perf::Perf,
     post::{self, Interpolator, Upscaler},
     video::{self, Networks},
 };
 use crate::{
-    error::{At, Error, Result},
+    error::{Error, Result},
     media::{
         Kind, Place, picture,
         picture::{Format, Picture, PictureOptions},
         sniff,
-        video::probe,
+        video::{Rational, Timing, probe},
     },
     plan::{EnhancePlan, Source},
     tensor::Frame,
@@ -75,27 +76,29 @@ impl<'a> Enhancer<'a> {
             Some(upscaler) => perf.time("upscale", || upscaler.apply(planes))?,
             None => planes,
         };
-        let options = PictureOptions { quality: self.plan.encoding.compression(false), ..PictureOptions::default() };
+        let (quality, verify) = (self.plan.encoding.compression(false), self.plan.encoding.verify);
+        let options = PictureOptions { quality, verify, ..PictureOptions::default() };
         let enlarged = Picture { frame: Frame::from_planes(&planes, deep), ..read };
-        perf.time("encode", || {
-            place.write(&picture::encode(&enlarged, written, &options).at(place.target().display())?)
-        })?;
+        for left in enlarged.not_held(written) {
+            tracing::warn!("{}: left out: {left}", input.display());
+        }
+        perf.time("encode", || picture::write_in(&mut place, &enlarged, written, &options))?;
         Ok((place, 1))
     }
 }
 
 /// An error for flags that are understood and not built.
 pub fn refuse(plan: &EnhancePlan) -> Result<()> {
-    let interpolation = plan.interpolation.as_ref();
-    // Another rate for the same frames would let the sound run away from them.
     let files = plan.jobs.iter().any(|job| matches!(job.source, Source::File(_)));
+    if let Some(fps) = plan.fps.filter(|_| files) {
+        return Err(Error::usage(format!(
+            "--fps {fps}: another rate for a video's frames would let its sound run away; --interpolate {fps}fps makes frames at that rate"
+        )));
+    }
     let rows = [
         (plan.refine.is_some(), "--refine"),
-        (plan.fps.is_some() && files, "--fps"),
         (plan.cut.start.is_some() || plan.cut.end.is_some(), "--start and --end"),
         (plan.cut.chunk.is_some(), "--chunk"),
-        (interpolation.is_some_and(|i| i.dedup), "--dedup"),
-        (interpolation.is_some_and(|i| i.scene_threshold < 1.0), "--scene-threshold below 1"),
     ];
     let asked: Vec<&str> = rows.iter().filter(|(set, _)| *set).map(|(_, flag)| *flag).collect();
     if asked.is_empty() {
@@ -117,14 +120,19 @@ pub fn sizes(plan: &EnhancePlan, source: &Source) -> Result<Vec<SizeRow>> {
             Kind::Picture(_) => picture::size(path).map(|(width, height)| picture_sizes(plan, height, width)),
             Kind::Video => {
                 let info = probe(path)?;
-                let rate = info.frame_rate.value();
-                video_sizes(plan, (info.height, info.width), info.frames.unwrap_or(0), rate)
+                let timing = match plan.interpolation {
+                    Some(_) => Timing::read(path)?,
+                    // Headers are enough where frames stay as they are.
+                    None => Timing::at_rate(info.frame_rate, info.frames.unwrap_or(0)),
+                };
+                video_sizes(plan, (info.height, info.width), &timing)
             }
         },
         Source::Sequence { files, .. } => {
             let first = files.first().map_or_else(PathBuf::new, Clone::clone);
             let (width, height) = picture::size(&first)?;
-            video_sizes(plan, (height, width), files.len() as u64, plan.fps.unwrap_or(25.0))
+            let timing = Timing::at_rate(Rational::of_rate(plan.fps.unwrap_or(25.0)), files.len() as u64);
+            video_sizes(plan, (height, width), &timing)
         }
     }
 }
@@ -142,8 +150,7 @@ fn picture_sizes(plan: &EnhancePlan, height: usize, width: usize) -> Vec<SizeRow
     sizes
 }
 
-fn video_sizes(plan: &EnhancePlan, size: (usize, usize), frames: u64, fps: f64) -> Result<Vec<SizeRow>> {
-    let times = 1u64 << video::exponent(plan.interpolation.as_ref())?;
+fn video_sizes(plan: &EnhancePlan, size: (usize, usize), timing: &Timing) -> Result<Vec<SizeRow>> {
     let row = |stage: &str, (height, width): (usize, usize), frames: u64, fps: f64| SizeRow {
         stage: stage.into(),
         width,
@@ -151,10 +158,11 @@ fn video_sizes(plan: &EnhancePlan, size: (usize, usize), frames: u64, fps: f64) 
         frames,
         fps: Some(fps),
     };
-    let mut sizes = vec![row("decode", size, frames, fps)];
-    let (mut count, mut rate) = (frames, fps);
-    if times > 1 {
-        (count, rate) = (frames.saturating_sub(1) * times + 1, fps * times as f64);
+    let (mut count, mut rate) = (timing.frames, timing.rate.value());
+    let mut sizes = vec![row("decode", size, count, rate)];
+    if plan.interpolation.is_some() {
+        let pacing = Pacing::new(plan.interpolation.as_ref(), timing)?;
+        (count, rate) = (pacing.frames, pacing.rate.value());
         sizes.push(row("interpolate", size, count, rate));
     }
     if let Some(u) = &plan.upscaling {

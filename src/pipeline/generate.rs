@@ -244,6 +244,7 @@ fn write(plan: &GeneratePlan, r: &Resolved, job: &Job<'_>, planes: &Array3<f32>)
     let options = PictureOptions {
         quality: plan.output.compression(false),
         overwrite: plan.output.overwrite,
+        verify: plan.output.verify,
         ..PictureOptions::default()
     };
     let path = plan.output.path(job.item)?;

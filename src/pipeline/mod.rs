@@ -16,6 +16,7 @@ mod enhance;
 mod export;
 mod generate;
 mod inspect;
+mod pace;
 mod perf;
 mod post;
 mod resolved;

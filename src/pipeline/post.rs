@@ -241,24 +241,36 @@ impl Interpolator {
     ///
     /// Errors: the network's; a picture of one colour between two of many.
     pub fn between(&mut self, first: &Planes, second: &Planes, exp: u32) -> Result<Vec<Planes>> {
-        if first.dim().0 == 3 {
-            return self.colours_between(first, second, exp);
-        }
-        let ((first, above), (second, below)) = (alpha::split(first.clone()), alpha::split(second.clone()));
-        let colours = self.colours_between(&first, &second, exp)?;
-        let alphas = match (alpha::constant(&above), alpha::constant(&below)) {
-            (Some(a), Some(b)) if a == b => vec![above; colours.len()],
-            _ => self.colours_between(&alpha::grey(&above), &alpha::grey(&below), exp)?,
-        };
-        colours.iter().zip(alphas).map(|(c, a)| alpha::join(c, &a.slice_move(s![..1, .., ..]))).collect()
+        self.made(first, second, |network, a, b| network.between(a, b, exp))
     }
 
-    fn colours_between(&mut self, first: &Planes, second: &Planes, exp: u32) -> Result<Vec<Planes>> {
-        let mut network = lock(&self.network);
-        let made = network.between(first, second, exp).map_err(blame(&self.weights))?;
+    /// Pictures at times in 0..1 between two, one call each; the rest as [`Interpolator::between`].
+    pub fn at(&mut self, first: &Planes, second: &Planes, times: &[f32]) -> Result<Vec<Planes>> {
+        self.made(first, second, |network, a, b| network.at_times(a, b, times))
+    }
+
+    fn made(
+        &mut self,
+        first: &Planes,
+        second: &Planes,
+        make: impl Fn(&mut Interpolate, &Planes, &Planes) -> Result<Vec<Planes>>,
+    ) -> Result<Vec<Planes>> {
         let name = format!("interpolating with {}", self.weights.display());
-        made.iter().try_for_each(|m| alive(&name, &[first, second], m))?;
-        Ok(made)
+        let checked = |a: &Planes, b: &Planes| {
+            let made = make(&mut lock(&self.network), a, b).map_err(blame(&self.weights))?;
+            made.iter().try_for_each(|m| alive(&name, &[a, b], m))?;
+            Ok::<_, Error>(made)
+        };
+        if first.dim().0 == 3 {
+            return checked(first, second);
+        }
+        let ((first, above), (second, below)) = (alpha::split(first.clone()), alpha::split(second.clone()));
+        let colours = checked(&first, &second)?;
+        let alphas = match (alpha::constant(&above), alpha::constant(&below)) {
+            (Some(a), Some(b)) if a == b => vec![above; colours.len()],
+            _ => checked(&alpha::grey(&above), &alpha::grey(&below))?,
+        };
+        colours.iter().zip(alphas).map(|(c, a)| alpha::join(c, &a.slice_move(s![..1, .., ..]))).collect()
     }
 }
 

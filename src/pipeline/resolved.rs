@@ -330,7 +330,7 @@ fn sizes(plan: &GeneratePlan, resolved: &Resolved) -> Result<Vec<SizeRow>> {
     };
     let form = Form::new(plan, (height, width), frames, resolved.fps)?;
     let mut sizes = vec![row("decode", (height, width), frames, resolved.fps)];
-    if form.exp > 0 {
+    if plan.interpolation.is_some() {
         sizes.push(row("interpolate", (height, width), form.frames, form.rate.value()));
     }
     if plan.upscaling.is_some() {

@@ -225,9 +225,9 @@ pub struct Interpolation {
     pub scale: f64,
     /// A `flownet` file.
     pub model: Model,
-    /// A difference above which two frames are different scenes, 0–1; 1 never.
+    /// The score above which a frame begins another scene ([`Change::score`](crate::stage::motion::Change)), 0–1; 1 never.
     pub scene_threshold: f64,
-    /// Whether repeated frames are found and re-synthesised.
+    /// Whether repeated frames are found and interpolated over.
     pub dedup: bool,
 }
 

@@ -5,5 +5,7 @@ pub mod denoise;
 pub mod encode;
 pub mod grow;
 pub mod interpolate;
+pub mod motion;
 pub mod text;
+pub mod timeline;
 pub mod upscale;

@@ -5,11 +5,13 @@ mod bad_media;
 mod bad_model;
 mod bad_place;
 mod batch;
+mod containers;
 mod enhance;
 mod export;
 mod generate;
 mod interrupt;
 mod published;
+mod time;
 mod upscale;
 
 use std::{
@@ -131,7 +133,7 @@ fn list(folder: &Path, all: &mut Vec<String>) {
 }
 
 /// Words; `_` in a word stands for a space.
-fn split(args: &str) -> Vec<String> {
+pub(crate) fn split(args: &str) -> Vec<String> {
     let known = [("{clip}", CLIP), ("{flux}", FLUX), ("{rife}", RIFE), ("{x2}", X2), ("{esrgan}", ESRGAN)];
     let filled = known.iter().fold(args.to_string(), |text, (key, path)| text.replace(key, &here(path)));
     let filled =

@@ -28,6 +28,7 @@ pub fn output() -> Output {
         crf: None,
         pix_fmt: None,
         encoder_options: vec![],
+        verify: false,
     }
 }
 

@@ -14,6 +14,7 @@ use super::{
     output::{self, Encoder, Output, VideoOptions},
     reader::allocate,
     scale::{Layout, Scaler},
+    verify::{self, Pixels, Written},
 };
 use crate::{
     error::{At, Error, Result},
@@ -58,7 +59,12 @@ pub struct Writer {
     last: i64,
     /// Durations of frames that the encoder still holds, by time stamp.
     durations: BTreeMap<i64, i64>,
+    /// Ticks of the longest frame.
+    longest: i64,
     side_data: Vec<SideData>,
+    /// What a lossless encoder was given.
+    pixels: Option<Pixels>,
+    verify: bool,
     told: Vec<String>,
     /// FFmpeg's name of the container.
     container: String,
@@ -115,12 +121,19 @@ impl Writer {
             span: (0, 0),
             last: 1,
             durations: BTreeMap::new(),
+            longest: 1,
             side_data: output.side_data.clone(),
+            pixels: None,
+            verify: options.verify,
             told,
             plays: animation.then(|| output.plays.unwrap_or(0)),
             container: name,
             flattened: false,
         };
+        if options.verify {
+            // SAFETY: the encoder is open and owned.
+            writer.pixels = Pixels::of_encoder(unsafe { &*writer.encoder.context.as_ptr() });
+        }
         writer.begin()?;
         Ok(writer)
     }
@@ -184,9 +197,12 @@ impl Writer {
             let found = format!("frame {number} is shown from tick {pts} for {duration}");
             return Err(self.failed(&format!("{found}, and the one before until {end}")));
         }
-        self.last = duration;
+        (self.last, self.longest) = (duration, self.longest.max(duration));
         self.span = (if first { pts } else { self.span.0 }, pts + duration);
         self.durations.insert(pts, duration);
+        if let Some(mut pixels) = self.pixels.take() {
+            self.pixels = pixels.add(&picture).map(|()| pixels);
+        }
         picture.set_pts(Some(pts));
         self.send(Some(&picture))?;
         self.frames += 1;
@@ -302,13 +318,37 @@ impl Writer {
         unsafe { ffi::avio_flush((*self.target.as_mut_ptr()).pb) };
         self.check_disk()?;
         let duration = (self.span.1 - self.span.0) as f64 * self.time_base.value();
-        let Self { place, target, encoder, copies, frames, flattened, side_data, told, container, .. } = self;
+        // Containers tell when frames begin; that the last one ends, some leave to be guessed.
+        let slack = (2 * self.longest) as f64 * self.time_base.value();
+        let Self {
+            place,
+            target,
+            encoder,
+            copies,
+            frames,
+            flattened,
+            side_data,
+            told,
+            container,
+            size,
+            pixels,
+            verify,
+            ..
+        } = self;
         let asked = Asked::of(&target, &side_data, encoder.tags, encoder.is_rgb);
         drop(target);
         if container == "webp" {
             animation::end_webp(place.temporary(), (duration * 1e3).round() as u32)?;
         }
-        let (missing, _) = asked.missing(place.temporary())?;
+        let written = Written { size: (size.0 as usize, size.1 as usize), frames, duration, slack, pixels };
+        let check = |found: Result<(), String>| {
+            found.map_err(|why| Error::failed(format!("writing {}: {why}; write it again", place.target().display())))
+        };
+        check(verify::packets(place.temporary(), &written))?;
+        if verify {
+            check(verify::decoded(place.temporary(), &written))?;
+        }
+        let missing = asked.missing(place.temporary())?;
         let mut left_out = told;
         left_out.extend(encoder.left_out);
         left_out.extend(missing);

@@ -5,10 +5,11 @@ use std::time::Instant;
 use super::{Job, Run, parameters};
 use crate::{
     error::Result,
-    media::video::{Output, Rational, Writer},
+    media::video::{Output, Rational, Timing, Writer},
     onnx::Model,
     pipeline::{
         answer::OutputRow,
+        pace::{Pacing, Timed},
         perf::Perf,
         post,
         video::{self, Networks},
@@ -20,8 +21,8 @@ use crate::{
 
 /// Pictures and frames a second of a video after all stages; `height` and `width` are those of decoding.
 pub struct Form {
-    /// Frames made for each gap between two decoded ones: 2^exp.
-    pub exp: u32,
+    /// The times of its pictures.
+    pub pacing: Pacing,
     /// (height, width) of a picture.
     pub size: (usize, usize),
     /// Pictures.
@@ -33,13 +34,13 @@ pub struct Form {
 impl Form {
     /// What a plan makes of `frames` pictures at `fps` a second. Interpolation makes more of both.
     pub fn new(plan: &GeneratePlan, (height, width): (usize, usize), frames: usize, fps: f64) -> Result<Self> {
-        let exp = video::exponent(plan.interpolation.as_ref())?;
         let size = match &plan.upscaling {
             Some(u) => post::output_size(u.target, height, width),
             None => (height, width),
         };
-        let rate = Rational::of_rate(fps).times(1 << exp);
-        Ok(Self { exp, size, frames: frames.saturating_sub(1) * (1 << exp) + 1, rate })
+        let rate = Rational::of_rate(fps);
+        let pacing = Pacing::new(plan.interpolation.as_ref(), &Timing::at_rate(rate, frames as u64))?;
+        Ok(Self { size, frames: pacing.frames as usize, rate: pacing.rate, pacing })
     }
 }
 
@@ -70,7 +71,9 @@ pub(super) fn finish(
         let mut writer = writer.transpose()?;
         let mut stage = Stage::new(cx.progress, "decode", Some(form.frames as u64), Unit::Frames);
         let frames = decoder.frames(resolved.family.unscale(&job.latent));
-        let times = video::through(frames, form.exp, false, &mut networks, |frame| {
+        let frames = (0..).zip(frames).map(|(pts, frame)| Ok(Timed { frame: frame?, pts, duration: 1 }));
+        let times = video::through(frames, form.pacing.clone(), false, &mut networks, |Timed { frame, .. }| {
+            // One tick each, the last one too, as published.
             if let Some(writer) = &mut writer {
                 writer.write(&frame)?;
             }
