@@ -163,6 +163,30 @@ impl Frame {
         Self { width, height, channels, samples }
     }
 
+    /// An RGBA frame as seen over black, and whether any of it is clear.
+    pub fn over_black(&self) -> (Self, bool) {
+        fn flatten<T: Copy + Into<u64> + TryFrom<u64> + Default>(samples: &[T], top: u64) -> (Vec<T>, bool) {
+            let over = |p: &[T]| {
+                let alpha = p[3].into();
+                [0, 1, 2].map(|k| T::try_from((p[k].into() * alpha + top / 2) / top).unwrap_or_default())
+            };
+            let clear = samples.iter().skip(3).step_by(4).any(|&a| a.into() < top);
+            (samples.chunks_exact(4).flat_map(over).collect(), clear)
+        }
+        let (samples, clear) = match &self.samples {
+            _ if self.channels < 4 => (self.samples.clone(), false),
+            Samples::U8(s) => {
+                let (flat, clear) = flatten(s, 255);
+                (Samples::U8(flat), clear)
+            }
+            Samples::U16(s) => {
+                let (flat, clear) = flatten(s, 65535);
+                (Samples::U16(flat), clear)
+            }
+        };
+        (Self { width: self.width, height: self.height, channels: 3, samples }, clear)
+    }
+
     /// Whether samples have more than 8 bits.
     pub fn is_deep(&self) -> bool {
         matches!(self.samples, Samples::U16(_))

@@ -5,23 +5,30 @@
 //! converted between YCbCr and RGB with the matrix, range and chroma position of the tags; primaries and transfer are
 //! never touched, only passed on.
 
+mod animation;
 mod color;
 mod copy;
+mod door;
 mod ffmpeg;
+mod hdr;
 mod info;
+mod kept;
 mod output;
 mod reader;
 mod scale;
+mod subtitle;
 mod timing;
 mod writer;
 
 pub use color::{Color, Range};
+pub use door::{Reader, Writer, probe};
 pub use ffmpeg::{ffmpeg_version, show_ffmpeg_log, video_decoders, video_encoders};
-pub use info::{SideData, StreamInfo, StreamKind, VideoInfo, probe};
+pub use info::{SideData, StreamInfo, StreamKind, VideoInfo};
 pub use output::{Output, VideoOptions};
-pub use reader::{Reader, VideoFrame};
+pub use reader::VideoFrame;
+pub use scale::Sampling;
 pub use timing::{Clock, Timing};
-pub use writer::{Summary, Writer};
+pub use writer::Summary;
 
 /// A ratio: frames a second, seconds a tick, or the width of a sample to its height. `0/1` is unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
