@@ -103,7 +103,6 @@ fn refuse(plan: &EnhancePlan) -> Result<()> {
         (plan.batch.jobs > 1, "--jobs above 1"),
         (plan.batch.recursive, "--recursive"),
         (plan.batch.report.is_some(), "--report"),
-        (plan.upscaling.as_ref().is_some_and(|u| u.denoise_strength.is_some()), "--denoise-strength"),
     ];
     let asked: Vec<&str> = rows.iter().filter(|(set, _)| *set).map(|(_, flag)| *flag).collect();
     if asked.is_empty() {

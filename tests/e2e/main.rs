@@ -10,6 +10,7 @@ mod generate;
 mod interrupt;
 mod published;
 mod time;
+mod upscale;
 
 use std::{
     fs,
