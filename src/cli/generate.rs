@@ -12,6 +12,7 @@ use super::{
     },
     post::{InterpolationArgs, InterpolationExtra, UpscalingArgs, UpscalingExtra},
     resolve::Models,
+    vae::VaeArgs,
     value,
 };
 use crate::error::{Error, Result};
@@ -44,6 +45,9 @@ pub struct GenerateArgs {
     /// Flags of growth.
     #[command(flatten)]
     pub progressive: ProgressiveArgs,
+    /// Flags of the autoencoder.
+    #[command(flatten)]
+    pub vae: VaeArgs,
     /// Flags of interpolation.
     #[command(flatten)]
     pub interpolation: InterpolationArgs,
@@ -321,6 +325,7 @@ impl GenerateArgs {
         let seeds = self.sampling.seeds()?;
         let start = self.sampling.start()?;
         let progressive = self.progressive.resolve()?;
+        let vae = self.vae.resolve()?;
         let destination = self.destination.resolve()?;
         if destination == Destination::StandardOutput {
             if shared.json {
@@ -361,6 +366,7 @@ impl GenerateArgs {
             max_sequence_length: self.sampling.max_sequence_length,
             progressive,
             start,
+            vae,
             interpolation: self.interpolation.resolve(no_extra, models)?,
             upscaling: self.upscaling.resolve(UpscalingExtra::default(), models)?,
             output,
@@ -463,6 +469,11 @@ mod tests {
             ("--prompt x --device cuda:1", "/runtime/device", json!({"cuda": 1})),
             ("--prompt x --memory-limit 8GiB", "/runtime/memory_limit", json!(8_589_934_592_u64)),
             ("--prompt x --generator-device cuda", "/generator", json!("cuda")),
+            ("--prompt x", "/vae/tiling", json!("auto")),
+            ("--vae-tiling --prompt x", "/vae/tiling", json!("on")),
+            ("--prompt x --vae-tiling false", "/vae/tiling", json!("off")),
+            ("--prompt x --vae-config.use-tiling true", "/vae/tiling", json!("on")),
+            ("--prompt x --vae-tile 256 --vae-tile-overlap 0", "/vae/overlap", json!(0)),
             ("--prompt x --fps 24000/1001 --num-frames 81", "/fps", json!(24000.0 / 1001.0)),
         ] {
             let got = plan(args).pointer(place).cloned().unwrap_or(Value::Null);

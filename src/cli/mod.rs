@@ -15,6 +15,7 @@ pub mod resolve;
 pub mod run;
 pub mod signal;
 pub mod tools;
+pub mod vae;
 pub mod value;
 
 use std::{

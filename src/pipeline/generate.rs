@@ -16,6 +16,7 @@ use super::{
     post::Upscaler,
     resolved::{Resolved, part_of},
     start,
+    vae::Way,
 };
 use crate::{
     compile::{self, Part},
@@ -42,6 +43,24 @@ use crate::{
     tensor::Frame,
 };
 
+/// The graphs of an autoencoder's half that makes pictures.
+enum Decoder {
+    Picture(Model),
+    /// Features of the first latent frame and of later ones; the first picture and later ones.
+    Video([Model; 4]),
+}
+
+impl Decoder {
+    fn write(r: &Resolved, cx: &Context<'_>) -> Result<Self> {
+        let part = |part| graph(r, cx, "vae", part, Role::Exact);
+        if !r.family.is_video() {
+            return part(Part::Decoder).map(Self::Picture);
+        }
+        let [a, b, c, d] = [Part::Features, Part::LaterFeatures, Part::Pictures, Part::LaterPictures];
+        Ok(Self::Video([part(a)?, part(b)?, part(c)?, part(d)?]))
+    }
+}
+
 /// One output on its way.
 struct Job<'a> {
     prompt: usize,
@@ -61,9 +80,7 @@ pub fn generate(plan: &GeneratePlan, cx: &Context<'_>) -> Result<Generated> {
     reserve(plan, &items)?;
     // All graphs first: whatever is wrong with the checkpoint is said before anything heavy is done.
     let transformer = graph(&resolved, cx, "transformer", Part::Whole, Role::Transformer)?;
-    let decoder = graph(&resolved, cx, "vae", Part::Decoder, Role::Exact)?;
-    let later = resolved.family.is_video().then(|| graph(&resolved, cx, "vae", Part::LaterDecoder, Role::Exact));
-    let later = later.transpose()?;
+    let decoder = Decoder::write(&resolved, cx)?;
 
     let encoder = plan.start.as_ref().map(|_| graph(&resolved, cx, "vae", Part::Encoder, Role::Exact)).transpose()?;
     let start = match (&plan.start, &encoder) {
@@ -102,9 +119,9 @@ pub fn generate(plan: &GeneratePlan, cx: &Context<'_>) -> Result<Generated> {
         save_latents(path, &kept)?;
     }
     let run = Run { plan, resolved: &resolved, cx, start: None };
-    let outputs = match later {
-        Some(later) => video::finish(&run, &decoder, &later, jobs, &mut perf)?,
-        None => finish(plan, &resolved, cx, &decoder, jobs, &mut perf)?,
+    let outputs = match decoder {
+        Decoder::Video(graphs) => video::finish(&run, &graphs, jobs, &mut perf)?,
+        Decoder::Picture(graph) => finish(plan, &resolved, cx, &graph, jobs, &mut perf)?,
     };
     if let Some(path) = &plan.perf_dump {
         perf.write(path)?;
@@ -252,13 +269,14 @@ fn finish(
     perf: &mut Perf,
 ) -> Result<Vec<OutputRow>> {
     let begin = Instant::now();
-    let mut network = cx.load("vae", decoder)?;
+    let tiling = r.vae.announced(Way::Decode, (r.size.height, r.size.width), cx);
+    let mut network = cx.load_large("vae", decoder)?;
     perf.add("load vae", begin.elapsed().as_secs_f64());
     let mut upscaler = plan.upscaling.as_ref().map(|u| Upscaler::load(u, cx)).transpose()?;
     let mut stage = Stage::new(cx.progress, "decode", Some(jobs.len() as u64), Unit::Steps);
     let mut made = Vec::with_capacity(jobs.len());
     for job in jobs {
-        let planes = perf.time("decode", || decode::decode(&mut network, r.family.unscale(&job.latent)));
+        let planes = perf.time("decode", || decode::decode(&mut network, r.family.unscale(&job.latent), tiling));
         let mut planes = planes.map_err(blame(&r.folder.root().join("vae")))?;
         if let Some(upscaler) = &mut upscaler {
             planes = perf.time("upscale", || upscaler.apply(planes))?;

@@ -18,6 +18,7 @@ mod perf;
 mod post;
 mod resolved;
 mod start;
+mod vae;
 mod video;
 
 pub use answer::*;

@@ -3,6 +3,7 @@
 use super::{
     answer::{GenerateForecast, SizeRow, StageRow},
     generate::Form,
+    vae::{Autoencoder, Way},
 };
 use crate::{
     compile::{self, Part},
@@ -43,6 +44,8 @@ pub struct Resolved {
     pub fps: f64,
     /// The type that noise is drawn in.
     pub noise: DType,
+    /// How the autoencoder is run.
+    pub vae: Autoencoder,
     /// Floating-point operations of one call of the transformer, by picture tokens.
     flop: Option<Box<dyn Fn(usize) -> f64>>,
 }
@@ -101,13 +104,29 @@ impl Resolved {
             Some(start) => first_step(steps, start.strength.unwrap_or(STRENGTH))?,
             None => 0,
         };
+        let vae = Autoencoder::new(plan, &folder)?;
         let fps = plan.fps.or(defaults.fps.map(f64::from)).unwrap_or(0.0);
         let noise = family.noise(noise_type(plan, &folder)?);
         let calls = if guidance.needs_negative(sigmas[0]) { 2.0 } else { 1.0 };
         let text = family.text_rows();
         let flop = compile::transformer_flop(&folder.path("transformer")?, folder.class_of("transformer")?)?
             .map(|cost| -> Box<dyn Fn(usize) -> f64> { Box::new(move |tokens| calls * cost.of(tokens, text)) });
-        Ok(Self { folder, family, size, steps, sigmas, levels, growth, guidance, scale, first_step, fps, noise, flop })
+        Ok(Self {
+            folder,
+            family,
+            size,
+            steps,
+            sigmas,
+            levels,
+            growth,
+            guidance,
+            scale,
+            first_step,
+            fps,
+            noise,
+            vae,
+            flop,
+        })
     }
 
     /// The stages as `plan` prints them.
@@ -139,7 +158,14 @@ impl Resolved {
         let saved =
             format!("{:.0} % of the token-steps that full resolution takes", 100.0 * spent as f64 / full as f64);
         let noise = format!("noise is drawn in {}", self.noise.name());
-        if stages.len() > 1 { vec![saved, noise] } else { vec![noise] }
+        let size = (self.size.height, self.size.width);
+        let tiles = self.vae.note(Way::Decode, size).map(|note| format!("{} are {note}", self.kind()));
+        (stages.len() > 1).then_some(saved).into_iter().chain([noise]).chain(tiles).collect()
+    }
+
+    /// What is made, in words.
+    pub fn kind(&self) -> &'static str {
+        if self.family.is_video() { "videos" } else { "pictures" }
     }
 
     /// The stage split: `18@64x64 + 32@128x128`.
@@ -252,20 +278,18 @@ pub fn plan_generate(plan: &GeneratePlan) -> Result<GenerateForecast> {
         largest = largest.max(if plan.runtime.memory_limit.is_some() { 0 } else { 4 * model.parameters });
     }
     let Size { height, width, .. } = resolved.size;
+    let decoding = resolved.vae.planned_bytes(Way::Decode, (height, width));
     let sizes = sizes(plan, &resolved)?;
     let outputs = plan.prompts.len() * plan.seeds.len();
     // Three bytes a pixel of a picture, about a tenth of one of a video.
     let bytes = |s: &SizeRow| (s.width * s.height) as u64 * if s.fps.is_some() { s.frames.div_ceil(10) } else { 3 };
     let last = sizes.last().map_or(0, bytes);
-    // A picture decoder's widest maps: 128 channels of f32 at full size, three at a time. A video's, as measured: most of it
-    // is what its convolutions keep of earlier frames.
-    let pixel_bytes = if resolved.family.is_video() { 40_000 } else { 128 * 4 * 3 };
     let stages = resolved.stages();
     Ok(GenerateForecast {
         model: resolved.family.name().into(),
         outputs,
         weights_bytes: Some(weights),
-        memory_bytes: Some(largest.max((height * width * pixel_bytes) as u64)),
+        memory_bytes: Some(largest.max(decoding)),
         disk_bytes: Some(last * outputs as u64),
         notes: resolved.notes(&stages),
         stages,

@@ -2,7 +2,7 @@
 
 use ndarray::ArrayD;
 
-use super::{context::Context, resolved::Resolved};
+use super::{context::Context, resolved::Resolved, vae::Way};
 use crate::{
     error::{At, Error, Result},
     media::{
@@ -34,8 +34,9 @@ pub fn latent(start: &Start, r: &Resolved, cx: &Context<'_>, encoder: &Model) ->
     let snap = |n: usize, most: usize| (n.div_ceil(multiple) * multiple).min(most);
     let (eh, ew) = (snap(h, height), snap(w, width));
     let planes = resize(&planes, eh, ew, Filter::Bicubic)?;
-    let mut network = cx.load("vae encoder", encoder)?;
-    let mean = decode::encode(&mut network, &planes).at(format!("--image-path {place}"))?;
+    let mut network = cx.load_large("vae encoder", encoder)?;
+    let mean = decode::encode(&mut network, &planes, r.vae.announced(Way::Encode, (eh, ew), cx))
+        .at(format!("--image-path {place}"))?;
     let latent = r.family.scale(&mean);
     if (eh, ew) == (height, width) {
         return Ok(latent);
