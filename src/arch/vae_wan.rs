@@ -99,7 +99,7 @@ impl VaeWan {
             let block = format!("decoder.up_blocks.{level}.resnets");
             [channels, _, _, _, _] = shape(c, &format!("{block}.0.conv2.weight"))?;
             let convolutions = 2 * count(c, &block)? + if level == 0 { 5 } else { 0 };
-            kept += convolutions * channels >> (2 * (self.levels - 1 - level));
+            kept += (convolutions * channels) >> (2 * (self.levels - 1 - level));
         }
         let kept = if video { 4 * 3 * (kept + channels) } else { 0 };
         Ok([kept + 4 * 8 * channels; 2])

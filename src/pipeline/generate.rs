@@ -45,19 +45,19 @@ use crate::{
 
 /// The graphs of an autoencoder's half that makes pictures.
 enum Decoder {
-    Picture(Model),
+    Picture(Box<Model>),
     /// Features of the first latent frame and of later ones; the first picture and later ones.
-    Video([Model; 4]),
+    Video(Box<[Model; 4]>),
 }
 
 impl Decoder {
     fn write(r: &Resolved, cx: &Context<'_>) -> Result<Self> {
         let part = |part| graph(r, cx, "vae", part, Role::Exact);
         if !r.family.is_video() {
-            return part(Part::Decoder).map(Self::Picture);
+            return part(Part::Decoder).map(|graph| Self::Picture(Box::new(graph)));
         }
         let [a, b, c, d] = [Part::Features, Part::LaterFeatures, Part::Pictures, Part::LaterPictures];
-        Ok(Self::Video([part(a)?, part(b)?, part(c)?, part(d)?]))
+        Ok(Self::Video(Box::new([part(a)?, part(b)?, part(c)?, part(d)?])))
     }
 }
 

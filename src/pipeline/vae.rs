@@ -108,10 +108,15 @@ impl Autoencoder {
         side
     }
 
-    /// What is done, in words: `decoded in tiles of 256 pixels that share 64 (in one piece about 17.2 GB)`; none without tiles.
+    /// What is done, in words: `decoded in tiles of 256 pixels that share 64 (in one piece about 17.2 GB)`; none without tiles that
+    /// nobody asked for.
     pub fn note(&self, way: Way, size: (usize, usize)) -> Option<String> {
-        let Tiles { side, overlap } = self.tiling(way, size)?.tiles;
         let done = if way == Way::Decode { "decoded" } else { "encoded" };
+        let Some(Tiling { tiles: Tiles { side, overlap }, .. }) = self.tiling(way, size) else {
+            let side = self.asked.tile.unwrap_or(self.form.tile);
+            let whole = || format!("{done} in one piece: a tile of {side} pixels holds all of it");
+            return (self.asked.tiling == VaeTiling::On).then(whole);
+        };
         let whole = self.bytes(way, size) as f64 / 1e9;
         Some(format!("{done} in tiles of {side} pixels that share {overlap} (about {whole:.1} GB in one piece)"))
     }

@@ -7,6 +7,7 @@ mod exported;
 mod flux2_qwen;
 mod from_picture;
 mod plans;
+mod tiles;
 mod video;
 mod z_image;
 
