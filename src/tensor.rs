@@ -1,6 +1,8 @@
 //! What flows between the parts: element types, arrays at a network's door, and picture frames.
 
-use ndarray::{Array3, ArrayD};
+use ndarray::{Array3, ArrayD, Axis, concatenate};
+
+use crate::error::{Error, Result};
 
 /// How elements are stored in a checkpoint or computed in a graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -70,6 +72,23 @@ impl Tensor {
         match self {
             Self::F32(a) => a.shape(),
             Self::I64(a) => a.shape(),
+        }
+    }
+
+    /// Both along the first axis: [n, …] and [m, …] → [n + m, …]. An error where types or other axes differ.
+    pub fn stack(&self, after: &Self) -> Result<Self> {
+        let unfit = |e: &dyn std::fmt::Display| {
+            let (a, b) = (self.shape(), after.shape());
+            Error::failed(format!("arrays of {a:?} and {b:?} are not one batch: {e}"))
+        };
+        match (self, after) {
+            (Self::F32(a), Self::F32(b)) => {
+                concatenate(Axis(0), &[a.view(), b.view()]).map(Self::F32).map_err(|e| unfit(&e))
+            }
+            (Self::I64(a), Self::I64(b)) => {
+                concatenate(Axis(0), &[a.view(), b.view()]).map(Self::I64).map_err(|e| unfit(&e))
+            }
+            _ => Err(unfit(&"one is of integers")),
         }
     }
 }
@@ -142,6 +161,30 @@ impl Frame {
             Samples::U8(out)
         };
         Self { width, height, channels, samples }
+    }
+
+    /// An RGBA frame as seen over black, and whether any of it is clear.
+    pub fn over_black(&self) -> (Self, bool) {
+        fn flatten<T: Copy + Into<u64> + TryFrom<u64> + Default>(samples: &[T], top: u64) -> (Vec<T>, bool) {
+            let over = |p: &[T]| {
+                let alpha = p[3].into();
+                [0, 1, 2].map(|k| T::try_from((p[k].into() * alpha + top / 2) / top).unwrap_or_default())
+            };
+            let clear = samples.iter().skip(3).step_by(4).any(|&a| a.into() < top);
+            (samples.chunks_exact(4).flat_map(over).collect(), clear)
+        }
+        let (samples, clear) = match &self.samples {
+            _ if self.channels < 4 => (self.samples.clone(), false),
+            Samples::U8(s) => {
+                let (flat, clear) = flatten(s, 255);
+                (Samples::U8(flat), clear)
+            }
+            Samples::U16(s) => {
+                let (flat, clear) = flatten(s, 65535);
+                (Samples::U16(flat), clear)
+            }
+        };
+        (Self { width: self.width, height: self.height, channels: 3, samples }, clear)
     }
 
     /// Whether samples have more than 8 bits.

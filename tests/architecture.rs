@@ -51,6 +51,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("html_escape", &["family"]),
     ("image", &["media"]),
     ("indicatif", &["cli"]),
+    ("libwebp_sys", &["media"]),
     ("memmap2", &["weights"]),
     ("ort", &["runtime"]),
     ("prost", &["onnx", "compile"]),

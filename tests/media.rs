@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "media/animations.rs"]
+mod animations;
+#[path = "media/containers.rs"]
+mod containers;
 #[path = "media/line.rs"]
 mod line;
 #[path = "media/picture.rs"]

@@ -5,7 +5,7 @@
 use crescendo::{
     schedule::{
         BfStream, FlowMatch, Guidance, NoiseSource, Spacing, TorchCpu, TorchCuda, empirical_mu, euler_step, first_step,
-        noise::Noise, scale_noise, sigmas::Class, solver::Solver,
+        first_step_of_video, noise::Noise, scale_noise, sigmas::Class, solver::Solver,
     },
     tensor::DType,
 };
@@ -291,6 +291,12 @@ fn steps_and_starts_are_their_formulas() {
     all(starts
         .iter()
         .filter(|(steps, strength, want)| first_step(*steps, *strength).unwrap() != *want)
+        .map(|row| format!("{row:?}"))
+        .collect());
+    let videos = [(50, 0.58, 22), (4, 0.2, 4), (50, 1.0, 0), (5, 0.8, 1), (10, 0.3, 7), (6, 0.9, 1), (100, 0.29, 72)];
+    all(videos
+        .iter()
+        .filter(|(steps, strength, want)| first_step_of_video(*steps, *strength).unwrap() != *want)
         .map(|row| format!("{row:?}"))
         .collect());
     assert_eq!(first_step(4, 1.5).unwrap_err().to_string(), "strength must be in [0, 1], got 1.5");

@@ -9,7 +9,7 @@ use crescendo::{
         Growth, Ladder, Level, Mode, Scales, Spectrum, Transform,
         dct::{dct2, idct2},
         ladder::check_delta,
-        split,
+        resized, split,
     },
     tensor::DType,
 };
@@ -58,6 +58,33 @@ fn worse(off: f64, allowed: f64) -> bool {
 
 fn transform(value: &Value) -> Transform {
     value.as_str().unwrap().parse().unwrap()
+}
+
+/// A clean latent grows as growth does at σ = 0, keeps a constant, and comes back; one axis may grow while the other shrinks.
+#[test]
+fn resized_is_growth_without_noise() {
+    let rewind = Growth { rewind: true, ..Growth::default() };
+    let mut failures = Vec::new();
+    for (from, to) in [([6, 9], [8, 12]), ([5, 7], [10, 14]), ([4, 6], [4, 6]), ([8, 5], [6, 11]), ([1, 3], [2, 3])] {
+        let shape = |[h, w]: [usize; 2]| IxDyn(&[1, 3, 2, h, w]);
+        let flat = resized(&ArrayD::from_elem(shape(from), 0.7), (to[0], to[1])).unwrap();
+        let constant = flat.iter().fold(0f32, |m, v| m.max((v - 0.7).abs()));
+        let x = randn(9, &[1, 3, 2, from[0], from[1]]);
+        let there = resized(&x, (to[0], to[1])).unwrap();
+        let back: Vec<f64> = resized(&there, (from[0], from[1])).unwrap().iter().map(|&v| f64::from(v)).collect();
+        let larger = to[0] >= from[0] && to[1] >= from[1];
+        let (grown, returned) = if larger {
+            let grown = rewind.grow(&x, &ArrayD::zeros(shape(to)), 0.0).unwrap().0;
+            (worst(&there, &grown.iter().map(|&v| f64::from(v)).collect::<Vec<_>>(), 1), worst(&x, &back, 1))
+        } else {
+            (0.0, 0.0)
+        };
+        if there.shape()[3..] != to || constant > 1e-6 || worse(grown, 1e-6) || worse(returned, 1e-6) {
+            failures.push(format!("{from:?} to {to:?}: constant {constant:e}, grown {grown:e}, back {returned:e}"));
+        }
+    }
+    assert!(resized(&randn(1, &[1, 2, 3]), (0, 3)).is_err());
+    all(failures);
 }
 
 #[test]

@@ -77,7 +77,8 @@ def main():
         pipe = load(GOLDENS / name / "model")
         for n, (size, side, overlap) in enumerate(cases):
             image = picture(*size)
-            image = image[:, :, None] if len(shape(*size)) == 5 else image
+            if len(shape(*size)) == 5:
+                image = torch.stack([image.roll(3 * f, -1) for f in range(5 if name == "wan" else 1)], 2)
             tile(pipe.vae, side, overlap)
             latents, tiled = steady(pipe, shape(*size), image)
             pipe.vae.disable_tiling()

@@ -57,14 +57,6 @@ impl Rrdb {
         Ok(Self { scale: (1 << ups) / unshuffle, unshuffle, blocks, features, growth, ups, plus })
     }
 
-    /// Input pixels that an output pixel depends on, to each side.
-    pub fn reach(&self) -> usize {
-        // 3×3 convolutions: one pixel each at the blocks' resolution, and fewer input pixels the later they stand.
-        let body = 1 + self.blocks * 15 + 1;
-        let tail: usize = (1..=self.ups).map(|k| (2usize).div_ceil(1 << k)).sum::<usize>() + 2;
-        (body + tail) * self.unshuffle
-    }
-
     /// Bytes of activations per input pixel at the peak, about: three maps at the output's resolution, or the dense block's.
     pub fn pixel_bytes(&self) -> usize {
         let out = 3 * self.features * self.scale * self.scale;

@@ -41,11 +41,6 @@ impl Srvgg {
         Ok(Self { scale, depth: (layers - 3) / 2, features })
     }
 
-    /// Input pixels that an output pixel depends on, to each side: one for each convolution.
-    pub fn reach(&self) -> usize {
-        self.depth + 2
-    }
-
     /// Bytes of activations per input pixel at the peak, about.
     pub fn pixel_bytes(&self) -> usize {
         4 * (3 * self.features).max(9 * self.scale * self.scale)

@@ -101,7 +101,7 @@ pub struct Shared {
     pub device: Device,
 
     /// What networks compute in
-    #[arg(long, global = true, value_enum, default_value = "auto", value_name = "TYPE")]
+    #[arg(long, alias = "dit-precision", global = true, value_enum, default_value = "auto", value_name = "TYPE")]
     pub dtype: Precision,
 
     /// Threads of the CPU [default: one a core]

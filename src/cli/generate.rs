@@ -6,12 +6,12 @@ use clap::Args;
 
 use super::{
     args::Shared,
+    noise::NoiseArgs,
     output::{DestinationArgs, EncodingArgs},
-    plan::{
-        Defaults, Destination, GeneratePlan, Generator, Mode, Progressive, Quality, Scale, Scales, Start, Transform,
-    },
+    plan::{Defaults, Destination, GeneratePlan, Mode, Progressive, Quality, Scale, Scales, Start, Transform},
     post::{InterpolationArgs, InterpolationExtra, UpscalingArgs, UpscalingExtra},
     resolve::Models,
+    serving::ServingArgs,
     vae::VaeArgs,
     value,
 };
@@ -42,6 +42,12 @@ pub struct GenerateArgs {
     /// Flags of sampling.
     #[command(flatten)]
     pub sampling: SamplingArgs,
+    /// Flags of the noise.
+    #[command(flatten)]
+    pub noise: NoiseArgs,
+    /// Flags that have no effect here.
+    #[command(flatten)]
+    pub serving: ServingArgs,
     /// Flags of growth.
     #[command(flatten)]
     pub progressive: ProgressiveArgs,
@@ -135,10 +141,6 @@ pub struct SamplingArgs {
     #[arg(long, value_name = "N", num_args = 1.., value_delimiter = ',', default_value = "42", value_parser = value::seed)]
     pub seed: Vec<u64>,
 
-    /// Which of torch's random streams is reproduced
-    #[arg(long, value_enum, default_value = "cpu", value_name = "DEVICE")]
-    pub generator_device: Generator,
-
     /// Results per prompt, with seed, seed+1, …
     #[arg(long, visible_alias = "num-outputs", value_name = "N", default_value = "1",
           value_parser = value::positive("num_outputs_per_prompt"))]
@@ -164,6 +166,10 @@ pub struct SamplingArgs {
     #[arg(long, value_name = "X", value_parser = value::non_negative("cfg_truncation"))]
     pub cfg_truncation: Option<f64>,
 
+    /// Both predictions of guidance in one call, a batch of two: fewer calls, more memory
+    #[arg(long)]
+    pub cfg_batch: bool,
+
     /// Shift of the noise schedule [default: the model's]
     #[arg(long, value_name = "X", value_parser = value::positive_float("flow_shift"))]
     pub flow_shift: Option<f64>,
@@ -172,11 +178,11 @@ pub struct SamplingArgs {
     #[arg(long, value_name = "N", value_parser = value::positive("max_sequence_length"))]
     pub max_sequence_length: Option<usize>,
 
-    /// A picture to start from
+    /// A picture to start from, for models of videos also a clip
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub image_path: Vec<PathBuf>,
 
-    /// How much of the schedule a picture goes through again, 0 to 1 [default: the model's]
+    /// How much of the schedule the start goes through again, above 0 to 1 [default: the model's]
     #[arg(long, value_name = "X", value_parser = value::float_in("strength", f64::MIN_POSITIVE..=1.0, "(0, 1]"))]
     pub strength: Option<f64>,
 
@@ -320,6 +326,7 @@ impl GenerateArgs {
     /// Decides everything that does not need weights. Models come last, so that nothing is downloaded for a request that
     /// cannot be done.
     pub fn resolve(self, shared: &Shared, models: &Models) -> Result<GeneratePlan> {
+        self.serving.warn();
         let prompts = self.prompts()?;
         let size = self.size.resolve()?;
         let seeds = self.sampling.seeds()?;
@@ -353,7 +360,7 @@ impl GenerateArgs {
             prompts,
             negative_prompt: self.negative_prompt,
             seeds,
-            generator: self.sampling.generator_device,
+            generator: self.noise.resolve()?,
             size,
             frames: self.size.num_frames,
             fps: self.size.fps,
@@ -362,6 +369,7 @@ impl GenerateArgs {
             true_cfg_scale: self.sampling.true_cfg_scale,
             cfg_normalization: self.sampling.cfg_normalization,
             cfg_truncation: self.sampling.cfg_truncation,
+            cfg_batch: self.sampling.cfg_batch,
             flow_shift: self.sampling.flow_shift,
             max_sequence_length: self.sampling.max_sequence_length,
             progressive,

@@ -204,31 +204,30 @@ pub struct UpscalerForm {
 /// Builds an upscaling network from a `.pth`, `.safetensors` or the like.
 pub fn upscaler(path: &Path, target: Target) -> Result<Upscaler> {
     let checkpoint = Checkpoint::open(path)?;
-    let graph = || Graph::new("upscaler", target);
-    match Kind::of(&checkpoint) {
+    let graph = Graph::new("upscaler", target);
+    let (scope, scale, multiple, pixel_bytes) = match Kind::of(&checkpoint) {
         Kind::Rrdb => {
             let checkpoint = rrdbnet::canonical(checkpoint)?;
             let net = Rrdb::detect(&checkpoint)?;
-            let scope = Scope::new(&graph(), &checkpoint);
+            let scope = Scope::new(&graph, &checkpoint);
             net.build(&scope);
-            let form = UpscalerForm {
-                scale: net.scale,
-                multiple: net.unshuffle,
-                reach: net.reach(),
-                pixel_bytes: net.pixel_bytes(),
-            };
-            Ok(Upscaler { model: scope.finish()?, form })
+            (scope, net.scale, net.unshuffle, net.pixel_bytes())
         }
         Kind::Srvgg => {
             let net = Srvgg::detect(&checkpoint)?;
-            let scope = Scope::new(&graph(), &checkpoint);
+            let scope = Scope::new(&graph, &checkpoint);
             net.build(&scope);
-            let form =
-                UpscalerForm { scale: net.scale, multiple: 1, reach: net.reach(), pixel_bytes: net.pixel_bytes() };
-            Ok(Upscaler { model: scope.finish()?, form })
+            (scope, net.scale, 1, net.pixel_bytes())
         }
-        other => Err(unfit(&checkpoint, other, "an upscaler", "RRDBNet (ESRGAN, Real-ESRGAN) and SRVGGNetCompact")),
-    }
+        other => {
+            let known = "RRDBNet (ESRGAN, Real-ESRGAN) and SRVGGNetCompact";
+            return Err(unfit(&checkpoint, other, "an upscaler", known));
+        }
+    };
+    let reach = graph.reach("picture", "enlarged", multiple, scale);
+    let reach = reach
+        .ok_or_else(|| Error::failed(format!("{}: a pixel of it depends on the whole picture", path.display())))?;
+    Ok(Upscaler { model: scope.finish()?, form: UpscalerForm { scale, multiple, reach, pixel_bytes } })
 }
 
 /// An interpolation network, ready to load.

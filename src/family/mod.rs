@@ -11,8 +11,8 @@ use ndarray::ArrayD;
 
 use crate::{
     error::{Error, Result},
-    model::{ModelFolder, States},
-    schedule::{guidance::Guidance, solver::Solver},
+    model::{ModelFolder, States, read_json},
+    schedule::{self, guidance::Guidance, solver::Solver},
     spectral::activation::Spectrum,
     tensor::{DType, Tensor},
 };
@@ -88,6 +88,15 @@ pub struct Condition {
     pub text_rows: usize,
 }
 
+impl Condition {
+    /// Whether the two can be one batch: every input of the same shape. Prompts of other lengths are not, where the family
+    /// does not pad them.
+    pub fn stacks(&self, other: &Self) -> bool {
+        let shapes = |c: &Self| c.inputs.iter().map(|(name, t)| (*name, t.shape().to_vec())).collect::<Vec<_>>();
+        self.text_rows == other.text_rows && shapes(self) == shapes(other)
+    }
+}
+
 /// A DiT family with one checkpoint's settings. Latents are spatial everywhere outside: [1, c, h, w] or [1, c, t, h, w].
 pub trait Family {
     /// The family's name for people: `FLUX.1-dev`.
@@ -143,9 +152,21 @@ pub trait Family {
     /// The power law of the VAE's latents.
     fn spectrum(&self) -> Spectrum;
 
-    /// The type that noise is drawn in; `asked` is that of the transformer's weights, or what was asked for.
-    fn noise(&self, asked: DType) -> DType {
+    /// The type that noise is drawn in; `asked` is that of the transformer's weights, or what was asked for. `start`: whether the
+    /// run starts from a picture or clip.
+    fn noise(&self, asked: DType, _start: bool) -> DType {
         asked
+    }
+
+    /// How much of the schedule is done again from a picture or clip when nothing is asked for, in (0, 1]: that of diffusers'
+    /// image-to-image pipelines.
+    fn strength(&self) -> f64 {
+        0.6
+    }
+
+    /// The first step that is done from a picture or clip, in 0..=`steps`; `strength` in 0..=1.
+    fn first_step(&self, steps: usize, strength: f64) -> Result<usize> {
+        schedule::first_step(steps, strength)
     }
 
     /// σ of every step, and 0.
@@ -204,6 +225,7 @@ pub const PIPELINES: &[&str] =
 
 /// The family of a checkpoint folder, by its pipeline's class.
 pub fn open(folder: &ModelFolder) -> Result<Box<dyn Family>> {
+    same_scheduler(folder)?;
     match folder.class.as_str() {
         "Flux2KleinPipeline" => Ok(Box::new(flux2::Flux2::open(folder)?)),
         "Flux2Pipeline" => Ok(Box::new(flux2::Flux2::open(folder)?)),
@@ -215,5 +237,19 @@ pub fn open(folder: &ModelFolder) -> Result<Box<dyn Family>> {
             let (root, known) = (folder.root().display(), PIPELINES.join(", "));
             Err(Error::failed(format!("{root}: pipeline class {other:?} is not known; known are {known}")))
         }
+    }
+}
+
+/// The index and the scheduler's own file must name one class: which of the two the weights were made for nobody can tell.
+fn same_scheduler(folder: &ModelFolder) -> Result<()> {
+    let Ok(indexed) = folder.class_of("scheduler") else { return Ok(()) };
+    let path = folder.path("scheduler")?.join("scheduler_config.json");
+    let config: serde_json::Value = read_json(&path)?;
+    match config.get("_class_name").and_then(serde_json::Value::as_str) {
+        Some(own) if own != indexed => {
+            let (path, wanted) = (path.display(), "one of them was changed: download both again");
+            Err(Error::failed(format!("{path}: is of class {own}, and model_index.json says {indexed}; {wanted}")))
+        }
+        _ => Ok(()),
     }
 }

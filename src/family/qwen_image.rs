@@ -151,18 +151,24 @@ impl Family for QwenImage {
     }
 
     fn guidance(&self, request: GuidanceRequest) -> Result<Guidance> {
-        if let Some(scale) = request.scale {
-            let name = self.name();
-            return Err(Error::usage(format!("--guidance-scale {scale}: {name} is guided by --true-cfg-scale")));
-        }
+        // SGLang's scripts say --guidance-scale for it; diffusers takes that for distilled checkpoints, of which there is none.
+        let asked = match (request.true_cfg, request.scale) {
+            (Some(a), Some(b)) if a != b => {
+                let name = self.name();
+                return Err(Error::usage(format!(
+                    "--true-cfg-scale {a} and --guidance-scale {b}: {name} has one guidance; give one of them"
+                )));
+            }
+            (a, b) => a.or(b),
+        };
         // diffusers guides only against a negative prompt that was given; SGLang always does.
         let unasked = request.negative || request.convention == Convention::Sglang;
-        let scale = request.true_cfg.or(unasked.then_some(TRUE_CFG)).unwrap_or(1.0);
+        let scale = asked.or(unasked.then_some(TRUE_CFG)).unwrap_or(1.0);
         if scale > 1.0 {
             return Ok(Guidance::TokenNorm { scale });
         }
         if request.negative {
-            tracing::warn!("--negative-prompt has no effect with --true-cfg-scale {scale}; it must be more than 1");
+            tracing::warn!("--negative-prompt has no effect with a guidance scale of {scale}; it must be more than 1");
         }
         Ok(Guidance::None)
     }

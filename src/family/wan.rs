@@ -8,6 +8,7 @@ use crate::{
     error::{At, Error, Result},
     model::{ModelFolder, Tokenizer, layout::rotary},
     schedule::{
+        first_step_of_video,
         guidance::Guidance,
         sigmas::{FlowMatch, Spacing},
         solver::Solver,
@@ -211,8 +212,17 @@ impl Family for Wan {
     }
 
     /// Latents live in f32 whatever the network computes in.
-    fn noise(&self, _asked: DType) -> DType {
+    fn noise(&self, _asked: DType, _start: bool) -> DType {
         DType::F32
+    }
+
+    /// That of diffusers' `WanVideoToVideoPipeline`.
+    fn strength(&self) -> f64 {
+        0.8
+    }
+
+    fn first_step(&self, steps: usize, strength: f64) -> Result<usize> {
+        first_step_of_video(steps, strength)
     }
 
     fn sigmas(&self, _size: Size, steps: usize) -> Result<Vec<f32>> {

@@ -145,8 +145,9 @@ impl Family for ZImage {
         Spectrum::FLUX
     }
 
-    fn noise(&self, _asked: DType) -> DType {
-        DType::F32
+    /// f32 in the pipeline of prompts, the type of the text's states in that of pictures.
+    fn noise(&self, asked: DType, start: bool) -> DType {
+        if start { asked } else { DType::F32 }
     }
 
     fn sigmas(&self, size: Size, steps: usize) -> Result<Vec<f32>> {

@@ -8,6 +8,7 @@
 //!
 //! Every file is written beside its final name, synced and renamed ([`Place`]): what has the final name is whole.
 
+pub mod alpha;
 pub mod picture;
 mod place;
 pub mod queue;
@@ -26,7 +27,7 @@ use crate::error::{Error, Result};
 pub enum Kind {
     /// One still picture.
     Picture(Format),
-    /// Frames in time: everything FFmpeg finds video in, and GIF and APNG files of more than one frame.
+    /// Frames in time: everything FFmpeg finds video in, and GIF, APNG and WebP files of more than one frame.
     Video,
 }
 
@@ -38,8 +39,7 @@ pub fn sniff(path: &Path) -> Result<Kind> {
     let mut head = Vec::new();
     File::open(path).and_then(|f| f.take(64).read_to_end(&mut head)).map_err(failed)?;
     match Format::of_content(&head) {
-        // FFmpeg 5.1 does not decode animated WebP: it is read as a picture, which tells what is left out.
-        Some(format @ (Format::Gif | Format::Png)) => {
+        Some(format @ (Format::Gif | Format::Png | Format::WebP)) => {
             let bytes = std::fs::read(path).map_err(failed)?;
             Ok(if picture::is_animated(format, &bytes) { Kind::Video } else { Kind::Picture(format) })
         }

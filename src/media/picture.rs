@@ -109,6 +109,16 @@ impl From<Frame> for Picture {
     }
 }
 
+impl Picture {
+    /// How the stored pixels are turned for viewing, as EXIF counts it: 1 as they are, 2 mirrored left to right, 3 by half a turn,
+    /// 4 mirrored top to bottom, 5 with rows and columns exchanged, 6 that and mirrored left to right (a quarter clockwise), 7 that
+    /// and both, 8 that and mirrored top to bottom (a quarter back).
+    pub fn orientation(&self) -> u8 {
+        let read = self.exif.as_deref().and_then(image::metadata::Orientation::from_exif_chunk);
+        read.map_or(1, image::metadata::Orientation::to_exif)
+    }
+}
+
 /// Reads a picture; its content decides the format, not its name. Of an animation, the first frame.
 ///
 /// Errors: unreadable, empty, no known picture, damaged or cut off, or more than 4 GiB decoded.

@@ -5,21 +5,28 @@
 //! converted between YCbCr and RGB with the matrix, range and chroma position of the tags; primaries and transfer are
 //! never touched, only passed on.
 
+mod animation;
 mod color;
 mod copy;
+mod door;
 mod ffmpeg;
+mod hdr;
 mod info;
+mod kept;
 mod output;
 mod reader;
 mod scale;
+mod subtitle;
 mod writer;
 
 pub use color::{Color, Range};
+pub use door::{Reader, Writer, probe};
 pub use ffmpeg::{ffmpeg_version, show_ffmpeg_log, video_decoders, video_encoders};
-pub use info::{SideData, StreamInfo, StreamKind, VideoInfo, probe};
+pub use info::{SideData, StreamInfo, StreamKind, VideoInfo};
 pub use output::{Output, VideoOptions};
-pub use reader::{Reader, VideoFrame};
-pub use writer::{Summary, Writer};
+pub use reader::VideoFrame;
+pub use scale::Sampling;
+pub use writer::Summary;
 
 /// A ratio: frames a second, seconds a tick, or the width of a sample to its height. `0/1` is unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -34,6 +41,12 @@ impl Rational {
     /// `num/den`, as it stands.
     pub const fn new(num: i32, den: i32) -> Self {
         Self { num, den }
+    }
+
+    /// The reciprocal.
+    #[must_use]
+    pub fn inverse(self) -> Self {
+        Self::new(self.den, self.num)
     }
 
     /// The quotient; 0 where the denominator is 0.

@@ -12,6 +12,7 @@ use prost::Message;
 use super::{
     dim::{Dim, show},
     proto::{self, Attr, NodeProto, StringEntry, TensorProto, elem_type},
+    reach::Seen,
     value::Value,
 };
 use crate::{
@@ -85,6 +86,8 @@ pub(super) struct Inner {
     symbols: BTreeMap<String, (String, usize, usize)>,
     /// Values that hold an extent, so that each is computed once.
     extents: HashMap<Dim, String>,
+    /// Of values whose rows and columns are not their input's: that input, and how they come from it.
+    pub(super) seen: HashMap<String, (String, Seen)>,
     metadata: Vec<StringEntry>,
     /// The scope that last made a node: operators on plain values are named after it.
     pub place: String,
@@ -92,6 +95,13 @@ pub(super) struct Inner {
     parameters: u64,
     weight_bytes: u64,
     weights: usize,
+}
+
+impl Inner {
+    /// The nodes so far, in order.
+    pub(super) fn made(&self) -> &[NodeProto] {
+        &self.nodes
+    }
 }
 
 impl Graph {
@@ -110,6 +120,7 @@ impl Graph {
             names: HashMap::new(),
             symbols: BTreeMap::new(),
             extents: HashMap::new(),
+            seen: HashMap::new(),
             metadata: vec![],
             place: String::new(),
             faults: vec![],

@@ -6,6 +6,7 @@ mod dim;
 mod graph;
 mod lower;
 pub mod proto;
+mod reach;
 mod scope;
 mod value;
 

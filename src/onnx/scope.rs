@@ -10,6 +10,7 @@ use std::{
 use super::{
     dim::show,
     graph::{Graph, Model, Op, Provider},
+    reach::Seen,
     value::Value,
 };
 use crate::{
@@ -248,7 +249,11 @@ impl Scope {
             .ints("pads", &pad)
             .int("group", groups);
         let inputs: Vec<&Value> = [x, weight].into_iter().chain(&bias).collect();
-        self.graph.node(op, &inputs, shape, x.dtype)
+        let made = self.graph.node(op, &inputs, shape, x.dtype);
+        // Where rows and columns are padded differently, both are covered.
+        let (before, least) = (pad[0].max(pad[1]), pad[0].min(pad[1]));
+        self.graph.sees(&made, x, Seen::Kernel { kernel: kernel + before - least, stride, before });
+        made
     }
 
     /// A transposed convolution, kernel 4, stride 2, padding 1, with bias: [n, c, h, w] → [n, out, 2h, 2w].

@@ -6,6 +6,7 @@ use super::{
     dim::{Dim, show},
     graph::{Graph, Op, mismatch},
     proto::{Attr, elem_type},
+    reach::Seen,
 };
 use crate::tensor::DType;
 
@@ -289,7 +290,7 @@ impl Value {
             .text("mode", "nearest")
             .text("coordinate_transformation_mode", "asymmetric")
             .text("nearest_mode", "floor");
-        self.resize(op, times as f32)
+        self.seen_as(Seen::Enlarged(times), self.resize(op, times as f32))
     }
 
     /// [n, c, h, w] → [n, c, h·factor, w·factor], bilinear with half-pixel centres (torch's align_corners=False). `factor` is a
@@ -315,7 +316,8 @@ impl Value {
     pub fn pixel_shuffle(&self, s: usize) -> Self {
         let [n, c, h, w] = self.nchw();
         let shape = vec![n, c.div_floor(s * s), &h * s, &w * s];
-        self.graph.node(Op::new("DepthToSpace").int("blocksize", s).text("mode", "CRD"), &[self], shape, self.dtype)
+        let op = Op::new("DepthToSpace").int("blocksize", s).text("mode", "CRD");
+        self.seen_as(Seen::Enlarged(s), self.graph.node(op, &[self], shape, self.dtype))
     }
 
     /// [n, c, h·s, w·s] → [n, c·s², h, w], the inverse of [`Value::pixel_shuffle`].
@@ -326,7 +328,13 @@ impl Value {
         let [n, c, h, w] = self.nchw();
         let (h, w) = (h.div_floor(s), w.div_floor(s));
         let blocks = self.reshape(&[n.clone(), c.clone(), h.clone(), s.into(), w.clone(), s.into()]);
-        blocks.transpose(&[0, 1, 3, 5, 2, 4]).reshape(&[n, &c * (s * s), h, w])
+        self.seen_as(Seen::Blocks(s), blocks.transpose(&[0, 1, 3, 5, 2, 4]).reshape(&[n, &c * (s * s), h, w]))
+    }
+
+    /// Notes how the rows and columns of `made` come from this value's.
+    fn seen_as(&self, seen: Seen, made: Self) -> Self {
+        self.graph.sees(&made, self, seen);
+        made
     }
 
     pub(super) fn nchw(&self) -> [Dim; 4] {

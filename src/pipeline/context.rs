@@ -1,7 +1,9 @@
 //! What a run is given besides its plan: the engine, and someone who watches.
 
 use crate::{
+    compile::{self, Part},
     error::Result,
+    model::ModelFolder,
     onnx::{Model, Provider, Target},
     plan::{Precision, RuntimeOptions},
     progress::{Progress, Stage, Unit},
@@ -57,6 +59,11 @@ impl<'a> Context<'a> {
             Role::Exact => DType::F32,
         });
         Target { provider: Provider::Cuda, compute }
+    }
+
+    /// The graph of a component of a diffusers folder, `vae` or the like.
+    pub fn graph(&self, folder: &ModelFolder, name: &str, part: Part, role: Role) -> Result<Model> {
+        compile::component(&folder.path(name)?, folder.class_of(name)?, part, None, self.target(role))
     }
 
     /// Loads a network under the run's limits: with a memory limit, weights stay mapped and are widened as they are used.

@@ -15,30 +15,26 @@ use super::{
     perf::Perf,
     post::Upscaler,
     resolved::{Resolved, part_of},
-    start,
+    start::{Encoder, EncoderGraphs, Source},
     vae::Way,
 };
 use crate::{
-    compile::{self, Part},
-    error::{At, Error, Result},
+    compile::Part,
+    error::{Error, Result},
     family::Condition,
     media::{
         Place,
         picture::{self, Format, Picture, PictureOptions},
     },
     onnx::Model,
-    plan::{Destination, GeneratePlan, Generator, Item},
+    plan::{Destination, GeneratePlan, Generator, Gpu, Item, Torch},
     progress::{Stage, Unit},
     runtime::peak_memory,
-    schedule::{
-        noise::{BfStream, NoiseSource},
-        solver::scale_noise,
-    },
+    schedule::noise::{BfStream, NoiseSource},
+    spectral::{self, Level},
     stage::{
-        decode,
         denoise::{Denoiser, Steering},
-        grow::Grow,
-        text,
+        text, vae,
     },
     tensor::Frame,
 };
@@ -52,7 +48,7 @@ enum Decoder {
 
 impl Decoder {
     fn write(r: &Resolved, cx: &Context<'_>) -> Result<Self> {
-        let part = |part| graph(r, cx, "vae", part, Role::Exact);
+        let part = |part| cx.graph(&r.folder, "vae", part, Role::Exact);
         if !r.family.is_video() {
             return part(Part::Decoder).map(|graph| Self::Picture(Box::new(graph)));
         }
@@ -79,16 +75,24 @@ pub fn generate(plan: &GeneratePlan, cx: &Context<'_>) -> Result<Generated> {
     let items = items(plan, resolved.family.is_video());
     reserve(plan, &items)?;
     // All graphs first: whatever is wrong with the checkpoint is said before anything heavy is done.
-    let transformer = graph(&resolved, cx, "transformer", Part::Whole, Role::Transformer)?;
+    let (folder, family) = (&resolved.folder, resolved.family.as_ref());
+    let transformer = cx.graph(folder, "transformer", Part::Whole, Role::Transformer)?;
     let decoder = Decoder::write(&resolved, cx)?;
-
-    let encoder = plan.start.as_ref().map(|_| graph(&resolved, cx, "vae", Part::Encoder, Role::Exact)).transpose()?;
-    let start = match (&plan.start, &encoder) {
-        (Some(start), Some(encoder)) => Some(perf.time("encode", || start::latent(start, &resolved, cx, encoder))?),
-        _ => None,
-    };
+    if let Some(source) = &resolved.start {
+        source.notes(family, resolved.size).iter().for_each(|note| tracing::warn!("{note}"));
+    }
+    let start =
+        resolved.start.as_ref().map(|source| perf.time("encode", || encode(source, &resolved, cx))).transpose()?;
     let (positive, negative) = conditions(plan, &resolved, cx, &mut perf)?;
+    if plan.cfg_batch && negative.as_ref().is_some_and(|n| positive.iter().any(|p| !p.stacks(n))) {
+        tracing::warn!(
+            "--cfg-batch: the prompt and the negative prompt have other numbers of tokens, so they take two calls"
+        );
+    }
     let mut kept = Kept::new();
+    if let Some(start) = start.as_ref().filter(|_| plan.save_latents.is_some()) {
+        kept.insert("start".into(), start.clone());
+    }
     let mut jobs = Vec::with_capacity(items.len());
     {
         let begin = Instant::now();
@@ -103,22 +107,35 @@ pub fn generate(plan: &GeneratePlan, cx: &Context<'_>) -> Result<Generated> {
                 scale: resolved.scale,
             };
             let name = |what: &str| if item.count == 1 { what.to_string() } else { format!("{k}.{what}") };
-            let mut keep = |what: &str, x: &ArrayD<f32>| {
+            let steps: usize = resolved.levels.iter().map(Level::steps).sum();
+            let mut stage = Stage::new(cx.progress, "denoise", Some(steps as u64), Unit::Steps);
+            let mut last = Instant::now();
+            let mut watch = |what: &str, x: &ArrayD<f32>| {
                 if plan.save_latents.is_some() {
                     kept.insert(name(what), x.clone());
                 }
+                if what == "noise" {
+                    return Ok(());
+                }
+                perf.step("denoise", last.elapsed().as_secs_f64());
+                last = Instant::now();
+                stage.step(1)
             };
-            let run = Run { plan, resolved: &resolved, cx, start: start.as_ref() };
-            let latent = run.denoise(Denoiser::new(&mut network, &steering), item.seed, &mut keep, &mut perf);
-            let latent = latent.map_err(blame(&resolved.folder.root().join("transformer")))?;
-            keep("latents", &latent);
+            let pass = resolved.pass(noise_source(plan.generator));
+            let mut denoiser = Denoiser::new(&mut network, &steering).together(plan.cfg_batch);
+            let shape = family.latent_shape(resolved.size);
+            let latent = pass.run(&mut denoiser, &shape, start.as_ref(), item.seed, &mut watch);
+            let latent = latent.map_err(blame(&folder.root().join("transformer")))?;
+            if plan.save_latents.is_some() {
+                kept.insert(name("latents"), latent.clone());
+            }
             jobs.push(Job { prompt, item, latent });
         }
     }
     if let Some(path) = &plan.save_latents {
         save_latents(path, &kept)?;
     }
-    let run = Run { plan, resolved: &resolved, cx, start: None };
+    let run = Run { plan, resolved: &resolved, cx };
     let outputs = match decoder {
         Decoder::Video(graphs) => video::finish(&run, &graphs, jobs, &mut perf)?,
         Decoder::Picture(graph) => finish(plan, &resolved, cx, &graph, jobs, &mut perf)?,
@@ -153,9 +170,13 @@ fn reserve(plan: &GeneratePlan, items: &[(usize, Item<'_>)]) -> Result<()> {
     Ok(())
 }
 
-fn graph(r: &Resolved, cx: &Context<'_>, name: &str, part: Part, role: Role) -> Result<Model> {
-    let class = r.folder.class_of(name)?;
-    compile::component(&r.folder.path(name)?, class, part, None, cx.target(role))
+/// The start's latent at the size of the first level.
+fn encode(source: &Source, r: &Resolved, cx: &Context<'_>) -> Result<ArrayD<f32>> {
+    let tiling = r.vae.announced(Way::Encode, source.encoded(r.family.factor(), r.size), cx);
+    let graphs = EncoderGraphs::new(&r.folder, r.family.as_ref(), cx)?;
+    let mut encoder = Encoder::load(&graphs, r.family.as_ref(), tiling, cx)?;
+    let latent = source.latent(&mut encoder, r.size, cx.progress).map_err(blame(&r.folder.root().join("vae")))?;
+    spectral::resized(&latent, (r.levels[0].height, r.levels[0].width))
 }
 
 /// Every prompt's condition, and the negative prompt's where guidance wants it. One encoder is loaded at a time.
@@ -177,7 +198,7 @@ fn conditions(
         let component = calls[0][k].component;
         let begin = Instant::now();
         let part = part_of(r.family.as_ref(), component, Part::Whole);
-        let model = graph(r, cx, component, part, Role::Transformer)?;
+        let model = cx.graph(&r.folder, component, part, Role::Transformer)?;
         let mut network = cx.load(component, &model)?;
         let mut stage = Stage::new(cx.progress, component, Some(texts.len() as u64), Unit::Steps);
         for (answers, calls) in answers.iter_mut().zip(&calls) {
@@ -192,70 +213,18 @@ fn conditions(
     Ok((conditions, negative))
 }
 
-/// One output's denoising.
+/// What every output shares.
 struct Run<'a> {
     plan: &'a GeneratePlan,
     resolved: &'a Resolved,
     cx: &'a Context<'a>,
-    start: Option<&'a ArrayD<f32>>,
 }
-
-impl Run<'_> {
-    /// Noise at the first level, then steps and growth by turns, up to the finished latent.
-    fn denoise(
-        &self,
-        mut denoiser: Denoiser<'_>,
-        seed: u64,
-        keep: &mut dyn FnMut(&str, &ArrayD<f32>),
-        perf: &mut Perf,
-    ) -> Result<ArrayD<f32>> {
-        let Resolved { family, levels, sigmas, .. } = self.resolved;
-        let source = noise_source(self.plan.generator);
-        let mut shape = family.latent_shape(self.resolved.size);
-        let axes = shape.len();
-        (shape[axes - 2], shape[axes - 1]) = (levels[0].height, levels[0].width);
-        let mut x = source.seeded(seed).randn(&shape, self.resolved.noise)?;
-        keep("noise", &x);
-        let first = self.resolved.first_step;
-        if let Some(picture) = self.start {
-            x = scale_noise(picture.clone(), &x, sigmas[first]);
-        }
-        let grow = Grow { growth: self.resolved.growth, noise: source, seed };
-        let mut solver = family.solver(crate::tensor::DType::F32);
-        let mut stage = Stage::new(
-            self.cx.progress,
-            "denoise",
-            Some((self.resolved.steps - self.resolved.first_step) as u64),
-            Unit::Steps,
-        );
-        for (k, level) in levels.iter().enumerate() {
-            if k > 0 {
-                (x, _) = grow.apply(&x, levels[k - 1].sigma_end, k, (level.height, level.width))?;
-                solver.reset();
-            }
-            let own = level.sigmas(sigmas);
-            let mut last = Instant::now();
-            let mut after = |i: usize, x: &ArrayD<f32>| {
-                perf.step("denoise", last.elapsed().as_secs_f64());
-                last = Instant::now();
-                keep(&format!("latents.{i}"), x);
-                stage.step(1)
-            };
-            x = denoiser
-                .run(x, &own, level.first_step.max(first)..level.end_step, solver.as_mut(), &mut after)
-                .at("denoise")?;
-        }
-        Ok(x)
-    }
-}
-
-/// H100's and H200's shape: what published pictures with `--generator-device cuda` were made on.
-const HOPPER: NoiseSource = NoiseSource::Cuda { threads_per_sm: 2048, sms: 132 };
 
 fn noise_source(generator: Generator) -> NoiseSource {
     match generator {
-        Generator::Cpu => NoiseSource::Cpu(BfStream::Current),
-        Generator::Cuda => HOPPER,
+        Generator::Cpu { torch: Torch::Current } => NoiseSource::Cpu(BfStream::Current),
+        Generator::Cpu { torch: Torch::Old } => NoiseSource::Cpu(BfStream::Old),
+        Generator::Cuda(Gpu { sms, threads_per_sm }) => NoiseSource::Cuda { threads_per_sm, sms },
     }
 }
 
@@ -276,7 +245,7 @@ fn finish(
     let mut stage = Stage::new(cx.progress, "decode", Some(jobs.len() as u64), Unit::Steps);
     let mut made = Vec::with_capacity(jobs.len());
     for job in jobs {
-        let planes = perf.time("decode", || decode::decode(&mut network, r.family.unscale(&job.latent), tiling));
+        let planes = perf.time("decode", || vae::decode(&mut network, r.family.unscale(&job.latent), tiling));
         let mut planes = planes.map_err(blame(&r.folder.root().join("vae")))?;
         if let Some(upscaler) = &mut upscaler {
             planes = perf.time("upscale", || upscaler.apply(planes))?;
@@ -322,9 +291,10 @@ fn parameters(plan: &GeneratePlan, r: &Resolved, job: &Job<'_>) -> String {
     let (w, h, model) = (r.size.width, r.size.height, r.family.name());
     let version = env!("CARGO_PKG_VERSION");
     let sampler = if r.family.is_video() { "UniPC" } else { "Euler" };
+    let strength = r.strength.map(|s| format!(", Denoising strength: {s}")).unwrap_or_default();
     let stages = if r.levels.len() > 1 { format!(", Progressive: {}", r.split()) } else { String::new() };
     text.push_str(&format!(
-        "\nSteps: {steps}, Sampler: {sampler}, CFG scale: {scale}, Seed: {seed}, Size: {w}x{h}, Model: {model}{stages}, Version: crescendo {version}"
+        "\nSteps: {steps}, Sampler: {sampler}, CFG scale: {scale}, Seed: {seed}, Size: {w}x{h}, Model: {model}{strength}{stages}, Version: crescendo {version}"
     ));
     text
 }

@@ -17,6 +17,7 @@ mod inspect;
 mod perf;
 mod post;
 mod resolved;
+mod sample;
 mod start;
 mod vae;
 mod video;

@@ -2,16 +2,19 @@
 
 use std::path::{Path, PathBuf};
 
-use ndarray::{Array3, Axis, concatenate, s};
+use ndarray::{Array3, Axis, s};
 
 use super::{
-    blame::blame,
+    blame::{alive, blame},
     context::{Context, Role},
 };
 use crate::{
     compile::{self, UpscalerForm},
     error::{At, Error, Result},
-    media::resize::{Filter, resize},
+    media::{
+        alpha,
+        resize::{Filter, resize},
+    },
     plan::{self, Interpolation, Upscaling},
     runtime::{Load, Network, available_memory},
     stage::{
@@ -52,25 +55,38 @@ impl Upscaler {
         output_size(self.plan.target, height, width)
     }
 
-    /// Planes [3 or 4, h, w] in 0..=1 → the wanted size, in 0..=1. The network sees the colours; a fourth plane, alpha, is
-    /// resampled bicubically.
+    /// Planes [3 or 4, h, w] in 0..=1 → the wanted size, in 0..=1. A fourth plane, alpha, is enlarged by the same network as a
+    /// grey picture; where it is 0, colours are those of their nearest visible surroundings, so that no halo of what nobody
+    /// saw comes out.
+    ///
+    /// Errors: a network's; a result of one colour from a picture of many.
     pub fn apply(&mut self, picture: Array3<f32>) -> Result<Array3<f32>> {
-        let (channels, h, w) = picture.dim();
-        let (height, width) = self.size(h, w);
-        let colours = picture.slice(s![..3, .., ..]).to_owned();
-        let weights = self.plan.model.as_ref().map(|m| m.path.clone()).unwrap_or_default();
-        let blamed = blame(&weights);
-        let enlarged = match self.bind(h, w) {
-            Some(network) => network.enlarge(&colours).map_err(&blamed)?.mapv_into(|v| v.clamp(0.0, 1.0)),
-            None => colours,
-        };
-        let fitted = resize(&enlarged, height, width, filter(self.plan.filter))?.mapv_into(|v| v.clamp(0.0, 1.0));
-        if channels == 3 {
-            return Ok(fitted);
+        if picture.dim().0 == 3 {
+            return self.enlarge(&picture);
         }
-        let alpha = picture.slice(s![3..4, .., ..]).to_owned();
-        let alpha = resize(&alpha, height, width, Filter::Bicubic)?.mapv_into(|v| v.clamp(0.0, 1.0));
-        concatenate(Axis(0), &[fitted.view(), alpha.view()]).map_err(|e| Error::failed(format!("joining alpha: {e}")))
+        let (colours, alpha) = alpha::split(picture);
+        let colours = self.enlarge(&colours)?;
+        let alpha = match alpha::constant(&alpha) {
+            Some(value) => Array3::from_elem((1, colours.dim().1, colours.dim().2), value),
+            None => self.enlarge(&alpha::grey(&alpha))?.mean_axis(Axis(0)).unwrap_or_default().insert_axis(Axis(0)),
+        };
+        alpha::join(&colours, &alpha)
+    }
+
+    /// Three planes to the wanted size.
+    fn enlarge(&mut self, picture: &Array3<f32>) -> Result<Array3<f32>> {
+        let (_, h, w) = picture.dim();
+        let (height, width) = self.size(h, w);
+        let weights = self.plan.model.as_ref().map(|m| m.path.clone()).unwrap_or_default();
+        let fitted = match self.bind(h, w) {
+            Some(network) => {
+                let enlarged = network.enlarge(picture).map_err(blame(&weights))?;
+                alive(&format!("upscaling by {}", weights.display()), &[picture], &enlarged)?;
+                resize(&enlarged.mapv_into(|v| v.clamp(0.0, 1.0)), height, width, filter(self.plan.filter))?
+            }
+            None => resize(picture, height, width, filter(self.plan.filter))?,
+        };
+        Ok(fitted.mapv_into(|v| v.clamp(0.0, 1.0)))
     }
 
     /// The network with its tiles settled for the first picture's size.
@@ -173,8 +189,26 @@ impl Interpolator {
         Ok(Self { network: Interpolate::new(network, built.multiple, 4), weights: plan.model.path.clone() })
     }
 
-    /// The 2^exp − 1 pictures between two, in order.
+    /// The 2^exp − 1 pictures between two, in order; alpha, where there is a fourth plane, by itself as a grey picture.
+    ///
+    /// Errors: the network's; a picture of one colour between two of many.
     pub fn between(&mut self, first: &Planes, second: &Planes, exp: u32) -> Result<Vec<Planes>> {
-        self.network.between(first, second, exp).map_err(blame(&self.weights))
+        if first.dim().0 == 3 {
+            return self.colours_between(first, second, exp);
+        }
+        let ((first, above), (second, below)) = (alpha::split(first.clone()), alpha::split(second.clone()));
+        let colours = self.colours_between(&first, &second, exp)?;
+        let alphas = match (alpha::constant(&above), alpha::constant(&below)) {
+            (Some(a), Some(b)) if a == b => vec![above; colours.len()],
+            _ => self.colours_between(&alpha::grey(&above), &alpha::grey(&below), exp)?,
+        };
+        colours.iter().zip(alphas).map(|(c, a)| alpha::join(c, &a.slice_move(s![..1, .., ..]))).collect()
+    }
+
+    fn colours_between(&mut self, first: &Planes, second: &Planes, exp: u32) -> Result<Vec<Planes>> {
+        let made = self.network.between(first, second, exp).map_err(blame(&self.weights))?;
+        let name = format!("interpolating with {}", self.weights.display());
+        made.iter().try_for_each(|m| alive(&name, &[first, second], m))?;
+        Ok(made)
     }
 }

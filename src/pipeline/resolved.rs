@@ -3,6 +3,8 @@
 use super::{
     answer::{GenerateForecast, SizeRow, StageRow},
     generate::Form,
+    sample::Pass,
+    start::Source,
     vae::{Autoencoder, Way},
 };
 use crate::{
@@ -12,7 +14,7 @@ use crate::{
     model::ModelFolder,
     onnx::Target,
     plan::{Defaults, Destination, GeneratePlan, Mode, Scale, Scales, Transform},
-    schedule::{first_step, guidance::Guidance},
+    schedule::{NoiseSource, guidance::Guidance},
     spectral::{self, Growth, Ladder, Level, Spectrum},
     tensor::DType,
     weights::Checkpoint,
@@ -30,7 +32,7 @@ pub struct Resolved {
     pub steps: usize,
     /// σ of every step, and 0; before any rewind.
     pub sigmas: Vec<f32>,
-    /// The resolution levels.
+    /// The resolution levels that are run: with a start, from its first step on.
     pub levels: Vec<Level>,
     /// How latents grow.
     pub growth: Growth,
@@ -38,8 +40,10 @@ pub struct Resolved {
     pub guidance: Guidance,
     /// What the network is told of guidance.
     pub scale: f32,
-    /// The first step that is done: above 0 where a picture is the start and its strength is below 1.
-    pub first_step: usize,
+    /// The picture or clip that is started from.
+    pub start: Option<Source>,
+    /// How much of the schedule is done again from it, in (0, 1].
+    pub strength: Option<f64>,
     /// Decoded frames a second of a video; 0 for pictures.
     pub fps: f64,
     /// The type that noise is drawn in.
@@ -68,9 +72,15 @@ impl Resolved {
         }
         let defaults = family.defaults(convention);
         let (height, width) = plan.size.unwrap_or((defaults.size.height, defaults.size.width));
-        let size = Size { height, width, frames: plan.frames.unwrap_or(defaults.size.frames) };
-        family.check(size)?;
         refuse(plan, family.as_ref())?;
+        let start = plan.start.as_ref().map(|start| Source::open(&start.image)).transpose()?;
+        let clip = start.as_ref().filter(|source| source.is_clip());
+        let frames = plan.frames.or(clip.map(|clip| clip.frames).filter(|_| family.is_video()));
+        let size = Size { height, width, frames: frames.unwrap_or(defaults.size.frames) };
+        if let Some(source) = &start {
+            source.check(family.as_ref(), size, plan.frames)?;
+        }
+        family.check(size)?;
         let steps = plan.steps.unwrap_or(defaults.steps);
         let sigmas = family.sigmas(size, steps)?;
         let growth = Growth {
@@ -100,13 +110,13 @@ impl Resolved {
             refuse_shaping(plan, family.as_ref())?;
         }
         let scale = asked.scale.unwrap_or(defaults.guidance);
-        let first_step = match &plan.start {
-            Some(start) => first_step(steps, start.strength.unwrap_or(STRENGTH))?,
-            None => 0,
-        };
+        let strength = plan.start.as_ref().map(|start| start.strength.unwrap_or(family.strength()));
+        let first = strength.map_or(Ok(0), |strength| first_step(family.as_ref(), steps, strength))?;
+        let levels = spectral::from_step(levels, &sigmas, first);
+        let own = start.as_ref().and_then(|source| source.fps).filter(|_| family.is_video());
+        let fps = plan.fps.or(own).or(defaults.fps.map(f64::from)).unwrap_or(0.0);
+        let noise = family.noise(noise_type(plan, &folder)?, start.is_some());
         let vae = Autoencoder::new(plan, &folder)?;
-        let fps = plan.fps.or(defaults.fps.map(f64::from)).unwrap_or(0.0);
-        let noise = family.noise(noise_type(plan, &folder)?);
         let calls = if guidance.needs_negative(sigmas[0]) { 2.0 } else { 1.0 };
         let text = family.text_rows();
         let flop = compile::transformer_flop(&folder.path("transformer")?, folder.class_of("transformer")?)?
@@ -121,12 +131,25 @@ impl Resolved {
             growth,
             guidance,
             scale,
-            first_step,
+            start,
+            strength,
             fps,
             noise,
             vae,
             flop,
         })
+    }
+
+    /// The numbers of a pass through the transformer.
+    pub(super) fn pass(&self, source: NoiseSource) -> Pass<'_> {
+        Pass {
+            family: self.family.as_ref(),
+            sigmas: &self.sigmas,
+            levels: &self.levels,
+            growth: self.growth,
+            source,
+            noise: self.noise,
+        }
     }
 
     /// The stages as `plan` prints them.
@@ -154,18 +177,19 @@ impl Resolved {
     /// What growth saves of the cost that is linear in tokens, in words.
     fn notes(&self, stages: &[StageRow]) -> Vec<String> {
         let spent: usize = stages.iter().map(|s| s.tokens * s.steps).sum();
-        let full = stages.last().map_or(1, |s| s.tokens) * self.steps;
+        let full = stages.last().map_or(1, |s| s.tokens) * stages.iter().map(|s| s.steps).sum::<usize>();
         let saved =
             format!("{:.0} % of the token-steps that full resolution takes", 100.0 * spent as f64 / full as f64);
         let noise = format!("noise is drawn in {}", self.noise.name());
+        let mut notes = if stages.len() > 1 { vec![saved, noise] } else { vec![noise] };
+        notes.extend(self.start.iter().flat_map(|source| source.notes(self.family.as_ref(), self.size)));
+        let made = if self.family.is_video() { "videos" } else { "pictures" };
         let size = (self.size.height, self.size.width);
-        let tiles = self.vae.note(Way::Decode, size).map(|note| format!("{} are {note}", self.kind()));
-        (stages.len() > 1).then_some(saved).into_iter().chain([noise]).chain(tiles).collect()
-    }
-
-    /// What is made, in words.
-    pub fn kind(&self) -> &'static str {
-        if self.family.is_video() { "videos" } else { "pictures" }
+        let start = self.start.as_ref().map(|source| source.encoded(self.family.factor(), self.size));
+        notes
+            .extend(start.and_then(|size| self.vae.note(Way::Encode, size)).map(|note| format!("the start is {note}")));
+        notes.extend(self.vae.note(Way::Decode, size).map(|note| format!("{made} are {note}")));
+        notes
     }
 
     /// The stage split: `18@64x64 + 32@128x128`.
@@ -174,8 +198,19 @@ impl Resolved {
     }
 }
 
-/// How much of the schedule is done again from a picture when nothing is asked for (diffusers' `FluxImg2ImgPipeline`).
-const STRENGTH: f64 = 0.6;
+/// The first step from a picture or clip, where one is left.
+fn first_step(family: &dyn Family, steps: usize, strength: f64) -> Result<usize> {
+    if !(strength > 0.0 && strength <= 1.0) {
+        return Err(Error::usage(format!("strength must be in (0, 1], got {strength}")));
+    }
+    let first = family.first_step(steps, strength)?;
+    if first < steps {
+        return Ok(first);
+    }
+    let least = (1..=100).map(|n| f64::from(n) / 100.0).find(|&s| family.first_step(steps, s).is_ok_and(|n| n < steps));
+    let least = least.map(|s| format!(", such as --strength {s}")).unwrap_or_default();
+    Err(Error::usage(format!("--strength {strength} leaves none of {steps} steps to do; give more of either{least}")))
+}
 
 /// The part of a component that a family's runs need; `otherwise` where there is no choice.
 pub(super) fn part_of(family: &dyn Family, component: &str, otherwise: Part) -> Part {
@@ -223,12 +258,6 @@ fn refuse(plan: &GeneratePlan, family: &dyn Family) -> Result<()> {
     }
     if plan.fps.is_some() && !family.is_video() {
         return unfit("--fps", "makes single pictures");
-    }
-    if plan.start.is_some() && plan.progressive.mode != Mode::FullRes {
-        return Err(Error::usage("--image-path starts at full resolution; leave --progressive-mode out"));
-    }
-    if plan.start.is_some() && family.is_video() {
-        return unfit("--image-path", "makes videos from text alone");
     }
     if plan.output.destination == Destination::StandardOutput && family.is_video() {
         return unfit("--output-file-path -", "makes videos, which need a file of a name");

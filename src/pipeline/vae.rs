@@ -7,7 +7,7 @@ use crate::{
     model::ModelFolder,
     plan::{self, GeneratePlan, Vae, VaeTiling},
     runtime::{Device, available_memory},
-    stage::decode::{Tiles, Tiling},
+    stage::vae::{Tiles, Tiling},
 };
 
 /// No tile is made smaller than this, in pixels, to fit into memory.

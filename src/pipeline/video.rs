@@ -46,20 +46,15 @@ pub fn output(plan: &EnhancePlan, info: &VideoInfo, source: &Path) -> Result<Out
         None => (info.height, info.width),
     };
     let rate = info.frame_rate.times(times);
-    let mut output = Output::like(info, (width, height), rate, Some(source.to_path_buf()));
-    output.bit_depth = if info.bit_depth > 8 { 10 } else { 8 };
-    Ok(output)
+    Ok(Output::like(info, (width, height), rate, Some(source.to_path_buf())))
 }
 
 /// What the encoder is asked for.
 pub fn options(output: &plan::Output) -> VideoOptions {
-    let codec = output.codec.clone().unwrap_or_else(|| "h264".into());
-    // x264's and x265's rate factors run from 0, lossless, to 51.
-    let by_quality = || f64::from((1.0 - f32::from(output.compression(true)) / 100.0) * 51.0).floor();
-    let rated = matches!(codec.as_str(), "h264" | "libx264" | "hevc" | "h265" | "libx265");
     VideoOptions {
-        crf: output.crf.or_else(|| rated.then(by_quality)),
-        codec,
+        codec: output.codec.clone(),
+        crf: output.crf,
+        quality: Some(output.compression(true)),
         preset: output.x264_preset.clone(),
         pix_fmt: output.pix_fmt.clone(),
         extra: output.encoder_options.clone(),
@@ -76,7 +71,7 @@ pub fn enhance(
     cx: &Context<'_>,
     perf: &mut Perf,
 ) -> Result<u64> {
-    let reader = Reader::open(source)?;
+    let reader = Reader::open(source)?.with_alpha();
     let info = reader.info().clone();
     if info.variable_rate {
         let name = source.display();

@@ -7,8 +7,10 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+mod noise;
 mod output;
 
+pub use noise::{Generator, Gpu, Torch};
 pub(crate) use output::known_extension;
 pub use output::{Destination, Item, Output, PICTURES, VIDEOS, slug};
 
@@ -41,13 +43,15 @@ pub struct GeneratePlan {
     pub cfg_normalization: Option<f64>,
     /// Z-Image: no guidance once 1 − σ exceeds this; `None`: 1, always guided.
     pub cfg_truncation: Option<f64>,
+    /// Whether guidance's two predictions are one call of a batch of two.
+    pub cfg_batch: bool,
     /// Static shift of the noise schedule; `None`: the scheduler's own. Positive.
     pub flow_shift: Option<f64>,
     /// Growth of the resolution while denoising.
     pub progressive: Progressive,
     /// Rows of text that the transformer sees, where the family lets one choose; `None`: the family's.
     pub max_sequence_length: Option<usize>,
-    /// Start from a picture instead of pure noise.
+    /// Start from a picture or clip instead of pure noise.
     pub start: Option<Start>,
     /// Tiles of the autoencoder.
     pub vae: Vae,
@@ -171,7 +175,7 @@ pub enum Transform {
     Fft,
 }
 
-/// A picture to start from.
+/// A picture or clip to start from.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Start {
     /// An existing file.
@@ -355,19 +359,11 @@ pub enum Device {
 #[allow(missing_docs)]
 pub enum Precision {
     Auto,
+    #[value(alias = "fp32")]
     F32,
+    #[value(alias = "fp16")]
     F16,
     Bf16,
-}
-
-/// `--generator-device`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
-#[serde(rename_all = "snake_case")]
-pub enum Generator {
-    /// torch's CPU generator (mt19937).
-    Cpu,
-    /// torch's CUDA generator (Philox).
-    Cuda,
 }
 
 /// `--quality`.

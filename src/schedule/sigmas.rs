@@ -312,6 +312,13 @@ pub fn first_step(steps: usize, strength: f64) -> Result<usize> {
     Ok((n - (n * strength).min(n)).max(0.0) as usize)
 }
 
+/// The same for a video, whose `strength` part is cut to whole steps: `steps` itself where not one is left (diffusers'
+/// `WanVideoToVideoPipeline`).
+pub fn first_step_of_video(steps: usize, strength: f64) -> Result<usize> {
+    first_step(steps, strength)?;
+    Ok(steps - ((steps as f64 * strength) as usize).min(steps))
+}
+
 /// Rounding after every operation. f64 operations on f32 values, each rounded to f32, are exactly f32 operations.
 type Round = fn(f64) -> f64;
 

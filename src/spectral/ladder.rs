@@ -210,6 +210,18 @@ impl Ladder {
     }
 }
 
+/// The levels that are left of a ladder where a run starts at step `first` from a picture: those that end before it are gone, and the
+/// first that is left starts at the schedule's own σ, as no growth comes before it. `first` is below the number of steps.
+pub fn from_step(mut levels: Vec<Level>, sigmas: &[f32], first: usize) -> Vec<Level> {
+    if first > 0 {
+        levels.retain(|level| level.end_step > first);
+        if let Some(level) = levels.first_mut() {
+            (level.first_step, level.sigma_start) = (first, sigmas[first]);
+        }
+    }
+    levels
+}
+
 /// The nearest multiple of `patch`, the lower one in the middle between two, at least one patch.
 fn snap(length: f64, patch: usize) -> usize {
     // Factors such as 1/3 come back a hair above a whole or half number.

@@ -8,7 +8,9 @@ pub mod dct;
 mod fft;
 pub mod growth;
 pub mod ladder;
+mod resize;
 
 pub use activation::Spectrum;
 pub use growth::{Growth, Mode, Transform};
-pub use ladder::{Ladder, Level, Scales, split};
+pub use ladder::{Ladder, Level, Scales, from_step, split};
+pub use resize::resized;

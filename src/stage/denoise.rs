@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use ndarray::ArrayD;
+use ndarray::{ArrayD, Axis, Slice};
 
 use crate::{
     error::{At, Error, Result},
@@ -30,12 +30,19 @@ pub struct Steering<'a> {
 pub struct Denoiser<'a> {
     network: &'a mut Network,
     steering: &'a Steering<'a>,
+    together: bool,
 }
 
 impl<'a> Denoiser<'a> {
     /// Binds a loaded DiT.
     pub fn new(network: &'a mut Network, steering: &'a Steering<'a>) -> Self {
-        Self { network, steering }
+        Self { network, steering, together: false }
+    }
+
+    /// Where `together`, guidance's two predictions are one call of a batch of two, if the two prompts are of one length.
+    pub fn together(mut self, together: bool) -> Self {
+        self.together = together && self.steering.negative.is_some_and(|n| n.stacks(self.steering.positive));
+        self
     }
 
     /// Steps `steps` of the schedule on a latent ([1, c, h, w] or [1, c, t, h, w]). `after` sees each step's number and latent, and may stop.
@@ -52,19 +59,49 @@ impl<'a> Denoiser<'a> {
         let (positive, negative) = (positions(self.steering.positive), self.steering.negative.map(positions));
         for i in steps {
             let place = || format!("step {}", i + 1);
-            let answer = self.predict(&x, sigmas[i], self.steering.positive, &positive).at(place())?;
-            let answer = match (self.steering.negative, &negative) {
-                (Some(c), Some(fixed)) if self.steering.guidance.needs_negative(sigmas[i]) => {
-                    let without = self.predict(&x, sigmas[i], c, fixed).at(place())?;
-                    self.steering.guidance.combine(&answer, &without)
+            let guided = self.steering.negative.filter(|_| self.steering.guidance.needs_negative(sigmas[i]));
+            let answer = match (guided, &negative) {
+                (Some(c), Some(_)) if self.together => {
+                    let (with, without) = self.predict_both(&x, sigmas[i], c, &positive).at(place())?;
+                    self.steering.guidance.combine(&with, &without)
                 }
-                _ => answer,
+                (Some(c), Some(fixed)) => {
+                    let with = self.predict(&x, sigmas[i], self.steering.positive, &positive).at(place())?;
+                    let without = self.predict(&x, sigmas[i], c, fixed).at(place())?;
+                    self.steering.guidance.combine(&with, &without)
+                }
+                _ => self.predict(&x, sigmas[i], self.steering.positive, &positive).at(place())?,
             };
             let velocity = family.velocity(&answer, x.shape())?;
             x = solver.step(x, &velocity, sigmas, i);
             after(i, &x)?;
         }
         Ok(x)
+    }
+
+    /// The predictions with the prompt and with `negative`, from one call. Positions are the same for both and have no batch axis.
+    fn predict_both(
+        &mut self,
+        x: &ArrayD<f32>,
+        sigma: f32,
+        negative: &Condition,
+        positions: &[(&'static str, Tensor)],
+    ) -> Result<(ArrayD<f32>, ArrayD<f32>)> {
+        let step = self.steering.family.step(x, sigma, self.steering.scale);
+        let mut pairs = Vec::with_capacity(step.len() + negative.inputs.len());
+        for (name, t) in &step {
+            pairs.push((*name, t.stack(t)?));
+        }
+        for ((name, with), (_, without)) in self.steering.positive.inputs.iter().zip(&negative.inputs) {
+            pairs.push((*name, with.stack(without)?));
+        }
+        let both = self.call(pairs.iter().chain(positions).map(|(name, t)| (*name, t)).collect())?;
+        if both.shape().first() != Some(&2) {
+            let (name, shape) = (self.network.name(), both.shape());
+            return Err(Error::failed(format!("{name}: answered {shape:?} where a batch of two was wanted")));
+        }
+        let item = |k: usize| both.slice_axis(Axis(0), Slice::from(k..k + 1)).as_standard_layout().into_owned();
+        Ok((item(0), item(1)))
     }
 
     fn predict(
@@ -75,8 +112,11 @@ impl<'a> Denoiser<'a> {
         positions: &[(&'static str, Tensor)],
     ) -> Result<ArrayD<f32>> {
         let step = self.steering.family.step(x, sigma, self.steering.scale);
-        let inputs: Vec<(&str, &Tensor)> =
-            step.iter().chain(&condition.inputs).chain(positions).map(|(name, t)| (*name, t)).collect();
+        self.call(step.iter().chain(&condition.inputs).chain(positions).map(|(name, t)| (*name, t)).collect())
+    }
+
+    /// One call of the network; its only output.
+    fn call(&mut self, inputs: Vec<(&str, &Tensor)>) -> Result<ArrayD<f32>> {
         let answer = self.network.run(&inputs)?.into_iter().next();
         let Some((_, Tensor::F32(answer))) = answer else {
             return Err(Error::failed(format!("{}: no floating output", self.network.name())));

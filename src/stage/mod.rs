@@ -1,8 +1,8 @@
 //! The steps of the line. Each holds what it needs between calls and none knows another.
 
-pub mod decode;
 pub mod denoise;
 pub mod grow;
 pub mod interpolate;
 pub mod text;
 pub mod upscale;
+pub mod vae;

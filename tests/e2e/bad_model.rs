@@ -122,7 +122,10 @@ const FOLDERS: &[Row] = &[
     ),
     (
         "scheduler unknown",
-        |m| set(m, "scheduler/scheduler_config.json", "_class_name", json!("DDIMScheduler")),
+        |m| {
+            set(m, "scheduler/scheduler_config.json", "_class_name", json!("DDIMScheduler"));
+            set(m, "model_index.json", "scheduler", json!(["diffusers", "DDIMScheduler"]));
+        },
         &["scheduler_config.json", "DDIMScheduler is not known", "FlowMatchEulerDiscreteScheduler"],
     ),
     (
@@ -160,6 +163,90 @@ fn damaged_folders_end_in_one_sentence() {
         copy_folder(Path::new(&here(FLUX)), &bench.path("model"));
         damage(&bench.path("model"));
         bad.extend(bench.fault(name, &bench.run(&format!("{RUN} --model-path model")), 3, wants));
+    }
+    report(bad);
+}
+
+/// A family's tiny checkpoint, an entry of a config that is changed, and what the sentence must hold.
+const CONTRADICTIONS: &[(&str, &str, &str, u32, &[&str])] = &[
+    ("flux2-dev", "transformer", "num_single_layers", 3, &["num_single_layers is 3 and the weights have 2"]),
+    ("flux2-klein", "transformer", "in_channels", 128, &["in_channels 128"]),
+    ("flux2-klein", "text_encoder", "num_hidden_layers", 36, &["num_hidden_layers is 36 and the weights have"]),
+    ("flux2-klein", "vae", "latent_channels", 32, &["latent_channels"]),
+    ("qwen-image", "transformer", "num_layers", 60, &["num_layers is 60 and the weights have 2"]),
+    ("qwen-image", "vae", "z_dim", 4, &["z_dim"]),
+    ("wan", "transformer", "num_layers", 30, &["num_layers is 30 and the weights have 2"]),
+    ("wan", "transformer", "in_channels", 36, &["in_channels 36"]),
+    ("wan", "text_encoder", "num_heads", 64, &["num_heads is 64 and the weights have 4"]),
+    ("wan", "vae", "base_dim", 96, &["base_dim is 96 and the weights have 2"]),
+    ("z-image", "transformer", "n_layers", 30, &["n_layers is 30 and the weights have 2"]),
+    ("z-image", "text_encoder", "vocab_size", 151_936, &["vocab_size is 151936 and the weights have 510"]),
+];
+
+#[test]
+fn configs_of_other_weights_end_in_one_sentence() {
+    let mut bad = Vec::new();
+    for (model, component, key, value, wants) in CONTRADICTIONS {
+        let bench = Bench::new();
+        copy_folder(Path::new(&here(&format!("tests/goldens/{model}/model"))), &bench.path("model"));
+        set(&bench.path("model"), &format!("{component}/config.json"), key, json!(value));
+        for command in ["plan generate", "generate"] {
+            let out = if *model == "wan" {
+                "--num-frames 5 --output-file-path out/a.mp4"
+            } else {
+                "--output-file-path out/a.png"
+            };
+            let args = format!(
+                "{command} --prompt fox --height 64 --width 64 --num-inference-steps 2 --model-path model {out}"
+            );
+            bad.extend(bench.fault(&format!("{model} {component} {key}: {command}"), &bench.run(&args), 3, wants));
+        }
+    }
+    let bench = Bench::new();
+    copy_folder(Path::new(&here("tests/goldens/wan/model")), &bench.path("model"));
+    let other = json!(["diffusers", "FlowMatchEulerDiscreteScheduler"]);
+    set(&bench.path("model"), "model_index.json", "scheduler", other);
+    let wants = ["scheduler_config.json", "of class UniPCMultistepScheduler", "says FlowMatchEulerDiscreteScheduler"];
+    bad.extend(bench.fault("two schedulers", &bench.run(&format!("{RUN} --model-path model")), 3, &wants));
+    report(bad);
+}
+
+/// What a family cannot do: its tiny checkpoint, flags, and what the sentence must hold. No weight is loaded before.
+const IMPOSSIBLE: &[(&str, &str, &[&str])] = &[
+    ("flux1-dev", "--height 360 --width 640", &["--height 360", "multiple of 16", "352 or 368"]),
+    ("flux2-klein", "--height 360 --width 640", &["--height 360", "multiple of 16", "352 or 368"]),
+    ("qwen-image", "--height 1000 --width 1024", &["--height 1000", "992 or 1008"]),
+    ("z-image", "--height 360 --width 640", &["--height 360", "multiple of 16", "352 or 368"]),
+    ("wan", "--height 360 --width 640 --num-frames 5", &["--height 360", "multiple of 16", "352 or 368"]),
+    ("wan", "--num-frames 80", &["--num-frames 80", "77 or 81"]),
+    ("z-image", "--num-frames 5", &["--num-frames 5", "makes single pictures"]),
+    ("flux1-dev", "--num-inference-steps 0", &["num_inference_steps must be a positive int, got 0"]),
+    ("flux1-dev", "--flow-shift 3", &["--flow-shift 3", "shifts its schedule by the picture's size"]),
+    ("flux1-dev", "--max-sequence-length 513", &["max_sequence_length 513"]),
+    ("flux2-klein", "--true-cfg-scale 4", &["--true-cfg-scale 4"]),
+    ("wan", "--true-cfg-scale 4", &["--true-cfg-scale 4", "--guidance-scale"]),
+    ("flux1-dev", "--guidance-scale -1", &["guidance_scale must be a finite number >= 0, got -1"]),
+    ("flux1-dev", "--image-path {pictures}/chelsea.png --strength 0", &["strength must be in (0, 1], got 0"]),
+    ("flux1-dev", "--image-path {pictures}/chelsea.png --strength 1.5", &["strength must be in (0, 1], got 1.5"]),
+    ("qwen-image", "--cfg-normalization 1", &["--cfg-normalization 1", "Z-Image"]),
+    ("flux1-dev", "--generator-gpu a100", &["--generator-gpu needs --generator-device cuda"]),
+    ("flux1-dev", "--generator-device cuda --generator-torch old", &["--generator-torch needs --generator-device cpu"]),
+    ("flux1-dev", "--generator-device cuda --generator-gpu gtx", &["generator_gpu must be one of a100", "132x2048"]),
+    (
+        "wan",
+        "--height 64 --width 64 --progressive-mode dct --progressive-transform dwt --progressive-scales 1/3 1",
+        &["dwt needs each ratio to be 2"],
+    ),
+];
+
+#[test]
+fn what_a_family_cannot_do_ends_in_one_sentence() {
+    let mut bad = Vec::new();
+    for (model, flags, wants) in IMPOSSIBLE {
+        let bench = Bench::new();
+        let path = here(&format!("tests/goldens/{model}/model"));
+        let run = bench.run(&format!("generate --prompt fox --output-path out --model-path {path} {flags}"));
+        bad.extend(bench.fault(&format!("{model} {flags}"), &run, 1, wants));
     }
     report(bad);
 }

@@ -78,6 +78,7 @@ fn growth_and_other_models() {
         ("ratios", format!("{SIZED} --num-inference-steps 6 --progressive-mode dct --progressive-scales 1/2 3/4 1")),
         ("heights", format!("{SIZED} --num-inference-steps 6 --progressive-mode dct --progressive-scales 32 64")),
         ("upscaled", format!("{few} --enable-upscaling --upscaling-scale 3 --upscaling-model-path {{x2}}")),
+        ("again", format!("{few} --image-path out/dev.png --strength 0.5")),
         ("guided", format!("{few} --negative-prompt blurry --true-cfg-scale 3 --guidance-scale 1.5")),
     ] {
         done(&bench.run(&format!("{args} --prompt fox --output-file-path out/{name}.png")));
@@ -85,6 +86,8 @@ fn growth_and_other_models() {
         assert_eq!(size(&bytes), if name == "upscaled" { (288, 192) } else { (96, 64) }, "{name}");
         let says = String::from_utf8_lossy(&bytes).contains("Progressive: ");
         assert_eq!(says, ["levels", "ratios", "heights"].contains(&name), "{name}: stage split in the parameters");
+        let says = String::from_utf8_lossy(&bytes).contains("Denoising strength: 0.5");
+        assert_eq!(says, name == "again", "{name}: strength in the parameters");
         plain.push(bytes);
     }
     assert!((0..plain.len()).all(|i| (0..i).all(|j| plain[i] != plain[j])), "settings without effect");

@@ -8,6 +8,7 @@ mod enhance;
 mod export;
 mod generate;
 mod interrupt;
+mod published;
 
 use std::{
     fs,

@@ -9,7 +9,7 @@ use crescendo::{
     progress::Silent,
     runtime::Network,
     schedule::sigmas::{FlowMatch, Spacing},
-    stage::decode::{Networks, Video},
+    stage::vae::{Networks, VideoDecoder},
     tensor::Tensor,
 };
 use ndarray::{ArrayD, Axis, IxDyn, Slice, concatenate};
@@ -204,7 +204,7 @@ fn a_video_is_decoded_as_it_is_asked_for() {
         first_picture: part(Part::Pictures),
         later_picture: part(Part::LaterPictures),
     };
-    let mut video = Video::new(networks, None, std::env::temp_dir(), &Silent);
+    let mut video = VideoDecoder::new(networks, None, std::env::temp_dir(), &Silent);
     // What is not yet asked for is not yet decoded: a latent frame that cannot be stops the frames that come of it alone.
     let broken = 3;
     let latents = ArrayD::from_shape_fn(IxDyn(&[1, 16, 5, 4, 6]), |i| if i[2] == broken { f32::NAN } else { 0.1 });

@@ -37,8 +37,8 @@ fn bad_requests_are_refused_before_anything_is_loaded() {
         ("qwen-image", |p| p.size = Some((1328, 1000)), "--width 1000: Qwen-Image needs a multiple of 16; 992 or 1008"),
         (
             "qwen-image",
-            |p| p.guidance_scale = Some(4.0),
-            "--guidance-scale 4: Qwen-Image is guided by --true-cfg-scale",
+            |p| (p.guidance_scale, p.true_cfg_scale) = (Some(4.0), Some(3.0)),
+            "--true-cfg-scale 3 and --guidance-scale 4: Qwen-Image has one guidance",
         ),
         ("qwen-image", |p| p.max_sequence_length = Some(1025), "Qwen-Image reads 1 to 1024 tokens"),
         ("qwen-image", |p| p.cfg_truncation = Some(0.5), "--cfg-truncation 0.5"),
@@ -70,6 +70,7 @@ fn guidance_is_the_pipelines() {
         ("flux2-klein-base", scale(1.0), Guidance::None, ""),
         ("qwen-image", nothing, Guidance::None, " "),
         ("qwen-image", negative, Guidance::TokenNorm { scale: 4.0 }, " "),
+        ("qwen-image", scale(3.0), Guidance::TokenNorm { scale: 3.0 }, " "),
         ("qwen-image", true_cfg(3.0), Guidance::TokenNorm { scale: 3.0 }, " "),
         ("qwen-image", GuidanceRequest { true_cfg: Some(1.0), ..negative }, Guidance::None, " "),
         ("qwen-image", sglang, Guidance::TokenNorm { scale: 4.0 }, " "),

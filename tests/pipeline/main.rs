@@ -1,12 +1,13 @@
 //! Whole runs against diffusers: noise, every step's latent, the finished latent and the picture, in every progressive mode.
 //!
-//! Goldens: `scripts/reference/{flux1,flux2,families}.py`.
+//! Goldens: `scripts/reference/{flux1,flux2,families,start}.py`.
 #![allow(clippy::unwrap_used)]
 
 mod exported;
 mod flux2_qwen;
 mod from_picture;
 mod plans;
+mod sizes;
 mod tiles;
 mod video;
 mod z_image;
@@ -16,7 +17,7 @@ use std::{collections::BTreeMap, path::Path};
 use crescendo::{
     media::{picture, video::Reader},
     pipeline::{Context, generate},
-    plan::{Destination, Mode, Precision, Scale, Scales},
+    plan::{Destination, Mode, Precision, Scale, Scales, Start},
     progress::Silent,
     tensor::{Frame, Samples},
     weights::Checkpoint,
@@ -50,8 +51,8 @@ fn samples(path: &Path, video: bool) -> Vec<u8> {
     frames.into_iter().flat_map(bytes).collect()
 }
 
-/// Runs one row of runs.json and returns what is wrong with it.
-fn run(model: &str, row: &Value, table: &mut Vec<String>) -> Vec<String> {
+/// Runs one row of runs.json and returns what is wrong with it. `cfg_batch`: guidance's two predictions in one call.
+fn run(model: &str, row: &Value, cfg_batch: bool, table: &mut Vec<String>) -> Vec<String> {
     let name = row["name"].as_str().unwrap();
     let root = Path::new("tests/goldens").join(model);
     let temp = tempfile::tempdir().unwrap();
@@ -64,11 +65,20 @@ fn run(model: &str, row: &Value, table: &mut Vec<String>) -> Vec<String> {
     plan.true_cfg_scale = number("true_cfg_scale");
     plan.cfg_normalization =
         row.get("cfg_normalization").and_then(|c| c.as_f64().or(c.as_bool().map(|cap| f64::from(u8::from(cap)))));
+    plan.cfg_batch = cfg_batch;
     plan.cfg_truncation = number("cfg_truncation");
     plan.negative_prompt = row.get("negative_prompt").and_then(Value::as_str).map(str::to_string);
     plan.save_latents = Some(temp.path().join("latents.safetensors"));
     plan.frames = number("num_frames").map(|n| n as usize);
     let video = plan.frames.is_some();
+    let golden = Checkpoint::open(&root.join(format!("runs/{name}.safetensors"))).unwrap();
+    if row.get("source").is_some() {
+        let clip = row["clip"] == true;
+        let image = from_picture::file(temp.path(), &golden, clip);
+        // Of a clip the number of frames is known, and where the pipeline's own strength is meant none need be given.
+        plan.frames = plan.frames.filter(|_| !clip);
+        plan.start = Some(Start { image, strength: number("strength").filter(|_| name != "start") });
+    }
     // Without loss, so that what is read back is what was decoded.
     (plan.output.codec, plan.output.pix_fmt) =
         if video { (Some("ffv1".into()), Some("bgr0".into())) } else { (None, None) };
@@ -90,14 +100,14 @@ fn run(model: &str, row: &Value, table: &mut Vec<String>) -> Vec<String> {
     if let Err(e) = generate(&plan, &cx) {
         return vec![format!("{name}: {e}")];
     }
-    let golden = Checkpoint::open(&root.join(format!("runs/{name}.safetensors"))).unwrap();
     let ours = Checkpoint::open(plan.save_latents.as_ref().unwrap()).unwrap();
     let mut wrong = Vec::new();
     let mut worst = BTreeMap::new();
-    for key in golden.names().filter(|k| k.starts_with("latents") || *k == "noise") {
-        let limit = if key == "noise" { 0.0 } else { 1e-3 };
+    for key in golden.names().filter(|k| k.starts_with("latents") || ["noise", "start"].contains(k)) {
+        let limit =
+            [("noise", 0.0), ("start", 1e-4)].into_iter().find(|(k, _)| *k == key).map_or(1e-3, |(_, limit)| limit);
         let error = relative(&floats(&ours, key), &floats(&golden, key));
-        let kind = if key == "noise" || key == "latents" { key } else { "steps" };
+        let kind = if ["noise", "start", "latents"].contains(&key) { key } else { "steps" };
         let most = worst.entry(kind).or_insert(0f32);
         *most = most.max(error);
         if error.is_nan() || error > limit {
@@ -115,18 +125,42 @@ fn run(model: &str, row: &Value, table: &mut Vec<String>) -> Vec<String> {
     wrong
 }
 
+const MODELS: [&str; 8] =
+    ["flux1-dev", "flux1-schnell", "flux2-dev", "flux2-klein", "flux2-klein-base", "qwen-image", "wan", "z-image"];
+
+/// Runs from prompts, then those from pictures, which schnell, being dev in all of that, has none of.
+fn rows(model: &str) -> Vec<Value> {
+    let lists: &[&str] = if model == "flux1-schnell" { &["runs"] } else { &["runs", "starts"] };
+    let read = |list: &&str| {
+        let path = format!("tests/goldens/{model}/{list}.json");
+        serde_json::from_str::<Vec<Value>>(&std::fs::read_to_string(path).unwrap()).unwrap()
+    };
+    lists.iter().flat_map(read).collect()
+}
+
 #[test]
 fn whole_runs_equal_diffusers() {
     let (mut wrong, mut table) = (Vec::new(), Vec::new());
-    for model in
-        ["flux1-dev", "flux1-schnell", "flux2-dev", "flux2-klein", "flux2-klein-base", "qwen-image", "wan", "z-image"]
-    {
-        let path = format!("tests/goldens/{model}/runs.json");
-        let rows: Vec<Value> = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    for model in MODELS {
+        let rows = rows(model);
         assert!(!rows.is_empty());
         for row in &rows {
-            wrong.extend(run(model, row, &mut table));
+            wrong.extend(run(model, row, false, &mut table));
         }
+    }
+    println!("{}", table.join("\n"));
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+/// Those of every family that has guidance; prompts of other lengths fall back to two calls, with a word.
+#[test]
+fn guidance_in_one_batch_equals_diffusers() {
+    let (mut wrong, mut table) = (Vec::new(), Vec::new());
+    for model in ["flux1-dev", "flux2-klein-base", "qwen-image", "wan", "z-image"] {
+        let guided = |row: &&Value| ["guidance_scale", "true_cfg_scale"].iter().any(|k| row[k].as_f64() > Some(1.0));
+        let row =
+            rows(model).into_iter().find(|r| guided(&r) && (model != "flux1-dev" || r.get("true_cfg_scale").is_some()));
+        wrong.extend(run(model, &row.unwrap(), true, &mut table));
     }
     println!("{}", table.join("\n"));
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crescendo::plan::{
     Defaults, Destination, Device, GeneratePlan, Generator, Mode, Model, Output, Precision, Progressive, Quality,
-    RuntimeOptions, Scales, Transform, Vae, VaeTiling,
+    RuntimeOptions, Scales, Torch, Transform, Vae, VaeTiling,
 };
 
 pub fn runtime() -> RuntimeOptions {
@@ -37,7 +37,7 @@ pub fn generate(model: &Path, prompt: &str) -> GeneratePlan {
         prompts: vec![prompt.into()],
         negative_prompt: None,
         seeds: vec![42],
-        generator: Generator::Cpu,
+        generator: Generator::Cpu { torch: Torch::Current },
         size: None,
         frames: None,
         fps: None,
@@ -46,6 +46,7 @@ pub fn generate(model: &Path, prompt: &str) -> GeneratePlan {
         true_cfg_scale: None,
         cfg_normalization: None,
         cfg_truncation: None,
+        cfg_batch: false,
         flow_shift: None,
         max_sequence_length: None,
         progressive: Progressive {

@@ -11,18 +11,31 @@ use ffmpeg_next::{
 use super::{
     ffmpeg::{self, c_string, check, reason, text},
     info::{self, StreamInfo, StreamKind},
+    subtitle::Recoder,
 };
 use crate::error::{Error, Result};
 
 /// Metadata that describes the old file's bytes, not its content.
-const STALE: [&str; 8] =
-    ["major_brand", "minor_version", "compatible_brands", "encoder", "duration", "rotate", "timecode", "bps"];
+const STALE: [&str; 10] = [
+    "major_brand",
+    "minor_version",
+    "compatible_brands",
+    "encoder",
+    "software",
+    "duration",
+    "rotate",
+    "timecode",
+    "bps",
+    "alpha_mode",
+];
 
 /// The source's other streams on their way into the new file.
 pub(super) struct Copies {
     input: Input,
     /// For each stream of the source, its number in the new file and the last decoding time stamp written there.
     targets: Vec<Option<(usize, i64)>>,
+    /// For each stream of the source, what makes its subtitles fit the container.
+    recoders: Vec<Option<Recoder>>,
     /// Read, but not due yet.
     pending: Option<Packet>,
     /// The source's first time stamp, in microseconds: the new file begins at zero.
@@ -41,6 +54,7 @@ impl Copies {
         let video = info::of_input(&input, source)?;
         let mut copies = Self {
             targets: Vec::new(),
+            recoders: Vec::new(),
             pending: None,
             origin: video.origin,
             finished: true,
@@ -48,8 +62,10 @@ impl Copies {
             input,
         };
         for stream in &video.streams {
+            let recoder = if stream.kind == StreamKind::Subtitle { copies.recoder(stream, target) } else { None };
+            copies.recoders.push(recoder);
             let copied = stream.index != video.index && copies.takes(stream, target)?;
-            let number = if copied { Some(copies.add(stream.index, target)?) } else { None };
+            let number = if copied { copies.add(stream, target)? } else { None };
             copies.targets.push(number.map(|n| (n, i64::MIN)));
             copies.finished &= number.is_none();
             // SAFETY: a stream of the source; the demuxer then skips its packets.
@@ -60,6 +76,24 @@ impl Copies {
         }
         copies.describe(video.index, target);
         Ok(copies)
+    }
+
+    /// What makes text subtitles fit a container that does not hold their codec.
+    fn recoder(&mut self, stream: &StreamInfo, target: &Output) -> Option<Recoder> {
+        // SAFETY: a stream of the source and the format of the target, both only read.
+        let (fits, container, source) = unsafe {
+            let format = (*target.as_ptr()).oformat;
+            let source = &**(*self.input.as_ptr()).streams.add(stream.index);
+            let fits = ffi::avformat_query_codec(format, (*source.codecpar).codec_id, ffi::FF_COMPLIANCE_NORMAL);
+            (fits == 1, text((*format).name), source)
+        };
+        let recoder = if fits { None } else { Recoder::new(source, &container) }?;
+        if matches!(stream.codec.as_str(), "ass" | "ssa") {
+            let (index, name) = (stream.index, &recoder.name);
+            self.left_out
+                .push(format!("places and styles of the subtitles (stream {index}) that {name} does not know"));
+        }
+        Some(recoder)
     }
 
     /// Whether a stream goes along.
@@ -76,6 +110,7 @@ impl Copies {
             // Second videos and time codes belong to the old frames; what data means, we do not know.
             StreamKind::Video | StreamKind::Data => false,
             StreamKind::Attachment => container == "matroska",
+            StreamKind::Subtitle => fits == 1 || self.recoders[index].is_some(),
             _ => fits == 1,
         };
         if !fits && stream.kind == StreamKind::Audio {
@@ -83,14 +118,21 @@ impl Copies {
                 "{container} cannot hold the source's sound (stream {index}, {codec}) as it is; write a .mkv"
             )));
         }
-        if !fits {
+        // SAFETY: as above. MP4 and MOV keep the titles of chapters in a text track, which is made anew.
+        let titles = unsafe {
+            let parameters = (**(*self.input.as_ptr()).streams.add(index)).codecpar;
+            (*parameters).codec_tag == u32::from_le_bytes(*b"text") && (*self.input.as_ptr()).nb_chapters > 0
+        };
+        if !fits && !titles {
             self.left_out.push(format!("stream {index} ({:?}, {codec})", stream.kind).to_lowercase());
         }
         Ok(fits)
     }
 
-    /// Adds one stream to the target with the parameters of the source's; returns its number.
-    fn add(&self, index: usize, target: &mut Output) -> Result<usize> {
+    /// Adds one stream to the target with the parameters of the source's; returns its number, `None` where no packets are
+    /// to follow.
+    fn add(&self, stream: &StreamInfo, target: &mut Output) -> Result<Option<usize>> {
+        let index = stream.index;
         let failed = |why| Error::failed(format!("copying stream {index} of the source: {why}"));
         // SAFETY: a stream of the source is read, a new one of the target filled; the target frees it.
         unsafe {
@@ -100,12 +142,19 @@ impl Copies {
                 return Err(failed("out of memory".into()));
             }
             check(ffi::avcodec_parameters_copy((*new).codecpar, (*old).codecpar)).map_err(failed)?;
+            if let Some(recoder) = &self.recoders[index] {
+                recoder.describe(&mut *(*new).codecpar).map_err(failed)?;
+            }
             // The container chooses its own four letters for the codec.
             (*(*new).codecpar).codec_tag = 0;
             ((*new).time_base, (*new).disposition) = ((*old).time_base, (*old).disposition);
             (*new).avg_frame_rate = (*old).avg_frame_rate;
             copy_metadata((*old).metadata, &mut (*new).metadata);
-            Ok((*new).index as usize)
+            if stream.kind == StreamKind::Picture && text((*(*target.as_ptr()).oformat).name) == "matroska" {
+                attach(&*old, &mut *new).map_err(failed)?;
+                return Ok(None);
+            }
+            Ok(Some((*new).index as usize))
         }
     }
 
@@ -173,6 +222,14 @@ impl Copies {
 
     fn write(&mut self, mut packet: Packet, target: &mut Output) -> Result<()> {
         let index = packet.stream();
+        if let Some(Some(recoder)) = self.recoders.get_mut(index) {
+            let recoded = recoder.recode(&mut packet);
+            let failed = |why| Error::failed(format!("writing the subtitles of stream {index} anew: {why}"));
+            match recoded.map_err(failed)? {
+                Some(new) => packet = new,
+                None => return Ok(()),
+            }
+        }
         let Some(Some((number, last))) = self.targets.get_mut(index) else { return Ok(()) };
         let from = info::streams(&self.input)[index].time_base;
         // SAFETY: the stream that `add` made; the container has chosen its time base by now.
@@ -196,6 +253,35 @@ impl Copies {
         check(code).map_err(|why| Error::failed(format!("copying stream {index} of the source: {why}")))?;
         Ok(())
     }
+}
+
+/// Makes a cover an attachment, as Matroska keeps pictures; as a stream it would become a second video.
+///
+/// # Safety
+/// `old` is a stream with an attached picture, `new` one of another container before its head is written.
+unsafe fn attach(old: &ffi::AVStream, new: &mut ffi::AVStream) -> Result<(), String> {
+    let (picture, padding) = (&old.attached_pic, ffi::AV_INPUT_BUFFER_PADDING_SIZE as usize);
+    let size = picture.size.max(0) as usize;
+    // SAFETY: by contract; the stream's parameters own the copy.
+    unsafe {
+        let parameters = &mut *new.codecpar;
+        let name = if parameters.codec_id == ffi::AVCodecID::AV_CODEC_ID_PNG { "png" } else { "jpg" };
+        let media = if name == "png" { c"image/png" } else { c"image/jpeg" };
+        let data: *mut u8 = ffi::av_mallocz(size + padding).cast();
+        if data.is_null() {
+            return Err("out of memory".into());
+        }
+        std::ptr::copy_nonoverlapping(picture.data, data, size);
+        ffi::av_freep((&raw mut parameters.extradata).cast());
+        (parameters.extradata, parameters.extradata_size) = (data, size as i32);
+        parameters.codec_type = ffi::AVMediaType::AVMEDIA_TYPE_ATTACHMENT;
+        let keep = ffi::AV_DICT_DONT_OVERWRITE;
+        let file = c_string(&format!("cover.{name}"));
+        ffi::av_dict_set(&mut new.metadata, c"filename".as_ptr(), file.as_ptr(), keep);
+        ffi::av_dict_set(&mut new.metadata, c"mimetype".as_ptr(), media.as_ptr(), keep);
+    }
+    new.disposition = 0;
+    Ok(())
 }
 
 const MICROSECONDS: ffi::AVRational = ffi::AVRational { num: 1, den: 1_000_000 };

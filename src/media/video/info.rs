@@ -8,7 +8,7 @@ use super::{
     Rational,
     color::Color,
     ffmpeg::{self, number, text},
-    scale::Format,
+    scale::{Format, Sampling},
 };
 use crate::error::{Error, Result};
 
@@ -46,6 +46,25 @@ pub struct SideData {
     pub(super) bytes: Vec<u8>,
 }
 
+impl SideData {
+    pub(super) fn is_rotation(&self) -> bool {
+        self.kind == ffi::AVPacketSideDataType::AV_PKT_DATA_DISPLAYMATRIX
+    }
+
+    /// What it is, as a phrase.
+    pub(super) fn name(&self) -> &'static str {
+        use ffi::AVPacketSideDataType::*;
+        match self.kind {
+            AV_PKT_DATA_DISPLAYMATRIX => "the rotation",
+            AV_PKT_DATA_STEREO3D => "the stereo layout",
+            AV_PKT_DATA_MASTERING_DISPLAY_METADATA => "HDR10's mastering display",
+            AV_PKT_DATA_CONTENT_LIGHT_LEVEL => "HDR10's content light level",
+            AV_PKT_DATA_SPHERICAL => "the spherical layout",
+            _ => "other side data",
+        }
+    }
+}
+
 /// A video file and the stream of it that [`Reader`](super::Reader) decodes: the first that is no cover picture.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VideoInfo {
@@ -59,6 +78,10 @@ pub struct VideoInfo {
     pub bit_depth: u8,
     /// Whether there is transparency; frames have it only if asked for.
     pub alpha: bool,
+    /// How much of colour the pixel format keeps.
+    pub sampling: Sampling,
+    /// An animated picture: how often it plays, 0 for endlessly. `None` of a video.
+    pub plays: Option<u32>,
     /// Columns as stored, before rotation.
     pub width: usize,
     /// Rows as stored, before rotation.
@@ -85,6 +108,8 @@ pub struct VideoInfo {
     pub interlaced: bool,
     /// What is passed on as it is, the display matrix among it.
     pub side_data: Vec<SideData>,
+    /// What frames carry that is not passed on, each a phrase.
+    pub left_out: Vec<String>,
     /// All streams, this one too.
     pub streams: Vec<StreamInfo>,
     /// Metadata of the container.
@@ -94,10 +119,8 @@ pub struct VideoInfo {
     pub(super) origin: i64,
 }
 
-/// Reads what a file holds without decoding it.
-///
-/// Errors: unreadable, empty, no container FFmpeg knows, damaged headers, no video in it.
-pub fn probe(path: &Path) -> Result<VideoInfo> {
+/// What FFmpeg finds in a file.
+pub(super) fn probe(path: &Path) -> Result<VideoInfo> {
     of_input(&ffmpeg::open(path)?, path)
 }
 
@@ -141,7 +164,9 @@ pub(super) fn of_input(input: &Input, path: &Path) -> Result<VideoInfo> {
         codec: streams[index].codec.clone(),
         pixel_format: format.name(),
         bit_depth: format.bits(),
-        alpha: format.has_alpha(),
+        alpha: format.has_alpha() || has_alpha_beside(stream),
+        sampling: format.sampling(),
+        plays: None,
         width: parameters.width as usize,
         height: parameters.height as usize,
         frame_rate,
@@ -164,11 +189,17 @@ pub(super) fn of_input(input: &Input, path: &Path) -> Result<VideoInfo> {
         // SAFETY: a field of a structure that is borrowed. 0 is unknown, 1 progressive.
         interlaced: unsafe { number(&raw const parameters.field_order) } > 1,
         side_data,
+        left_out: Vec::new(),
         streams,
         metadata: pairs(context.metadata),
         index,
         origin,
     })
+}
+
+/// Whether a VP8 or VP9 stream has its transparency in a second stream beside its packets, as WebM keeps it.
+pub(super) fn has_alpha_beside(stream: &ffi::AVStream) -> bool {
+    pairs(stream.metadata).iter().any(|(key, value)| key.eq_ignore_ascii_case("alpha_mode") && value == "1")
 }
 
 /// The streams of a container.
@@ -241,7 +272,7 @@ fn side_data(stream: &ffi::AVStream) -> Vec<SideData> {
     kept.into_iter().filter_map(read).collect()
 }
 
-fn rotation(side_data: &[SideData]) -> u16 {
+pub(super) fn rotation(side_data: &[SideData]) -> u16 {
     let matrix = side_data.iter().find(|s| s.kind == ffi::AVPacketSideDataType::AV_PKT_DATA_DISPLAYMATRIX);
     let Some(entries) = matrix.map(|m| m.bytes.as_chunks::<4>().0).filter(|m| m.len() == 9) else { return 0 };
     let matrix: Vec<i32> = entries.iter().map(|b| i32::from_ne_bytes(*b)).collect();

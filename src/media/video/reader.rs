@@ -12,6 +12,7 @@ use ffmpeg_next::{
 use super::{
     color::Color,
     ffmpeg::{self, last_line, reason},
+    hdr,
     info::{self, VideoInfo},
     scale::{Format, Layout, Scaler},
 };
@@ -73,13 +74,18 @@ impl Reader {
     /// Opens a video for decoding. Errors: those of [`probe`](super::probe), or no decoder.
     pub fn open(path: &Path) -> Result<Self> {
         let input = ffmpeg::open(path)?;
-        let info = info::of_input(&input, path)?;
+        let mut info = info::of_input(&input, path)?;
+        // Codecs keep HDR10's metadata in their frames, containers need not. An input of its own: this one stays at its begin.
+        let (told, left_out) = hdr::of_first_frame(&mut ffmpeg::open(path)?, info.index);
+        let new = told.into_iter().filter(|t| info.side_data.iter().all(|s| s.kind != t.kind)).collect::<Vec<_>>();
+        info.side_data.extend(new);
+        info.left_out = left_out;
         let failed = |why: String| Error::failed(format!("{}: decoding {}: {why}", path.display(), info.codec));
         ffmpeg::clear_line();
         let parameters = info::streams(&input)[info.index].codecpar;
         // SAFETY: the parameters belong to a stream of `input`; the decoder copies them.
         let decoder = unsafe {
-            let codec = ffi::avcodec_find_decoder((*parameters).codec_id);
+            let codec = decoder_of(info::streams(&input)[info.index]);
             if codec.is_null() {
                 return Err(failed("the linked FFmpeg has no decoder for it".into()));
             }
@@ -115,6 +121,11 @@ impl Reader {
     pub fn with_alpha(mut self) -> Self {
         self.alpha = self.info.alpha;
         self
+    }
+
+    /// Says how often an animated picture plays, which FFmpeg does not.
+    pub fn set_plays(&mut self, plays: Option<u32>) {
+        self.info.plays = plays;
     }
 
     /// What the file holds.
@@ -306,6 +317,24 @@ impl Reader {
             Samples::U8(samples)
         };
         Ok(Frame { width, height, channels, samples })
+    }
+}
+
+/// The decoder for a stream; null where there is none. FFmpeg's own VP8 and VP9 decoders pass over transparency.
+fn decoder_of(stream: &ffi::AVStream) -> *const ffi::AVCodec {
+    // SAFETY: every stream has parameters; FFmpeg looks names and numbers up.
+    unsafe {
+        let id = (*stream.codecpar).codec_id;
+        let named = match id {
+            ffi::AVCodecID::AV_CODEC_ID_VP8 => c"libvpx",
+            _ => c"libvpx-vp9",
+        };
+        let clear = if info::has_alpha_beside(stream) {
+            ffi::avcodec_find_decoder_by_name(named.as_ptr())
+        } else {
+            std::ptr::null()
+        };
+        if clear.is_null() { ffi::avcodec_find_decoder(id) } else { clear }
     }
 }
 

@@ -9,6 +9,20 @@ use super::{
     ffmpeg::{c_string, text},
 };
 
+/// How much of colour a pixel format keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[allow(missing_docs)]
+pub enum Sampling {
+    /// YCbCr, chroma at half the columns and rows, or coarser.
+    #[default]
+    S420,
+    /// YCbCr, chroma at half the columns.
+    S422,
+    /// YCbCr, chroma at every sample.
+    S444,
+    Rgb,
+}
+
 /// One side of a conversion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Layout {
@@ -55,6 +69,17 @@ impl Format {
 
     pub fn bits(&self) -> u8 {
         self.0.comp[..self.0.nb_components.into()].iter().map(|c| c.depth).max().unwrap_or(8) as u8
+    }
+
+    pub fn sampling(&self) -> Sampling {
+        match (self.is_rgb(), self.0.log2_chroma_w, self.0.log2_chroma_h) {
+            (true, ..) => Sampling::Rgb,
+            // Grey comes with no chroma to lose.
+            _ if self.0.nb_components < 3 => Sampling::S420,
+            (_, 0, 0) => Sampling::S444,
+            (_, _, 0) => Sampling::S422,
+            _ => Sampling::S420,
+        }
     }
 
     /// Where chroma lies between luma samples, in 1/256 of one, or −513 for formats that have it everywhere.

@@ -1,14 +1,16 @@
 //! Frames to a video file.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use ffmpeg_next::{Packet, ffi, format::context, frame, packet::Mut};
 
 use super::{
-    Rational,
+    Rational, animation,
     color::Color,
     copy::Copies,
     ffmpeg::{self, c_string, check, reason, text, url},
+    info::SideData,
+    kept::Asked,
     output::{self, Encoder, Output, VideoOptions},
     reader::allocate,
     scale::{Layout, Scaler},
@@ -46,9 +48,24 @@ pub struct Writer {
     staged: frame::Video,
     scaler: Option<Scaler>,
     size: (i32, i32),
-    rate: Rational,
+    alpha: bool,
+    time_base: Rational,
     start: f64,
     frames: u64,
+    /// Time stamp of the first frame and the end of the last.
+    span: (i64, i64),
+    /// Ticks that the last frame is shown.
+    last: i64,
+    /// Durations of frames that the encoder still holds, by time stamp.
+    durations: BTreeMap<i64, i64>,
+    side_data: Vec<SideData>,
+    told: Vec<String>,
+    /// FFmpeg's name of the container.
+    container: String,
+    /// How often an animated picture plays, 0 for endlessly.
+    plays: Option<u32>,
+    /// Whether transparency was asked for and seen, and the encoder has none.
+    flattened: bool,
 }
 
 // SAFETY: all parts are owned by the writer, and FFmpeg's contexts may move between threads.
@@ -61,13 +78,13 @@ impl Writer {
     /// format or option, a codec or sound that the container cannot hold, a folder that cannot be written.
     pub fn create(path: &Path, options: &VideoOptions, output: &Output) -> Result<Self> {
         ffmpeg::init();
-        let mut target = container(path)?;
+        let mut target = container(path, output.plays.is_some())?;
         // SAFETY: the context that was just allocated.
         let (flags, name) = unsafe {
             let format = &*(*target.as_ptr()).oformat;
             (format.flags, text(format.name))
         };
-        let encoder = output::open(options, output, flags & ffi::AVFMT_GLOBALHEADER != 0)?;
+        let encoder = output::open(options, output, &name, flags & ffi::AVFMT_GLOBALHEADER != 0)?;
         add_video(&mut target, &encoder, output, &name).at(path.display())?;
         for (key, value) in &output.metadata {
             // SAFETY: the context's dictionary; FFmpeg copies both strings.
@@ -76,7 +93,12 @@ impl Writer {
                 ffi::av_dict_set(metadata, c_string(key).as_ptr(), c_string(value).as_ptr(), 0);
             }
         }
-        let copies = output.source.as_deref().map(|source| Copies::open(source, &mut target)).transpose()?;
+        let animation = matches!(name.as_str(), "apng" | "webp");
+        let source = output.source.as_deref();
+        let beside = source.filter(|_| animation).map(animation::beside).transpose()?;
+        let copies = source.filter(|_| !animation).map(|source| Copies::open(source, &mut target)).transpose()?;
+        let mut told = output.left_out.clone();
+        told.extend(beside.unwrap_or_default());
         let place = Place::new(path, options.overwrite)?;
         let mut writer = Self {
             place,
@@ -86,9 +108,18 @@ impl Writer {
             staged: frame::Video::empty(),
             scaler: None,
             size: (output.width as i32, output.height as i32),
-            rate: output.frame_rate,
+            time_base: output.time_base,
             start: output.start,
+            alpha: output.alpha,
             frames: 0,
+            span: (0, 0),
+            last: 1,
+            durations: BTreeMap::new(),
+            side_data: output.side_data.clone(),
+            told,
+            plays: animation.then(|| output.plays.unwrap_or(0)),
+            container: name,
+            flattened: false,
         };
         writer.begin()?;
         Ok(writer)
@@ -97,7 +128,10 @@ impl Writer {
     /// Opens the temporary file and writes the container's head.
     fn begin(&mut self) -> Result<()> {
         let url = url(self.place.temporary())?;
-        let unused = std::mem::take(&mut self.encoder.unused);
+        let mut unused = std::mem::take(&mut self.encoder.unused);
+        if let Some(plays) = self.plays {
+            unused.push((if self.container == "apng" { "plays" } else { "loop" }.into(), plays.to_string()));
+        }
         let dictionary: ffmpeg_next::Dictionary = unused.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
         ffmpeg::clear_line();
         // SAFETY: the context owns the file it opens; the dictionary is owned again afterwards.
@@ -117,20 +151,43 @@ impl Writer {
         self.check_disk()
     }
 
-    /// Encodes the next frame: RGB of the output's size, 8 or 16 bits. Waits for the encoder and the disk.
+    /// Encodes the next frame, a tick after the one before.
     ///
-    /// Errors: another size, transparency, a failing encoder, a full disk.
+    /// Errors: those of [`Writer::write_at`].
     pub fn write(&mut self, frame: &Frame) -> Result<()> {
+        self.write_at(frame, self.span.1, 1)
+    }
+
+    /// Encodes a frame that is shown from `pts` for `duration` ticks of [`Output::time_base`]: RGB or RGBA of the output's
+    /// size, 8 or 16 bits. Where the encoder has no transparency, frames are shown over black. Time stamps count from
+    /// [`Output::start`]. Waits for the encoder and the disk.
+    ///
+    /// Errors: another size, transparency that was not announced, a time stamp that is not after the last, a failing encoder, a full disk.
+    pub fn write_at(&mut self, frame: &Frame, pts: i64, duration: i64) -> Result<()> {
         let (width, height) = (self.size.0 as usize, self.size.1 as usize);
-        if (frame.width, frame.height, frame.channels) != (width, height, 3) {
+        let channels = if self.alpha { 3..=4 } else { 3..=3 };
+        if (frame.width, frame.height) != (width, height) || !channels.contains(&frame.channels) {
             let (w, h, c) = (frame.width, frame.height, frame.channels);
             return Err(self.failed(&format!(
-                "frame {} is {w}x{h} with {c} channels where {width}x{height} with 3 are encoded",
-                self.frames
+                "frame {} is {w}x{h} with {c} channels where {width}x{height} with {} are encoded",
+                self.frames,
+                channels.end()
             )));
         }
+        let over = (frame.channels == 4 && !self.encoder.alpha).then(|| frame.over_black());
+        self.flattened |= over.as_ref().is_some_and(|(_, clear)| *clear);
+        let frame = over.as_ref().map_or(frame, |(frame, _)| frame);
         let mut picture = self.convert(frame).map_err(|e| self.failed(&e))?;
-        picture.set_pts(Some(self.frames as i64));
+        let first = self.frames == 0;
+        if !first && pts < self.span.1 || duration < 1 {
+            let (number, (_, end)) = (self.frames, self.span);
+            let found = format!("frame {number} is shown from tick {pts} for {duration}");
+            return Err(self.failed(&format!("{found}, and the one before until {end}")));
+        }
+        self.last = duration;
+        self.span = (if first { pts } else { self.span.0 }, pts + duration);
+        self.durations.insert(pts, duration);
+        picture.set_pts(Some(pts));
         self.send(Some(&picture))?;
         self.frames += 1;
         self.check_disk()
@@ -139,14 +196,19 @@ impl Writer {
     /// The frame in the encoder's pixel format.
     fn convert(&mut self, frame: &Frame) -> Result<frame::Video, String> {
         use ffi::AVPixelFormat::*;
-        let (source, bytes): (_, &[u8]) = match &frame.samples {
-            Samples::U8(s) => (AV_PIX_FMT_RGB24, s),
+        let big = cfg!(target_endian = "big");
+        let source = match (frame.is_deep(), frame.channels) {
+            (false, 3) => AV_PIX_FMT_RGB24,
+            (false, _) => AV_PIX_FMT_RGBA,
+            (true, 3) if big => AV_PIX_FMT_RGB48BE,
+            (true, 3) => AV_PIX_FMT_RGB48LE,
+            (true, _) if big => AV_PIX_FMT_RGBA64BE,
+            (true, _) => AV_PIX_FMT_RGBA64LE,
+        };
+        let bytes: &[u8] = match &frame.samples {
+            Samples::U8(s) => s,
             // SAFETY: any bytes are valid bytes, and there are twice as many as samples.
-            Samples::U16(s) => {
-                (if cfg!(target_endian = "big") { AV_PIX_FMT_RGB48BE } else { AV_PIX_FMT_RGB48LE }, unsafe {
-                    std::slice::from_raw_parts(s.as_ptr().cast(), s.len() * 2)
-                })
-            }
+            Samples::U16(s) => unsafe { std::slice::from_raw_parts(s.as_ptr().cast(), s.len() * 2) },
         };
         let color = self.encoder.color;
         if self.scaler.as_ref().is_none_or(|s| s.from.format != source) {
@@ -201,8 +263,9 @@ impl Writer {
         // SAFETY: the first stream is the video; the container has chosen its time base.
         let (from, to) =
             unsafe { ((*self.encoder.context.as_ptr()).time_base, (**(*self.target.as_ptr()).streams).time_base) };
-        if packet.duration() == 0 {
-            packet.set_duration(1);
+        let told = packet.pts().and_then(|pts| self.durations.remove(&pts));
+        if let Some(duration) = told.or((packet.duration() == 0).then_some(1)) {
+            packet.set_duration(duration);
         }
         let due = packet.dts().unwrap_or(0) as f64 * Rational::from(from).value() + self.start;
         if let Some(copies) = &mut self.copies {
@@ -231,17 +294,40 @@ impl Writer {
         if let Some(copies) = &mut self.copies {
             copies.pump(&mut self.target, None).at(self.place.target().display())?;
         }
+        self.end_apng();
         ffmpeg::clear_line();
         // SAFETY: the header was written; this is called once.
         check(unsafe { ffi::av_write_trailer(self.target.as_mut_ptr()) }).map_err(|why| self.failed(&why))?;
         // SAFETY: the context's open file.
         unsafe { ffi::avio_flush((*self.target.as_mut_ptr()).pb) };
         self.check_disk()?;
-        let Self { place, target, encoder, copies, frames, rate, .. } = self;
+        let duration = (self.span.1 - self.span.0) as f64 * self.time_base.value();
+        let Self { place, target, encoder, copies, frames, flattened, side_data, told, container, .. } = self;
+        let asked = Asked::of(&target, &side_data, encoder.tags, encoder.is_rgb);
         drop(target);
+        if container == "webp" {
+            animation::end_webp(place.temporary(), (duration * 1e3).round() as u32)?;
+        }
+        let (missing, _) = asked.missing(place.temporary())?;
         let bytes = place.commit()?;
-        let left_out = copies.map(|c| c.left_out).unwrap_or_default();
-        Ok(Summary { frames, bytes, duration: frames as f64 / rate.value(), encoder: encoder.name, left_out })
+        let mut left_out = told;
+        left_out.extend(encoder.left_out);
+        left_out.extend(missing);
+        left_out.extend(flattened.then(|| clear(&encoder.name)));
+        left_out.extend(copies.map(|c| c.left_out).unwrap_or_default());
+        Ok(Summary { frames, bytes, duration, encoder: encoder.name, left_out })
+    }
+
+    /// Tells an APNG how long its last frame is shown: others are told by the next one.
+    fn end_apng(&mut self) {
+        if self.container == "apng" {
+            let length = Rational::new(i32::try_from(self.last).unwrap_or(1), 1).value() * self.time_base.value();
+            let delay = c_string(&format!("{}/1000", (length * 1e3).round()));
+            // SAFETY: the muxer's own options, which it reads when the file is closed.
+            unsafe {
+                ffi::av_opt_set((*self.target.as_mut_ptr()).priv_data, c"final_delay".as_ptr(), delay.as_ptr(), 0)
+            };
+        }
     }
 
     /// The file's own state: containers ignore what writing returns.
@@ -256,13 +342,23 @@ impl Writer {
     }
 }
 
-/// A container by the ending of a file's name.
-fn container(path: &Path) -> Result<context::Output> {
+/// What is said of transparency that an encoder does not have.
+fn clear(encoder: &str) -> String {
+    format!(
+        "transparency ({encoder} has none, so frames are shown over black; -o x.mov --codec prores_ks, -o x.webm --codec \
+         libvpx-vp9, .apng, .webp and .gif keep it)"
+    )
+}
+
+/// A container by the ending of a file's name. `animated`: a `.png` is an animated one.
+fn container(path: &Path, animated: bool) -> Result<context::Output> {
     let url = url(path)?;
+    let png = animated && path.extension().is_some_and(|e| e.eq_ignore_ascii_case("png"));
+    let name = if png { c"apng".as_ptr() } else { std::ptr::null() };
     let mut raw = std::ptr::null_mut();
     // SAFETY: FFmpeg allocates a context, which is then owned, or leaves null.
     unsafe {
-        ffi::avformat_alloc_output_context2(&mut raw, std::ptr::null(), std::ptr::null(), url.as_ptr());
+        ffi::avformat_alloc_output_context2(&mut raw, std::ptr::null(), name, url.as_ptr());
         let known = !raw.is_null();
         let target = known.then(|| context::Output::wrap(raw));
         // Formats that write files of their own (image sequences) or need none cannot be renamed as a whole.
@@ -287,7 +383,10 @@ fn add_video(target: &mut context::Output, encoder: &Encoder, output: &Output, c
         let stream = ffi::avformat_new_stream(target.as_mut_ptr(), std::ptr::null());
         let stream = stream.as_mut().ok_or_else(|| failed("out of memory".into()))?;
         check(ffi::avcodec_parameters_from_context(stream.codecpar, context)).map_err(failed)?;
-        (stream.time_base, stream.avg_frame_rate) = (context.time_base, context.framerate);
+        stream.time_base = context.time_base;
+        if output.is_steady() {
+            stream.avg_frame_rate = context.framerate;
+        }
         stream.sample_aspect_ratio = context.sample_aspect_ratio;
         for data in &output.side_data {
             let memory = ffi::av_stream_new_side_data(stream, data.kind, data.bytes.len());

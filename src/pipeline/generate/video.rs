@@ -19,7 +19,7 @@ use crate::{
     },
     plan::GeneratePlan,
     progress::{Stage, Unit},
-    stage::decode::{self, Video},
+    stage::vae::{Networks as DecoderNetworks, VideoDecoder},
 };
 
 /// Pictures and frames a second of a video after all stages; `height` and `width` are those of decoding.
@@ -61,13 +61,13 @@ pub(super) fn finish(
     let begin = Instant::now();
     let tiling = resolved.vae.announced(Way::Decode, (resolved.size.height, resolved.size.width), cx);
     let load = |i: usize| cx.load_large("vae", &graphs[i]);
-    let decoder = decode::Networks {
+    let decoder = DecoderNetworks {
         first_features: load(0)?,
         later_features: load(1)?,
         first_picture: load(2)?,
         later_picture: load(3)?,
     };
-    let mut decoder = Video::new(decoder, tiling, scratch(plan, &jobs)?, cx.progress);
+    let mut decoder = VideoDecoder::new(decoder, tiling, scratch(plan, &jobs)?, cx.progress);
     perf.add("load vae", begin.elapsed().as_secs_f64());
     let mut networks = Networks {
         interpolate: plan.interpolation.as_ref().map(|i| post::Interpolator::load(i, cx)).transpose()?,

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Write a checkpoint with the names, shapes, dtypes and file sizes of a released one, and nothing in it.
+"""Write a checkpoint with the names, shapes, dtypes and file sizes of a released one, and other weights.
 
-    sparse_checkpoint.py OUT --model flux1-dev
+    stand_in.py OUT --model flux1-dev
+    stand_in.py OUT --model klein-4b --draw 1
 
-Headers, indexes and configs are real; the tensors' bytes are a hole in a sparse file, so that FLUX.1-dev's 33.7 GB take
-a few megabytes of disk. For rehearsing `export`, `plan` and `inspect`, not for running. The tokenizers are tiny ones.
+Headers, indexes and configs are real. Without --draw the tensors' bytes are a hole in a sparse file, so that FLUX.1-dev's
+33.7 GB take a few megabytes of disk: for rehearsing `export`, `plan` and `inspect`. With it they are drawn, on the scale on
+which such networks start their training, and take their full size: for rehearsing runs. The tokenizers are tiny ones.
 """
 
 import argparse
@@ -14,6 +16,7 @@ import shutil
 import struct
 from pathlib import Path
 
+import torch
 from released import RELEASES, SAFETENSORS_NAMES
 from tiny import GOLDENS, as_clip_release, clip_tokenizer, qwen_tokenizer, t5_tokenizer, write_json, write_vocab
 
@@ -33,6 +36,23 @@ def write_sparse(path, tensors):
     return end
 
 
+def draw(name, dtype, shape, generator):
+    """Weights as at the start of a training: matrices that keep a signal's size, norms of 1, biases of 0."""
+    if len(shape) < 2:
+        return torch.full(shape, 0.0 if name.endswith(("bias", "running_mean")) else 1.0).to(dtype)
+    fan_in = math.prod(shape[1:])
+    return torch.randn(shape, generator=generator).mul_(fan_in**-0.5).to(dtype)
+
+
+def fill(path, tensors, generator):
+    """Draws the tensors into the file that `write_sparse` made."""
+    with path.open("r+b") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        file.seek(8 + length)
+        for name, dtype, shape in tensors:
+            file.write(draw(name, dtype, shape, generator).reshape(-1).view(torch.uint8).numpy().data)
+
+
 def shards_of(tensors, limit):
     """In order; a shard is closed when the next tensor would take it past `limit` bytes."""
     shards, size = [[]], 0
@@ -46,20 +66,26 @@ def shards_of(tensors, limit):
     return shards
 
 
-def write_part(folder, part):
-    """config.json and the weights, sharded with an index where the release is."""
+def write_part(folder, part, generator):
+    """config.json and the weights, sharded with an index where the release is; drawn if there is a generator."""
     folder.mkdir(parents=True)
     write_json(folder / "config.json", part.released_config())
     tensors = part.names_and_shapes()
     shards = shards_of(tensors, part.shard_bytes) if part.shards > 1 else [tensors]
     assert len(shards) == part.shards, f"{folder.name}: {len(shards)} shards, the release has {part.shards}"
+
+    def write(path, tensors):
+        write_sparse(path, tensors)
+        if generator:
+            fill(path, tensors, generator)
+
     if len(shards) == 1:
-        write_sparse(folder / f"{part.stem}.safetensors", tensors)
+        write(folder / f"{part.stem}.safetensors", tensors)
     else:
         weight_map = {}
         for i, shard in enumerate(shards, 1):
             file = f"{part.stem}-{i:05}-of-{len(shards):05}.safetensors"
-            write_sparse(folder / file, shard)
+            write(folder / file, shard)
             weight_map |= {name: file for name, _, _ in shard}
         index = dict(metadata=dict(total_size=part.bytes), weight_map=dict(sorted(weight_map.items())))
         write_json(folder / f"{part.stem}.safetensors.index.json", index)
@@ -85,17 +111,19 @@ def main():
     parser.add_argument("out", type=Path)
     parser.add_argument("--model", choices=RELEASES, default="flux1-dev")
     parser.add_argument("--only", nargs="+", metavar="PART", help="these components and no others")
+    parser.add_argument("--draw", type=int, metavar="SEED", help="draw the weights")
     args = parser.parse_args()
     if args.out.resolve().is_relative_to(GOLDENS):
         parser.error(f"{args.out}: a folder outside {GOLDENS}, please")
     if args.out.exists() and any(args.out.iterdir()):
         parser.error(f"{args.out} is not empty")
     release = RELEASES[args.model]()
+    generator = None if args.draw is None else torch.Generator().manual_seed(args.draw)
     print(args.model)
     for name, part in release.parts.items():
         if not args.only or name in args.only:
             shutil.rmtree(args.out / name, ignore_errors=True)
-            write_part(args.out / name, part)
+            write_part(args.out / name, part, generator)
     for name, kind in release.tokenizers.items():
         write_tokenizer(args.out / name, kind)
     release.scheduler_class(**release.scheduler).save_pretrained(args.out / "scheduler")

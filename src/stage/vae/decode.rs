@@ -7,7 +7,7 @@ use std::{
 
 use ndarray::{Array3, ArrayD, Axis, Slice};
 
-use super::{Tiles, Tiling, floating, scratch::Scratch, shown};
+use super::{Tiles, Tiling, caches::Caches, floating, scratch::Scratch, shown};
 use crate::{
     error::{At, Error, Result},
     progress::{Progress, Stage, Unit},
@@ -29,14 +29,14 @@ pub struct Networks {
 }
 
 /// A video's decoder.
-pub struct Video<'p> {
+pub struct VideoDecoder<'p> {
     networks: Networks,
     tiling: Option<Tiling>,
     scratch: PathBuf,
     progress: &'p dyn Progress,
 }
 
-impl<'p> Video<'p> {
+impl<'p> VideoDecoder<'p> {
     /// Binds loaded networks. With `tiling`, a tile's pictures are decoded before the next tile's and wait for each other in a file
     /// in the folder `scratch`: what the network keeps of a tile takes more than its pictures, and would be held for all tiles
     /// at once if they were decoded picture by picture.
@@ -200,39 +200,5 @@ impl Stream {
         let features = self.features.step(network, ("latents", Input::Tensor(&frame)))?;
         self.waiting.extend(features.into_iter().map(|(_, value)| value));
         Ok(())
-    }
-}
-
-/// What one call of a network keeps for the next: `cache.0`, `cache.1`, …
-#[derive(Default)]
-struct Caches(Vec<Held>);
-
-impl Caches {
-    fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Runs a network on an input and the caches, which become those of the next call; what else it gives. A cache without its own
-    /// `next` takes what the cache after it held; zeros where that held nothing yet.
-    fn step(&mut self, network: &mut Network, input: (&str, Input<'_>)) -> Result<Vec<(String, Held)>> {
-        let names: Vec<String> = (0..self.0.len()).map(|i| format!("cache.{i}")).collect();
-        let caches = names.iter().zip(&self.0).map(|(name, held)| (name.as_str(), Input::Held(held)));
-        let answer = network.run_held(&[input].into_iter().chain(caches).collect::<Vec<_>>())?;
-        let number = |name: &str| name.strip_prefix("next.").and_then(|n| n.parse::<usize>().ok());
-        let (mut fresh, rest): (Vec<_>, Vec<_>) = answer.into_iter().partition(|(name, _)| number(name).is_some());
-        let count = fresh.iter().filter_map(|(name, _)| number(name)).max().map_or(0, |last| last + 1);
-        let mut old: Vec<Option<Held>> = std::mem::take(&mut self.0).into_iter().map(Some).collect();
-        old.resize_with(count + 1, || None);
-        fresh.reverse();
-        for i in 0..count {
-            let here = fresh.pop_if(|(name, _)| number(name) == Some(i)).map(|(_, value)| value);
-            let value = match (here, old[i + 1].take(), fresh.last()) {
-                (Some(value), ..) | (None, Some(value), _) => value,
-                (None, None, Some((_, after))) => after.zeros_like()?,
-                (None, None, None) => return Err(Error::failed(format!("{}: no next.{i}", network.name()))),
-            };
-            self.0.push(value);
-        }
-        Ok(rest)
     }
 }

@@ -1,13 +1,16 @@
-//! Latents → pictures, and back; whole or in tiles.
+//! Autoencoders: latents → pictures, and back; whole or in tiles.
 
+mod caches;
+mod decode;
+mod encode;
 mod scratch;
 mod tiles;
-mod video;
 
 use ndarray::{Array3, ArrayD, Axis, s};
 
+pub use decode::{Frames, Networks, VideoDecoder};
+pub use encode::VideoEncoder;
 pub use tiles::Tiles;
-pub use video::{Networks, Video};
 
 use crate::{
     error::{Error, Result},

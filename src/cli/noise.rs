@@ -1,0 +1,89 @@
+//! Flags of the noise.
+
+use clap::{Args, ValueEnum};
+
+use super::{
+    plan::{Generator, Gpu, Torch},
+    value,
+};
+use crate::error::{Error, Result};
+
+/// Flags of the noise.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Sampling")]
+pub struct NoiseArgs {
+    /// Which of torch's random streams is reproduced
+    #[arg(long, value_enum, default_value = "cpu", value_name = "DEVICE")]
+    pub generator_device: GeneratorDevice,
+
+    /// Which torch's bf16 noise on the CPU: current, or old for versions before the repair of early 2026
+    #[arg(long, value_enum, value_name = "VERSION")]
+    pub generator_torch: Option<Torch>,
+
+    /// The device whose CUDA stream is reproduced: a name, or multiprocessors x threads of one [default: h100]
+    #[arg(long, value_name = "NAME|SMSxTHREADS", value_parser = gpu)]
+    pub generator_gpu: Option<Gpu>,
+}
+
+/// `--generator-device`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum GeneratorDevice {
+    /// torch's CPU generator (mt19937).
+    Cpu,
+    /// torch's CUDA generator (Philox).
+    Cuda,
+}
+
+impl NoiseArgs {
+    /// One stream; a flag of the other is refused.
+    pub fn resolve(&self) -> Result<Generator> {
+        match (self.generator_device, self.generator_torch, self.generator_gpu) {
+            (GeneratorDevice::Cpu, torch, None) => Ok(Generator::Cpu { torch: torch.unwrap_or(Torch::Current) }),
+            (GeneratorDevice::Cuda, None, gpu) => Ok(Generator::Cuda(gpu.unwrap_or(Gpu::HOPPER))),
+            (GeneratorDevice::Cpu, _, Some(_)) => Err(Error::usage(
+                "--generator-gpu needs --generator-device cuda; the CPU's stream is the same everywhere",
+            )),
+            (GeneratorDevice::Cuda, Some(_), _) => {
+                Err(Error::usage("--generator-torch needs --generator-device cpu; the CUDA stream never changed"))
+            }
+        }
+    }
+}
+
+fn gpu(typed: &str) -> Result<Gpu, String> {
+    if let Some((_, gpu)) = Gpu::KNOWN.iter().find(|(name, _)| typed.eq_ignore_ascii_case(name)) {
+        return Ok(*gpu);
+    }
+    let number = |n: &str| n.parse::<usize>().ok().filter(|n| (1..=65_536).contains(n));
+    let pair = typed.split_once(['x', '×']).and_then(|(a, b)| Some((number(a)?, number(b)?)));
+    match pair {
+        // Philox is drawn in blocks of 256 threads.
+        Some((sms, threads_per_sm)) if threads_per_sm >= 256 => Ok(Gpu { sms, threads_per_sm }),
+        _ => Err(format!(
+            "generator_gpu must be one of {}, or multiprocessors x threads of one such as 132x2048, got {}",
+            Gpu::KNOWN.map(|(name, _)| name).join(", "),
+            value::shown(typed)
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices() {
+        let rows = [
+            ("h100", Some((132, 2048))),
+            ("RTX4090", Some((128, 1536))),
+            ("108x2048", Some((108, 2048))),
+            ("132", None),
+            ("0x2048", None),
+            ("132x255", None),
+            ("gtx", None),
+        ];
+        let got = |t: &str| gpu(t).ok().map(|g| (g.sms, g.threads_per_sm));
+        let bad: Vec<_> = rows.iter().filter(|(t, want)| got(t) != *want).map(|(t, _)| (t, gpu(t))).collect();
+        assert!(bad.is_empty(), "{bad:?}");
+    }
+}

@@ -1,0 +1,65 @@
+//! SGLang's flags that say how its server places networks. Scripts carry them; here they have no effect, and are named.
+
+use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, value_parser};
+
+/// Taken with `true` or `false`, or alone.
+const SWITCHES: [&str; 11] = [
+    "dit-cpu-offload",
+    "dit-layerwise-offload",
+    "enable-cfg-parallel",
+    "enable-torch-compile",
+    "image-encoder-cpu-offload",
+    "pin-cpu-memory",
+    "text-encoder-cpu-offload",
+    "trust-remote-code",
+    "use-fsdp-inference",
+    "vae-cpu-offload",
+    "warmup",
+];
+
+/// Taken with a number.
+const NUMBERS: [&str; 6] = ["num-gpus", "ring-degree", "sp-degree", "sp-size", "tp-size", "ulysses-degree"];
+
+/// Taken with a name.
+const NAMES: [&str; 4] = ["attention-backend", "backend", "diffusers-attention-backend", "vae-precision"];
+
+/// The flags of [`SWITCHES`], [`NUMBERS`] and [`NAMES`] that were given.
+#[derive(Debug, Clone, Default)]
+pub struct ServingArgs(Vec<&'static str>);
+
+impl ServingArgs {
+    /// Names, in one line, what was given.
+    pub fn warn(&self) {
+        if !self.0.is_empty() {
+            let given: Vec<String> = self.0.iter().map(|name| format!("--{name}")).collect();
+            tracing::warn!("{}: how SGLang runs its networks; without effect here", given.join(", "));
+        }
+    }
+}
+
+impl FromArgMatches for ServingArgs {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let all = SWITCHES.iter().chain(&NUMBERS).chain(&NAMES);
+        Ok(Self(all.copied().filter(|name| matches.contains_id(name)).collect()))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Args for ServingArgs {
+    fn augment_args(command: Command) -> Command {
+        let flag = |name: &'static str| Arg::new(name).long(name).hide(true);
+        let switch = |name| flag(name).num_args(0..=1).default_missing_value("true").value_parser(value_parser!(bool));
+        command
+            .args(SWITCHES.map(switch))
+            .args(NUMBERS.map(|name| flag(name).value_parser(value_parser!(u32))))
+            .args(NAMES.map(flag))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}

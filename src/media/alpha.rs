@@ -1,0 +1,97 @@
+//! Transparency beside colours: what a picture looks like where nothing is seen.
+//!
+//! Alpha is straight: colours are not weighted by it. Below a clear pixel lies any colour, often black, which resampling and
+//! networks would mix into the rim of what is visible.
+
+use ndarray::{Array3, Axis, concatenate, s};
+
+use crate::error::{Error, Result};
+
+/// Planes [4, h, w] as colours [3, h, w], filled by [`bleed`], and alpha [1, h, w].
+pub fn split(picture: Array3<f32>) -> (Array3<f32>, Array3<f32>) {
+    let alpha = picture.slice(s![3..4, .., ..]).to_owned();
+    (bleed(picture.slice_move(s![..3, .., ..]), &alpha), alpha)
+}
+
+/// Colours [3, h, w] and alpha [1, h, w] as planes [4, h, w]. Error: extents that differ.
+pub fn join(colours: &Array3<f32>, alpha: &Array3<f32>) -> Result<Array3<f32>> {
+    concatenate(Axis(0), &[colours.view(), alpha.view()]).map_err(|e| Error::failed(format!("joining alpha: {e}")))
+}
+
+/// The one value of a plane; `None` where it has several.
+pub fn constant(plane: &Array3<f32>) -> Option<f32> {
+    let first = *plane.first()?;
+    plane.iter().all(|&v| v == first).then_some(first)
+}
+
+/// Alpha [1, h, w] as a grey picture [3, h, w].
+pub fn grey(alpha: &Array3<f32>) -> Array3<f32> {
+    Array3::from_shape_fn((3, alpha.dim().1, alpha.dim().2), |(_, y, x)| alpha[[0, y, x]])
+}
+
+/// Colours [c, h, w] where alpha [1, h, w] is 0 become those of the visible surroundings (pull-push: Gortler et al., The
+/// Lumigraph, 1996 §3.4): the mean, weighted by alpha, over the smallest block of 2ⁿ pixels in which anything is visible.
+/// Visible pixels stay as they are.
+pub fn bleed(mut colours: Array3<f32>, alpha: &Array3<f32>) -> Array3<f32> {
+    if alpha.iter().all(|&a| a > 0.0) {
+        return colours;
+    }
+    let (c, h, w) = colours.dim();
+    let (half_h, half_w) = (h.div_ceil(2), w.div_ceil(2));
+    if (half_h, half_w) == (h, w) {
+        return colours;
+    }
+    let mut sums = Array3::<f32>::zeros((c, half_h, half_w));
+    let mut weights = Array3::<f32>::zeros((1, half_h, half_w));
+    for ((_, y, x), &a) in alpha.indexed_iter() {
+        weights[[0, y / 2, x / 2]] += a;
+        for k in 0..c {
+            sums[[k, y / 2, x / 2]] += a * colours[[k, y, x]];
+        }
+    }
+    for ((_, y, x), &weight) in weights.indexed_iter().filter(|(_, weight)| **weight > 0.0) {
+        (0..c).for_each(|k| sums[[k, y, x]] /= weight);
+    }
+    weights.mapv_inplace(|weight| weight.min(1.0));
+    let coarse = bleed(sums, &weights);
+    for ((_, y, x), _) in alpha.indexed_iter().filter(|(_, a)| **a <= 0.0) {
+        (0..c).for_each(|k| colours[[k, y, x]] = coarse[[k, y / 2, x / 2]]);
+    }
+    colours
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clear_pixels_take_the_colour_of_what_is_seen_around_them() {
+        for (h, w) in [(1, 1), (1, 9), (7, 5), (16, 16), (33, 20)] {
+            // Red is visible on the left, blue on the right; below the clear middle lies green.
+            let third = |x: usize| 3 * x / w;
+            let colours = Array3::from_shape_fn((3, h, w), |(k, _, x)| f32::from(u8::from(k == [0, 1, 2][third(x)])));
+            let alpha = Array3::from_shape_fn((1, h, w), |(_, _, x)| if third(x) == 1 { 0.0 } else { 0.5 });
+            let filled = bleed(colours.clone(), &alpha);
+            for y in 0..h {
+                for x in 0..w {
+                    let pixel = filled.slice(s![.., y, x]);
+                    let seen = alpha[[0, y, x]] > 0.0;
+                    let right = if seen { pixel == colours.slice(s![.., y, x]) } else { pixel[1] == 0.0 };
+                    assert!(right && (pixel.sum() - 1.0).abs() < 1e-5, "{h}x{w} at {y},{x}: {pixel}");
+                }
+            }
+        }
+        let clear = bleed(Array3::from_elem((3, 4, 4), 0.3), &Array3::zeros((1, 4, 4)));
+        assert!(clear.iter().all(|v| v.is_finite()));
+    }
+
+    #[test]
+    fn apart_and_together() {
+        let picture = Array3::from_shape_fn((4, 3, 5), |(k, y, x)| (1 + k + 2 * y + 3 * x) as f32 / 30.0);
+        let (colours, alpha) = split(picture.clone());
+        assert_eq!(join(&colours, &alpha).unwrap(), picture);
+        assert_eq!((constant(&alpha), constant(&Array3::from_elem((1, 2, 2), 0.5))), (None, Some(0.5)));
+        assert_eq!(grey(&alpha).slice(s![2..3, .., ..]), alpha);
+    }
+}

@@ -1,0 +1,367 @@
+//! Animated pictures: how often they play, animated WebP in (FFmpeg 5.1 does not decode it, the image
+//! crate not all of it), GIF out.
+
+use std::{
+    fs::File,
+    io::{BufReader, BufWriter, Read},
+    path::{Path, PathBuf},
+};
+
+use image::{
+    Delay, RgbaImage,
+    codecs::gif::{GifEncoder, Repeat},
+};
+use libwebp_sys as webp;
+
+use super::{
+    Color, Rational, Sampling, Summary, VideoFrame, VideoInfo, VideoOptions,
+    info::{self, StreamInfo, StreamKind},
+    output::Output,
+};
+use crate::{
+    error::{At, Error, Result},
+    media::Place,
+    tensor::{Frame, Samples},
+};
+
+/// What browsers show a frame for that asks for 10 ms or less, in ms.
+const HASTY: u32 = 100;
+
+/// Sampling of colours for a palette, 1 (every pixel) to 30.
+const PALETTE_SPEED: i32 = 10;
+
+/// How often an animated picture plays (0: endlessly), by its container; `None` where it is none.
+pub(super) fn plays(path: &Path, container: &str) -> Option<u32> {
+    match container {
+        "gif" => {
+            let bytes = std::fs::read(path).ok()?;
+            let name = b"NETSCAPE2.0\x03\x01";
+            let Some(at) = bytes.windows(name.len()).position(|w| w == name) else { return Some(1) };
+            let count = bytes.get(at + name.len()..at + name.len() + 2)?;
+            // It counts repetitions, of which 0 is without end.
+            let count = u32::from(u16::from_le_bytes([count[0], count[1]]));
+            Some(if count == 0 { 0 } else { count + 1 })
+        }
+        "apng" => {
+            let reader = png::Decoder::new(BufReader::new(File::open(path).ok()?)).read_info().ok()?;
+            reader.info().animation_control.map(|a| a.num_plays)
+        }
+        _ => None,
+    }
+}
+
+/// An animated WebP's frames, one by one, by libwebp.
+pub(super) struct WebP {
+    path: PathBuf,
+    pub info: VideoInfo,
+    decoder: *mut webp::WebPAnimDecoder,
+    /// What the decoder reads.
+    _bytes: Box<[u8]>,
+    delays: Vec<u32>,
+    alpha: bool,
+    next: usize,
+    /// Milliseconds until the next frame.
+    time: i64,
+}
+
+// SAFETY: the decoder is owned and used by one thread at a time.
+unsafe impl Send for WebP {}
+
+impl WebP {
+    /// Opens a file; `None` where it is no animated WebP.
+    pub fn open(path: &Path) -> Result<Option<Self>> {
+        let failed = |e: std::io::Error| Error::io("reading", path, &e);
+        let mut head = Vec::new();
+        File::open(path).and_then(|f| f.take(12).read_to_end(&mut head)).map_err(failed)?;
+        if !head.starts_with(b"RIFF") || !head.ends_with(b"WEBP") {
+            return Ok(None);
+        }
+        let bytes = std::fs::read(path).map_err(failed)?.into_boxed_slice();
+        let chunks: Vec<_> = chunks(&bytes).collect();
+        let delays: Vec<u32> = chunks.iter().filter(|c| c.name == *b"ANMF").map(|c| delay(c.data)).collect();
+        let Some(anim) = chunks.iter().find(|c| c.name == *b"ANIM" && c.data.len() >= 6) else { return Ok(None) };
+        let plays = u32::from(u16::from_le_bytes([anim.data[4], anim.data[5]]));
+        let profile = chunks.iter().any(|c| c.name == *b"ICCP");
+        let alpha = chunks.iter().any(|c| c.name == *b"VP8X" && c.data.first().is_some_and(|flags| flags & 0x10 != 0));
+        let (decoder, size, frames) =
+            open_webp(&bytes).filter(|(.., frames)| *frames == delays.len()).ok_or_else(|| {
+                let name = path.display();
+                Error::failed(format!("{name}: the WebP is damaged or cut off; get a whole copy of the file"))
+            })?;
+        let mut info = described(&delays, size, alpha);
+        info.frames = Some(frames as u64);
+        info.plays = Some(plays);
+        info.left_out.extend(profile.then(|| "the colour profile".into()));
+        Ok(Some(Self { path: path.into(), info, decoder, _bytes: bytes, delays, alpha: false, next: 0, time: 0 }))
+    }
+
+    /// RGBA frames where the file has transparency.
+    pub fn with_alpha(&mut self) {
+        self.alpha = self.info.alpha;
+    }
+
+    fn decode(&mut self) -> Option<Frame> {
+        let (width, height) = (self.info.width, self.info.height);
+        let (mut pixels, mut end) = (std::ptr::null_mut(), 0);
+        // SAFETY: the decoder is open; it gives a canvas of its size in RGBA, which is its own until the next call.
+        let pixels = unsafe {
+            if webp::WebPAnimDecoderGetNext(self.decoder, &mut pixels, &mut end) == 0 || pixels.is_null() {
+                return None;
+            }
+            std::slice::from_raw_parts(pixels, width * height * 4)
+        };
+        let samples = if self.alpha {
+            pixels.to_vec()
+        } else {
+            pixels.as_chunks::<4>().0.iter().flat_map(|p| [p[0], p[1], p[2]]).collect()
+        };
+        Some(Frame { width, height, channels: if self.alpha { 4 } else { 3 }, samples: Samples::U8(samples) })
+    }
+}
+
+impl Drop for WebP {
+    fn drop(&mut self) {
+        // SAFETY: owned, freed once.
+        unsafe { webp::WebPAnimDecoderDelete(self.decoder) };
+    }
+}
+
+impl Iterator for WebP {
+    type Item = Result<VideoFrame>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let delay = *self.delays.get(self.next)?;
+        let Some(frame) = self.decode() else {
+            let (path, frame) = (self.path.display(), self.next);
+            let why = format!("{path}: frame {frame} is damaged or cut off; get a whole copy of the file");
+            self.next = self.delays.len();
+            return Some(Err(Error::failed(why)));
+        };
+        let pts = self.time;
+        self.time += i64::from(delay);
+        self.next += 1;
+        Some(Ok(VideoFrame { frame, pts, time: pts as f64 * 1e-3 }))
+    }
+}
+
+/// A decoder over a file's bytes, which must outlive it; (columns, rows), frames. `None` where libwebp refuses.
+fn open_webp(bytes: &[u8]) -> Option<(*mut webp::WebPAnimDecoder, (usize, usize), usize)> {
+    // SAFETY: libwebp fills its structures; the version says that they are the ones it was built with.
+    unsafe {
+        let version = webp::WebPGetDemuxABIVersion();
+        let mut options: webp::WebPAnimDecoderOptions = std::mem::zeroed();
+        (webp::WebPAnimDecoderOptionsInitInternal(&mut options, version) != 0).then_some(())?;
+        options.color_mode = webp::WEBP_CSP_MODE::MODE_RGBA;
+        let data = webp::WebPData { bytes: bytes.as_ptr(), size: bytes.len() };
+        let decoder = webp::WebPAnimDecoderNewInternal(&data, &options, version);
+        (!decoder.is_null()).then_some(())?;
+        let mut info: webp::WebPAnimInfo = std::mem::zeroed();
+        if webp::WebPAnimDecoderGetInfo(decoder, &mut info) == 0 {
+            webp::WebPAnimDecoderDelete(decoder);
+            return None;
+        }
+        Some((decoder, (info.canvas_width as usize, info.canvas_height as usize), info.frame_count as usize))
+    }
+}
+
+/// A chunk of a RIFF file, and where its data begin.
+pub(super) struct Chunk<'a> {
+    pub name: [u8; 4],
+    pub at: usize,
+    pub data: &'a [u8],
+}
+
+/// The chunks of a WebP file (RFC 9649 §2.3), as far as they are there.
+pub(super) fn chunks(bytes: &[u8]) -> impl Iterator<Item = Chunk<'_>> {
+    let mut at = 12;
+    std::iter::from_fn(move || {
+        let (head, rest) = bytes.get(at..)?.split_first_chunk::<8>()?;
+        let length = u32::from_le_bytes([head[4], head[5], head[6], head[7]]) as usize;
+        let chunk = Chunk { name: [head[0], head[1], head[2], head[3]], at: at + 8, data: rest.get(..length)? };
+        at += 8 + length.next_multiple_of(2);
+        Some(chunk)
+    })
+}
+
+/// A frame's duration in ms, from the head of its ANMF chunk (RFC 9649 §2.7.1.1).
+fn delay(frame: &[u8]) -> u32 {
+    let stored = frame.get(12..15).map_or(0, |b| u32::from_le_bytes([b[0], b[1], b[2], 0]));
+    if stored <= 10 { HASTY } else { stored }
+}
+
+fn described(delays: &[u32], (width, height): (usize, usize), alpha: bool) -> VideoInfo {
+    let total: u32 = delays.iter().sum::<u32>().max(1);
+    let first = delays.first().copied().unwrap_or(HASTY);
+    let variable_rate = delays.iter().any(|d| *d != first);
+    let frame_rate = if variable_rate {
+        Rational::new(1000 * delays.len() as i32, total as i32)
+    } else {
+        Rational::new(1000, first as i32)
+    };
+    let stream = StreamInfo { index: 0, kind: StreamKind::Video, codec: "webp".into(), language: None };
+    VideoInfo {
+        container: "webp".into(),
+        codec: "webp".into(),
+        pixel_format: if alpha { "rgba" } else { "rgb24" }.into(),
+        bit_depth: 8,
+        alpha,
+        sampling: Sampling::Rgb,
+        plays: None,
+        width,
+        height,
+        frame_rate,
+        variable_rate,
+        frames: Some(delays.len() as u64),
+        duration: Some(f64::from(total) * 1e-3),
+        start: 0.0,
+        time_base: Rational::new(1, 1000),
+        rotation: 0,
+        sample_aspect_ratio: Rational::new(0, 1),
+        color: Color::default(),
+        interlaced: false,
+        side_data: Vec::new(),
+        left_out: Vec::new(),
+        streams: vec![stream],
+        metadata: Vec::new(),
+        index: 0,
+        origin: 0,
+    }
+}
+
+/// Gives the last frame of an animated WebP the time until `end` ms; libwebp gives it the mean of the others.
+pub(super) fn end_webp(path: &Path, end: u32) -> Result<()> {
+    let failed = |e: std::io::Error| Error::io("writing", path, &e);
+    let bytes = std::fs::read(path).map_err(failed)?;
+    let frames: Vec<_> = chunks(&bytes).filter(|c| c.name == *b"ANMF").collect();
+    let Some((last, before)) = frames.split_last() else { return Ok(()) };
+    let begin: u32 = before.iter().map(|c| delay(c.data)).sum();
+    let duration = end.saturating_sub(begin).clamp(1, 0xff_ffff).to_le_bytes();
+    let file = File::options().write(true).open(path).map_err(failed)?;
+    std::os::unix::fs::FileExt::write_all_at(&file, &duration[..3], last.at as u64 + 12).map_err(failed)
+}
+
+/// What a source has beside its frames, which no animated picture holds: each a phrase.
+pub(super) fn beside(source: &Path) -> Result<Vec<String>> {
+    if WebP::open(source)?.is_some() {
+        return Ok(Vec::new());
+    }
+    let found = info::probe(source)?;
+    let others = found.streams.iter().filter(|s| s.index != found.index);
+    Ok(others.map(|s| format!("stream {} ({:?}, {})", s.index, s.kind, s.codec).to_lowercase()).collect())
+}
+
+/// Writes a GIF: each frame whole, with a palette of its own (exact up to 256 colours, else NeuQuant's, without dithering),
+/// alpha of one half or more opaque, times rounded to 10 ms without running away.
+pub(super) struct Gif {
+    place: Place,
+    encoder: GifEncoder<BufWriter<File>>,
+    size: (usize, usize),
+    frames: u64,
+    time_base: Rational,
+    /// The first frame's time stamp, and the end of the last.
+    first: Option<i64>,
+    end: i64,
+    /// Hundredths of a second written.
+    written: u64,
+    left_out: Vec<String>,
+}
+
+impl Gif {
+    /// Errors: a codec that is none of GIF's, a size it cannot hold, a name that is taken.
+    pub fn create(path: &Path, options: &VideoOptions, output: &Output) -> Result<Self> {
+        let asked = options.codec.as_deref().filter(|c| *c != "gif");
+        let other = [(asked, "codec"), (options.pix_fmt.as_deref(), "pixel format")];
+        if let Some((name, what)) = other.iter().find_map(|(name, what)| Some(((*name)?, what))) {
+            return Err(Error::usage(format!("{}: a GIF has no {what} {name}; write a .mkv", path.display())));
+        }
+        if options.crf.is_some() || !options.extra.is_empty() {
+            return Err(Error::usage(format!(
+                "{}: a GIF has no rate factor and no options; leave them out",
+                path.display()
+            )));
+        }
+        if output.width.max(output.height) > 65535 || output.width * output.height == 0 {
+            let (w, h) = (output.width, output.height);
+            return Err(Error::usage(format!("{}: a GIF of {w}x{h} cannot be written", path.display())));
+        }
+        let mut left_out = output.left_out.clone();
+        if output.bit_depth > 8 {
+            left_out.push(format!("{} of {} bits a sample (a GIF has 8)", output.bit_depth - 8, output.bit_depth));
+        }
+        if let Some(source) = &output.source {
+            left_out.extend(beside(source)?);
+        }
+        let place = Place::new(path, options.overwrite)?;
+        let file = File::options().write(true).open(place.temporary()).map_err(|e| Error::io("writing", path, &e))?;
+        let mut encoder = GifEncoder::new_with_speed(BufWriter::new(file), PALETTE_SPEED);
+        let repeat = match output.plays.unwrap_or(0) {
+            0 => Some(Repeat::Infinite),
+            1 => None,
+            n => Some(Repeat::Finite(u16::try_from(n - 1).unwrap_or(u16::MAX))),
+        };
+        if let Some(repeat) = repeat {
+            encoder.set_repeat(repeat).map_err(|e| Error::failed(e.to_string())).at(path.display())?;
+        }
+        let size = (output.width, output.height);
+        let time_base = output.time_base;
+        Ok(Self { place, encoder, size, frames: 0, time_base, first: None, end: 0, written: 0, left_out })
+    }
+
+    /// Writes the next frame, shown from `pts` for `duration` ticks of the output's time base.
+    pub fn write_at(&mut self, frame: &Frame, pts: i64, duration: i64) -> Result<()> {
+        let first = *self.first.get_or_insert(pts);
+        self.end = pts + duration;
+        let end = (self.end - first) as f64 * self.time_base.value();
+        let (width, height) = self.size;
+        if (frame.width, frame.height) != (width, height) {
+            let (w, h, n) = (frame.width, frame.height, self.frames);
+            return Err(self.failed(&format!("frame {n} is {w}x{h} where {width}x{height} are encoded")));
+        }
+        let hundredths = ((end * 100.0).round() as u64).max(self.written + 1);
+        let delay = u32::try_from((hundredths - self.written) * 10).unwrap_or(u32::MAX);
+        let pixels = palette_pixels(frame);
+        let Some(picture) = RgbaImage::from_raw(width as u32, height as u32, pixels) else {
+            return Err(self.failed(&format!("frame {} is no picture", self.frames)));
+        };
+        let frame = image::Frame::from_parts(picture, 0, 0, Delay::from_numer_denom_ms(delay, 1));
+        self.encoder.encode_frame(frame).map_err(|e| self.failed(&e.to_string()))?;
+        (self.written, self.frames) = (hundredths, self.frames + 1);
+        Ok(())
+    }
+
+    /// The tick at which the last frame ends.
+    pub fn end(&self) -> i64 {
+        self.end
+    }
+
+    /// Ends the file and gives it its name.
+    pub fn finish(self) -> Result<Summary> {
+        if self.frames == 0 {
+            return Err(self.failed("a video has at least one frame, and there was none"));
+        }
+        let Self { place, encoder, frames, written, left_out, .. } = self;
+        // Its trailer is written when it is dropped.
+        drop(encoder);
+        let (found, target) = (super::probe(place.temporary()), place.target().display().to_string());
+        found.map_err(|e| Error::failed(format!("writing {target}: what was written cannot be read: {e}")))?;
+        let bytes = place.commit()?;
+        Ok(Summary { frames, bytes, duration: written as f64 / 100.0, encoder: "gif".into(), left_out })
+    }
+
+    fn failed(&self, why: &str) -> Error {
+        Error::failed(format!("writing {}: {why}", self.place.target().display()))
+    }
+}
+
+/// RGBA of 8 bits in which alpha is all or nothing.
+fn palette_pixels(frame: &Frame) -> Vec<u8> {
+    let bytes: Vec<u8> = match &frame.samples {
+        Samples::U8(s) => s.clone(),
+        Samples::U16(s) => s.iter().map(|&v| ((u32::from(v) * 255 + 32767) / 65535) as u8).collect(),
+    };
+    if frame.channels == 3 {
+        return bytes.as_chunks::<3>().0.iter().flat_map(|p| [p[0], p[1], p[2], 255]).collect();
+    }
+    let over = |p: &[u8; 4]| if p[3] < 128 { [0; 4] } else { [p[0], p[1], p[2], 255] };
+    bytes.as_chunks::<4>().0.iter().flat_map(over).collect()
+}

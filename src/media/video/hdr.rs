@@ -1,0 +1,89 @@
+//! What a stream's frames say beside their pixels: HDR10's static metadata, passed on, and what is not, named.
+
+use ffmpeg_next::{Codec, Packet, codec, ffi, format::context::Input, frame, packet::Mut};
+
+use super::info::{self, SideData};
+
+/// Packets looked at before the first frame is given up.
+const PATIENCE: usize = 256;
+
+/// Reads the first frame of a stream: mastering display and content light level, as side data, and names of what frames
+/// carry that a new file will not. A stream that does not decode says nothing here; its reader will tell why.
+pub(super) fn of_first_frame(input: &mut Input, index: usize) -> (Vec<SideData>, Vec<String>) {
+    let Some(frame) = first_frame(input, index) else { return (Vec::new(), Vec::new()) };
+    use ffi::{AVFrameSideDataType::*, AVPacketSideDataType::*};
+    let found = |kind| {
+        // SAFETY: FFmpeg returns null or an entry that the frame owns.
+        unsafe {
+            let entry = ffi::av_frame_get_side_data(frame.as_ptr(), kind).as_ref()?;
+            Some(std::slice::from_raw_parts(entry.data, entry.size).to_vec())
+        }
+    };
+    // The structures of frames and of streams are the same.
+    let kept = [
+        (AV_FRAME_DATA_MASTERING_DISPLAY_METADATA, AV_PKT_DATA_MASTERING_DISPLAY_METADATA),
+        (AV_FRAME_DATA_CONTENT_LIGHT_LEVEL, AV_PKT_DATA_CONTENT_LIGHT_LEVEL),
+    ];
+    let named = [
+        (AV_FRAME_DATA_DYNAMIC_HDR_PLUS, "HDR10+ metadata of each frame"),
+        (AV_FRAME_DATA_DYNAMIC_HDR_VIVID, "HDR Vivid metadata of each frame"),
+        (AV_FRAME_DATA_DOVI_METADATA, "Dolby Vision metadata of each frame"),
+        (AV_FRAME_DATA_A53_CC, "closed captions within the frames"),
+        (AV_FRAME_DATA_ICC_PROFILE, "the colour profile"),
+    ];
+    let side_data = kept.into_iter().filter_map(|(f, kind)| Some(SideData { kind, bytes: found(f)? })).collect();
+    let left_out = named.into_iter().filter(|(kind, _)| found(*kind).is_some()).map(|(_, name)| name.into()).collect();
+    (side_data, left_out)
+}
+
+fn first_frame(input: &mut Input, index: usize) -> Option<frame::Video> {
+    let parameters = info::streams(input).get(index)?.codecpar;
+    let mut frame = frame::Video::empty();
+    // SAFETY: the stream belongs to `input`; decoder, packets and frame are owned here.
+    unsafe {
+        let decoder = ffi::avcodec_find_decoder((*parameters).codec_id).as_ref()?;
+        let mut context = codec::Context::new_with_codec(Codec::wrap(decoder));
+        let raw = context.as_mut_ptr();
+        let ready = ffi::avcodec_parameters_to_context(raw, parameters) >= 0
+            && ffi::avcodec_open2(raw, decoder, std::ptr::null_mut()) >= 0;
+        for _ in 0..if ready { PATIENCE } else { 0 } {
+            let mut packet = Packet::empty();
+            let ended = ffi::av_read_frame(input.as_mut_ptr(), packet.as_mut_ptr()) < 0;
+            if !ended && packet.stream() != index {
+                continue;
+            }
+            let next = if ended { std::ptr::null() } else { packet.as_mut_ptr().cast_const() };
+            ffi::avcodec_send_packet(raw, next);
+            if ffi::avcodec_receive_frame(raw, frame.as_mut_ptr()) == 0 {
+                return Some(frame);
+            }
+            if ended {
+                break;
+            }
+        }
+    }
+    None
+}
+
+/// Mastering display (SMPTE ST 2086) and light level (CTA-861.3) in the words of x264 and x265: key and value. Nothing of
+/// what is not complete.
+pub(super) fn encoder_words(side_data: &[SideData]) -> Vec<(&'static str, String)> {
+    use ffi::AVPacketSideDataType::*;
+    let numbers = |kind| {
+        let bytes = &side_data.iter().find(|s| s.kind == kind)?.bytes;
+        Some(bytes.as_chunks::<4>().0.iter().map(|b| i32::from_ne_bytes(*b)).collect::<Vec<_>>())
+    };
+    let mut words = Vec::new();
+    // AVMasteringDisplayMetadata: ratios of red, green, blue and white (x, y), of the least and the greatest luminance, and
+    // whether each group is there.
+    if let Some(n) = numbers(AV_PKT_DATA_MASTERING_DISPLAY_METADATA).filter(|n| n.len() >= 22 && n[20] * n[21] != 0) {
+        let ratio = |i: usize, unit: f64| (f64::from(n[2 * i]) / f64::from(n[2 * i + 1].max(1)) * unit).round() as i64;
+        let at = |i: usize| format!("({},{})", ratio(i, 50_000.0), ratio(i + 1, 50_000.0));
+        let light = format!("({},{})", ratio(9, 10_000.0), ratio(8, 10_000.0));
+        words.push(("master-display", format!("G{}B{}R{}WP{}L{light}", at(2), at(4), at(0), at(6))));
+    }
+    if let Some(n) = numbers(AV_PKT_DATA_CONTENT_LIGHT_LEVEL).filter(|n| n.len() >= 2) {
+        words.push(("max-cll", format!("{},{}", n[0], n[1])));
+    }
+    words
+}

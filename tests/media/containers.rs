@@ -1,0 +1,309 @@
+//! Containers, codecs and pixel formats: what goes in must come out, or be named. ffmpeg makes the files and ffprobe judges.
+
+use std::path::Path;
+
+use crescendo::{
+    Error,
+    media::video::{Output, Reader, Summary, VideoOptions, Writer},
+    tensor::Frame,
+};
+use serde_json::Value;
+
+use crate::{ffmpeg, ffprobe, report, run};
+
+/// Decodes a file, takes every frame to floats and back as networks do, and encodes it.
+pub(crate) fn passed(from: &Path, to: &Path, options: &VideoOptions) -> Result<Summary, Error> {
+    let reader = Reader::open(from)?.with_alpha();
+    let info = reader.info().clone();
+    let mut output = Output::like(&info, (info.width, info.height), info.frame_rate, Some(from.into()));
+    if info.variable_rate {
+        output.time_base = info.time_base;
+    }
+    let mut writer = Writer::create(to, options, &output)?;
+    for frame in reader {
+        writer.write(&Frame::from_planes(&frame?.frame.planes(), output.bit_depth > 8))?;
+    }
+    writer.finish()
+}
+
+pub(crate) fn by(codec: &str) -> VideoOptions {
+    VideoOptions { codec: Some(codec.into()), ..VideoOptions::default() }
+}
+
+/// The frames of a video in a pixel format, each sample as a number.
+fn raw(folder: &Path, name: &str, pixels: &str, deep: bool) -> Vec<i32> {
+    let raw = ffmpeg(folder, &format!("-i @/{name} -pix_fmt {pixels} -f rawvideo -"));
+    if deep {
+        raw.as_chunks().0.iter().map(|b| u16::from_le_bytes(*b).into()).collect()
+    } else {
+        raw.iter().map(|&v| v.into()).collect()
+    }
+}
+
+/// No step between decoder and encoder has fewer bits than the source: gradients through a lossless codec come back within one
+/// code value, in every matrix and range.
+#[test]
+fn gradients_come_back_within_one_code_value() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut faults = Vec::new();
+    // The pixel format, its tags, bits, whether full range.
+    for (pixels, tags, bits, full) in [
+        ("yuv420p", "-colorspace bt709 -color_range tv", 8, false),
+        ("yuv444p", "-colorspace smpte170m -color_range pc", 8, true),
+        ("yuv420p10le", "-colorspace bt2020nc -color_primaries bt2020 -color_trc smpte2084 -color_range tv", 10, false),
+        ("yuv422p10le", "-colorspace bt709 -color_range tv", 10, false),
+        (
+            "yuv444p10le",
+            "-colorspace bt2020nc -color_primaries bt2020 -color_trc arib-std-b67 -color_range tv",
+            10,
+            false,
+        ),
+        ("yuv444p10le", "-colorspace bt709 -color_range pc", 10, true),
+        ("yuv420p12le", "-colorspace bt2020nc -color_range tv", 12, false),
+        ("yuv444p12le", "-colorspace bt709 -color_range tv", 12, false),
+        ("yuv444p16le", "-colorspace bt709 -color_range tv", 16, false),
+        ("gbrp10le", "", 10, true),
+        ("gbrp16le", "", 16, true),
+    ] {
+        let (one, top) = (1 << (bits - 8), (1 << bits) - 1);
+        // Luma over all its range; chroma where the colour exists in RGB; both slow enough for 4:2:0.
+        let (low, high) = if full { (0, top) } else { (16 * one, 235 * one) };
+        let (middle, wave) = (128 * one, 14 * one);
+        let grey = format!("lum='{low}+({high}-{low})*X/(W-1)':cb={middle}:cr={middle}");
+        let colour = format!(
+            "lum='{middle}+{wave}*sin(X/30)':cb='{middle}+{wave}*sin(X/41+Y/37)':cr='{middle}+{wave}*cos(X/53-Y/29)'"
+        );
+        let rgb = format!("r='{top}*X/(W-1)':g='{top}*Y/(H-1)':b='{top}*(1-X/(W-1))'");
+        let pictures = if pixels.starts_with("gbr") { vec![rgb] } else { vec![grey, colour] };
+        for (i, picture) in pictures.into_iter().enumerate() {
+            let source = format!("-f lavfi -i color=s=512x64:r=5:d=0.4,format={pixels},geq={picture}");
+            ffmpeg(folder.path(), &format!("{source} -c:v ffv1 -pix_fmt {pixels} {tags} @/a.mkv"));
+            let (from, to) = (folder.path().join("a.mkv"), folder.path().join("b.mkv"));
+            let options = VideoOptions { overwrite: true, ..by("ffv1") };
+            let left = passed(&from, &to, &options).unwrap().left_out;
+            let found = ffprobe(&to)["streams"][0]["pix_fmt"].clone();
+            let (before, after) =
+                (raw(folder.path(), "a.mkv", pixels, bits > 8), raw(folder.path(), "b.mkv", pixels, bits > 8));
+            let worst = before.iter().zip(&after).map(|(a, b)| (a - b).abs()).max().unwrap();
+            // 16 bits are what frames have: conversions to and from RGB round twice.
+            let limit = if bits == 16 && !pixels.starts_with("gbr") { 4 } else { 1 };
+            if worst > limit || found != pixels || before.len() != after.len() || !left.is_empty() {
+                faults.push(format!("{pixels} {tags} picture {i}: worst {worst}, {found}, {left:?}"));
+            }
+        }
+    }
+    report(&faults);
+}
+
+/// What ffprobe says of the stream of a kind: the `n`th.
+fn stream<'a>(probe: &'a Value, kind: &str) -> &'a Value {
+    probe["streams"].as_array().unwrap().iter().find(|s| s["codec_type"] == kind).unwrap_or(&Value::Null)
+}
+
+/// Side data of the video and of its first frame, as one text.
+fn side_data(path: &Path) -> String {
+    let line = "-v error -select_streams v:0 -read_intervals %+#1 -show_streams -show_frames -of json";
+    let arguments: Vec<_> = line.split(' ').chain([path.to_str().unwrap()]).collect();
+    let probe: Value = serde_json::from_slice(&run("ffprobe", &arguments).stdout).unwrap();
+    format!("{} {}", probe["streams"][0]["side_data_list"], probe["frames"][0]["side_data_list"])
+}
+
+const BT709: &str = "-colorspace bt709 -color_primaries bt709 -color_trc bt709 -color_range tv";
+const PQ: &str = "-colorspace bt2020nc -color_primaries bt2020 -color_trc smpte2084 -color_range tv";
+const HLG: &str = "-colorspace bt2020nc -color_primaries bt2020 -color_trc arib-std-b67 -color_range tv";
+
+/// Source, encoder and container; what ffprobe must say of the result, and what the summary must name.
+#[test]
+fn every_container_keeps_what_it_can_and_names_the_rest() {
+    let folder = tempfile::tempdir().unwrap();
+    let bars = "-f lavfi -i testsrc2=s=96x64:r=10:d=0.5";
+    let x265 = "-c:v libx265 -x265-params log-level=0";
+    let of = |name: &str, pixels: &str, options: &str| {
+        let hd = if options.contains(BT709) {
+            ",setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709"
+        } else {
+            ""
+        };
+        ffmpeg(folder.path(), &format!("{bars} -vf format={pixels}{hd} -pix_fmt {pixels} {options} @/{name}"));
+    };
+    of("sdr.mp4", "yuv420p", &format!("-c:v libx264 {BT709}"));
+    of("full.mkv", "yuv420p", "-c:v libx264 -colorspace bt709 -color_range pc");
+    of("ten.mkv", "yuv420p10le", &format!("{x265} {HLG}"));
+    of("422.mov", "yuv422p10le", &format!("-c:v prores_ks {BT709}"));
+    of("444.mkv", "yuv444p", &format!("-c:v libx264 {BT709}"));
+    of("twelve.mkv", "yuv444p12le", &format!("-c:v ffv1 {BT709}"));
+    of("rgb.mkv", "gbrp", "-c:v ffv1");
+    of("rgb16.mov", "rgb48be", "-c:v png");
+    let mut faults = Vec::new();
+    // Source, encoder, ending; codec, pixel format, colour space, transfer; what is named.
+    for (from, codec, ending, name, pixels, space, transfer, named) in [
+        ("sdr.mp4", "h264", "mp4", "h264", "yuv420p", "bt709", "bt709", ""),
+        ("sdr.mp4", "libx265", "mov", "hevc", "yuv420p", "bt709", "bt709", ""),
+        ("sdr.mp4", "libx265", "mkv", "hevc", "yuv420p", "bt709", "bt709", ""),
+        ("sdr.mp4", "libvpx-vp9", "webm", "vp9", "yuv420p", "bt709", "bt709", ""),
+        ("sdr.mp4", "libsvtav1", "mp4", "av1", "yuv420p", "bt709", "bt709", ""),
+        ("sdr.mp4", "libsvtav1", "webm", "av1", "yuv420p", "bt709", "bt709", ""),
+        ("sdr.mp4", "ffv1", "mkv", "ffv1", "yuv420p", "bt709", "bt709", ""),
+        ("sdr.mp4", "mpeg4", "avi", "mpeg4", "yuv420p", "", "", "the colour tags of primaries, transfer, matrix"),
+        ("full.mkv", "h264", "mp4", "h264", "yuvj420p", "bt709", "", ""),
+        ("full.mkv", "libvpx-vp9", "webm", "vp9", "yuv420p", "bt709", "", ""),
+        ("ten.mkv", "hevc", "mp4", "hevc", "yuv420p10le", "bt2020nc", "arib-std-b67", ""),
+        ("ten.mkv", "h264", "mkv", "h264", "yuv420p10le", "bt2020nc", "arib-std-b67", ""),
+        ("ten.mkv", "libvpx-vp9", "webm", "vp9", "yuv420p10le", "bt2020nc", "arib-std-b67", ""),
+        ("ten.mkv", "libsvtav1", "mkv", "av1", "yuv420p10le", "bt2020nc", "arib-std-b67", ""),
+        (
+            "ten.mkv",
+            "mpeg4",
+            "mp4",
+            "mpeg4",
+            "yuv420p",
+            "bt2020nc",
+            "arib-std-b67",
+            "2 of 10 bits a sample (mpeg4 writes 8",
+        ),
+        ("422.mov", "prores_ks", "mov", "prores", "yuv422p10le", "bt709", "bt709", ""),
+        ("422.mov", "libx265", "mkv", "hevc", "yuv422p10le", "bt709", "bt709", ""),
+        ("422.mov", "libsvtav1", "mkv", "av1", "yuv420p10le", "bt709", "bt709", "some of the colour resolution"),
+        ("444.mkv", "h264", "mp4", "h264", "yuv444p", "bt709", "bt709", ""),
+        ("twelve.mkv", "libx265", "mkv", "hevc", "yuv444p12le", "bt709", "bt709", ""),
+        (
+            "twelve.mkv",
+            "h264",
+            "mkv",
+            "h264",
+            "yuv444p10le",
+            "bt709",
+            "bt709",
+            "2 of 12 bits a sample (libx264 writes 10",
+        ),
+        ("rgb.mkv", "ffv1", "mkv", "ffv1", "bgr0", "gbr", "", ""),
+        ("rgb.mkv", "h264", "mp4", "h264", "yuv444p", "smpte170m", "", ""),
+        ("rgb16.mov", "png", "mov", "png", "rgb48be", "", "", ""),
+        ("rgb16.mov", "ffv1", "mkv", "ffv1", "gbrp16le", "gbr", "", ""),
+    ] {
+        let to = folder.path().join(format!("{from}.{codec}.{ending}"));
+        let row = format!("{from} → {codec} in {ending}");
+        let summary = match passed(&folder.path().join(from), &to, &by(codec)) {
+            Ok(summary) => summary,
+            Err(e) => {
+                faults.push(format!("{row}: {e}"));
+                continue;
+            }
+        };
+        let probe = ffprobe(&to);
+        let video = stream(&probe, "video");
+        let said = |key: &str| video[key].as_str().filter(|v| *v != "unknown").unwrap_or("").to_owned();
+        let count = |path: &Path| stream(&ffprobe(path), "video")["nb_read_packets"].clone();
+        let frames = (count(&folder.path().join(from)), count(&to));
+        let found = [said("codec_name"), said("pix_fmt"), said("color_space"), said("color_transfer")];
+        let left = summary.left_out.join("; ");
+        let range = from != "full.mkv" || said("color_range") == "pc";
+        let right = found == [name, pixels, space, transfer].map(String::from) && frames.0 == frames.1 && range;
+        if !right || left.is_empty() != named.is_empty() || !left.contains(named) {
+            faults.push(format!("{row}: {found:?} {:?}, {frames:?} frames, left out: {left}", said("color_range")));
+        }
+    }
+    report(&faults);
+}
+
+/// HDR10's static metadata, from the container or from the stream alone, arrives in both where both can hold it.
+#[test]
+fn hdr10_metadata_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = format!(
+        "-f lavfi -i testsrc2=s=96x64:r=10:d=0.5 -vf format=yuv420p10le -c:v libx265 {PQ} -x265-params log-level=0:hdr10=1:\
+         master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50):max-cll=1000,400"
+    );
+    ffmpeg(folder.path(), &format!("{source} @/a.mkv"));
+    ffmpeg(folder.path(), &format!("{source} @/a.mp4"));
+    let mut faults = Vec::new();
+    for (from, codec, ending, named) in [
+        ("a.mkv", "hevc", "mkv", ""),
+        ("a.mp4", "hevc", "mp4", ""),
+        ("a.mp4", "hevc", "mov", ""),
+        ("a.mkv", "h264", "mkv", ""),
+        ("a.mkv", "libvpx-vp9", "webm", ""),
+        ("a.mkv", "libsvtav1", "mkv", ""),
+        ("a.mkv", "mpeg4", "avi", "HDR10's mastering display"),
+    ] {
+        let to = folder.path().join(format!("{from}.{codec}.{ending}"));
+        let left = passed(&folder.path().join(from), &to, &by(codec)).unwrap().left_out.join("; ");
+        let text = side_data(&to).replace(['"', ' '], "");
+        let value = |key: &str| {
+            let mut parts = text.split(&format!("{key}:")).nth(1)?.split([',', '}']).next()?.split('/');
+            Some(parts.next()?.parse::<f64>().ok()? / parts.next().map_or(Some(1.0), |d| d.parse().ok())?)
+        };
+        let wanted = [("red_x", 0.68), ("green_y", 0.69), ("white_point_x", 0.3127), ("min_luminance", 0.005)];
+        let wanted =
+            wanted.into_iter().chain([("max_luminance", 1000.0), ("max_content", 1000.0), ("max_average", 400.0)]);
+        let lacks: Vec<_> =
+            wanted.filter(|(key, w)| value(key).is_none_or(|found| (found / w - 1.0).abs() > 1e-3)).collect();
+        if lacks.is_empty() != named.is_empty() || left.is_empty() != named.is_empty() || !left.contains(named) {
+            faults.push(format!("{from} → {codec} in {ending}: lacks {lacks:?}; left out: {left}; {text}"));
+        }
+    }
+    report(&faults);
+}
+
+/// Transparency that moves: a clear picture with a half-clear and an opaque square.
+fn clear(options: &str) -> String {
+    "-f lavfi -i color=red:s=64x48:r=10:d=0.5,format=PIXELS,geq=r=40+3*X:g=200-2*Y:b=90:\
+     a='if(lt(X,20+10*T),0,if(lt(X,44),128,255))' "
+        .replace("PIXELS", "rgba")
+        + options
+}
+
+#[test]
+fn transparency_is_kept_or_named() {
+    let folder = tempfile::tempdir().unwrap();
+    ffmpeg(folder.path(), &clear("-c:v png -pix_fmt rgba @/png.mov"));
+    ffmpeg(folder.path(), &clear("-c:v qtrle -pix_fmt argb @/rle.mov"));
+    ffmpeg(folder.path(), &clear("-c:v prores_ks -pix_fmt yuva444p10le @/prores.mov"));
+    ffmpeg(folder.path(), &clear("-c:v libvpx-vp9 -crf 5 -b:v 0 -pix_fmt yuva420p @/vp9.webm"));
+    ffmpeg(folder.path(), "-f lavfi -i testsrc2=s=64x48:r=10:d=0.5,format=rgba -c:v qtrle -pix_fmt argb @/opaque.mov");
+    let alpha = |name: &str| {
+        let decoder = if name == "vp9.webm" || name.contains("libvpx") { "-c:v libvpx-vp9 " } else { "" };
+        let line = format!("{decoder}-i @/{name} -vf format=yuva444p,alphaextract -pix_fmt gray -f rawvideo -");
+        ffmpeg(folder.path(), &line)
+    };
+    let mut faults = Vec::new();
+    // Source, encoder, ending, pixel format, greatest mean error of alpha; what is named where it is lost.
+    for (from, codec, ending, pixels, limit, named) in [
+        ("png.mov", "prores_ks", "mov", "yuva444p12le", 1.0, ""),
+        ("png.mov", "qtrle", "mov", "argb", 0.0, ""),
+        ("png.mov", "png", "mov", "rgba", 0.0, ""),
+        ("png.mov", "ffv1", "mkv", "bgra", 0.0, ""),
+        ("png.mov", "libvpx-vp9", "webm", "yuv420p", 4.0, "some of the colour"),
+        ("png.mov", "libvpx-vp9", "mkv", "yuv420p", 4.0, "some of the colour"),
+        ("rle.mov", "libvpx-vp9", "webm", "yuv420p", 4.0, "some of the colour"),
+        ("prores.mov", "prores_ks", "mov", "yuva444p12le", 1.0, "2 of 12 bits"),
+        ("vp9.webm", "libvpx-vp9", "webm", "yuv420p", 4.0, ""),
+        ("vp9.webm", "prores_ks", "mov", "yuva444p12le", 4.0, ""),
+        ("png.mov", "h264", "mp4", "yuv444p", 0.0, "transparency (libx264 has none, so frames are shown over black"),
+        ("vp9.webm", "h264", "mkv", "yuv420p", 0.0, "transparency (libx264 has none"),
+        ("opaque.mov", "h264", "mp4", "yuv444p", 0.0, ""),
+    ] {
+        let name = format!("{from}.{codec}.{ending}");
+        let row = format!("{from} → {codec} in {ending}");
+        let to = folder.path().join(&name);
+        let options = VideoOptions { crf: (codec == "libvpx-vp9").then_some(5.0), ..by(codec) };
+        let summary = match passed(&folder.path().join(from), &to, &options) {
+            Ok(summary) => summary,
+            Err(e) => {
+                faults.push(format!("{row}: {e}"));
+                continue;
+            }
+        };
+        let left = summary.left_out.join("; ");
+        let found = ffprobe(&to)["streams"][0]["pix_fmt"].clone();
+        let kept = !named.starts_with("transparency") && from != "opaque.mov";
+        let (before, after) = (alpha(from), if kept { alpha(&name) } else { Vec::new() });
+        let error =
+            before.iter().zip(&after).map(|(a, b)| f64::from(a.abs_diff(*b))).sum::<f64>() / before.len() as f64;
+        let whole = !kept || before.len() == after.len();
+        if found != pixels || !whole || error > limit || left.is_empty() != named.is_empty() || !left.contains(named) {
+            faults.push(format!("{row}: {found}, alpha differs by {error:.2}, whole {whole}, left out: {left}"));
+        }
+    }
+    report(&faults);
+}
