@@ -68,7 +68,7 @@ impl VaeKl {
         let last = format!("decoder.up_blocks.{}.resnets.0.conv1.weight", self.levels.saturating_sub(1));
         let [_, decoder, _, _] = shape(c, &last)?;
         let [encoder, _, _, _] = shape(c, "encoder.conv_in.weight")?;
-        Ok([4 * MAPS * decoder, 4 * MAPS * encoder])
+        Ok([4 * MAPS * decoder, 4 * (MAPS + 1) * encoder])
     }
 
     /// Side of the patches that latents outside the network are of.

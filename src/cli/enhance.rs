@@ -61,6 +61,10 @@ pub struct EnhanceArgs {
           value_parser = value::float_in("denoise_strength", 0.0..=1.0, "[0, 1]"))]
     pub denoise_strength: Option<f64>,
 
+    /// The weights that denoise weakly [default: the model's -wdn pair]
+    #[arg(long, value_name = "MODEL", help_heading = "Upscaling")]
+    pub denoise_model_path: Option<String>,
+
     /// Flags of diffusion passes.
     #[command(flatten)]
     pub refine: RefineArgs,
@@ -181,8 +185,12 @@ impl EnhanceArgs {
         let extra =
             InterpolationExtra { rate: self.interpolate, scene_threshold: self.scene_threshold, dedup: self.dedup };
         let interpolation = self.interpolation.resolve(extra, models)?;
-        let extra =
-            UpscalingExtra { target: self.upscale, filter: self.filter, denoise_strength: self.denoise_strength };
+        let extra = UpscalingExtra {
+            target: self.upscale,
+            filter: self.filter,
+            denoise_strength: self.denoise_strength,
+            denoise_model: self.denoise_model_path,
+        };
         let upscaling = self.upscaling.resolve(extra, models)?;
         let seed = self.refine.seed;
         let refine = self.refine.resolve(models)?;

@@ -102,7 +102,6 @@ fn refuse(plan: &EnhancePlan) -> Result<()> {
         (plan.batch.report.is_some(), "--report"),
         (interpolation.is_some_and(|i| i.dedup), "--dedup"),
         (interpolation.is_some_and(|i| i.scene_threshold < 1.0), "--scene-threshold below 1"),
-        (plan.upscaling.as_ref().is_some_and(|u| u.denoise_strength.is_some()), "--denoise-strength"),
     ];
     let asked: Vec<&str> = rows.iter().filter(|(set, _)| *set).map(|(_, flag)| *flag).collect();
     if asked.is_empty() {

@@ -255,8 +255,17 @@ pub struct Upscaling {
     pub tile: Option<usize>,
     /// Pixels that tiles share; `None`: the network's receptive field.
     pub tile_overlap: Option<usize>,
-    /// Blend of two weight sets of one network, 0–1.
-    pub denoise_strength: Option<f64>,
+    /// Blend with a second weight set of the same network.
+    pub denoise: Option<Denoise>,
+}
+
+/// A blend of two weight sets of one network.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Denoise {
+    /// Part of the network that denoises, 0–1; the rest is the other's.
+    pub strength: f64,
+    /// The network that denoises weakly ("wdn").
+    pub weak: Model,
 }
 
 /// What upscaling aims at.

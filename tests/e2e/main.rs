@@ -9,6 +9,7 @@ mod export;
 mod generate;
 mod interrupt;
 mod published;
+mod upscale;
 
 use std::{
     fs,
