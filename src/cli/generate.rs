@@ -476,7 +476,7 @@ mod tests {
             ("--prompt x -e a=b -e c=d=e", "/output/encoder_options", json!([["a", "b"], ["c", "d=e"]])),
             ("--prompt x --device cuda:1", "/runtime/device", json!({"cuda": 1})),
             ("--prompt x --memory-limit 8GiB", "/runtime/memory_limit", json!(8_589_934_592_u64)),
-            ("--prompt x --generator-device cuda", "/generator", json!("cuda")),
+            ("--prompt x --generator-device cuda", "/generator/cuda/sms", json!(132)),
             ("--prompt x", "/vae/tiling", json!("auto")),
             ("--vae-tiling --prompt x", "/vae/tiling", json!("on")),
             ("--prompt x --vae-tiling false", "/vae/tiling", json!("off")),

@@ -127,6 +127,16 @@ pub fn read(path: &Path) -> Result<Picture> {
     decode(&bytes).at(path.display())
 }
 
+/// (width, height) of a picture, from its head alone.
+///
+/// Errors: unreadable, no known picture, a damaged head.
+pub fn size(path: &Path) -> Result<(usize, usize)> {
+    let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format);
+    let size = reader.map_err(|e| Error::io("reading", path, &e))?.into_dimensions();
+    let broken = |e| Error::failed(format!("{}: the picture is damaged or cut off ({e})", path.display()));
+    size.map(|(width, height)| (width as usize, height as usize)).map_err(broken)
+}
+
 /// [`read`] from memory.
 pub fn decode(bytes: &[u8]) -> Result<Picture> {
     if bytes.is_empty() {

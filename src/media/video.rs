@@ -43,6 +43,13 @@ impl Rational {
         Self { num, den }
     }
 
+    /// A frame rate: whole rates, halves and thousandths as they are; NTSC's by their own denominator.
+    pub fn of_rate(fps: f64) -> Self {
+        let whole = |den: &i32| (fps * f64::from(*den) - (fps * f64::from(*den)).round()).abs() < 1e-6;
+        let den = [1, 2, 1000, 1001].into_iter().find(whole).unwrap_or(1000);
+        Self::new((fps * f64::from(den)).round() as i32, den)
+    }
+
     /// The reciprocal.
     #[must_use]
     pub fn inverse(self) -> Self {

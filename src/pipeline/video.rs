@@ -1,13 +1,17 @@
 //! A video through the line: decode → interpolate → upscale → encode, each on its own thread, joined by bounded queues.
 
-use std::{path::Path, sync::atomic::AtomicBool};
+use std::{
+    path::{Path, PathBuf},
+    sync::atomic::AtomicBool,
+};
 
 use super::{context::Context, perf::Perf, post};
 use crate::{
     error::{Error, Result},
     media::{
+        Place, picture,
         queue::{Emit, Line, StageTime},
-        video::{Output, Reader, VideoFrame, VideoInfo, VideoOptions, Writer},
+        video::{Output, Rational, Reader, VideoFrame, VideoInfo, VideoOptions, Writer},
     },
     plan::{self, EnhancePlan, Interpolation, Rate},
     progress::{Stage, Unit, stop_flag},
@@ -18,7 +22,8 @@ use crate::{
 /// Frames that may wait between two stages.
 const WAITING: usize = 2;
 
-/// The networks of a run over videos, loaded once.
+/// The networks of a run over videos, loaded once; clones share them.
+#[derive(Clone)]
 pub struct Networks {
     /// Between frames.
     pub interpolate: Option<post::Interpolator>,
@@ -62,40 +67,108 @@ pub fn options(output: &plan::Output) -> VideoOptions {
     }
 }
 
-/// Enhances one video; the number of frames written.
+/// Enhances one video into its place; the file, not yet named, and the number of frames in it.
 pub fn enhance(
     source: &Path,
-    target: &Path,
+    place: Place,
     plan: &EnhancePlan,
     networks: &mut Networks,
     cx: &Context<'_>,
     perf: &mut Perf,
-) -> Result<u64> {
+) -> Result<(Place, u64)> {
     let reader = Reader::open(source)?.with_alpha();
     let info = reader.info().clone();
     if info.variable_rate {
         let name = source.display();
         tracing::warn!("{name}: frames have lengths of their own; the average rate is used throughout");
     }
-    let exp = exponent(plan.interpolation.as_ref())?;
     let form = output(plan, &info, source)?;
-    let deep = form.bit_depth > 8;
-    let mut writer = Writer::create(target, &options(&plan.encoding), &form)?;
-    let total = info.frames.map(|n| n.saturating_sub(1) * (1 << exp) + 1);
-    let mut stage = Stage::new(cx.progress, format!("enhance {}", source.display()), total, Unit::Frames);
-    let frames = reader.map(|f| f.map(|VideoFrame { frame, .. }| frame.planes()));
-    let times = through(frames, exp, deep, networks, |frame| {
-        writer.write(&frame)?;
-        stage.step(1)
-    })?;
-    let summary = writer.finish()?;
-    for left in &summary.left_out {
-        tracing::warn!("{}: left out: {left}", source.display());
+    let writer = Writer::create_in(place, &options(&plan.encoding), &form)?;
+    let clip = Clip { name: source, frames: info.frames, deep: form.bit_depth > 8, writer };
+    clip.write(reader.map(|f| f.map(|VideoFrame { frame, .. }| frame.planes())), plan, networks, cx, perf)
+}
+
+/// Enhances numbered pictures, which are the frames of a video at `plan.fps`; as [`enhance`].
+pub fn sequence(
+    (pattern, files): (&Path, &[PathBuf]),
+    place: Place,
+    plan: &EnhancePlan,
+    networks: &mut Networks,
+    cx: &Context<'_>,
+    perf: &mut Perf,
+) -> Result<(Place, u64)> {
+    let Some(first) = files.first() else { return Err(Error::failed(format!("{}: no picture", pattern.display()))) };
+    let first_frame = picture::read(first)?.frame;
+    let (height, width, deep) = (first_frame.height, first_frame.width, first_frame.is_deep());
+    let alpha = first_frame.channels == 4;
+    let (h, w) = plan.upscaling.as_ref().map_or((height, width), |u| post::output_size(u.target, height, width));
+    let rate = Rational::of_rate(plan.fps.unwrap_or(25.0)).times(1 << exponent(plan.interpolation.as_ref())?);
+    let form = Output { bit_depth: if deep { 10 } else { 8 }, alpha, ..Output::new(w, h, rate) };
+    let writer = Writer::create_in(place, &options(&plan.encoding), &form)?;
+    let clip = Clip { name: pattern, frames: Some(files.len() as u64), deep, writer };
+    let frames = files.iter().map(|file| {
+        let frame = picture::read(file)?.frame;
+        if (frame.height, frame.width) != (height, width) {
+            return Err(Error::failed(format!(
+                "{} has {}x{} pixels where {} has {width}x{height}; the frames of a video are of one size",
+                file.display(),
+                frame.width,
+                frame.height,
+                first.display()
+            )));
+        }
+        match (alpha, frame.channels) {
+            (false, 4) => Err(Error::failed(format!(
+                "{} has transparency where {} has none; the frames of a video are of one kind",
+                file.display(),
+                first.display()
+            ))),
+            (true, 3) => {
+                let mut planes = Planes::ones((4, height, width));
+                planes.slice_mut(ndarray::s![..3, .., ..]).assign(&frame.planes());
+                Ok(planes)
+            }
+            _ => Ok(frame.planes()),
+        }
+    });
+    clip.write(frames, plan, networks, cx, perf)
+}
+
+/// A video in the making.
+struct Clip<'a> {
+    name: &'a Path,
+    frames: Option<u64>,
+    deep: bool,
+    writer: Writer,
+}
+
+impl Clip<'_> {
+    /// All frames through the line and into the file.
+    fn write(
+        mut self,
+        frames: impl Iterator<Item = Result<Planes>> + Send,
+        plan: &EnhancePlan,
+        networks: &mut Networks,
+        cx: &Context<'_>,
+        perf: &mut Perf,
+    ) -> Result<(Place, u64)> {
+        let exp = exponent(plan.interpolation.as_ref())?;
+        let name = self.name.display();
+        let total = self.frames.map(|n| n.saturating_sub(1) * (1 << exp) + 1);
+        let mut stage = Stage::new(cx.progress, format!("enhance {name}"), total, Unit::Frames);
+        let times = through(frames, exp, self.deep, networks, |frame| {
+            self.writer.write(&frame)?;
+            stage.step(1)
+        })?;
+        let (place, summary) = self.writer.close()?;
+        for left in &summary.left_out {
+            tracing::warn!("{name}: left out: {left}");
+        }
+        for time in times {
+            perf.add(&time.name, time.busy.as_secs_f64());
+        }
+        Ok((place, summary.frames))
     }
-    for time in times {
-        perf.add(&time.name, time.busy.as_secs_f64());
-    }
-    Ok(summary.frames)
 }
 
 /// Frames through interpolation (2^exp for each gap) and upscaling to `take`, each stage on its own thread. `deep`: 16 bits.

@@ -42,11 +42,8 @@ impl Form {
             Some(u) => post::output_size(u.target, height, width),
             None => (height, width),
         };
-        // Whole rates, halves and thousandths as they are; NTSC's by their own denominator.
-        let whole = |den: &i32| (fps * f64::from(*den) - (fps * f64::from(*den)).round()).abs() < 1e-6;
-        let den = [1, 2, 1000, 1001].into_iter().find(whole).unwrap_or(1000);
-        let rate = Rational::new((fps * f64::from(den)).round() as i32, den);
-        Ok(Self { exp, size, frames: frames.saturating_sub(1) * (1 << exp) + 1, rate: rate.times(1 << exp) })
+        let rate = Rational::of_rate(fps).times(1 << exp);
+        Ok(Self { exp, size, frames: frames.saturating_sub(1) * (1 << exp) + 1, rate })
     }
 }
 
