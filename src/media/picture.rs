@@ -1,4 +1,4 @@
-//! Still pictures: PNG, JPEG and WebP in and out; GIF, TIFF and BMP in.
+//! Still pictures: PNG, JPEG, WebP, GIF and TIFF in and out; BMP in.
 //!
 //! Pixels stay as stored: an EXIF orientation is kept as the tag it is, so viewers turn the result as they turn the
 //! original. Colours stay as stored too, with their ICC profile.
@@ -6,13 +6,14 @@
 mod encode;
 mod jpeg;
 
-pub use encode::{PictureOptions, encode, write};
+pub(super) use encode::{PALETTE_SPEED, palette_pixels};
+pub use encode::{PictureOptions, encode, write, write_in};
 
 use std::{io::Cursor, path::Path};
 
 use image::{
     AnimationDecoder, DynamicImage, ImageDecoder, ImageReader, Limits,
-    codecs::{gif::GifDecoder, webp::WebPDecoder},
+    codecs::{gif::GifDecoder, tiff::TiffDecoder, webp::WebPDecoder},
 };
 
 use crate::{
@@ -49,15 +50,17 @@ impl Format {
         })
     }
 
-    /// The format to write to a file of this name. Error: an extension other than .png, .jpg, .jpeg, .webp.
+    /// The format to write to a file of this name. Error: an extension other than .png, .jpg, .jpeg, .webp, .gif, .tif, .tiff.
     pub fn of_name(path: &Path) -> Result<Self> {
         let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
         match extension.as_str() {
             "png" => Ok(Self::Png),
             "jpg" | "jpeg" => Ok(Self::Jpeg),
             "webp" => Ok(Self::WebP),
+            "gif" => Ok(Self::Gif),
+            "tif" | "tiff" => Ok(Self::Tiff),
             _ => Err(Error::usage(format!(
-                "{}: pictures are written as .png, .jpg, .jpeg or .webp; give the file one of these endings",
+                "{}: pictures are written as .png, .jpg, .jpeg, .webp, .gif, .tif or .tiff; give the file one of these endings",
                 path.display()
             ))),
         }
@@ -103,6 +106,20 @@ pub struct Picture {
     pub left_out: Vec<String>,
 }
 
+impl Picture {
+    /// What of it a format does not hold, each a phrase to tell the person. Transparency in a JPEG is an error of writing.
+    pub fn not_held(&self, format: Format) -> Vec<String> {
+        let name = format.name();
+        let rows = [
+            (self.frame.is_deep() && !matches!(format, Format::Png | Format::Tiff), "8 of 16 bits a sample"),
+            (!self.text.is_empty() && format != Format::Png, "the text that a PNG carries"),
+            (self.exif.is_some() && matches!(format, Format::Gif | Format::Tiff), "EXIF"),
+            (self.icc.is_some() && format == Format::Gif, "the colour profile"),
+        ];
+        rows.iter().filter(|(lost, _)| *lost).map(|(_, what)| format!("{what} (a {name} does not hold it)")).collect()
+    }
+}
+
 impl From<Frame> for Picture {
     fn from(frame: Frame) -> Self {
         Self { frame, icc: None, exif: None, text: Vec::new(), left_out: Vec::new() }
@@ -125,6 +142,16 @@ impl Picture {
 pub fn read(path: &Path) -> Result<Picture> {
     let bytes = std::fs::read(path).map_err(|e| Error::io("reading", path, &e))?;
     decode(&bytes).at(path.display())
+}
+
+/// (width, height) of a picture, from its head alone.
+///
+/// Errors: unreadable, no known picture, a damaged head.
+pub fn size(path: &Path) -> Result<(usize, usize)> {
+    let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format);
+    let size = reader.map_err(|e| Error::io("reading", path, &e))?.into_dimensions();
+    let broken = |e| Error::failed(format!("{}: the picture is damaged or cut off ({e})", path.display()));
+    size.map(|(width, height)| (width as usize, height as usize)).map_err(broken)
 }
 
 /// [`read`] from memory.
@@ -221,7 +248,11 @@ fn other(format: Format, bytes: &[u8]) -> Result<Picture, String> {
     if decoder.total_bytes() > MEMORY_LIMIT {
         return Err("more than 4 GiB decoded".into());
     }
-    let icc = decoder.icc_profile().map_err(text)?;
+    // Limits that come with the pixels' size hold for a TIFF's profile too: one that has none yet reads it.
+    let icc = match format {
+        Format::Tiff => TiffDecoder::new(Cursor::new(bytes)).and_then(|mut d| d.icc_profile()).map_err(text)?,
+        _ => decoder.icc_profile().map_err(text)?,
+    };
     let exif = decoder.exif_metadata().map_err(text)?.map(|e| tiff(&e).to_vec());
     let image = DynamicImage::from_decoder(decoder).map_err(text)?;
     let (width, height) = (image.width(), image.height());

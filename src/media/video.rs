@@ -17,6 +17,8 @@ mod output;
 mod reader;
 mod scale;
 mod subtitle;
+mod timing;
+mod verify;
 mod writer;
 
 pub use color::{Color, Range};
@@ -26,6 +28,7 @@ pub use info::{SideData, StreamInfo, StreamKind, VideoInfo};
 pub use output::{Output, VideoOptions};
 pub use reader::VideoFrame;
 pub use scale::Sampling;
+pub use timing::{Clock, Timing};
 pub use writer::Summary;
 
 /// A ratio: frames a second, seconds a tick, or the width of a sample to its height. `0/1` is unknown.
@@ -41,6 +44,15 @@ impl Rational {
     /// `num/den`, as it stands.
     pub const fn new(num: i32, den: i32) -> Self {
         Self { num, den }
+    }
+
+    /// A rate in frames a second as it was meant: whole rates, halves and thousandths as they are, but 23.976, 29.97, 59.94 and
+    /// their like by NTSC's denominator, 1001.
+    pub fn of_rate(fps: f64) -> Self {
+        let whole = |x: f64, within: f64| ((x - x.round()).abs() < within).then(|| x.round() as i32);
+        let exact = [1, 2].into_iter().find_map(|den| Some(Self::new(whole(fps * f64::from(den), 1e-6)?, den)));
+        let ntsc = || whole(fps * 1.001, 1e-3).map(|rate| Self::new(rate.saturating_mul(1000), 1001));
+        exact.or_else(ntsc).unwrap_or(Self::new((fps * 1000.0).round() as i32, 1000))
     }
 
     /// The reciprocal.

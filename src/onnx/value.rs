@@ -149,6 +149,23 @@ impl Value {
         self.graph.node(Op::new("ReduceMean").int("keepdims", 1), &[self, &axes], shape, self.dtype)
     }
 
+    /// The greatest magnitude over all axes but the first, kept as extent 1.
+    pub fn greatest(&self) -> Self {
+        let mut shape = self.shape.clone();
+        shape.iter_mut().skip(1).for_each(|d| *d = 1.into());
+        let axes: Vec<i64> = (1..shape.len() as i64).collect();
+        let axes = self.graph.integers(&axes, &[axes.len()]);
+        let magnitudes = self.map(Op::new("Abs"));
+        self.graph.node(Op::new("ReduceMax").int("keepdims", 1), &[&magnitudes, &axes], shape, self.dtype)
+    }
+
+    /// `then` where this is above `limit`, else `otherwise`, which have one shape that this broadcasts to.
+    pub fn above(&self, limit: f32, then: &Self, otherwise: &Self) -> Self {
+        let limit = self.scalar(limit);
+        let above = self.graph.node(Op::new("Greater"), &[self, &limit], self.shape.clone(), DType::Bool);
+        self.graph.node(Op::new("Where"), &[&above, then, otherwise], then.shape.clone(), then.dtype)
+    }
+
     /// Matrix product over the last two axes, the others broadcast.
     pub fn matmul(&self, other: &Self) -> Self {
         let (a, b) = (self.rank(), other.rank());

@@ -1,121 +1,134 @@
-//! Pictures and videos → larger, smoother ones.
+//! One picture or video → a larger, smoother one; which and how many is for [`batch`](crate::batch) to say.
 
 use std::{
     fs,
     path::{Path, PathBuf},
-    time::Instant,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use super::{
-    answer::{EnhanceForecast, EnhanceForecastRow, Enhanced, ItemRow, SizeRow, Status},
+    answer::SizeRow,
     context::Context,
+    pace::Pacing,
     perf::Perf,
-    post::{self, Upscaler},
-    refine::{Refinement, Refiner, Turn},
+    post::{self, Interpolator, Upscaler},
+    refine::{self, Refinement, Refiner, Turn},
     video::{self, Networks},
 };
 use crate::{
-    error::{Error, Kind as ErrorKind, Result},
+    error::{Error, Result},
     media::{
         Kind, Place, picture,
         picture::{Format, Picture, PictureOptions},
         sniff,
-        video::probe,
+        video::{Rational, Timing, probe},
     },
-    plan::EnhancePlan,
-    progress,
+    plan::{EnhancePlan, Source},
     tensor::Frame,
 };
 
-/// One input and where its result goes.
-struct Item {
-    input: PathBuf,
-    output: PathBuf,
+/// The loaded networks of a plan. Clones share them, so that several threads may work on items of their own.
+#[derive(Clone)]
+pub struct Enhancer<'a> {
+    plan: &'a EnhancePlan,
+    cx: &'a Context<'a>,
+    networks: Networks,
+    refiner: Option<Arc<Mutex<Refiner<'a>>>>,
 }
 
-/// Runs a plan. A failing item does not stop the others; each is named with its cause.
-pub fn enhance(plan: &EnhancePlan, cx: &Context<'_>) -> Result<Enhanced> {
-    refuse(plan)?;
-    let items = items(plan)?;
-    for item in items.iter().filter(|i| !plan.batch.skip_existing || !i.output.exists()) {
-        plan.encoding.may_write(&item.output)?;
+impl<'a> Enhancer<'a> {
+    /// Loads the networks.
+    pub fn load(plan: &'a EnhancePlan, cx: &'a Context<'a>) -> Result<Self> {
+        let networks = Networks {
+            interpolate: plan.interpolation.as_ref().map(|i| Interpolator::load(i, cx)).transpose()?,
+            upscale: plan.upscaling.as_ref().map(|u| Upscaler::load(u, cx)).transpose()?,
+        };
+        let refiner = Refinement::new(plan)?.map(|settings| Refiner::load(settings, cx)).transpose()?;
+        Ok(Self { plan, cx, networks, refiner: refiner.map(|r| Arc::new(Mutex::new(r))) })
     }
-    if let Some(path) = &plan.perf_dump {
-        drop(Place::new(path, true)?);
-    }
-    let settings = Refinement::new(plan)?;
-    if let ([only], Some(_)) = (items.as_slice(), &settings)
-        && matches!(sniff(&only.input), Ok(Kind::Video))
-    {
-        return Err(still(&only.input));
-    }
-    let mut refiner = settings.map(|settings| Refiner::load(settings, cx)).transpose()?;
-    let mut networks = Networks {
-        interpolate: plan.interpolation.as_ref().map(|i| post::Interpolator::load(i, cx)).transpose()?,
-        upscale: plan.upscaling.as_ref().map(|u| Upscaler::load(u, cx)).transpose()?,
-    };
-    let mut perf = Perf::default();
-    let mut rows = Vec::with_capacity(items.len());
-    for item in &items {
-        progress::check()?;
-        let row = run(item, plan, (&mut networks, refiner.as_mut()), cx, &mut perf)?;
-        let failed = row.status == Status::Failed;
-        rows.push(row);
-        if failed && plan.batch.fail_fast {
-            break;
+
+    /// Makes one item into its place; the file, not yet named, and the number of frames in it.
+    pub fn make(&mut self, source: &Source, place: Place, perf: &mut Perf) -> Result<(Place, u64)> {
+        let path = match source {
+            Source::File(path) => path,
+            Source::Sequence { .. } if self.refiner.is_some() => return Err(still(source.name())),
+            Source::Sequence { pattern, files } => {
+                return video::sequence((pattern, files), place, self.plan, &mut self.networks, self.cx, perf);
+            }
+        };
+        match sniff(path)? {
+            Kind::Picture(format) => self.picture(path, format, place, perf),
+            Kind::Video if self.refiner.is_some() => Err(still(path)),
+            Kind::Video => video::enhance(path, place, self.plan, &mut self.networks, self.cx, perf),
         }
     }
-    if let Some(path) = &plan.perf_dump {
-        perf.write(path)?;
+
+    fn picture(&mut self, input: &Path, format: Format, mut place: Place, perf: &mut Perf) -> Result<(Place, u64)> {
+        if self.plan.interpolation.is_some() && self.plan.upscaling.is_none() && self.refiner.is_none() {
+            let name = input.display();
+            return Err(Error::failed(format!(
+                "{name} is a picture ({}), between which there is nothing to interpolate",
+                format.name()
+            )));
+        }
+        let written = Format::of_name(place.target())?;
+        let mut read = perf.time("decode", || picture::read(input))?;
+        for left in &read.left_out {
+            tracing::warn!("{}: left out: {left}", input.display());
+        }
+        let deep = read.frame.is_deep();
+        let planes = read.frame.planes();
+        let planes = match (&self.refiner, &mut self.networks.upscale) {
+            (Some(refiner), upscaler) => {
+                let mut refiner = refiner.lock().unwrap_or_else(PoisonError::into_inner);
+                let size = (read.frame.height, read.frame.width);
+                for warning in refiner.settings.warnings(size) {
+                    tracing::warn!("{}: {warning}", input.display());
+                }
+                let turn = Turn(read.orientation());
+                refiner.settings.sign(&mut read);
+                perf.time("refine", || refiner.apply(planes, upscaler.as_mut(), turn))?
+            }
+            (None, Some(upscaler)) => perf.time("upscale", || upscaler.apply(planes))?,
+            (None, None) => planes,
+        };
+        let (quality, verify) = (self.plan.encoding.compression(false), self.plan.encoding.verify);
+        let options = PictureOptions { quality, verify, ..PictureOptions::default() };
+        let enlarged = Picture { frame: Frame::from_planes(&planes, deep), ..read };
+        for left in enlarged.not_held(written) {
+            tracing::warn!("{}: left out: {left}", input.display());
+        }
+        perf.time("encode", || picture::write_in(&mut place, &enlarged, written, &options))?;
+        Ok((place, 1))
     }
-    Ok(Enhanced { items: rows })
 }
 
-/// One item; only an interruption is an error of the whole.
-fn run(
-    item: &Item,
-    plan: &EnhancePlan,
-    (networks, refiner): (&mut Networks, Option<&mut Refiner<'_>>),
-    cx: &Context<'_>,
-    perf: &mut Perf,
-) -> Result<ItemRow> {
-    let begin = Instant::now();
-    let row = |status, output: Option<&Path>, cause, frames| ItemRow {
-        input: item.input.clone(),
-        output: output.map(Path::to_path_buf),
-        status,
-        cause,
-        frames,
-        seconds: begin.elapsed().as_secs_f64(),
-    };
-    if plan.batch.skip_existing && item.output.exists() {
-        return Ok(row(Status::Skipped, Some(&item.output), None, 0));
-    }
-    let done = sniff(&item.input).and_then(|kind| match kind {
-        Kind::Picture(format) => picture(item, format, plan, (networks, refiner), perf),
-        Kind::Video if refiner.is_some() => Err(still(&item.input)),
-        Kind::Video => video::enhance(&item.input, &item.output, plan, networks, cx, perf),
-    });
-    match done {
-        Ok(frames) => Ok(row(Status::Done, Some(&item.output), None, frames)),
-        Err(e) if e.kind() == ErrorKind::Interrupted => Err(e),
-        Err(e) => Ok(row(Status::Failed, None, Some(e.to_string()), 0)),
-    }
+/// Why a video is not refined.
+fn still(name: &Path) -> Error {
+    let why = "is a video, and refinement is of single pictures: it draws every one anew by itself, so frames would not agree";
+    Error::usage(format!("{} {why}; leave --refine out", name.display()))
 }
 
-/// Flags that are understood and not built.
-fn refuse(plan: &EnhancePlan) -> Result<()> {
-    let interpolation = plan.interpolation.as_ref();
+/// An error for flags that are understood and not built, and for what a model cannot do, before any weight is read.
+pub fn refuse(plan: &EnhancePlan) -> Result<()> {
+    if let (Some(_), [only]) = (Refinement::new(plan)?, plan.jobs.as_slice()) {
+        let video = match &only.source {
+            Source::File(path) => matches!(sniff(path), Ok(Kind::Video)),
+            Source::Sequence { .. } => true,
+        };
+        if video {
+            return Err(still(only.source.name()));
+        }
+    }
+    let files = plan.jobs.iter().any(|job| matches!(job.source, Source::File(_)));
+    if let Some(fps) = plan.fps.filter(|_| files) {
+        return Err(Error::usage(format!(
+            "--fps {fps}: another rate for a video's frames would let its sound run away; --interpolate {fps}fps makes frames at that rate"
+        )));
+    }
     let rows = [
-        // Another rate for the same frames would let the sound run away from them.
-        (plan.fps.is_some(), "--fps"),
         (plan.cut.start.is_some() || plan.cut.end.is_some(), "--start and --end"),
         (plan.cut.chunk.is_some(), "--chunk"),
-        (plan.batch.jobs > 1, "--jobs above 1"),
-        (plan.batch.recursive, "--recursive"),
-        (plan.batch.report.is_some(), "--report"),
-        (interpolation.is_some_and(|i| i.dedup), "--dedup"),
-        (interpolation.is_some_and(|i| i.scene_threshold < 1.0), "--scene-threshold below 1"),
     ];
     let asked: Vec<&str> = rows.iter().filter(|(set, _)| *set).map(|(_, flag)| *flag).collect();
     if asked.is_empty() {
@@ -124,112 +137,39 @@ fn refuse(plan: &EnhancePlan) -> Result<()> {
     Err(Error::usage(format!("{}: this version cannot do it yet; leave it out", asked.join(", "))))
 }
 
-/// Where each result goes: the file, for one input; else the folder, with the input's name. Folders are made.
-fn items(plan: &EnhancePlan) -> Result<Vec<Item>> {
-    let single = plan.inputs.len() == 1 && !plan.output.is_dir();
-    let output = |input: &Path| {
-        if single { plan.output.clone() } else { plan.output.join(input.file_name().unwrap_or_default()) }
-    };
-    let items: Vec<Item> = plan.inputs.iter().map(|i| Item { input: i.clone(), output: output(i) }).collect();
-    for (k, item) in items.iter().enumerate() {
-        if items[..k].iter().any(|other| other.output == item.output) {
-            let (file, folder) = (item.output.display(), plan.output.display());
-            return Err(Error::usage(format!(
-                "two inputs would be written to {file}; enhance them into different folders than {folder}"
-            )));
-        }
-        if same(&item.input, &item.output) {
-            return Err(Error::usage(format!("{}: input and output are the same file", item.input.display())));
-        }
-        if let Some(folder) = item.output.parent().filter(|p| !p.as_os_str().is_empty()) {
-            fs::create_dir_all(folder).map_err(|e| Error::io("making the folder", folder, &e))?;
-        }
-    }
-    Ok(items)
+/// Makes the folder of a file that is to be written.
+pub fn make_folder_of(output: &Path) -> Result<()> {
+    let Some(folder) = output.parent().filter(|p| !p.as_os_str().is_empty()) else { return Ok(()) };
+    fs::create_dir_all(folder).map_err(|e| Error::io("making the folder", folder, &e))
 }
 
-fn same(a: &Path, b: &Path) -> bool {
-    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
-}
-
-/// Why a video is not refined.
-fn still(path: &Path) -> Error {
-    let why = "is a video, and refinement is of single pictures: it draws every one anew by itself, so frames would not agree";
-    Error::usage(format!("{} {why}; leave --refine out", path.display()))
-}
-
-fn picture(
-    item: &Item,
-    format: Format,
-    plan: &EnhancePlan,
-    (networks, refiner): (&mut Networks, Option<&mut Refiner<'_>>),
-    perf: &mut Perf,
-) -> Result<u64> {
-    if plan.interpolation.is_some() && plan.upscaling.is_none() && plan.refine.is_none() {
-        let name = item.input.display();
-        return Err(Error::failed(format!(
-            "{name} is a picture ({}), between which there is nothing to interpolate",
-            format.name()
-        )));
-    }
-    let mut read = perf.time("decode", || picture::read(&item.input))?;
-    for left in &read.left_out {
-        tracing::warn!("{}: left out: {left}", item.input.display());
-    }
-    let deep = read.frame.is_deep();
-    let planes = read.frame.planes();
-    let planes = match (refiner, &mut networks.upscale) {
-        (Some(refiner), upscaler) => {
-            let turn = Turn(read.orientation());
-            refiner.settings.sign(&mut read);
-            perf.time("refine", || refiner.apply(planes, upscaler.as_mut(), turn))?
-        }
-        (None, Some(upscaler)) => perf.time("upscale", || upscaler.apply(planes))?,
-        (None, None) => planes,
-    };
-    let options = PictureOptions {
-        quality: plan.encoding.compression(false),
-        overwrite: plan.encoding.overwrite,
-        ..PictureOptions::default()
-    };
-    let enlarged = Picture { frame: Frame::from_planes(&planes, deep), ..read };
-    perf.time("encode", || picture::write(&item.output, &enlarged, &options))?;
-    Ok(1)
-}
-
-/// What an enhance call would do: forms and sizes, without loading weights.
-pub fn plan_enhance(plan: &EnhancePlan) -> Result<EnhanceForecast> {
-    refuse(plan)?;
-    let refinement = Refinement::new(plan)?;
-    let mut notes = Vec::new();
-    let single = plan.inputs.len() == 1 && !plan.output.is_dir();
-    let mut items = Vec::new();
-    let (mut memory, mut disk) = (0u64, 0u64);
-    for input in &plan.inputs {
-        let output = if single { plan.output.clone() } else { plan.output.join(input.file_name().unwrap_or_default()) };
-        let sizes = match sniff(input)? {
-            Kind::Picture(_) => {
-                let frame = picture::read(input)?.frame;
-                let size = (frame.height, frame.width);
-                notes.extend(refinement.as_ref().map_or(Ok(vec![]), |r| r.notes(size))?);
-                picture_sizes(plan, refinement.as_ref(), size)
+/// The form of an input, then after each stage, from the heads of files. Pictures have no rate.
+pub fn sizes(plan: &EnhancePlan, source: &Source) -> Result<Vec<SizeRow>> {
+    match source {
+        Source::File(path) => match sniff(path)? {
+            Kind::Picture(_) => picture::size(path).map(|(width, height)| picture_sizes(plan, (height, width))),
+            Kind::Video if plan.refine.is_some() => Err(still(path)),
+            Kind::Video => {
+                let info = probe(path)?;
+                let timing = match plan.interpolation {
+                    Some(_) => Timing::read(path)?,
+                    // Headers are enough where frames stay as they are.
+                    None => Timing::at_rate(info.frame_rate, info.frames.unwrap_or(0)),
+                };
+                video_sizes(plan, (info.height, info.width), &timing)
             }
-            Kind::Video if refinement.is_some() => return Err(still(input)),
-            Kind::Video => video_sizes(plan, input)?,
-        };
-        if let Some(last) = sizes.last() {
-            let pixels = (last.width * last.height) as u64;
-            // A handful of f32 frames wait in the line; encoded video takes about a tenth of a byte per pixel.
-            memory = memory.max(pixels * 3 * 4 * 8);
-            disk += if last.frames == 1 { pixels * 3 } else { pixels * last.frames / 10 };
+        },
+        Source::Sequence { .. } if plan.refine.is_some() => Err(still(source.name())),
+        Source::Sequence { files, .. } => {
+            let first = files.first().map_or_else(PathBuf::new, Clone::clone);
+            let (width, height) = picture::size(&first)?;
+            let timing = Timing::at_rate(Rational::of_rate(plan.fps.unwrap_or(25.0)), files.len() as u64);
+            video_sizes(plan, (height, width), &timing)
         }
-        items.push(EnhanceForecastRow { input: input.clone(), output, sizes });
     }
-    notes.dedup();
-    Ok(EnhanceForecast { items, memory_bytes: Some(memory), disk_bytes: Some(disk), notes })
 }
 
-fn picture_sizes(plan: &EnhancePlan, refinement: Option<&Refinement>, size: (usize, usize)) -> Vec<SizeRow> {
+fn picture_sizes(plan: &EnhancePlan, size: (usize, usize)) -> Vec<SizeRow> {
     let row = |stage: &str, (height, width): (usize, usize)| SizeRow {
         stage: stage.into(),
         width,
@@ -238,19 +178,19 @@ fn picture_sizes(plan: &EnhancePlan, refinement: Option<&Refinement>, size: (usi
         fps: None,
     };
     let mut sizes = vec![row("decode", size)];
-    let Some(refinement) = refinement else {
-        sizes.extend(plan.upscaling.as_ref().map(|u| row("upscale", post::output_size(u.target, size.0, size.1))));
+    let target = plan.upscaling.as_ref().map(|u| post::output_size(u.target, size.0, size.1));
+    let Some(refine) = &plan.refine else {
+        sizes.extend(target.map(|target| row("upscale", target)));
         return sizes;
     };
-    let (stages, target) = (refinement.stages(size), refinement.target(size));
+    let target = target.unwrap_or(size);
+    let stages = refine::stages(&refine.stages, size, target);
     sizes.extend(stages.iter().enumerate().map(|(k, &size)| row(&format!("refine {}", k + 1), size)));
     sizes.extend(stages.last().filter(|last| **last != target).map(|_| row("fit", target)));
     sizes
 }
 
-fn video_sizes(plan: &EnhancePlan, input: &Path) -> Result<Vec<SizeRow>> {
-    let info = probe(input)?;
-    let times = 1u64 << video::exponent(plan.interpolation.as_ref())?;
+fn video_sizes(plan: &EnhancePlan, size: (usize, usize), timing: &Timing) -> Result<Vec<SizeRow>> {
     let row = |stage: &str, (height, width): (usize, usize), frames: u64, fps: f64| SizeRow {
         stage: stage.into(),
         width,
@@ -258,15 +198,15 @@ fn video_sizes(plan: &EnhancePlan, input: &Path) -> Result<Vec<SizeRow>> {
         frames,
         fps: Some(fps),
     };
-    let (frames, fps) = (info.frames.unwrap_or(0), info.frame_rate.value());
-    let mut sizes = vec![row("decode", (info.height, info.width), frames, fps)];
-    let (mut count, mut rate) = (frames, fps);
-    if times > 1 {
-        (count, rate) = (frames.saturating_sub(1) * times + 1, fps * times as f64);
-        sizes.push(row("interpolate", (info.height, info.width), count, rate));
+    let (mut count, mut rate) = (timing.frames, timing.rate.value());
+    let mut sizes = vec![row("decode", size, count, rate)];
+    if plan.interpolation.is_some() {
+        let pacing = Pacing::new(plan.interpolation.as_ref(), timing)?;
+        (count, rate) = (pacing.frames, pacing.rate.value());
+        sizes.push(row("interpolate", size, count, rate));
     }
     if let Some(u) = &plan.upscaling {
-        sizes.push(row("upscale", post::output_size(u.target, info.height, info.width), count, rate));
+        sizes.push(row("upscale", post::output_size(u.target, size.0, size.1), count, rate));
     }
     Ok(sizes)
 }

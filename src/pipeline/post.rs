@@ -4,6 +4,7 @@ use std::{
     borrow::Cow,
     collections::BTreeSet,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use ndarray::{Array3, Axis, s};
@@ -28,15 +29,17 @@ use crate::{
     tensor::{DType, Tensor},
 };
 
-/// The upscaling step: passes of a network, or resampling alone, then the fit to the exact size.
+/// The upscaling step: passes of a network, or resampling alone, then the fit to the exact size. Clones share the network, which
+/// does one picture at a time: it uses all cores, or the whole device, by itself.
+#[derive(Clone)]
 pub struct Upscaler {
-    network: Option<Upscale>,
+    network: Option<Arc<Mutex<Upscale>>>,
     form: UpscalerForm,
     plan: Upscaling,
     /// Bytes that a network's activations may take.
     memory: u64,
     /// What was said once and need not be again.
-    told: BTreeSet<&'static str>,
+    told: Arc<Mutex<BTreeSet<&'static str>>>,
 }
 
 impl Upscaler {
@@ -45,7 +48,7 @@ impl Upscaler {
         // Of what the machine has, not of what happens to be free: the same run shall have the same tiles every time.
         let memory = cx.options.memory_limit.map_or_else(|| total_memory() / 4, |limit| limit / 2);
         let none = UpscalerForm { scale: 1, multiple: 1, reach: 0, pixel_bytes: 0 };
-        let told = BTreeSet::new();
+        let told = Arc::default();
         let Some(model) = &plan.model else {
             return Ok(Self { network: None, form: none, plan: plan.clone(), memory, told });
         };
@@ -60,7 +63,13 @@ impl Upscaler {
             (cx.load_beside("the upscaler", &built.model)?, built.form)
         };
         let whole = Form { scale: form.scale, multiple: form.multiple, tile: 0, halo: 0 };
-        Ok(Self { network: Some(Upscale::new(network, whole)), form, plan: plan.clone(), memory, told })
+        Ok(Self {
+            network: Some(Arc::new(Mutex::new(Upscale::new(network, whole)))),
+            form,
+            plan: plan.clone(),
+            memory,
+            told,
+        })
     }
 
     /// Aims at another size from the next picture on.
@@ -103,7 +112,8 @@ impl Upscaler {
         let mut planes = Cow::Borrowed(picture);
         for _ in 0..passes {
             let form = self.tiles(planes.dim().1, planes.dim().2);
-            let Some(network) = &mut self.network else { break };
+            let Some(network) = &self.network else { break };
+            let mut network = lock(network);
             network.set_form(form);
             let weights = self.plan.model.as_ref().map(|m| m.path.clone()).unwrap_or_default();
             let enlarged = network.enlarge(&planes).map_err(blame(&weights))?;
@@ -135,7 +145,7 @@ impl Upscaler {
 
     /// Says something once.
     fn tell(&mut self, what: &'static str, sentence: String) {
-        if self.told.insert(what) {
+        if lock(&self.told).insert(what) {
             tracing::info!("{sentence}");
         }
     }
@@ -213,9 +223,14 @@ fn foreign(path: &Path, cx: &Context<'_>) -> Result<(Network, UpscalerForm)> {
     Ok((network, UpscalerForm { scale, multiple: 4, reach: HALO, pixel_bytes: 768 * scale * scale }))
 }
 
-/// RIFE, and the file of its weights for messages.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// RIFE, and the file of its weights for messages. Clones share the network, as those of [`Upscaler`] do.
+#[derive(Clone)]
 pub struct Interpolator {
-    network: Interpolate,
+    network: Arc<Mutex<Interpolate>>,
     weights: PathBuf,
 }
 
@@ -224,31 +239,46 @@ impl Interpolator {
     pub fn load(plan: &Interpolation, cx: &Context<'_>) -> Result<Self> {
         let built = compile::interpolator(&plan.model.path, plan.scale as f32, cx.target(Role::Exact))?;
         let network = cx.load_beside("the interpolator", &built.model)?;
-        Ok(Self { network: Interpolate::new(network, built.multiple, 4), weights: plan.model.path.clone() })
+        let network = Arc::new(Mutex::new(Interpolate::new(network, built.multiple, 4)));
+        Ok(Self { network, weights: plan.model.path.clone() })
     }
 
-    /// The 2^exp − 1 pictures between two, in order; alpha, where there is a fourth plane, by itself as a grey picture.
+    /// Pictures between two, in order; alpha, where there is a fourth plane, by itself as a grey picture.
     ///
     /// Errors: the network's; a picture of one colour between two of many.
-    pub fn between(&mut self, first: &Planes, second: &Planes, exp: u32) -> Result<Vec<Planes>> {
+    pub fn between(&mut self, first: &Planes, second: &Planes, times: Times<'_>) -> Result<Vec<Planes>> {
         if first.dim().0 == 3 {
-            return self.colours_between(first, second, exp);
+            return self.colours_between(first, second, times);
         }
         let ((first, above), (second, below)) = (alpha::split(first.clone()), alpha::split(second.clone()));
-        let colours = self.colours_between(&first, &second, exp)?;
+        let colours = self.colours_between(&first, &second, times)?;
         let alphas = match (alpha::constant(&above), alpha::constant(&below)) {
             (Some(a), Some(b)) if a == b => vec![above; colours.len()],
-            _ => self.colours_between(&alpha::grey(&above), &alpha::grey(&below), exp)?,
+            _ => self.colours_between(&alpha::grey(&above), &alpha::grey(&below), times)?,
         };
         colours.iter().zip(alphas).map(|(c, a)| alpha::join(c, &a.slice_move(s![..1, .., ..]))).collect()
     }
 
-    fn colours_between(&mut self, first: &Planes, second: &Planes, exp: u32) -> Result<Vec<Planes>> {
-        let made = self.network.between(first, second, exp).map_err(blame(&self.weights))?;
+    fn colours_between(&mut self, first: &Planes, second: &Planes, times: Times<'_>) -> Result<Vec<Planes>> {
+        let mut network = lock(&self.network);
+        let made = match times {
+            Times::Halved(exp) => network.between(first, second, exp),
+            Times::At(times) => network.at_times(first, second, times),
+        };
+        let made = made.map_err(blame(&self.weights))?;
         let name = format!("interpolating with {}", self.weights.display());
         made.iter().try_for_each(|m| alive(&name, &[first, second], m))?;
         Ok(made)
     }
+}
+
+/// The times of pictures between two.
+#[derive(Debug, Clone, Copy)]
+pub enum Times<'a> {
+    /// The 2^exp − 1 that midpoints of midpoints give.
+    Halved(u32),
+    /// These, in 0..1, one call each.
+    At(&'a [f32]),
 }
 
 #[cfg(test)]

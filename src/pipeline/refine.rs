@@ -22,26 +22,28 @@ use super::{
     prompts,
     resolved::noise_type,
     start::upright,
+    vae::{Autoencoder, Way},
 };
 use crate::{
-    compile::Part,
+    compile::{self, Part},
     error::{At, Error, Result},
     family::{self, Condition, Convention, Family, GuidanceRequest, Size},
     media::{
         alpha,
-        picture::Picture,
+        picture::{self, Picture},
         resize::{Filter, resize},
     },
     model::ModelFolder,
-    plan::{EnhancePlan, Refine, RefineBy, Target},
+    onnx,
+    plan::{EnhancePlan, Refine, RefineBy, Source, Target, Vae, VaeTiling},
     progress::{Progress, Stage, Unit},
     runtime::Network,
     schedule::{BfStream, Guidance, NoiseSource, scale_noise},
     spectral,
     stage::{
-        decode,
         denoise::{Denoiser, Steering},
         refine::{Tiles, denoise, part},
+        vae::{self, Tiling},
     },
     tensor::DType,
 };
@@ -59,6 +61,8 @@ pub struct Refinement {
     scale: f32,
     /// Pixels of a tile's side and of what two share.
     tile: (usize, usize),
+    /// How the autoencoder does such a tile.
+    autoencoder: Autoencoder,
 }
 
 impl Refinement {
@@ -95,7 +99,10 @@ impl Refinement {
         };
         let guidance = family.guidance(asked)?;
         let tile = tile(refine, family.as_ref(), defaults.size)?;
+        let usual = Vae { tiling: VaeTiling::Auto, tile: None, overlap: None };
+        let autoencoder = Autoencoder::new(usual, &plan.runtime, &folder)?;
         Ok(Some(Self {
+            autoencoder,
             plan: refine.clone(),
             target: plan.upscaling.as_ref().map(|u| u.target),
             fit: plan.upscaling.as_ref().map_or(Filter::Bicubic, |u| filter(u.filter)),
@@ -110,27 +117,13 @@ impl Refinement {
     }
 
     /// (height, width) of the result.
-    pub fn target(&self, (height, width): (usize, usize)) -> (usize, usize) {
+    fn target(&self, (height, width): (usize, usize)) -> (usize, usize) {
         self.target.map_or((height, width), |target| output_size(target, height, width))
     }
 
-    /// (height, width) after each stage. A stage multiplies both by its factor, but goes no further than the result's size; where
-    /// that is reached, further stages that enlarge are left out.
-    pub fn stages(&self, from: (usize, usize)) -> Vec<(usize, usize)> {
-        let target = self.target(from);
-        let limited = |n: usize, factor: f64, most: usize| ((n as f64 * factor).round() as usize).min(most.max(1));
-        let (mut sizes, mut factor) = (Vec::new(), 1.0);
-        let mut typed = self.plan.stages.iter().copied();
-        loop {
-            let done = sizes.last().copied().unwrap_or(from) == target && !sizes.is_empty();
-            let next = if self.plan.stages.is_empty() { (!done).then_some(2.0) } else { typed.next() };
-            let Some(next) = next else { return sizes };
-            if done && next > 1.0 {
-                continue;
-            }
-            factor *= next;
-            sizes.push((limited(from.0, factor, target.0), limited(from.1, factor, target.1)));
-        }
+    /// As [`stages`] says.
+    fn stages(&self, from: (usize, usize)) -> Vec<(usize, usize)> {
+        stages(&self.plan.stages, from, self.target(from))
     }
 
     /// How the latent of a picture of (height, width) is cut.
@@ -161,7 +154,7 @@ impl Refinement {
     }
 
     /// What each stage does, in words.
-    pub fn notes(&self, from: (usize, usize)) -> Result<Vec<String>> {
+    fn notes(&self, from: (usize, usize)) -> Result<Vec<String>> {
         let first = self.family.first_step(self.steps, self.plan.strength)?;
         let (steps, all, name) = (self.steps - first, self.steps, self.family.name());
         let mut notes = Vec::new();
@@ -180,7 +173,7 @@ impl Refinement {
     }
 
     /// What of the request is done in another way than its words say.
-    fn warnings(&self, from: (usize, usize)) -> Vec<String> {
+    pub fn warnings(&self, from: (usize, usize)) -> Vec<String> {
         let (sizes, target) = (self.stages(from), self.target(from));
         let mut warnings = Vec::new();
         let (asked, done) = (self.plan.stages.len(), sizes.len());
@@ -220,6 +213,24 @@ impl Refinement {
     }
 }
 
+/// (height, width) after each stage. A stage multiplies both by its factor, but goes no further than the result's size, `target`;
+/// where that is reached, further stages that enlarge are left out. Without factors: as many doublings as it takes.
+pub fn stages(factors: &[f64], from: (usize, usize), target: (usize, usize)) -> Vec<(usize, usize)> {
+    let limited = |n: usize, factor: f64, most: usize| ((n as f64 * factor).round() as usize).min(most.max(1));
+    let (mut sizes, mut product) = (Vec::new(), 1.0);
+    let mut typed = factors.iter().copied();
+    loop {
+        let done = sizes.last() == Some(&target);
+        let next = if factors.is_empty() { (!done).then_some(2.0) } else { typed.next() };
+        let Some(factor) = next else { return sizes };
+        if done && factor > 1.0 {
+            continue;
+        }
+        product *= factor;
+        sizes.push((limited(from.0, product, target.0), limited(from.1, product, target.1)));
+    }
+}
+
 /// (side, overlap) of a tile in pixels. By default the side of what the family makes by itself, and a quarter of a side.
 fn tile(plan: &Refine, family: &dyn Family, size: Size) -> Result<(usize, usize)> {
     let (m, name) = (family.factor() * family.patch(), family.name());
@@ -247,6 +258,8 @@ pub struct Refiner<'a> {
     positive: Condition,
     negative: Option<Condition>,
     noise: DType,
+    /// Where a tile is too large for the autoencoder: how it is cut to be encoded, and to be decoded.
+    tilings: [Option<Tiling>; 2],
     progress: &'a dyn Progress,
 }
 
@@ -262,14 +275,15 @@ impl<'a> Refiner<'a> {
         let negative = plan.negative_prompt.as_deref().unwrap_or(family.negative_prompt());
         let texts: Vec<&str> = std::iter::once(plan.prompt.as_str()).chain(guided.then_some(negative)).collect();
         let mut conditions = prompts::encode(&texts, folder, family, cx, &mut Perf::default())?.into_iter();
-        let nothing = || Error::failed("no prompt was encoded");
+        let (tile, nothing) = ((settings.tile.0, settings.tile.0), || Error::failed("no prompt was encoded"));
         Ok(Self {
             positive: conditions.next().ok_or_else(nothing)?,
             negative: conditions.next(),
             noise: family.noise(noise_type(cx.options.dtype, folder)?, true),
-            encoder: cx.load("vae encoder", &encoder)?,
+            tilings: [Way::Encode, Way::Decode].map(|way| settings.autoencoder.announced(way, tile, cx)),
+            encoder: cx.load_large("vae encoder", &encoder)?,
             transformer: cx.load("transformer", &transformer)?,
-            decoder: cx.load("vae", &decoder)?,
+            decoder: cx.load_large("vae", &decoder)?,
             progress: cx.progress,
             settings,
         })
@@ -280,7 +294,6 @@ impl<'a> Refiner<'a> {
     pub fn apply(&mut self, picture: Array3<f32>, upscaler: Option<&mut Upscaler>, turn: Turn) -> Result<Array3<f32>> {
         let from = (picture.dim().1, picture.dim().2);
         let place = || format!("refining {}×{} pixels", from.1, from.0);
-        self.settings.warnings(from).iter().for_each(|warning| tracing::warn!("{warning}"));
         match self.settings.plan.by {
             RefineBy::Latent => self.by_latent(picture, upscaler, turn),
             RefineBy::Picture => self.by_picture(picture, upscaler, turn),
@@ -348,7 +361,7 @@ impl<'a> Refiner<'a> {
 
     /// Colours [3, h, w], continued to whole patches → their latent as the transformer takes it.
     fn encode(&mut self, colours: &Array3<f32>) -> Result<ArrayD<f32>> {
-        let (r, encoder) = (&self.settings, &mut self.encoder);
+        let (r, encoder, tiling) = (&self.settings, &mut self.encoder, self.tilings[0]);
         let f = r.family.factor();
         let whole = continued(colours, r.multiple());
         let tiles = r.tiles((whole.dim().1 / f, whole.dim().2 / f));
@@ -357,7 +370,7 @@ impl<'a> Refiner<'a> {
         let mut stage = Stage::new(self.progress, "encode", Some(tiles.count() as u64), Unit::Steps);
         tiles.blend(|rows, columns| {
             let seen = whole.slice(s![.., rows.start * f..rows.end * f, columns.start * f..columns.end * f]);
-            let mean = decode::encode(encoder, &seen.to_owned()).map_err(&blamed)?;
+            let mean = vae::encode(encoder, &seen.to_owned(), tiling).map_err(&blamed)?;
             stage.step(1)?;
             Ok(r.family.scale(&mean))
         })
@@ -365,7 +378,7 @@ impl<'a> Refiner<'a> {
 
     /// A latent → planes [3, h·f, w·f] in 0..=1.
     fn decode(&mut self, latent: &ArrayD<f32>) -> Result<Array3<f32>> {
-        let (r, decoder) = (&self.settings, &mut self.decoder);
+        let (r, decoder, tiling) = (&self.settings, &mut self.decoder, self.tilings[1]);
         let f = r.family.factor();
         let tiles = r.tiles((latent.shape()[2], latent.shape()[3]));
         let weights = r.folder.root().join("vae");
@@ -373,7 +386,7 @@ impl<'a> Refiner<'a> {
         let mut stage = Stage::new(self.progress, "decode", Some(tiles.count() as u64), Unit::Steps);
         let whole = tiles.times(f).blend(|rows, columns| {
             let seen = part(latent, &(rows.start / f..rows.end / f), &(columns.start / f..columns.end / f));
-            let planes = decode::decode(decoder, r.family.unscale(&seen)).map_err(&blamed)?;
+            let planes = vae::decode(decoder, r.family.unscale(&seen), tiling).map_err(&blamed)?;
             stage.step(1)?;
             Ok(planes.into_dyn())
         })?;
@@ -408,6 +421,25 @@ impl<'a> Refiner<'a> {
         let done = denoise(noised, &sigmas, first..r.steps, &tiles, solver.as_mut(), &mut velocity);
         done.map_err(blame(&r.folder.root().join("transformer")))
     }
+}
+
+/// What `plan` tells of a refinement: a line for each stage of each size, and the bytes that its networks take; nothing without one.
+pub fn outlook(plan: &EnhancePlan) -> Result<(Vec<String>, u64)> {
+    let Some(r) = Refinement::new(plan)? else { return Ok((Vec::new(), 0)) };
+    let mut notes = Vec::new();
+    for job in &plan.jobs {
+        // What cannot be read is told beside its name.
+        let Source::File(path) = &job.source else { continue };
+        let Ok((width, height)) = picture::size(path) else { continue };
+        notes.extend(r.notes((height, width))?.into_iter().filter(|note| !notes.contains(note)).collect::<Vec<_>>());
+    }
+    let mut bytes = r.autoencoder.planned_bytes(Way::Decode, (r.tile.0, r.tile.0));
+    for (name, part) in [("transformer", Part::Whole), ("vae", Part::Encoder), ("vae", Part::Decoder)] {
+        let model = compile::component(&r.folder.path(name)?, r.folder.class_of(name)?, part, None, onnx::Target::CPU)?;
+        // The CPU computes in f32: weights are widened once, or stay mapped under a memory limit.
+        bytes += if plan.runtime.memory_limit.is_some() { 0 } else { 4 * model.parameters };
+    }
+    Ok((notes, bytes))
 }
 
 /// How stored pictures are turned to be viewed; the number is [`picture::Picture::orientation`](crate::media::picture::Picture::orientation).

@@ -53,6 +53,8 @@ pub struct GeneratePlan {
     pub max_sequence_length: Option<usize>,
     /// Start from a picture or clip instead of pure noise.
     pub start: Option<Start>,
+    /// Tiles of the autoencoder.
+    pub vae: Vae,
     /// More frames afterwards.
     pub interpolation: Option<Interpolation>,
     /// Larger frames afterwards.
@@ -74,17 +76,19 @@ pub struct GeneratePlan {
 /// What `enhance` shall do with each input.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct EnhancePlan {
-    /// Existing files, in the order given.
-    pub inputs: Vec<PathBuf>,
-    /// A file for one input, else a folder.
-    pub output: PathBuf,
+    /// What is made of what, each output once.
+    #[serde(skip)]
+    pub jobs: Vec<Job>,
+    /// The folder that keeps a record of finished outputs, which lie in it or below; `None`: no record is kept.
+    pub record: Option<PathBuf>,
     /// More frames.
     pub interpolation: Option<Interpolation>,
     /// Larger frames, after interpolation.
     pub upscaling: Option<Upscaling>,
     /// Diffusion passes after each upscaling step.
     pub refine: Option<Refine>,
-    /// Frames a second of the output where it shall differ from what interpolation gives.
+    /// Frames a second of the output where it shall differ from what interpolation gives; of numbered pictures before
+    /// interpolation.
     pub fps: Option<f64>,
     /// How results are encoded; its target is not used.
     pub encoding: Output,
@@ -100,6 +104,38 @@ pub struct EnhancePlan {
     pub perf_dump: Option<PathBuf>,
     /// Device and memory.
     pub runtime: RuntimeOptions,
+}
+
+/// One result of `enhance`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// What it is made from.
+    pub source: Source,
+    /// The file to write.
+    pub output: PathBuf,
+}
+
+/// What a result of `enhance` is made from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A picture or a video.
+    File(PathBuf),
+    /// Numbered pictures, which are the frames of a video at [`EnhancePlan::fps`].
+    Sequence {
+        /// As typed: `frame_%05d.png`.
+        pattern: PathBuf,
+        /// In order, without a gap; at least one.
+        files: Vec<PathBuf>,
+    },
+}
+
+impl Source {
+    /// What it is called in messages: the file, or the pattern.
+    pub fn name(&self) -> &std::path::Path {
+        match self {
+            Self::File(path) | Self::Sequence { pattern: path, .. } => path,
+        }
+    }
 }
 
 /// A model by name and where its files are.
@@ -182,6 +218,29 @@ pub struct Start {
     pub strength: Option<f64>,
 }
 
+/// How the autoencoder cuts its pictures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Vae {
+    /// Whether it does.
+    pub tiling: VaeTiling,
+    /// Pixels of a tile's side; `None`: the reference's, with `Auto` smaller where memory wants it.
+    pub tile: Option<usize>,
+    /// Pixels that neighbouring tiles share; `None`: the reference's share of a tile.
+    pub overlap: Option<usize>,
+}
+
+/// `--vae-tiling`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VaeTiling {
+    /// Where the whole would not fit into the memory limit, or free memory.
+    Auto,
+    /// Where a picture is larger than a tile.
+    On,
+    /// Never.
+    Off,
+}
+
 /// Frame interpolation.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Interpolation {
@@ -191,9 +250,9 @@ pub struct Interpolation {
     pub scale: f64,
     /// A `flownet` file.
     pub model: Model,
-    /// A difference above which two frames are different scenes, 0–1; 1 never.
+    /// The score above which a frame begins another scene ([`Change::score`](crate::stage::motion::Change)), 0–1; 1 never.
     pub scene_threshold: f64,
-    /// Whether repeated frames are found and re-synthesised.
+    /// Whether repeated frames are found and interpolated over.
     pub dedup: bool,
 }
 
@@ -319,15 +378,13 @@ pub struct Cut {
 /// Work on many files.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Batch {
-    /// Walk folders.
-    pub recursive: bool,
-    /// Leave out inputs whose output is there.
+    /// Leave finished outputs of the same content and settings as they are, even where others are replaced.
     pub skip_existing: bool,
     /// Files at the same time.
     pub jobs: usize,
     /// Stop at the first failure.
     pub fail_fast: bool,
-    /// One JSON line an item.
+    /// One JSON line an item is added to it.
     pub report: Option<PathBuf>,
 }
 

@@ -39,6 +39,8 @@ pub struct Output {
     pub pix_fmt: Option<String>,
     /// Options of the encoder.
     pub encoder_options: Vec<(String, String)>,
+    /// Whether what was written is decoded and checked before it gets its name.
+    pub verify: bool,
 }
 
 /// One result that needs a name.

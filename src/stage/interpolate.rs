@@ -51,6 +51,15 @@ impl Interpolate {
         Ok(self.call(&[(first, second)], &[time])?.remove(0))
     }
 
+    /// Pictures at several times between two.
+    pub fn at_times(&mut self, first: &Planes, second: &Planes, times: &[f32]) -> Result<Vec<Planes>> {
+        let mut made = Vec::with_capacity(times.len());
+        for some in times.chunks(self.batch) {
+            made.extend(self.call(&vec![(first, second); some.len()], some)?);
+        }
+        Ok(made)
+    }
+
     fn call(&mut self, pairs: &[(&Planes, &Planes)], times: &[f32]) -> Result<Vec<Planes>> {
         let (_, h, w) = pairs[0].0.dim();
         let round = |n: usize| n.div_ceil(self.multiple) * self.multiple;

@@ -4,12 +4,15 @@
 mod bad_media;
 mod bad_model;
 mod bad_place;
+mod batch;
+mod containers;
 mod enhance;
 mod export;
 mod generate;
 mod interrupt;
 mod published;
 mod refine;
+mod time;
 mod upscale;
 
 use std::{
@@ -69,6 +72,15 @@ impl Bench {
         self.finished(self.command().args(split(args)).arg("--quiet").output().unwrap())
     }
 
+    /// As [`Self::run`] with a text on standard input.
+    pub(crate) fn fed(&self, args: &str, input: &str) -> Run {
+        let file = self.path("stdin");
+        fs::write(&file, input).unwrap();
+        let mut command = self.command();
+        command.args(split(args)).arg("--quiet").stdin(fs::File::open(file).unwrap());
+        self.finished(command.output().unwrap())
+    }
+
     /// As [`Self::run`] under a shell that has limited the size of files to so many blocks of 1 KB.
     pub(crate) fn run_limited(&self, blocks: usize, args: &str) -> Run {
         let binary = assert_cmd::cargo::cargo_bin("crescendo");
@@ -122,7 +134,7 @@ fn list(folder: &Path, all: &mut Vec<String>) {
 }
 
 /// Words; `_` in a word stands for a space.
-fn split(args: &str) -> Vec<String> {
+pub(crate) fn split(args: &str) -> Vec<String> {
     let known = [("{clip}", CLIP), ("{flux}", FLUX), ("{rife}", RIFE), ("{x2}", X2), ("{esrgan}", ESRGAN)];
     let filled = known.iter().fold(args.to_string(), |text, (key, path)| text.replace(key, &here(path)));
     let filled =

@@ -1,6 +1,6 @@
 //! Containers, codecs and pixel formats: what goes in must come out, or be named. ffmpeg makes the files and ffprobe judges.
 
-use std::path::Path;
+use std::{fs, path::Path};
 
 use crescendo::{
     Error,
@@ -303,6 +303,86 @@ fn transparency_is_kept_or_named() {
         let whole = !kept || before.len() == after.len();
         if found != pixels || !whole || error > limit || left.is_empty() != named.is_empty() || !left.contains(named) {
             faults.push(format!("{row}: {found}, alpha differs by {error:.2}, whole {whole}, left out: {left}"));
+        }
+    }
+    report(&faults);
+}
+
+/// What lies beside the frames: kept where the container can, written anew where it must be, else named.
+#[test]
+fn what_lies_beside_the_frames_is_kept_or_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    fs::write(at("a.srt"), "1\n00:00:00,500 --> 00:00:01,250\nA lake\n").unwrap();
+    ffmpeg(folder.path(), "-i @/a.srt @/a.ass");
+    ffmpeg(folder.path(), "-f lavfi -i color=blue:s=32x32 -frames:v 1 @/cover.png");
+    fs::write(at("font.ttf"), b"no font").unwrap();
+    fs::write(at("a.txt"), ";FFMETADATA1\ntitle=Film\nmood=calm\n").unwrap();
+    let bars = "-f lavfi -i testsrc2=s=96x64:r=10:d=2";
+    let line = format!("{bars} -i @/a.srt -i @/a.ass -i @/a.txt -map 0:v -map 1:s -map 2:s -map_metadata 3 -aspect 2");
+    let attached = "-attach @/font.ttf -metadata:s:t mimetype=font/ttf";
+    ffmpeg(folder.path(), &format!("{line} -c:v libx264 -c:s copy {attached} @/plain.mkv"));
+    ffmpeg(
+        folder.path(),
+        &format!(
+            "{bars} -i @/cover.png -map 0:v -map 1:v -c:v:0 libx264 -c:v:1 png -disposition:v:1 attached_pic @/cover.mp4"
+        ),
+    );
+    ffmpeg(folder.path(), &format!("{bars} -i @/a.srt -map 0:v -map 1:s -c:v libx264 -c:s mov_text @/text.mp4"));
+    ffmpeg(folder.path(), &format!("{bars} -c:v libx264 @/t.mp4"));
+    ffmpeg(folder.path(), "-i @/t.mp4 -c copy -metadata:s:v rotate=90 @/turned.mp4");
+    let mut faults = Vec::new();
+    // Source, result, codec, codecs of the other streams, whether a cover is among them; what is named.
+    for (from, to, codec, streams, named) in [
+        ("plain.mkv", "a.mkv", "h264", "subrip ass ttf", vec![]),
+        (
+            "plain.mkv",
+            "a.mp4",
+            "h264",
+            "mov_text mov_text",
+            vec!["places and styles of the subtitles (stream 2)", "stream 3 (attachment", "metadata: mood"],
+        ),
+        (
+            "plain.mkv",
+            "a.webm",
+            "libvpx-vp9",
+            "webvtt webvtt",
+            vec!["places and styles of the subtitles (stream 2)", "stream 3 (attachment"],
+        ),
+        ("text.mp4", "b.mkv", "h264", "subrip", vec![]),
+        ("text.mp4", "b.mov", "h264", "mov_text", vec![]),
+        ("cover.mp4", "c.mp4", "h264", "png*", vec![]),
+        ("cover.mp4", "c.mkv", "h264", "png*", vec![]),
+        ("turned.mp4", "d.mov", "h264", "", vec![]),
+        ("turned.mp4", "d.mkv", "h264", "", vec!["the rotation by 270 degrees (.mkv does not hold it)"]),
+    ] {
+        let summary = match passed(&at(from), &at(to), &by(codec)) {
+            Ok(summary) => summary,
+            Err(e) => {
+                faults.push(format!("{from} → {to}: {e}"));
+                continue;
+            }
+        };
+        let (before, probe) = (ffprobe(&at(from)), ffprobe(&at(to)));
+        let others = probe["streams"].as_array().unwrap().iter().skip(1).map(|s| {
+            let cover = if s["disposition"]["attached_pic"] == 1 { "*" } else { "" };
+            format!("{}{cover}", s["codec_name"].as_str().unwrap_or("ttf"))
+        });
+        let others = others.collect::<Vec<_>>().join(" ");
+        let aspect = |p: &Value| stream(p, "video")["sample_aspect_ratio"].as_str().unwrap_or("1:1").to_owned();
+        let unnamed: Vec<_> = named.iter().filter(|n| !summary.left_out.iter().any(|l| l.starts_with(**n))).collect();
+        let words = |name: &str| {
+            let line = format!("-i @/{name} -map 0:s:0 -f srt -");
+            String::from_utf8_lossy(&ffmpeg(folder.path(), &line)).into_owned()
+        };
+        let text = !others.contains("ass") && !others.contains("t_t") || {
+            let words = words(to);
+            words.contains("00:00:00,500 --> 00:00:01,250") && words.contains("A lake")
+        };
+        let right = others == streams && aspect(&before) == aspect(&probe) && text;
+        if !right || !unnamed.is_empty() || summary.left_out.len() != named.len() {
+            let aspects = (aspect(&before), aspect(&probe));
+            faults.push(format!("{from} → {to}: {others}, {aspects:?}, text {text}, {:?}", summary.left_out));
         }
     }
     report(&faults);

@@ -95,7 +95,7 @@ fn sources() -> Vec<(PathBuf, As)> {
     for file in ["rrdb-x1.safetensors", "rrdb-x8-old.pth", "plus-x4-old.pth", "compact-x2.safetensors"] {
         all.push((goldens("esrgan").join(file), As::Upscaler));
     }
-    for version in ["4.6", "4.7", "4.25"] {
+    for version in ["4.0", "4.2", "4.6", "4.7", "4.25"] {
         all.push((goldens("rife").join(version).join("flownet.pkl"), As::Interpolator));
     }
     let component = |name| goldens("flux1-dev/model").join(name);
@@ -199,7 +199,7 @@ const FAULTS: &[Fault] = &[
         w.insert("layers.0.weight", Dtype::F32, &[2, 2]);
     }, &["is an unknown architecture", "layers.0.weight", "not an upscaler", "RRDBNet"]),
     ("an upscaler for interpolation", "esrgan/rrdb-x4.pth", As::Interpolator, |_| {},
-     &["is RRDBNet, not an interpolation network", "RIFE 4.5 to 4.26"]),
+     &["is RRDBNet, not an interpolation network", "RIFE 4.0 to 4.26"]),
     ("RIFE for upscaling", "rife/4.6/flownet.pkl", As::Upscaler, |_| {}, &["is IFNet (RIFE), not an upscaler"]),
     ("RIFE with keys missing", "rife/4.22.lite/flownet.pkl", As::Interpolator, |w| {
         w.remove("block2.convblock.5.beta");
@@ -209,10 +209,12 @@ const FAULTS: &[Fault] = &[
          "encode.cnn2.weight [16, 16, 3, 3] is missing"]),
     ("RIFE without a block", "rife/4.22.lite/flownet.pkl", As::Interpolator, |w| w.0.retain(|n, _| !n.starts_with("block3.")),
      &["block3.conv0.0.0.weight is missing"]),
-    ("RIFE 4.0", "rife/4.6/flownet.pkl", As::Interpolator, |w| {
+    ("RIFE, half 4.2, half 4.6", "rife/4.6/flownet.pkl", As::Interpolator, |w| {
         w.remove("block0.lastconv.0.weight");
         w.insert("block0.lastconv.weight", Dtype::F32, &[12, 5, 4, 4]);
-    }, &["RIFE 4.0 to 4.4", "4.5 to 4.26 are supported"]),
+    }, &["block0.convblock.0.0.weight is missing"]),
+    ("RIFE 4.2 with other ends", "rife/4.2/flownet.pkl", As::Interpolator,
+     |w| w.misshape("block0.lastconv.weight", &[12, 6, 4, 4]), &["6 at the end of a block", "no known RIFE"]),
     ("RIFE with other ends", "rife/4.6/flownet.pkl", As::Interpolator,
      |w| w.misshape("block0.lastconv.0.weight", &[12, 22, 4, 4]), &["22 at the end of a block", "no known RIFE"]),
     ("transformer", "flux1-dev/model/transformer", TRANSFORMER, |w| {

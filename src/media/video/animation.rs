@@ -14,21 +14,22 @@ use image::{
 use libwebp_sys as webp;
 
 use super::{
-    Color, Rational, Sampling, Summary, VideoFrame, VideoInfo, VideoOptions,
+    Color, Rational, Sampling, Summary, Timing, VideoFrame, VideoInfo, VideoOptions,
     info::{self, StreamInfo, StreamKind},
     output::Output,
+    verify::{self, Written},
 };
 use crate::{
     error::{At, Error, Result},
-    media::Place,
+    media::{
+        Place,
+        picture::{PALETTE_SPEED, palette_pixels},
+    },
     tensor::{Frame, Samples},
 };
 
 /// What browsers show a frame for that asks for 10 ms or less, in ms.
 const HASTY: u32 = 100;
-
-/// Sampling of colours for a palette, 1 (every pixel) to 30.
-const PALETTE_SPEED: i32 = 10;
 
 /// How often an animated picture plays (0: endlessly), by its container; `None` where it is none.
 pub(super) fn plays(path: &Path, container: &str) -> Option<u32> {
@@ -98,6 +99,26 @@ impl WebP {
     /// RGBA frames where the file has transparency.
     pub fn with_alpha(&mut self) {
         self.alpha = self.info.alpha;
+    }
+
+    /// When its frames are shown.
+    pub fn timing(&self) -> Timing {
+        let (rate, delays) = (self.info.frame_rate, &self.delays);
+        let frames = delays.len() as u64;
+        let last = i64::from(delays.last().copied().unwrap_or(HASTY));
+        if !self.info.variable_rate {
+            return Timing {
+                rate,
+                steady: true,
+                tick: rate.inverse(),
+                frames,
+                last: 1,
+                end: frames as i64 - 1,
+                stamped: true,
+            };
+        }
+        let end = delays.iter().map(|d| i64::from(*d)).sum::<i64>() - last;
+        Timing { rate, steady: false, tick: self.info.time_base, frames, last, end, stamped: true }
     }
 
     fn decode(&mut self) -> Option<Frame> {
@@ -264,11 +285,13 @@ pub(super) struct Gif {
     /// Hundredths of a second written.
     written: u64,
     left_out: Vec<String>,
+    verify: bool,
 }
 
 impl Gif {
     /// Errors: a codec that is none of GIF's, a size it cannot hold, a name that is taken.
-    pub fn create(path: &Path, options: &VideoOptions, output: &Output) -> Result<Self> {
+    pub fn create(place: Place, options: &VideoOptions, output: &Output) -> Result<Self> {
+        let path = place.target();
         let asked = options.codec.as_deref().filter(|c| *c != "gif");
         let other = [(asked, "codec"), (options.pix_fmt.as_deref(), "pixel format")];
         if let Some((name, what)) = other.iter().find_map(|(name, what)| Some(((*name)?, what))) {
@@ -291,7 +314,6 @@ impl Gif {
         if let Some(source) = &output.source {
             left_out.extend(beside(source)?);
         }
-        let place = Place::new(path, options.overwrite)?;
         let file = File::options().write(true).open(place.temporary()).map_err(|e| Error::io("writing", path, &e))?;
         let mut encoder = GifEncoder::new_with_speed(BufWriter::new(file), PALETTE_SPEED);
         let repeat = match output.plays.unwrap_or(0) {
@@ -304,7 +326,18 @@ impl Gif {
         }
         let size = (output.width, output.height);
         let time_base = output.time_base;
-        Ok(Self { place, encoder, size, frames: 0, time_base, first: None, end: 0, written: 0, left_out })
+        Ok(Self {
+            place,
+            encoder,
+            size,
+            frames: 0,
+            time_base,
+            first: None,
+            end: 0,
+            written: 0,
+            left_out,
+            verify: options.verify,
+        })
     }
 
     /// Writes the next frame, shown from `pts` for `duration` ticks of the output's time base.
@@ -334,34 +367,25 @@ impl Gif {
         self.end
     }
 
-    /// Ends the file and gives it its name.
-    pub fn finish(self) -> Result<Summary> {
+    /// Ends the file, which is not named yet.
+    pub fn close(self) -> Result<(Place, Summary)> {
         if self.frames == 0 {
             return Err(self.failed("a video has at least one frame, and there was none"));
         }
-        let Self { place, encoder, frames, written, left_out, .. } = self;
+        let Self { place, encoder, size, frames, written, left_out, verify: check, .. } = self;
         // Its trailer is written when it is dropped.
         drop(encoder);
-        let (found, target) = (super::probe(place.temporary()), place.target().display().to_string());
-        found.map_err(|e| Error::failed(format!("writing {target}: what was written cannot be read: {e}")))?;
-        let bytes = place.commit()?;
-        Ok(Summary { frames, bytes, duration: written as f64 / 100.0, encoder: "gif".into(), left_out })
+        let duration = written as f64 / 100.0;
+        // The last frame's length is no packet's: it ends with the file.
+        let wanted = Written { size, frames, duration, slack: duration, pixels: None };
+        let path = place.temporary();
+        let found =
+            verify::packets(path, &wanted).and_then(|()| if check { verify::decoded(path, &wanted) } else { Ok(()) });
+        found.map_err(|why| Error::failed(format!("writing {}: {why}; write it again", place.target().display())))?;
+        Ok((place, Summary { frames, bytes: 0, duration, encoder: "gif".into(), left_out }))
     }
 
     fn failed(&self, why: &str) -> Error {
         Error::failed(format!("writing {}: {why}", self.place.target().display()))
     }
-}
-
-/// RGBA of 8 bits in which alpha is all or nothing.
-fn palette_pixels(frame: &Frame) -> Vec<u8> {
-    let bytes: Vec<u8> = match &frame.samples {
-        Samples::U8(s) => s.clone(),
-        Samples::U16(s) => s.iter().map(|&v| ((u32::from(v) * 255 + 32767) / 65535) as u8).collect(),
-    };
-    if frame.channels == 3 {
-        return bytes.as_chunks::<3>().0.iter().flat_map(|p| [p[0], p[1], p[2], 255]).collect();
-    }
-    let over = |p: &[u8; 4]| if p[3] < 128 { [0; 4] } else { [p[0], p[1], p[2], 255] };
-    bytes.as_chunks::<4>().0.iter().flat_map(over).collect()
 }

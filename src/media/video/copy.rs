@@ -110,6 +110,7 @@ impl Copies {
             // Second videos and time codes belong to the old frames; what data means, we do not know.
             StreamKind::Video | StreamKind::Data => false,
             StreamKind::Attachment => container == "matroska",
+            StreamKind::Picture if container == "matroska" => matches!(codec.as_str(), "png" | "mjpeg"),
             StreamKind::Subtitle => fits == 1 || self.recoders[index].is_some(),
             _ => fits == 1,
         };

@@ -5,7 +5,7 @@ use std::path::Path;
 use ffmpeg_next::format::context;
 
 use super::{
-    Range, Rational, VideoInfo,
+    Range, Rational,
     animation::WebP,
     color::Color,
     ffmpeg,
@@ -37,8 +37,8 @@ impl Asked {
         Self { side_data: side_data.to_vec(), color, is_rgb, aspect: aspect.into(), chapters, metadata }
     }
 
-    /// What the file at `path` does not say of it, each a phrase; and what the file is.
-    pub fn missing(&self, path: &Path) -> Result<(Vec<String>, VideoInfo)> {
+    /// What the file at `path` does not say of it, each a phrase.
+    pub fn missing(&self, path: &Path) -> Result<Vec<String>> {
         let (found, chapters) = match WebP::open(path)? {
             Some(webp) => (webp.info.clone(), 0),
             None => {
@@ -69,7 +69,7 @@ impl Asked {
             missing.push(format!("metadata: {}", lost.join(", ")));
         }
         let container = container(path);
-        Ok((missing.into_iter().map(|what| format!("{what} (.{container} does not hold it)")).collect(), found))
+        Ok(missing.into_iter().map(|what| format!("{what} (.{container} does not hold it)")).collect())
     }
 
     fn colours(&self, found: &Color) -> Option<String> {

@@ -34,12 +34,23 @@ pub struct VideoOptions {
     pub extra: Vec<(String, String)>,
     /// Whether a file of the same name may be replaced.
     pub overwrite: bool,
+    /// Whether the finished file is decoded before it gets its name: frames, size, and the samples of lossless encoders.
+    pub verify: bool,
 }
 
 impl Default for VideoOptions {
     /// H.264 with the encoder's defaults, nothing replaced.
     fn default() -> Self {
-        Self { codec: None, crf: None, quality: None, preset: None, pix_fmt: None, extra: Vec::new(), overwrite: false }
+        Self {
+            codec: None,
+            crf: None,
+            quality: None,
+            preset: None,
+            pix_fmt: None,
+            extra: Vec::new(),
+            overwrite: false,
+            verify: false,
+        }
     }
 }
 

@@ -128,6 +128,11 @@ impl Reader {
         self.info.plays = plays;
     }
 
+    /// The frame that was given last, as it was decoded.
+    pub fn decoded(&self) -> &frame::Video {
+        &self.decoded
+    }
+
     /// What the file holds.
     pub fn info(&self) -> &VideoInfo {
         &self.info

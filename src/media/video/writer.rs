@@ -14,6 +14,7 @@ use super::{
     output::{self, Encoder, Output, VideoOptions},
     reader::allocate,
     scale::{Layout, Scaler},
+    verify::{self, Pixels, Written},
 };
 use crate::{
     error::{At, Error, Result},
@@ -58,7 +59,12 @@ pub struct Writer {
     last: i64,
     /// Durations of frames that the encoder still holds, by time stamp.
     durations: BTreeMap<i64, i64>,
+    /// Ticks of the longest frame.
+    longest: i64,
     side_data: Vec<SideData>,
+    /// What a lossless encoder was given.
+    pixels: Option<Pixels>,
+    verify: bool,
     told: Vec<String>,
     /// FFmpeg's name of the container.
     container: String,
@@ -76,7 +82,8 @@ impl Writer {
     ///
     /// Errors: a name without a container, a name that is taken, an unknown encoder (lists those there are), pixel
     /// format or option, a codec or sound that the container cannot hold, a folder that cannot be written.
-    pub fn create(path: &Path, options: &VideoOptions, output: &Output) -> Result<Self> {
+    pub fn create(place: Place, options: &VideoOptions, output: &Output) -> Result<Self> {
+        let path = place.target();
         ffmpeg::init();
         let mut target = container(path, output.plays.is_some())?;
         // SAFETY: the context that was just allocated.
@@ -99,7 +106,6 @@ impl Writer {
         let copies = source.filter(|_| !animation).map(|source| Copies::open(source, &mut target)).transpose()?;
         let mut told = output.left_out.clone();
         told.extend(beside.unwrap_or_default());
-        let place = Place::new(path, options.overwrite)?;
         let mut writer = Self {
             place,
             target,
@@ -115,12 +121,19 @@ impl Writer {
             span: (0, 0),
             last: 1,
             durations: BTreeMap::new(),
+            longest: 1,
             side_data: output.side_data.clone(),
+            pixels: None,
+            verify: options.verify,
             told,
             plays: animation.then(|| output.plays.unwrap_or(0)),
             container: name,
             flattened: false,
         };
+        if options.verify {
+            // SAFETY: the encoder is open and owned.
+            writer.pixels = Pixels::of_encoder(unsafe { &*writer.encoder.context.as_ptr() });
+        }
         writer.begin()?;
         Ok(writer)
     }
@@ -184,9 +197,12 @@ impl Writer {
             let found = format!("frame {number} is shown from tick {pts} for {duration}");
             return Err(self.failed(&format!("{found}, and the one before until {end}")));
         }
-        self.last = duration;
+        (self.last, self.longest) = (duration, self.longest.max(duration));
         self.span = (if first { pts } else { self.span.0 }, pts + duration);
         self.durations.insert(pts, duration);
+        if let Some(mut pixels) = self.pixels.take() {
+            self.pixels = pixels.add(&picture).map(|()| pixels);
+        }
         picture.set_pts(Some(pts));
         self.send(Some(&picture))?;
         self.frames += 1;
@@ -283,10 +299,10 @@ impl Writer {
         Ok(())
     }
 
-    /// Encodes what is left, copies what is left, closes, syncs and names the file.
+    /// Encodes what is left, copies what is left and closes the file, which is not named yet.
     ///
     /// Errors: no frame was written, a failing encoder, a full disk.
-    pub fn finish(mut self) -> Result<Summary> {
+    pub fn close(mut self) -> Result<(Place, Summary)> {
         if self.frames == 0 {
             return Err(self.failed("a video has at least one frame, and there was none"));
         }
@@ -302,20 +318,43 @@ impl Writer {
         unsafe { ffi::avio_flush((*self.target.as_mut_ptr()).pb) };
         self.check_disk()?;
         let duration = (self.span.1 - self.span.0) as f64 * self.time_base.value();
-        let Self { place, target, encoder, copies, frames, flattened, side_data, told, container, .. } = self;
+        // Containers tell when frames begin; that the last one ends, some leave to be guessed.
+        let slack = (2 * self.longest) as f64 * self.time_base.value();
+        let Self {
+            place,
+            target,
+            encoder,
+            copies,
+            frames,
+            flattened,
+            side_data,
+            told,
+            container,
+            size,
+            pixels,
+            verify,
+            ..
+        } = self;
         let asked = Asked::of(&target, &side_data, encoder.tags, encoder.is_rgb);
         drop(target);
         if container == "webp" {
             animation::end_webp(place.temporary(), (duration * 1e3).round() as u32)?;
         }
-        let (missing, _) = asked.missing(place.temporary())?;
-        let bytes = place.commit()?;
+        let written = Written { size: (size.0 as usize, size.1 as usize), frames, duration, slack, pixels };
+        let check = |found: Result<(), String>| {
+            found.map_err(|why| Error::failed(format!("writing {}: {why}; write it again", place.target().display())))
+        };
+        check(verify::packets(place.temporary(), &written))?;
+        if verify {
+            check(verify::decoded(place.temporary(), &written))?;
+        }
+        let missing = asked.missing(place.temporary())?;
         let mut left_out = told;
         left_out.extend(encoder.left_out);
         left_out.extend(missing);
         left_out.extend(flattened.then(|| clear(&encoder.name)));
         left_out.extend(copies.map(|c| c.left_out).unwrap_or_default());
-        Ok(Summary { frames, bytes, duration, encoder: encoder.name, left_out })
+        Ok((place, Summary { frames, bytes: 0, duration, encoder: encoder.name, left_out }))
     }
 
     /// Tells an APNG how long its last frame is shown: others are told by the next one.

@@ -1,27 +1,32 @@
 //! Latents → videos: decoded latent frame by latent frame, and on through the line while later ones are decoded.
 
-use std::time::Instant;
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use super::{Job, Run, parameters};
 use crate::{
     error::Result,
-    media::video::{Output, Rational, Writer},
+    media::video::{Output, Rational, Timing, Writer},
     onnx::Model,
     pipeline::{
         answer::OutputRow,
+        pace::{Pacing, Timed},
         perf::Perf,
         post,
+        vae::Way,
         video::{self, Networks},
     },
     plan::GeneratePlan,
     progress::{Stage, Unit},
-    stage::decode::Video,
+    stage::vae::{Networks as DecoderNetworks, VideoDecoder},
 };
 
 /// Pictures and frames a second of a video after all stages; `height` and `width` are those of decoding.
 pub struct Form {
-    /// Frames made for each gap between two decoded ones: 2^exp.
-    pub exp: u32,
+    /// The times of its pictures.
+    pub pacing: Pacing,
     /// (height, width) of a picture.
     pub size: (usize, usize),
     /// Pictures.
@@ -33,30 +38,34 @@ pub struct Form {
 impl Form {
     /// What a plan makes of `frames` pictures at `fps` a second. Interpolation makes more of both.
     pub fn new(plan: &GeneratePlan, (height, width): (usize, usize), frames: usize, fps: f64) -> Result<Self> {
-        let exp = video::exponent(plan.interpolation.as_ref())?;
         let size = match &plan.upscaling {
             Some(u) => post::output_size(u.target, height, width),
             None => (height, width),
         };
-        // Whole rates, halves and thousandths as they are; NTSC's by their own denominator.
-        let whole = |den: &i32| (fps * f64::from(*den) - (fps * f64::from(*den)).round()).abs() < 1e-6;
-        let den = [1, 2, 1000, 1001].into_iter().find(whole).unwrap_or(1000);
-        let rate = Rational::new((fps * f64::from(den)).round() as i32, den);
-        Ok(Self { exp, size, frames: frames.saturating_sub(1) * (1 << exp) + 1, rate: rate.times(1 << exp) })
+        let rate = Rational::of_rate(fps);
+        let pacing = Pacing::new(plan.interpolation.as_ref(), &Timing::at_rate(rate, frames as u64))?;
+        Ok(Self { size, frames: pacing.frames as usize, rate: pacing.rate, pacing })
     }
 }
 
 /// Decodes, interpolates, enlarges and encodes.
 pub(super) fn finish(
     run: &Run<'_>,
-    first: &Model,
-    later: &Model,
+    graphs: &[Model; 4],
     jobs: Vec<Job<'_>>,
     perf: &mut Perf,
 ) -> Result<Vec<OutputRow>> {
     let Run { plan, resolved, cx, .. } = *run;
     let begin = Instant::now();
-    let mut decoder = Video::new(cx.load("vae", first)?, cx.load("vae", later)?);
+    let tiling = resolved.vae.announced(Way::Decode, (resolved.size.height, resolved.size.width), cx);
+    let load = |i: usize| cx.load_large("vae", &graphs[i]);
+    let decoder = DecoderNetworks {
+        first_features: load(0)?,
+        later_features: load(1)?,
+        first_picture: load(2)?,
+        later_picture: load(3)?,
+    };
+    let mut decoder = VideoDecoder::new(decoder, tiling, scratch(plan, &jobs)?, cx.progress);
     perf.add("load vae", begin.elapsed().as_secs_f64());
     let mut networks = Networks {
         interpolate: plan.interpolation.as_ref().map(|i| post::Interpolator::load(i, cx)).transpose()?,
@@ -73,7 +82,9 @@ pub(super) fn finish(
         let mut writer = writer.transpose()?;
         let mut stage = Stage::new(cx.progress, "decode", Some(form.frames as u64), Unit::Frames);
         let frames = decoder.frames(resolved.family.unscale(&job.latent));
-        let times = video::through(frames, form.exp, false, &mut networks, |frame| {
+        let frames = (0..).zip(frames).map(|(pts, frame)| Ok(Timed { frame: frame?, pts, duration: 1 }));
+        let times = video::through(frames, form.pacing.clone(), false, &mut networks, |Timed { frame, .. }| {
+            // One tick each, the last one too, as published.
             if let Some(writer) = &mut writer {
                 writer.write(&frame)?;
             }
@@ -87,4 +98,15 @@ pub(super) fn finish(
         made.push(OutputRow { path, seed: job.item.seed, width, height, frames: form.frames });
     }
     Ok(made)
+}
+
+/// Where tiles wait for each other: beside the results, as these are large too; without results, where temporary files go.
+fn scratch(plan: &GeneratePlan, jobs: &[Job<'_>]) -> Result<PathBuf> {
+    let path = jobs.first().map(|job| plan.output.path(job.item)).transpose()?.flatten();
+    let folder = path.as_deref().and_then(Path::parent).map(Path::to_path_buf);
+    Ok(match folder {
+        Some(folder) if folder.as_os_str().is_empty() => PathBuf::from("."),
+        Some(folder) => folder,
+        None => std::env::temp_dir(),
+    })
 }

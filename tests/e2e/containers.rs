@@ -1,0 +1,92 @@
+//! Containers through the whole line: what goes in comes out larger, and nothing else changes without a word.
+
+use std::fs;
+
+use crate::{Bench, done, ffmpeg, probe, report};
+
+const X2: &str = "--upscale 2 --upscaling-model-path {x2}";
+
+/// Each source, the result's name, further flags; what ffprobe must say of the result, and what must be named.
+#[test]
+fn media_grow_and_stay_what_they_are() {
+    let bench = Bench::new();
+    let at = |name: &str| bench.path(name).to_str().unwrap().to_owned();
+    let ring = "color=red:s=48x32:r=10:d=0.6,format=rgba,geq=r=5*X:g=200-4*Y:b=90:a='255*lt(hypot(X-18-20*T,Y-16),12)'";
+    let palette = "[0:v]split[a][b];[a]palettegen[p];[b][p]paletteuse";
+    ffmpeg(&["-f", "lavfi", "-i", ring, "-filter_complex", palette, "-loop", "2", &at("a.gif")]);
+    ffmpeg(&["-f", "lavfi", "-i", ring, "-c:v", "libwebp_anim", "-lossless", "1", &at("a.webp")]);
+    ffmpeg(&["-f", "lavfi", "-i", ring, "-c:v", "png", &at("a.mov")]);
+    let hdr = ["-pix_fmt", "yuv420p10le", "-c:v", "libx265", "-x265-params", "log-level=0"];
+    let tags =
+        ["-colorspace", "bt2020nc", "-color_primaries", "bt2020", "-color_trc", "smpte2084", "-color_range", "tv"];
+    let bars = ["-f", "lavfi", "-i", "testsrc=s=49x33:r=10:d=0.6"];
+    let ten = at("ten.mkv");
+    ffmpeg(&[&bars[..], &["-vf", "scale=96:64"], &hdr, &tags, &[&ten]].concat());
+    ffmpeg(&[&bars[..], &["-c:v", "libx264", "-pix_fmt", "yuv444p", &at("odd.mp4")]].concat());
+    let mut bad = Vec::new();
+    for (from, to, flags, (codec, pixels, width, height), named) in [
+        ("a.gif", "b.gif", "", ("gif", "bgra", 96, 64), ""),
+        ("a.gif", "b.apng", "", ("apng", "rgba", 96, 64), ""),
+        ("a.gif", "b.png", "", ("apng", "rgba", 96, 64), ""),
+        ("a.gif", "b.webp", "", ("", "", 96, 64), ""),
+        ("a.webp", "c.gif", "", ("gif", "bgra", 96, 64), ""),
+        ("a.gif", "b.mp4", "", ("h264", "yuv420p", 96, 64), "left out: transparency (libx264 has none"),
+        ("a.mov", "b.mov", "", ("prores", "yuva444p12le", 96, 64), ""),
+        ("a.mov", "b.webm", "", ("vp9", "yuv420p", 96, 64), "left out: some of the colour resolution"),
+        ("ten.mkv", "ten.mp4", "--codec libx265", ("hevc", "yuv420p10le", 192, 128), ""),
+        ("ten.mkv", "ten2.mkv", "--codec ffv1", ("ffv1", "yuv420p10le", 192, 128), ""),
+        ("odd.mp4", "odd.mp4", "", ("h264", "yuv444p", 98, 66), ""),
+        ("odd.mp4", "odd3.mp4", "--upscale 49x33 --filter lanczos", ("h264", "yuv444p", 49, 33), ""),
+    ] {
+        let how = if flags.contains("--upscale") { String::new() } else { X2.to_owned() };
+        let args = format!("enhance {from} -o out/{to} --verify {how} {flags}");
+        let args: Vec<_> = crate::split(args.trim()).into_iter().filter(|a| !a.is_empty()).collect();
+        let output = bench.command().args(args).output().unwrap();
+        let err = String::from_utf8_lossy(&output.stderr).into_owned();
+        let warned: Vec<_> = err.lines().filter(|l| l.contains("left out: ")).collect();
+        if output.status.code() != Some(0) || warned.len() != usize::from(!named.is_empty()) || !err.contains(named) {
+            bad.push(format!("{from} → {to}: {:?} {err}", output.status.code()));
+            continue;
+        }
+        if codec.is_empty() {
+            continue;
+        }
+        let found = probe(&bench.path(&format!("out/{to}")), "v:0");
+        let said = (found["codec_name"].as_str(), found["pix_fmt"].as_str(), &found["width"], &found["height"]);
+        if said != (Some(codec), Some(pixels), &width.into(), &height.into()) || found["nb_read_frames"] != "6" {
+            bad.push(format!("{from} → {to}: {said:?}, {} frames", found["nb_read_frames"]));
+        }
+        if from == "ten.mkv" && found["color_transfer"] != "smpte2084" {
+            bad.push(format!("{from} → {to}: transfer {}", found["color_transfer"]));
+        }
+    }
+    report(bad);
+}
+
+/// Below clear pixels lies bright green; none of it may show at the rim of what is visible.
+#[test]
+fn enlarged_pictures_have_no_halo() {
+    let bench = Bench::new();
+    let hole = "color=red:s=64x64,format=rgba,geq=r='if(lt(hypot(X-32,Y-32),20),200,0)':\
+                g='if(lt(hypot(X-32,Y-32),20),40,255)':b=40:a='255*lt(hypot(X-32,Y-32),20)'";
+    let source = bench.path("a.png");
+    ffmpeg(&["-f", "lavfi", "-i", hole, "-frames:v", "1", source.to_str().unwrap()]);
+    let mut bad = Vec::new();
+    for (name, args) in [
+        ("network", X2),
+        ("lanczos", "--upscale 3 --filter lanczos"),
+        ("bicubic", "--upscale 130x130 --filter bicubic"),
+    ] {
+        done(&bench.run(&format!("enhance a.png -o out/{name}.png --verify {args}")));
+        let path = bench.path(&format!("out/{name}.png"));
+        let raw = ffmpeg(&["-i", path.to_str().unwrap(), "-pix_fmt", "rgba", "-f", "rawvideo", "-"]);
+        let seen: Vec<_> = raw.chunks(4).filter(|p| p[3] > 8).collect();
+        let greenest = seen.iter().map(|p| p[1]).max().unwrap_or(255);
+        let rim = seen.iter().filter(|p| p[3] < 250).count();
+        if greenest > 60 || rim == 0 {
+            bad.push(format!("{name}: green up to {greenest} where 40 is there, {rim} pixels of rim"));
+        }
+    }
+    report(bad);
+    assert!(fs::metadata(bench.path("out/network.png")).is_ok());
+}
