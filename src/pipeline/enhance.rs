@@ -86,7 +86,9 @@ impl<'a> Enhancer<'a> {
                     tracing::warn!("{}: {warning}", input.display());
                 }
                 let turn = Turn(read.orientation());
-                refiner.settings.sign(&mut read);
+                if written == Format::Png {
+                    refiner.settings.sign(&mut read);
+                }
                 perf.time("refine", || refiner.apply(planes, upscaler.as_mut(), turn))?
             }
             (None, Some(upscaler)) => perf.time("upscale", || upscaler.apply(planes))?,
@@ -111,7 +113,7 @@ fn still(name: &Path) -> Error {
 
 /// An error for flags that are understood and not built, and for what a model cannot do, before any weight is read.
 pub fn refuse(plan: &EnhancePlan) -> Result<()> {
-    if let (Some(_), [only]) = (Refinement::new(plan)?, plan.jobs.as_slice()) {
+    if let (Some(_), [only]) = (&plan.refine, plan.jobs.as_slice()) {
         let video = match &only.source {
             Source::File(path) => matches!(sniff(path), Ok(Kind::Video)),
             Source::Sequence { .. } => true,
@@ -120,6 +122,7 @@ pub fn refuse(plan: &EnhancePlan) -> Result<()> {
             return Err(still(only.source.name()));
         }
     }
+    Refinement::new(plan)?;
     let files = plan.jobs.iter().any(|job| matches!(job.source, Source::File(_)));
     if let Some(fps) = plan.fps.filter(|_| files) {
         return Err(Error::usage(format!(

@@ -3,6 +3,7 @@
 //! ```text
 //! generate: prompts → text encoders → [ DiT at level k → grow ]* → VAE → RIFE → Real-ESRGAN → files
 //! enhance:  files ──────────────────────────────────────────────────────→ RIFE → Real-ESRGAN → files
+//! --refine: pictures → [ Real-ESRGAN → ]? VAE → [ grow → DiT in tiles ]* → VAE → files
 //! ```
 //!
 //! `enhance` does one file here; which files, and how many at a time, [`batch`](crate::batch) knows.

@@ -91,15 +91,18 @@ pub fn part(planes: &ArrayD<f32>, rows: &Range<usize>, columns: &Range<usize>) -
     seen.slice_axis_move(Axis(axes - 1), Slice::from(columns.clone())).as_standard_layout().into_owned()
 }
 
-/// Takes `x` [1, c, h, w] through `steps` of the schedule, each step jointly in all tiles. `velocity` predicts a tile's at a σ. What
-/// a step holds besides the latent is one tile's.
+/// The velocity of a tile [1, c, h, w] at a σ, of its shape.
+pub type Velocity<'a> = &'a mut dyn FnMut(&ArrayD<f32>, f32) -> Result<ArrayD<f32>>;
+
+/// Takes `x` [1, c, h, w] through `steps` of the schedule, each step jointly in all tiles. What a
+/// step holds besides the latent is one tile's.
 pub fn denoise(
     mut x: ArrayD<f32>,
     sigmas: &[f32],
     steps: Range<usize>,
     tiles: &Tiles,
     solver: &mut dyn Solver,
-    velocity: &mut dyn FnMut(&ArrayD<f32>, f32) -> Result<ArrayD<f32>>,
+    velocity: Velocity<'_>,
 ) -> Result<ArrayD<f32>> {
     for i in steps {
         let whole = tiles.blend(|rows, columns| {

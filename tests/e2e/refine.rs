@@ -390,9 +390,42 @@ fn what_cannot_be_refined_is_refused_before_weights_are_read() {
         (format!("plan enhance {clip} -o out/a.mp4 --refine --refine-model unread"), 1, "is a video, and refinement"),
         ("enhance small.png -o out/a.png --upscale 2 --refine-stages 2x".into(), 1, "--refine"),
         ("enhance small.png -o out/a.png --refine --refine-strength 0".into(), 1, "nothing to do"),
-        ("enhance small.png -o out/a.png --refine --refine-model unread".into(), 3, "unread/transformer"),
+        ("enhance small.png -o out/a.png --refine --refine-model unread".into(), 3, "unread/vae"),
     ] {
         bad.extend(bench.fault(&args, &bench.run(&args), code, &[wants]));
     }
     report(bad);
+}
+
+/// Each network is loaded once and each text encoded once for all items; a video among them fails with its cause.
+#[test]
+fn networks_are_loaded_once_for_all_items() {
+    let bench = Bench::new();
+    for (name, size) in [("a", "40:24"), ("b", "33:47"), ("c", "16:16")] {
+        let file = bench.path(&format!("in/{name}.png"));
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        let scale = format!("scale={size}");
+        ffmpeg(&["-i", &here("tests/data/pictures/chelsea.png"), "-vf", &scale, file.to_str().unwrap()]);
+    }
+    fs::copy(here(CLIP), bench.path("in/d.mp4")).unwrap();
+    let flux = here(crate::FLUX);
+    let refine = ["--refine", "--refine-model", &flux, "--upscale", "2", "--num-inference-steps", "4"];
+    let mut command = bench.command();
+    command.args(["enhance", "in", "-o", "out", "--jobs", "2", "--json"]).args(refine);
+    let answer = command.output().unwrap();
+    let (document, err) = (serde_json::from_slice::<Value>(&answer.stdout), String::from_utf8_lossy(&answer.stderr));
+    let document = document.unwrap_or_else(|e| panic!("{e}: {err}"));
+    let items = document["items"].as_array().unwrap();
+    let states: Vec<&str> = items.iter().map(|i| i["status"].as_str().unwrap()).collect();
+    assert_eq!((answer.status.code(), states), (Some(2), vec!["done", "done", "done", "failed"]), "{err}");
+    assert!(items[3]["cause"].as_str().unwrap().contains("is a video, and refinement is of single pictures"));
+    for stage in ["load transformer", "load vae", "load vae encoder", "load text_encoder", "load text_encoder_2"] {
+        assert_eq!(err.matches(&format!("{stage},")).count(), 1, "{stage}\n{err}");
+    }
+    done(
+        &bench.run(
+            "enhance in/b.png -o out/alone.png --refine --refine-model {flux} --upscale 2 --num-inference-steps 4",
+        ),
+    );
+    assert_eq!(fs::read(bench.path("out/b.png")).unwrap(), fs::read(bench.path("out/alone.png")).unwrap());
 }
