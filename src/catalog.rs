@@ -12,7 +12,7 @@
 //! | `repo`, `revision`, `file` | repository on the hub, its revision (`main` where none is pinned), the one file of a small network |
 //! | `url` | instead of `repo`: where the one file is |
 //! | `licence`, `gated` | SPDX id or the licence's name; whether its terms have to be accepted on the hub first |
-//! | `scale` | factor of an upscaler |
+//! | `scale`, `pair` | factor of an upscaler; the id of the same network with weights that denoise weakly |
 //! | `[[components]]` | `name` (folder), `class`, `files` (weight files), `dtype`, `tensors`, `parameters`, `bytes` (of tensors, or of the file); a number that is not known is left out |
 //! | `[defaults]` | `height`, `width`, `frames`, `fps`, `steps`, `guidance_scale`, `true_cfg_scale`, `flow_shift`: diffusers' |
 //! | `[defaults.sglang]` | those of SGLang that differ |
@@ -54,6 +54,8 @@ pub struct Entry {
     pub gated: bool,
     /// Factor of an upscaler.
     pub scale: Option<u32>,
+    /// The same network with weights that denoise weakly (`--denoise-strength`).
+    pub pair: Option<String>,
     /// Its networks.
     #[serde(default)]
     pub components: Vec<Component>,

@@ -7,7 +7,8 @@
 //!
 //! Two halves meet only at an ONNX graph and its signature. **Compile**: [`weights`] → [`arch`] over [`onnx`] → [`compile`].
 //! **Run**: [`runtime`] does the networks; [`schedule`] and [`spectral`] are pure numbers; [`family`] knows each model's
-//! conventions; [`stage`]s are steps of the line; [`media`] reads and writes; [`pipeline`] alone knows the order.
+//! conventions; [`stage`]s are steps of the line; [`media`] reads and writes; [`pipeline`] alone knows the order,
+//! [`batch`] how many files go through it and which are finished.
 
 pub mod error;
 pub mod progress;
@@ -31,6 +32,7 @@ pub mod schedule;
 pub mod spectral;
 pub mod stage;
 
+pub mod batch;
 pub mod cli;
 
 pub use error::{Error, Result};

@@ -35,18 +35,21 @@ const MODULES: &[(&str, &[&str])] = &[
             "family", "model", "stage", "media",
         ],
     ),
-    ("cli", &["error", "tensor", "progress", "plan", "catalog", "hub", "pipeline"]),
+    ("batch", &["error", "progress", "plan", "hub", "runtime", "media", "pipeline"]),
+    ("cli", &["error", "tensor", "progress", "plan", "catalog", "hub", "pipeline", "batch"]),
     ("main", &["error", "cli"]),
 ];
 
 /// Crates that only these modules may name.
 const CRATES: &[(&str, &[&str])] = &[
     ("anyhow", &["main", "cli"]),
+    ("blake3", &["batch"]),
     ("clap", &["cli", "plan"]),
     ("clap_complete", &["cli"]),
     ("ctrlc", &["main", "cli"]),
     ("fast_image_resize", &["media"]),
     ("ffmpeg_next", &["media"]),
+    ("glob", &["batch"]),
     ("hf_hub", &["hub"]),
     ("html_escape", &["family"]),
     ("image", &["media"]),
@@ -59,6 +62,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("rustdct", &["spectral"]),
     ("rustfft", &["spectral"]),
     ("tokenizers", &["model"]),
+    ("walkdir", &["batch"]),
     ("webp", &["media"]),
 ];
 

@@ -125,7 +125,11 @@ fn other_commands_refuse() {
         ("enhance", 1, "an input is needed"),
         ("enhance in.png", 1, "an output is needed"),
         ("enhance in.png -o out.png", 1, "nothing to do: give --interpolate, --upscale or --refine"),
-        ("enhance pictures -o out", 1, "pictures: directories are not handled"),
+        ("enhance pictures -o out --upscale 2", 1, "pictures: holds no picture and no video"),
+        ("enhance pictures/*.tif -o out --upscale 2", 1, "pictures/*.tif: matches no file"),
+        ("enhance pictures -o out.png --upscale 2", 1, "holds no picture"),
+        ("enhance f_%03d.png -o out.mp4 --upscale 2", 1, "f_%03d.png: numbered pictures need --fps"),
+        ("enhance f_%03d.png -o out.mp4 --upscale 2 --fps 24", 1, "matches no file; f_001.png would be one"),
         ("enhance nothing.png -o out.png --upscale 2", 3, "nothing.png: there is no such file"),
         ("enhance in.png in.png -o taken.png --upscale 2", 1, "-o taken.png is a file, but there are 2 inputs"),
         ("enhance in.png -o in.png --upscale 2 --overwrite", 1, "-o in.png is the input itself"),
@@ -255,7 +259,7 @@ fn help_names_every_flag() {
         progressive-mode progressive-levels progressive-delta progressive-scales progressive-transform progressive-spectrum \
         image-path strength output-path output-file-name output-file-path no-save-output save-latents defaults";
     const ENHANCE: &str = "output interpolate upscale recursive skip-existing jobs fail-fast report tile tile-overlap \
-        denoise-strength scene-threshold dedup start end chunk refine refine-model refine-strength refine-stages filter";
+        denoise-strength denoise-model-path scene-threshold dedup start end chunk refine refine-model refine-strength refine-stages filter";
     let folder = folder();
     let mut bad = Vec::new();
     for (command, lists) in [

@@ -197,6 +197,18 @@ def files(nets):
 
 
 @torch.no_grad()
+def blended(own, goldens):
+    """A second weight set beside compact-x4, named as Real-ESRGAN names the weakly denoising one, and blends of the two as its
+    `dni` makes them: `blend-S.out` with the part S of the first."""
+    other = compact(8, 3, 4, 21)
+    other["body.8.weight"] *= 0.3
+    save_zip(dict(params=other), OUT / "compact-wdn-x4.pth")
+    for share in (0.0, 0.3, 1.0):
+        state = OrderedDict((key, share * own[key] + (1 - share) * other[key]) for key in own)
+        goldens[f"blend-{share}.out"] = judge(state, goldens["compact-x4.0.in"]).contiguous()
+
+
+@torch.no_grad()
 def main():
     OUT.mkdir(parents=True, exist_ok=True)
     nets = cases()
@@ -218,6 +230,7 @@ def main():
         dtype = "f16" if case.endswith("f16") else "f32"
         rows.append(dict(file=file, case=case, sizes=SIZES[facts["scale"]], dtype=dtype, **facts))
         print(f"  {file:24} {path.stat().st_size / 1e3:5.0f} kB  x{model.scale} {model.architecture.id} {model.tags}")
+    blended(nets["compact-x4"][0], goldens)
     save_file(goldens, OUT / "goldens.safetensors")
     (OUT / "cases.json").write_text(json.dumps(rows, indent=1) + "\n")
 

@@ -1,6 +1,6 @@
 //! `enhance`: flags, rules, and what they come to.
 
-use std::path::{Path, PathBuf};
+use std::{ffi::OsStr, io::Read, os::unix::ffi::OsStrExt, path::PathBuf};
 
 use clap::Args;
 
@@ -12,16 +12,19 @@ use super::{
     resolve::Models,
     value,
 };
-use crate::error::{Error, Result};
+use crate::{
+    batch::{self, Jobs, Typed},
+    error::{Error, Result},
+};
 
 /// Flags of `enhance`.
 #[derive(Debug, Clone, Args)]
 pub struct EnhanceArgs {
-    /// Pictures and videos; `-` reads a list of files from standard input
+    /// Pictures, videos, folders, globs in quotes, numbered pictures (frame_%05d.png); `-` reads a list of files from standard input
     #[arg(value_name = "INPUT")]
     pub inputs: Vec<PathBuf>,
 
-    /// A file for one input, else a folder
+    /// A file for one input, else a folder, in which the tree of the inputs is kept
     #[arg(short, long, value_name = "OUTPUT")]
     pub output: Option<PathBuf>,
 
@@ -61,6 +64,10 @@ pub struct EnhanceArgs {
     #[arg(long, value_name = "X", help_heading = "Upscaling",
           value_parser = value::float_in("denoise_strength", 0.0..=1.0, "[0, 1]"))]
     pub denoise_strength: Option<f64>,
+
+    /// The weights that denoise weakly [default: the model's -wdn pair]
+    #[arg(long, value_name = "MODEL", help_heading = "Upscaling")]
+    pub denoise_model_path: Option<String>,
 
     /// Flags of diffusion passes.
     #[command(flatten)]
@@ -131,7 +138,7 @@ pub struct TimeArgs {
     #[arg(long, value_name = "SECONDS", value_parser = value::positive_float("chunk"))]
     pub chunk: Option<f64>,
 
-    /// Frames a second; refused for videos, whose sound would run away: --interpolate 60fps gives a rate
+    /// Frames a second of numbered pictures; refused for videos, whose sound would run away: --interpolate 60fps gives a rate
     #[arg(long, value_name = "N", value_parser = value::frame_rate)]
     pub fps: Option<f64>,
 }
@@ -140,12 +147,13 @@ pub struct TimeArgs {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Many files")]
 pub struct BatchArgs {
-    /// Walk folders
+    /// Enter folders within folders
     #[arg(long)]
     pub recursive: bool,
 
-    /// Leave out inputs whose output is there
-    #[arg(long, conflicts_with = "overwrite")]
+    /// Leave outputs of the same input, models and settings as they are: into a folder this is the default without
+    /// --overwrite; with it, the others are replaced
+    #[arg(long)]
     pub skip_existing: bool,
 
     /// Files at the same time
@@ -156,7 +164,7 @@ pub struct BatchArgs {
     #[arg(long)]
     pub fail_fast: bool,
 
-    /// One JSON line an item
+    /// Add one JSON line an item to this file
     #[arg(long, value_name = "FILE.jsonl")]
     pub report: Option<PathBuf>,
 }
@@ -165,25 +173,29 @@ impl EnhanceArgs {
     /// Decides everything that does not need weights. Models come last, so that nothing is downloaded for a request that
     /// cannot be done.
     pub fn resolve(self, shared: &Shared, models: &Models) -> Result<EnhancePlan> {
-        let inputs = inputs(self.inputs)?;
-        let Some(output) = self.output else {
-            return Err(Error::usage("an output is needed: give -o FILE, or -o FOLDER for several inputs"));
-        };
-        check_output(&inputs, &output)?;
+        let typed = typed(self.inputs, self.output, self.batch.recursive, self.time.fps.is_some())?;
+        let Jobs { jobs, folder } = batch::jobs(&typed)?;
         if let (Some(start), Some(end)) = (self.time.start, self.time.end)
             && start >= end
         {
             return Err(Error::usage(format!("--start {start} is not before --end {end}, both in seconds")));
         }
         let encoding = self.encoding.resolve(Destination::Nowhere);
-        if inputs.len() == 1 && !output.is_dir() && !self.batch.skip_existing {
-            encoding.may_write(&output)?;
+        if folder.is_none() && !self.batch.skip_existing {
+            encoding.may_write(&typed.output)?;
         }
+        // Of one file no record is kept, unless it is asked for: its folder is not ours.
+        let beside = || typed.output.parent().map(|p| if p.as_os_str().is_empty() { ".".into() } else { p.into() });
+        let record = folder.or_else(|| self.batch.skip_existing.then(beside).flatten());
         let extra =
             InterpolationExtra { rate: self.interpolate, scene_threshold: self.scene_threshold, dedup: self.dedup };
         let interpolation = self.interpolation.resolve(extra, models)?;
-        let extra =
-            UpscalingExtra { target: self.upscale, filter: self.filter, denoise_strength: self.denoise_strength };
+        let extra = UpscalingExtra {
+            target: self.upscale,
+            filter: self.filter,
+            denoise_strength: self.denoise_strength,
+            denoise_model: self.denoise_model_path,
+        };
         let upscaling = self.upscaling.resolve(extra, models)?;
         let seed = self.refine.seed;
         let refine = self.refine.resolve(models)?;
@@ -191,8 +203,8 @@ impl EnhanceArgs {
             return Err(Error::usage("nothing to do: give --interpolate, --upscale or --refine"));
         }
         Ok(EnhancePlan {
-            inputs,
-            output,
+            jobs,
+            record,
             interpolation,
             upscaling,
             refine,
@@ -200,7 +212,6 @@ impl EnhanceArgs {
             encoding,
             cut: Cut { start: self.time.start, end: self.time.end, chunk: self.time.chunk },
             batch: Batch {
-                recursive: self.batch.recursive,
                 skip_existing: self.batch.skip_existing,
                 jobs: self.batch.jobs,
                 fail_fast: self.batch.fail_fast,
@@ -226,58 +237,32 @@ impl RefineArgs {
     }
 }
 
-/// Existing files, each once.
-fn inputs(typed: Vec<PathBuf>) -> Result<Vec<PathBuf>> {
-    if typed.is_empty() {
-        return Err(Error::usage("an input is needed: name pictures or videos"));
-    }
-    let mut inputs = Vec::new();
-    for path in typed {
-        if path.as_os_str() == "-" {
-            let list = std::io::read_to_string(std::io::stdin())
-                .map_err(|e| Error::usage(format!("the list of files on standard input cannot be read: {e}")))?;
-            inputs.extend(list.lines().filter(|l| !l.is_empty()).map(PathBuf::from));
-        } else {
-            inputs.push(path);
-        }
-    }
+/// What was typed, with the list of standard input. Where the list has zero bytes, they part its names; else line ends do.
+fn typed(inputs: Vec<PathBuf>, output: Option<PathBuf>, recursive: bool, has_rate: bool) -> Result<Typed> {
     if inputs.is_empty() {
-        return Err(Error::usage("standard input lists no file"));
+        return Err(Error::usage("an input is needed: name pictures, videos or folders"));
     }
-    for path in &inputs {
-        if path.is_dir() {
-            return Err(Error::usage(format!(
-                "{}: directories are not handled; name the files, for instance {}/*.png",
-                path.display(),
-                path.display().to_string().trim_end_matches('/')
-            )));
-        }
-    }
-    // With one input nothing can be done without it; among several the others are done, and it is reported.
-    if let [path] = inputs.as_slice()
-        && !path.exists()
-    {
-        return Err(Error::failed(format!("{}: there is no such file", path.display())));
-    }
-    Ok(inputs)
-}
-
-fn check_output(inputs: &[PathBuf], output: &Path) -> Result<()> {
+    let Some(output) = output else {
+        return Err(Error::usage("an output is needed: give -o FILE, or -o FOLDER for several inputs"));
+    };
     if output.as_os_str() == "-" {
         return Err(Error::usage("enhance does not write to standard output; give -o FILE"));
     }
-    if inputs.len() > 1 && output.is_file() {
-        return Err(Error::usage(format!(
-            "-o {} is a file, but there are {} inputs; give a folder",
-            output.display(),
-            inputs.len()
-        )));
+    let (lists, inputs): (Vec<_>, Vec<_>) = inputs.into_iter().partition(|path| path.as_os_str() == "-");
+    let list = if lists.is_empty() { None } else { Some(list()?) };
+    Ok(Typed { inputs, list, output, recursive, has_rate })
+}
+
+fn list() -> Result<Vec<PathBuf>> {
+    let mut bytes = Vec::new();
+    std::io::stdin()
+        .read_to_end(&mut bytes)
+        .map_err(|e| Error::usage(format!("the list of files on standard input cannot be read: {e}")))?;
+    let end = if bytes.contains(&0) { 0 } else { b'\n' };
+    let lines = bytes.split(|b| *b == end).map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let files: Vec<_> = lines.filter(|l| !l.is_empty()).map(|l| OsStr::from_bytes(l).into()).collect();
+    if files.is_empty() {
+        return Err(Error::usage("standard input lists no file"));
     }
-    if let [input] = inputs
-        && let (Ok(a), Ok(b)) = (input.canonicalize(), output.canonicalize())
-        && a == b
-    {
-        return Err(Error::usage(format!("-o {} is the input itself; give another name", output.display())));
-    }
-    Ok(())
+    Ok(files)
 }

@@ -1,13 +1,18 @@
 //! Interpolation and upscaling: the flags that `generate` and `enhance` share, and what they come to.
 
+use std::path::{Path, PathBuf};
+
 use clap::Args;
 
 use super::{
-    plan::{Filter, Interpolation, Rate, Target, Upscaling},
+    plan::{Denoise, Filter, Interpolation, Model, Rate, Target, Upscaling},
     resolve::Models,
     value,
 };
-use crate::error::Result;
+use crate::{
+    catalog,
+    error::{Error, Result},
+};
 
 /// SGLang's default for `--frame-interpolation-model-path`.
 pub const RIFE: &str = "rife-4.22.lite";
@@ -102,7 +107,7 @@ pub struct UpscalingArgs {
 }
 
 /// Flags of upscaling that only `enhance` has.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct UpscalingExtra {
     /// From `--upscale`.
     pub target: Option<Target>,
@@ -110,6 +115,8 @@ pub struct UpscalingExtra {
     pub filter: Option<Filter>,
     /// From `--denoise-strength`.
     pub denoise_strength: Option<f64>,
+    /// From `--denoise-model-path`.
+    pub denoise_model: Option<String>,
 }
 
 impl UpscalingArgs {
@@ -123,6 +130,7 @@ impl UpscalingArgs {
                 (self.tile_overlap.is_some(), "--tile-overlap"),
                 (extra.filter.is_some(), "--filter"),
                 (extra.denoise_strength.is_some(), "--denoise-strength"),
+                (extra.denoise_model.is_some(), "--denoise-model-path"),
             ] {
                 if given {
                     tracing::warn!("{flag} has no effect without --enable-upscaling");
@@ -134,15 +142,18 @@ impl UpscalingArgs {
         let name = match (&self.upscaling_model_path, extra.filter) {
             (Some(name), _) => Some(name.as_str()),
             (None, Some(_)) => None,
+            // The one network that has a weakly denoising pair.
+            (None, None) if extra.denoise_strength.is_some() => Some("realesr-general-x4v3"),
             (None, None) => Some(default_upscaler(target)),
         };
+        let model = name.map(|name| models.file(name, "--upscaling-model-path")).transpose()?;
         Ok(Some(Upscaling {
             target,
-            model: name.map(|name| models.file(name, "--upscaling-model-path")).transpose()?,
+            denoise: denoise(model.as_ref(), &extra, models)?,
+            model,
             filter: extra.filter.unwrap_or(Filter::Bicubic),
             tile: self.tile,
             tile_overlap: self.tile_overlap,
-            denoise_strength: extra.denoise_strength,
         }))
     }
 }
@@ -154,4 +165,46 @@ fn default_upscaler(target: Target) -> &'static str {
         Target::Times(8) => "realesrgan-x8",
         _ => "realesrgan-x4",
     }
+}
+
+/// The second weight set: the one named, the catalogue's pair, or the file beside whose name has `-wdn` before its last part, as
+/// Real-ESRGAN's releases are named.
+fn denoise(model: Option<&Model>, extra: &UpscalingExtra, models: &Models) -> Result<Option<Denoise>> {
+    let Some(strength) = extra.denoise_strength else {
+        return match &extra.denoise_model {
+            Some(_) => Err(Error::usage("--denoise-model-path needs --denoise-strength")),
+            None => Ok(None),
+        };
+    };
+    let flag = "--denoise-model-path";
+    let Some(model) = model else {
+        return Err(Error::usage("--denoise-strength blends two networks, and --filter alone uses none"));
+    };
+    if model.path.extension().is_some_and(|e| e == "onnx") {
+        let name = &model.name;
+        return Err(Error::usage(format!("--denoise-strength blends weights, and {name} is a finished graph")));
+    }
+    let pair = model.known.and_then(catalog::find).and_then(|e| e.pair.as_deref());
+    let weak = match (&extra.denoise_model, pair) {
+        (Some(name), _) => models.file(name, flag)?,
+        (None, Some(pair)) => models.file(pair, flag)?,
+        (None, None) => {
+            let beside = wdn(&model.path).filter(|p| p.is_file());
+            let path = beside.ok_or_else(|| {
+                let name = &model.name;
+                Error::usage(format!(
+                    "--denoise-strength {strength}: {name} has no -wdn file beside it; name one with {flag}"
+                ))
+            })?;
+            Model { name: path.display().to_string(), known: None, path }
+        }
+    };
+    Ok(Some(Denoise { strength, weak }))
+}
+
+/// `realesr-general-x4v3.pth` → `realesr-general-wdn-x4v3.pth`.
+fn wdn(path: &Path) -> Option<PathBuf> {
+    let name = path.file_name()?.to_str()?;
+    let (head, tail) = name.rsplit_once('-')?;
+    Some(path.with_file_name(format!("{head}-wdn-{tail}")))
 }

@@ -61,7 +61,10 @@ impl Report for Enhanced {
         for item in &self.items {
             let _ = match (item.status, &item.output) {
                 (Status::Failed, _) => Ok(()),
-                (Status::Skipped, _) => writeln!(text, "{}: skipped", item.input.display()),
+                (Status::Skipped, _) => {
+                    let why = item.cause.as_deref().unwrap_or("finished before");
+                    writeln!(text, "{}: skipped, {why}", item.input.display())
+                }
                 (Status::Done, Some(output)) => writeln!(text, "{}", output.display()),
                 (Status::Done, None) => writeln!(text, "{}: done", item.input.display()),
             };
@@ -78,7 +81,7 @@ impl Report for Enhanced {
     }
 
     fn exit_code(&self) -> u8 {
-        match (self.items.len(), self.items.iter().any(|i| i.status == Status::Failed)) {
+        match (self.asked, self.items.iter().any(|i| i.status == Status::Failed)) {
             (_, false) => 0,
             (1, true) => 3,
             (_, true) => 2,
@@ -140,11 +143,27 @@ impl Report for EnhanceForecast {
     fn text(&self) -> String {
         let mut text = String::new();
         for item in &self.items {
-            let _ = writeln!(text, "{} → {}", item.input.display(), item.output.display());
+            let _ = match &item.cause {
+                Some(cause) => writeln!(text, "{}: {cause}", item.input.display()),
+                None => writeln!(text, "{} → {}", item.input.display(), item.output.display()),
+            };
             size_lines(&mut text, &item.sizes);
         }
+        let _ = writeln!(text, "{:<12}{}\n{:<12}{}", "items", self.items.len(), "frames", self.frames);
         bytes_lines(&mut text, &[("memory", self.memory_bytes), ("disk", self.disk_bytes)]);
+        let time = self.seconds.map_or_else(|| "unknown until a first run".into(), duration);
+        let _ = writeln!(text, "{:<12}{time}", "time");
         text
+    }
+}
+
+/// `1 h 5 min`, `3 min 20 s`, `1.5 s`; an estimate has no more digits.
+fn duration(seconds: f64) -> String {
+    let whole = seconds.round() as u64;
+    match whole {
+        0..60 => format!("{seconds:.1} s"),
+        60..3600 => format!("{} min {} s", whole / 60, whole % 60),
+        _ => format!("{} h {} min", whole / 3600, whole % 3600 / 60),
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::doctor::Diagnosis;
 use crate::{
+    batch,
     error::Result,
     pipeline::{self, Context, EnhanceForecast, Enhanced, Exported, GenerateForecast, Generated, Inspection},
     plan::{EnhancePlan, ExportPlan, GeneratePlan, RuntimeOptions},
@@ -17,7 +18,7 @@ pub fn generate(plan: &GeneratePlan, progress: &dyn Progress) -> Result<Generate
 
 /// `enhance`.
 pub fn enhance(plan: &EnhancePlan, progress: &dyn Progress) -> Result<Enhanced> {
-    pipeline::enhance(plan, &Context::start(&plan.runtime, progress)?)
+    batch::enhance(plan, &Context::start(&plan.runtime, progress)?)
 }
 
 /// `plan generate`.
@@ -27,7 +28,7 @@ pub fn plan_generate(plan: &GeneratePlan) -> Result<GenerateForecast> {
 
 /// `plan enhance`.
 pub fn plan_enhance(plan: &EnhancePlan) -> Result<EnhanceForecast> {
-    pipeline::plan_enhance(plan)
+    batch::plan_enhance(plan)
 }
 
 /// `export`.

@@ -187,31 +187,37 @@ pub struct UpscalerForm {
 
 /// Builds an upscaling network from a `.pth`, `.safetensors` or the like.
 pub fn upscaler(path: &Path, target: Target) -> Result<Upscaler> {
-    let checkpoint = Checkpoint::open(path)?;
+    let own = rrdbnet::canonical(Checkpoint::open(path)?)?;
     let graph = Graph::new("upscaler", target);
-    let (scope, scale, multiple, pixel_bytes) = match Kind::of(&checkpoint) {
+    build_upscaler(&own, Scope::new(&graph, &own))
+}
+
+/// The same with every weight share·own + (1 − share)·other, `share` in 0..=1, of two checkpoints of one network (Real-ESRGAN's
+/// denoise strength, `inference_realesrgan.py`).
+pub fn blended_upscaler(path: &Path, other: &Path, share: f32, target: Target) -> Result<Upscaler> {
+    let [own, other] = [path, other].map(|p| rrdbnet::canonical(Checkpoint::open(p)?));
+    let (own, graph) = (own?, Graph::new("upscaler", target));
+    build_upscaler(&own, Scope::blended(&graph, &own, &other?, share))
+}
+
+fn build_upscaler(own: &Checkpoint, scope: Scope) -> Result<Upscaler> {
+    let (scale, multiple, pixel_bytes) = match Kind::of(own) {
         Kind::Rrdb => {
-            let checkpoint = rrdbnet::canonical(checkpoint)?;
-            let net = Rrdb::detect(&checkpoint)?;
-            let scope = Scope::new(&graph, &checkpoint);
+            let net = Rrdb::detect(own)?;
             net.build(&scope);
-            (scope, net.scale, net.unshuffle, net.pixel_bytes())
+            (net.scale, net.unshuffle, net.pixel_bytes())
         }
         Kind::Srvgg => {
-            let net = Srvgg::detect(&checkpoint)?;
-            let scope = Scope::new(&graph, &checkpoint);
+            let net = Srvgg::detect(own)?;
             net.build(&scope);
-            (scope, net.scale, 1, net.pixel_bytes())
+            (net.scale, 1, net.pixel_bytes())
         }
-        other => {
-            let known = "RRDBNet (ESRGAN, Real-ESRGAN) and SRVGGNetCompact";
-            return Err(unfit(&checkpoint, other, "an upscaler", known));
-        }
+        other => return Err(unfit(own, other, "an upscaler", "RRDBNet (ESRGAN, Real-ESRGAN) and SRVGGNetCompact")),
     };
-    let reach = graph.reach("picture", "enlarged", multiple, scale);
-    let reach = reach
-        .ok_or_else(|| Error::failed(format!("{}: a pixel of it depends on the whole picture", path.display())))?;
-    Ok(Upscaler { model: scope.finish()?, form: UpscalerForm { scale, multiple, reach, pixel_bytes } })
+    let reach = scope.graph().reach("picture", "enlarged", multiple, scale);
+    let model = scope.finish()?;
+    let whole = || Error::failed(format!("{}: a pixel of it depends on the whole picture", own.origin().display()));
+    Ok(Upscaler { model, form: UpscalerForm { scale, multiple, reach: reach.ok_or_else(whole)?, pixel_bytes } })
 }
 
 /// An interpolation network, ready to load.

@@ -7,7 +7,7 @@ mod encode;
 mod jpeg;
 
 pub(super) use encode::{PALETTE_SPEED, palette_pixels};
-pub use encode::{PictureOptions, encode, write};
+pub use encode::{PictureOptions, encode, write, write_in};
 
 use std::{io::Cursor, path::Path};
 
@@ -142,6 +142,16 @@ impl Picture {
 pub fn read(path: &Path) -> Result<Picture> {
     let bytes = std::fs::read(path).map_err(|e| Error::io("reading", path, &e))?;
     decode(&bytes).at(path.display())
+}
+
+/// (width, height) of a picture, from its head alone.
+///
+/// Errors: unreadable, no known picture, a damaged head.
+pub fn size(path: &Path) -> Result<(usize, usize)> {
+    let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format);
+    let size = reader.map_err(|e| Error::io("reading", path, &e))?.into_dimensions();
+    let broken = |e| Error::failed(format!("{}: the picture is damaged or cut off ({e})", path.display()));
+    size.map(|(width, height)| (width as usize, height as usize)).map_err(broken)
 }
 
 /// [`read`] from memory.

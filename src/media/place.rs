@@ -1,10 +1,10 @@
 //! Where a finished file goes: written beside its final name, synced, then renamed.
 
 use std::{
-    ffi::OsString,
+    ffi::{CString, OsString},
     fs::{self, File, OpenOptions, TryLockError},
     io::{ErrorKind, Write},
-    os::unix::fs::MetadataExt,
+    os::unix::{ffi::OsStrExt, fs::MetadataExt},
     path::{Path, PathBuf},
 };
 
@@ -27,11 +27,18 @@ impl Place {
     /// Errors: `target` exists and `overwrite` is false (usage), it is a folder, its folder is missing or not
     /// writable, or another process is writing the same file.
     pub fn new(target: &Path, overwrite: bool) -> Result<Self> {
-        let name = target.file_name().filter(|_| !target.is_dir());
-        let name = name.ok_or_else(|| Error::usage(format!("{}: is a folder; name a file in it", target.display())))?;
-        if !overwrite && target.symlink_metadata().is_ok() {
+        if !overwrite && !target.is_dir() && target.symlink_metadata().is_ok() {
             return Err(taken(target));
         }
+        let busy = || Error::failed(format!("{}: another process is writing this file", target.display()));
+        Self::claim(target, overwrite)?.ok_or_else(busy)
+    }
+
+    /// As [`Place::new`], but whether `target` exists is not looked at before [`Place::commit`], and `None` says that somebody
+    /// else is writing the same file.
+    pub fn claim(target: &Path, overwrite: bool) -> Result<Option<Self>> {
+        let name = target.file_name().filter(|_| !target.is_dir());
+        let name = name.ok_or_else(|| Error::usage(format!("{}: is a folder; name a file in it", target.display())))?;
         let mut part = OsString::from(".");
         part.push(Path::new(name).file_stem().unwrap_or(name));
         part.push(".part");
@@ -41,7 +48,7 @@ impl Place {
         }
         let temporary = target.with_file_name(part);
         let file = lock(&temporary, target)?;
-        Ok(Self { target: target.into(), temporary, file, overwrite, committed: false })
+        Ok(file.map(|file| Self { target: target.into(), temporary, file, overwrite, committed: false }))
     }
 
     /// The path to write to until the file is committed.
@@ -61,18 +68,19 @@ impl Place {
 
     /// Syncs the file to disk and gives it its final name; returns its size in bytes.
     ///
-    /// Without `overwrite` the final name is taken by a hard link, which fails if somebody else took it meanwhile.
+    /// Without `overwrite` this fails if somebody else took the final name meanwhile.
     pub fn commit(mut self) -> Result<u64> {
         let failed = |e: std::io::Error| Error::io("writing", &self.target, &e);
         self.file.sync_all().map_err(failed)?;
         let bytes = self.file.metadata().map_err(failed)?.len();
-        let linked = if self.overwrite { None } else { Some(fs::hard_link(&self.temporary, &self.target)) };
-        match linked {
-            Some(Ok(())) => fs::remove_file(&self.temporary).map_err(failed)?,
-            Some(Err(e)) if e.kind() == ErrorKind::AlreadyExists => return Err(taken(&self.target)),
-            // No hard links on this file system: the window between the check and the rename cannot be closed.
-            Some(Err(_)) if self.target.symlink_metadata().is_ok() => return Err(taken(&self.target)),
-            _ => fs::rename(&self.temporary, &self.target).map_err(failed)?,
+        let named = if self.overwrite {
+            fs::rename(&self.temporary, &self.target)
+        } else {
+            rename_to_free(&self.temporary, &self.target)
+        };
+        match named {
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => return Err(taken(&self.target)),
+            named => named.map_err(failed)?,
         }
         self.committed = true;
         // The name itself is durable once its folder is synced; file systems that cannot do that say so here.
@@ -89,6 +97,28 @@ impl Drop for Place {
     }
 }
 
+/// Renames to a name that is free, in one step where the file system can. Error: it is not free.
+fn rename_to_free(from: &Path, to: &Path) -> std::io::Result<()> {
+    let path = |p: &Path| CString::new(p.as_os_str().as_bytes());
+    let (old, new) = (path(from)?, path(to)?);
+    // SAFETY: both are strings that end in a zero byte.
+    let code =
+        unsafe { libc::renameat2(libc::AT_FDCWD, old.as_ptr(), libc::AT_FDCWD, new.as_ptr(), libc::RENAME_NOREPLACE) };
+    let error = std::io::Error::last_os_error();
+    match error.raw_os_error() {
+        _ if code == 0 => Ok(()),
+        // Network file systems: by a second name, whose first is then removed.
+        Some(libc::EINVAL | libc::ENOSYS) => match fs::hard_link(from, to) {
+            Ok(()) => fs::remove_file(from),
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => Err(e),
+            // No hard links either: the window between the check and the rename cannot be closed.
+            Err(_) if to.symlink_metadata().is_ok() => Err(ErrorKind::AlreadyExists.into()),
+            Err(_) => fs::rename(from, to),
+        },
+        _ => Err(error),
+    }
+}
+
 fn taken(target: &Path) -> Error {
     Error::usage(format!("{}: exists already; choose another name or pass --overwrite", target.display()))
 }
@@ -97,8 +127,9 @@ fn folder(path: &Path) -> &Path {
     path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Opens and locks the temporary file. A file that was renamed or removed between opening and locking is opened anew.
-fn lock(temporary: &Path, target: &Path) -> Result<File> {
+/// Opens and locks the temporary file; `None` where another process has it. A file that was renamed or removed between
+/// opening and locking is opened anew.
+fn lock(temporary: &Path, target: &Path) -> Result<Option<File>> {
     loop {
         let file = OpenOptions::new().write(true).create(true).truncate(false).open(temporary).map_err(|e| {
             if e.kind() == ErrorKind::NotFound && !folder(target).is_dir() {
@@ -108,12 +139,50 @@ fn lock(temporary: &Path, target: &Path) -> Result<File> {
             Error::io("writing", target, &e)
         })?;
         if let Err(TryLockError::WouldBlock) = file.try_lock() {
-            return Err(Error::failed(format!("{}: another process is writing this file", target.display())));
+            return Ok(None);
         }
         let opened = file.metadata().map_err(|e| Error::io("writing", target, &e))?;
+        if opened.nlink() > 1 {
+            // A run was killed between the two names of a finished file: writing here would write into that.
+            fs::remove_file(temporary).map_err(|e| Error::io("writing", target, &e))?;
+            continue;
+        }
         if fs::metadata(temporary).is_ok_and(|m| (m.dev(), m.ino()) == (opened.dev(), opened.ino())) {
             file.set_len(0).map_err(|e| Error::io("writing", target, &e))?;
-            return Ok(file);
+            return Ok(Some(file));
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_taken_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("a.png");
+        let mut mine = Place::claim(&target, false).unwrap().unwrap();
+        assert!(Place::claim(&target, true).unwrap().is_none(), "a file in the making has one writer");
+        mine.write(b"mine").unwrap();
+        fs::write(&target, "yours").unwrap();
+        assert!(mine.commit().unwrap_err().to_string().contains("exists already"));
+        assert_eq!(fs::read(&target).unwrap(), b"yours");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    /// What a run leaves that is killed where a file has two names for a moment.
+    #[test]
+    fn a_second_name_is_not_written_through() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("a.png");
+        fs::write(&target, "finished").unwrap();
+        fs::hard_link(&target, folder.path().join(".a.part.png")).unwrap();
+        let mut place = Place::new(&target, true).unwrap();
+        place.write(b"half").unwrap();
+        assert_eq!(fs::read(&target).unwrap(), b"finished");
+        drop(place);
+        assert_eq!(fs::read(&target).unwrap(), b"finished");
     }
 }

@@ -29,6 +29,8 @@ pub struct Scope {
 
 struct Weights {
     checkpoint: Checkpoint,
+    /// Weights of the same names that are blended in, and the part of `checkpoint`'s own.
+    blend: Option<(Checkpoint, f32)>,
     made: RefCell<BTreeMap<String, Value>>,
     ignored: RefCell<BTreeSet<String>>,
 }
@@ -69,7 +71,23 @@ impl Conv {
 impl Scope {
     /// The root of a checkpoint, over an empty graph.
     pub fn new(graph: &Graph, checkpoint: &Checkpoint) -> Self {
-        let weights = Weights { checkpoint: checkpoint.clone(), made: RefCell::default(), ignored: RefCell::default() };
+        Self::over(graph, checkpoint, None)
+    }
+
+    /// The root of two checkpoints of one network: every weight is share·own + (1 − share)·other, in the graph, so that the files
+    /// stay as they are.
+    pub fn blended(graph: &Graph, own: &Checkpoint, other: &Checkpoint, share: f32) -> Self {
+        let strange: Vec<&str> = other.names().filter(|n| !own.contains(n)).collect();
+        if let Some(first) = strange.first() {
+            let (count, origin) = (strange.len(), other.origin().display());
+            graph.fault(format!("{origin}: {first} and {count} weights in all are of another network"));
+        }
+        Self::over(graph, own, Some((other.clone(), share)))
+    }
+
+    fn over(graph: &Graph, checkpoint: &Checkpoint, blend: Option<(Checkpoint, f32)>) -> Self {
+        let (made, ignored) = (RefCell::default(), RefCell::default());
+        let weights = Weights { checkpoint: checkpoint.clone(), blend, made, ignored };
         Self { graph: graph.clone(), weights: Rc::new(weights), path: String::new() }
     }
 
@@ -158,8 +176,25 @@ impl Scope {
             return value.clone();
         }
         let value = self.graph.weight(&full, &Stored { shape: seen.to_vec(), ..stored.clone() });
+        let value = match &self.weights.blend {
+            Some((other, share)) => self.blend(&full, value, other, *share, seen),
+            None => value,
+        };
         self.weights.made.borrow_mut().insert(full, value.clone());
         value
+    }
+
+    fn blend(&self, full: &str, own: Value, other: &Checkpoint, share: f32, seen: &[usize]) -> Value {
+        let stored = other.get(full).filter(|s| s.elements() == seen.iter().product::<usize>() && s.dtype.is_float());
+        let Some(stored) = stored else {
+            self.graph.fault(format!(
+                "{}: {full} {seen:?} is missing; the two are not one network",
+                other.origin().display()
+            ));
+            return own;
+        };
+        let other = self.graph.weight(&format!("{full}.other"), &Stored { shape: seen.to_vec(), ..stored.clone() });
+        own * share + other * (1.0 - share)
     }
 
     /// A weight in f32 whatever the graph computes in.

@@ -1,8 +1,8 @@
 //! What a run or a plan answers: serde documents, whose names stay once released.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
 /// `generate`.
@@ -32,20 +32,25 @@ pub struct OutputRow {
 /// `enhance`.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Enhanced {
-    /// In the order of inputs.
+    /// In the order of inputs; those that were not begun after a failure (`--fail-fast`) are missing.
     pub items: Vec<ItemRow>,
+    /// How many there should be.
+    #[serde(skip)]
+    pub asked: usize,
 }
 
 /// One input.
 #[derive(Debug, Clone, Serialize)]
 #[allow(missing_docs)]
 pub struct ItemRow {
+    #[serde(serialize_with = "shown")]
     pub input: PathBuf,
+    #[serde(serialize_with = "shown_too")]
     pub output: Option<PathBuf>,
     pub status: Status,
-    /// Why it failed.
+    /// Why it failed, or was left to another run.
     pub cause: Option<String>,
-    /// Frames written, 1 for a picture.
+    /// Frames in the output, 1 for a picture.
     pub frames: u64,
     pub seconds: f64,
 }
@@ -123,17 +128,35 @@ pub struct EnhanceForecast {
     pub memory_bytes: Option<u64>,
     /// Estimate of what is written.
     pub disk_bytes: Option<u64>,
+    /// Frames of all results, 1 for a picture.
+    pub frames: u64,
+    /// Estimate of the time it takes, from what this machine took last time; `None` before a first run.
+    pub seconds: Option<f64>,
 }
 
 /// One input.
 #[derive(Debug, Clone, Serialize)]
 pub struct EnhanceForecastRow {
-    /// The file.
+    /// The file, or the pattern of numbered pictures.
+    #[serde(serialize_with = "shown")]
     pub input: PathBuf,
     /// Where its result goes.
+    #[serde(serialize_with = "shown")]
     pub output: PathBuf,
     /// Its form, then after each stage.
     pub sizes: Vec<SizeRow>,
+    /// Why it cannot be done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+}
+
+/// JSON is UTF-8, names of files need not be.
+fn shown<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(&path.to_string_lossy())
+}
+
+fn shown_too<S: Serializer>(path: &Option<PathBuf>, to: S) -> Result<S::Ok, S::Error> {
+    path.as_deref().map(Path::to_string_lossy).serialize(to)
 }
 
 /// `export`.

@@ -1,97 +1,99 @@
-//! Pictures and videos → larger, smoother ones.
+//! One picture or video → a larger, smoother one; which and how many is for [`batch`](crate::batch) to say.
 
 use std::{
     fs,
     path::{Path, PathBuf},
-    time::Instant,
 };
 
 use super::{
-    answer::{EnhanceForecast, EnhanceForecastRow, Enhanced, ItemRow, SizeRow, Status},
+    answer::SizeRow,
     context::Context,
     pace::Pacing,
     perf::Perf,
-    post::{self, Upscaler},
+    post::{self, Interpolator, Upscaler},
     video::{self, Networks},
 };
 use crate::{
-    error::{Error, Kind as ErrorKind, Result},
+    error::{Error, Result},
     media::{
         Kind, Place, picture,
         picture::{Format, Picture, PictureOptions},
         sniff,
         video::{Timing, probe},
     },
-    plan::EnhancePlan,
-    progress,
+    plan::{EnhancePlan, Source},
     tensor::Frame,
 };
 
-/// One input and where its result goes.
-struct Item {
-    input: PathBuf,
-    output: PathBuf,
+/// The loaded networks of a plan. Clones share them, so that several threads may work on items of their own.
+#[derive(Clone)]
+pub struct Enhancer<'a> {
+    plan: &'a EnhancePlan,
+    cx: &'a Context<'a>,
+    networks: Networks,
 }
 
-/// Runs a plan. A failing item does not stop the others; each is named with its cause.
-pub fn enhance(plan: &EnhancePlan, cx: &Context<'_>) -> Result<Enhanced> {
-    refuse(plan)?;
-    let items = items(plan)?;
-    for item in items.iter().filter(|i| !plan.batch.skip_existing || !i.output.exists()) {
-        plan.encoding.may_write(&item.output)?;
+impl<'a> Enhancer<'a> {
+    /// Loads the networks.
+    pub fn load(plan: &'a EnhancePlan, cx: &'a Context<'a>) -> Result<Self> {
+        let networks = Networks {
+            interpolate: plan.interpolation.as_ref().map(|i| Interpolator::load(i, cx)).transpose()?,
+            upscale: plan.upscaling.as_ref().map(|u| Upscaler::load(u, cx)).transpose()?,
+        };
+        Ok(Self { plan, cx, networks })
     }
-    if let Some(path) = &plan.perf_dump {
-        drop(Place::new(path, true)?);
-    }
-    let mut networks = Networks {
-        interpolate: plan.interpolation.as_ref().map(|i| post::Interpolator::load(i, cx)).transpose()?,
-        upscale: plan.upscaling.as_ref().map(|u| Upscaler::load(u, cx)).transpose()?,
-    };
-    let mut perf = Perf::default();
-    let mut rows = Vec::with_capacity(items.len());
-    for item in &items {
-        progress::check()?;
-        let row = run(item, plan, &mut networks, cx, &mut perf)?;
-        let failed = row.status == Status::Failed;
-        rows.push(row);
-        if failed && plan.batch.fail_fast {
-            break;
+
+    /// Makes one item into its place; the file, not yet named, and the number of frames in it.
+    pub fn make(&mut self, source: &Source, place: Place, perf: &mut Perf) -> Result<(Place, u64)> {
+        let path = match source {
+            Source::File(path) => path,
+            Source::Sequence { pattern, files } => {
+                return video::sequence((pattern, files), place, self.plan, &mut self.networks, self.cx, perf);
+            }
+        };
+        match sniff(path)? {
+            Kind::Picture(format) => self.picture(path, format, place, perf),
+            Kind::Video => video::enhance(path, place, self.plan, &mut self.networks, self.cx, perf),
         }
     }
-    if let Some(path) = &plan.perf_dump {
-        perf.write(path)?;
+
+    fn picture(&mut self, input: &Path, format: Format, mut place: Place, perf: &mut Perf) -> Result<(Place, u64)> {
+        if self.plan.interpolation.is_some() && self.plan.upscaling.is_none() {
+            let name = input.display();
+            return Err(Error::failed(format!(
+                "{name} is a picture ({}), between which there is nothing to interpolate",
+                format.name()
+            )));
+        }
+        let written = Format::of_name(place.target())?;
+        let read = perf.time("decode", || picture::read(input))?;
+        for left in &read.left_out {
+            tracing::warn!("{}: left out: {left}", input.display());
+        }
+        let deep = read.frame.is_deep();
+        let planes = read.frame.planes();
+        let planes = match &mut self.networks.upscale {
+            Some(upscaler) => perf.time("upscale", || upscaler.apply(planes))?,
+            None => planes,
+        };
+        let options = PictureOptions {
+            quality: self.plan.encoding.compression(false),
+            verify: self.plan.encoding.verify,
+            ..PictureOptions::default()
+        };
+        let enlarged = Picture { frame: Frame::from_planes(&planes, deep), ..read };
+        for left in enlarged.not_held(written) {
+            tracing::warn!("{}: left out: {left}", input.display());
+        }
+        perf.time("encode", || picture::write_in(&mut place, &enlarged, &options))?;
+        Ok((place, 1))
     }
-    Ok(Enhanced { items: rows })
 }
 
-/// One item; only an interruption is an error of the whole.
-fn run(item: &Item, plan: &EnhancePlan, networks: &mut Networks, cx: &Context<'_>, perf: &mut Perf) -> Result<ItemRow> {
-    let begin = Instant::now();
-    let row = |status, output: Option<&Path>, cause, frames| ItemRow {
-        input: item.input.clone(),
-        output: output.map(Path::to_path_buf),
-        status,
-        cause,
-        frames,
-        seconds: begin.elapsed().as_secs_f64(),
-    };
-    if plan.batch.skip_existing && item.output.exists() {
-        return Ok(row(Status::Skipped, Some(&item.output), None, 0));
-    }
-    let done = sniff(&item.input).and_then(|kind| match kind {
-        Kind::Picture(format) => picture(item, format, plan, networks, perf),
-        Kind::Video => video::enhance(&item.input, &item.output, plan, networks, cx, perf),
-    });
-    match done {
-        Ok(frames) => Ok(row(Status::Done, Some(&item.output), None, frames)),
-        Err(e) if e.kind() == ErrorKind::Interrupted => Err(e),
-        Err(e) => Ok(row(Status::Failed, None, Some(e.to_string()), 0)),
-    }
-}
-
-/// Flags that are understood and not built.
-fn refuse(plan: &EnhancePlan) -> Result<()> {
-    if let Some(fps) = plan.fps {
+/// An error for flags that are understood and not built.
+pub fn refuse(plan: &EnhancePlan) -> Result<()> {
+    let files = plan.jobs.iter().any(|job| matches!(job.source, Source::File(_)));
+    if let Some(fps) = plan.fps.filter(|_| files) {
         return Err(Error::usage(format!(
             "--fps {fps}: another rate for a video's frames would let its sound run away; --interpolate {fps}fps makes frames at that rate"
         )));
@@ -100,10 +102,6 @@ fn refuse(plan: &EnhancePlan) -> Result<()> {
         (plan.refine.is_some(), "--refine"),
         (plan.cut.start.is_some() || plan.cut.end.is_some(), "--start and --end"),
         (plan.cut.chunk.is_some(), "--chunk"),
-        (plan.batch.jobs > 1, "--jobs above 1"),
-        (plan.batch.recursive, "--recursive"),
-        (plan.batch.report.is_some(), "--report"),
-        (plan.upscaling.as_ref().is_some_and(|u| u.denoise_strength.is_some()), "--denoise-strength"),
     ];
     let asked: Vec<&str> = rows.iter().filter(|(set, _)| *set).map(|(_, flag)| *flag).collect();
     if asked.is_empty() {
@@ -112,90 +110,28 @@ fn refuse(plan: &EnhancePlan) -> Result<()> {
     Err(Error::usage(format!("{}: this version cannot do it yet; leave it out", asked.join(", "))))
 }
 
-/// Where each result goes: the file, for one input; else the folder, with the input's name. Folders are made.
-fn items(plan: &EnhancePlan) -> Result<Vec<Item>> {
-    let single = plan.inputs.len() == 1 && !plan.output.is_dir();
-    let output = |input: &Path| {
-        if single { plan.output.clone() } else { plan.output.join(input.file_name().unwrap_or_default()) }
-    };
-    let items: Vec<Item> = plan.inputs.iter().map(|i| Item { input: i.clone(), output: output(i) }).collect();
-    for (k, item) in items.iter().enumerate() {
-        if items[..k].iter().any(|other| other.output == item.output) {
-            let (file, folder) = (item.output.display(), plan.output.display());
-            return Err(Error::usage(format!(
-                "two inputs would be written to {file}; enhance them into different folders than {folder}"
-            )));
-        }
-        if same(&item.input, &item.output) {
-            return Err(Error::usage(format!("{}: input and output are the same file", item.input.display())));
-        }
-        if let Some(folder) = item.output.parent().filter(|p| !p.as_os_str().is_empty()) {
-            fs::create_dir_all(folder).map_err(|e| Error::io("making the folder", folder, &e))?;
-        }
-    }
-    Ok(items)
+/// Makes the folder of a file that is to be written.
+pub fn make_folder_of(output: &Path) -> Result<()> {
+    let Some(folder) = output.parent().filter(|p| !p.as_os_str().is_empty()) else { return Ok(()) };
+    fs::create_dir_all(folder).map_err(|e| Error::io("making the folder", folder, &e))
 }
 
-fn same(a: &Path, b: &Path) -> bool {
-    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
-}
-
-fn picture(item: &Item, format: Format, plan: &EnhancePlan, networks: &mut Networks, perf: &mut Perf) -> Result<u64> {
-    if plan.interpolation.is_some() && plan.upscaling.is_none() {
-        let name = item.input.display();
-        return Err(Error::failed(format!(
-            "{name} is a picture ({}), between which there is nothing to interpolate",
-            format.name()
-        )));
-    }
-    let read = perf.time("decode", || picture::read(&item.input))?;
-    for left in &read.left_out {
-        tracing::warn!("{}: left out: {left}", item.input.display());
-    }
-    let deep = read.frame.is_deep();
-    let planes = read.frame.planes();
-    let planes = match &mut networks.upscale {
-        Some(upscaler) => perf.time("upscale", || upscaler.apply(planes))?,
-        None => planes,
-    };
-    let options = PictureOptions {
-        quality: plan.encoding.compression(false),
-        overwrite: plan.encoding.overwrite,
-        verify: plan.encoding.verify,
-        ..PictureOptions::default()
-    };
-    let enlarged = Picture { frame: Frame::from_planes(&planes, deep), ..read };
-    for left in enlarged.not_held(Format::of_name(&item.output)?) {
-        tracing::warn!("{}: left out: {left}", item.input.display());
-    }
-    perf.time("encode", || picture::write(&item.output, &enlarged, &options))?;
-    Ok(1)
-}
-
-/// What an enhance call would do: forms and sizes, without loading weights.
-pub fn plan_enhance(plan: &EnhancePlan) -> Result<EnhanceForecast> {
-    refuse(plan)?;
-    let single = plan.inputs.len() == 1 && !plan.output.is_dir();
-    let mut items = Vec::new();
-    let (mut memory, mut disk) = (0u64, 0u64);
-    for input in &plan.inputs {
-        let output = if single { plan.output.clone() } else { plan.output.join(input.file_name().unwrap_or_default()) };
-        let sizes = match sniff(input)? {
-            Kind::Picture(_) => {
-                let frame = picture::read(input)?.frame;
-                picture_sizes(plan, frame.height, frame.width)
+/// The form of an input, then after each stage, from the heads of files. Pictures have no rate.
+pub fn sizes(plan: &EnhancePlan, source: &Source) -> Result<Vec<SizeRow>> {
+    match source {
+        Source::File(path) => match sniff(path)? {
+            Kind::Picture(_) => picture::size(path).map(|(width, height)| picture_sizes(plan, height, width)),
+            Kind::Video => {
+                let info = probe(path)?;
+                video_sizes(plan, (info.height, info.width), &Timing::read(path)?)
             }
-            Kind::Video => video_sizes(plan, input)?,
-        };
-        if let Some(last) = sizes.last() {
-            let pixels = (last.width * last.height) as u64;
-            // A handful of f32 frames wait in the line; encoded video takes about a tenth of a byte per pixel.
-            memory = memory.max(pixels * 3 * 4 * 8);
-            disk += if last.frames == 1 { pixels * 3 } else { pixels * last.frames / 10 };
+        },
+        Source::Sequence { files, .. } => {
+            let first = files.first().map_or_else(PathBuf::new, Clone::clone);
+            let (width, height) = picture::size(&first)?;
+            video_sizes(plan, (height, width), &Timing::of_rate(plan.fps.unwrap_or(25.0), files.len() as u64))
         }
-        items.push(EnhanceForecastRow { input: input.clone(), output, sizes });
     }
-    Ok(EnhanceForecast { items, memory_bytes: Some(memory), disk_bytes: Some(disk) })
 }
 
 fn picture_sizes(plan: &EnhancePlan, height: usize, width: usize) -> Vec<SizeRow> {
@@ -211,8 +147,7 @@ fn picture_sizes(plan: &EnhancePlan, height: usize, width: usize) -> Vec<SizeRow
     sizes
 }
 
-fn video_sizes(plan: &EnhancePlan, input: &Path) -> Result<Vec<SizeRow>> {
-    let info = probe(input)?;
+fn video_sizes(plan: &EnhancePlan, size: (usize, usize), timing: &Timing) -> Result<Vec<SizeRow>> {
     let row = |stage: &str, (height, width): (usize, usize), frames: u64, fps: f64| SizeRow {
         stage: stage.into(),
         width,
@@ -220,16 +155,15 @@ fn video_sizes(plan: &EnhancePlan, input: &Path) -> Result<Vec<SizeRow>> {
         frames,
         fps: Some(fps),
     };
-    let (frames, fps) = (info.frames.unwrap_or(0), info.frame_rate.value());
-    let mut sizes = vec![row("decode", (info.height, info.width), frames, fps)];
-    let (mut count, mut rate) = (frames, fps);
+    let (mut count, mut rate) = (timing.frames, timing.rate.value());
+    let mut sizes = vec![row("decode", size, count, rate)];
     if plan.interpolation.is_some() {
-        let pacing = Pacing::new(plan.interpolation.as_ref(), &Timing::read(input)?)?;
+        let pacing = Pacing::new(plan.interpolation.as_ref(), timing)?;
         (count, rate) = (pacing.frames, pacing.rate.value());
-        sizes.push(row("interpolate", (info.height, info.width), count, rate));
+        sizes.push(row("interpolate", size, count, rate));
     }
     if let Some(u) = &plan.upscaling {
-        sizes.push(row("upscale", post::output_size(u.target, info.height, info.width), count, rate));
+        sizes.push(row("upscale", post::output_size(u.target, size.0, size.1), count, rate));
     }
     Ok(sizes)
 }

@@ -5,6 +5,8 @@
 //! enhance:  files ──────────────────────────────────────────────────────→ RIFE → Real-ESRGAN → files
 //! ```
 //!
+//! `enhance` does one file here; which files, and how many at a time, [`batch`](crate::batch) knows.
+//!
 //! One network is loaded at a time, except for those that a stream runs through; each is freed before the next is loaded.
 
 mod answer;
@@ -24,7 +26,7 @@ mod video;
 
 pub use answer::*;
 pub use context::Context;
-pub use enhance::{enhance, plan_enhance};
+pub use enhance::{Enhancer, make_folder_of, refuse, sizes};
 pub use export::export;
 pub use generate::generate;
 pub use inspect::{Libraries, inspect, libraries};

@@ -56,6 +56,11 @@ impl Perf {
         }
     }
 
+    /// Seconds of a stage so far.
+    pub fn of(&self, name: &str) -> f64 {
+        self.stages.iter().filter(|s| s.name == name).map(|s| s.seconds).sum()
+    }
+
     /// Adds a step's seconds to a stage.
     pub fn step(&mut self, name: &str, seconds: f64) {
         self.add(name, seconds);

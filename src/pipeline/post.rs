@@ -1,6 +1,11 @@
 //! What follows a picture or video: interpolation and upscaling networks, loaded once and fed the way they want.
 
-use std::path::{Path, PathBuf};
+use std::{
+    borrow::Cow,
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use ndarray::{Array3, Axis, s};
 
@@ -16,38 +21,55 @@ use crate::{
         resize::{Filter, resize},
     },
     plan::{self, Interpolation, Upscaling},
-    runtime::{Load, Network, available_memory},
+    runtime::{Load, Network, total_memory},
     stage::{
         interpolate::{Interpolate, Planes},
-        upscale::{Form, HALO, Upscale},
+        upscale::{Form, Upscale},
     },
     tensor::{DType, Tensor},
 };
 
-/// The upscaling step: a network, or resampling alone, then the fit to the exact size.
+/// The upscaling step: passes of a network, or resampling alone, then the fit to the exact size. Clones share the network, which
+/// does one picture at a time: it uses all cores, or the whole device, by itself.
+#[derive(Clone)]
 pub struct Upscaler {
-    network: Option<Network>,
+    network: Option<Arc<Mutex<Upscale>>>,
     form: UpscalerForm,
     plan: Upscaling,
-    limit: Option<u64>,
-    upscale: Option<Upscale>,
+    /// Bytes that a network's activations may take.
+    memory: u64,
+    /// What was said once and need not be again.
+    told: Arc<Mutex<BTreeSet<&'static str>>>,
 }
 
 impl Upscaler {
     /// Loads the network, if the plan has one.
     pub fn load(plan: &Upscaling, cx: &Context<'_>) -> Result<Self> {
-        let limit = cx.options.memory_limit;
+        // Of what the machine has, not of what happens to be free: the same run shall have the same tiles every time.
+        let memory = cx.options.memory_limit.map_or_else(|| total_memory() / 4, |limit| limit / 2);
         let none = UpscalerForm { scale: 1, multiple: 1, reach: 0, pixel_bytes: 0 };
+        let told = Arc::default();
         let Some(model) = &plan.model else {
-            return Ok(Self { network: None, form: none, plan: plan.clone(), limit, upscale: None });
+            return Ok(Self { network: None, form: none, plan: plan.clone(), memory, told });
         };
         let (network, form) = if model.path.extension().is_some_and(|e| e == "onnx") {
             foreign(&model.path, cx)?
         } else {
-            let built = compile::upscaler(&model.path, cx.target(Role::Pictures))?;
+            let target = cx.target(Role::Pictures);
+            let built = match &plan.denoise {
+                Some(d) => compile::blended_upscaler(&model.path, &d.weak.path, d.strength as f32, target)?,
+                None => compile::upscaler(&model.path, target)?,
+            };
             (cx.load_beside("the upscaler", &built.model)?, built.form)
         };
-        Ok(Self { network: Some(network), form, plan: plan.clone(), limit, upscale: None })
+        let whole = Form { scale: form.scale, multiple: form.multiple, tile: 0, halo: 0 };
+        Ok(Self {
+            network: Some(Arc::new(Mutex::new(Upscale::new(network, whole)))),
+            form,
+            plan: plan.clone(),
+            memory,
+            told,
+        })
     }
 
     /// Output size for an input size, (height, width).
@@ -73,47 +95,67 @@ impl Upscaler {
         alpha::join(&colours, &alpha)
     }
 
-    /// Three planes to the wanted size.
+    /// Three planes to the wanted size: as many passes as the size wants, each of which multiplies it by the network's scale, then
+    /// the fit. A picture that is that large already is only fitted, unless the size was asked for as a factor.
     fn enlarge(&mut self, picture: &Array3<f32>) -> Result<Array3<f32>> {
         let (_, h, w) = picture.dim();
         let (height, width) = self.size(h, w);
-        let weights = self.plan.model.as_ref().map(|m| m.path.clone()).unwrap_or_default();
-        let fitted = match self.bind(h, w) {
-            Some(network) => {
-                let enlarged = network.enlarge(picture).map_err(blame(&weights))?;
-                alive(&format!("upscaling by {}", weights.display()), &[picture], &enlarged)?;
-                resize(&enlarged.mapv_into(|v| v.clamp(0.0, 1.0)), height, width, filter(self.plan.filter))?
-            }
-            None => resize(picture, height, width, filter(self.plan.filter))?,
-        };
-        Ok(fitted.mapv_into(|v| v.clamp(0.0, 1.0)))
+        let passes = passes(self.plan.target, self.form.scale, (h, w));
+        if passes == 0 && self.network.is_some() {
+            self.tell("large", format!("{w}×{h} is no smaller than {width}×{height}: resampled, without the network"));
+        }
+        let mut planes = Cow::Borrowed(picture);
+        for _ in 0..passes {
+            let form = self.tiles(planes.dim().1, planes.dim().2);
+            let Some(network) = &self.network else { break };
+            let mut network = lock(network);
+            network.set_form(form);
+            let weights = self.plan.model.as_ref().map(|m| m.path.clone()).unwrap_or_default();
+            let enlarged = network.enlarge(&planes).map_err(blame(&weights))?;
+            alive(&format!("upscaling by {}", weights.display()), &[&planes], &enlarged)?;
+            planes = Cow::Owned(enlarged.mapv_into(|v| v.clamp(0.0, 1.0)));
+        }
+        Ok(resize(&planes, height, width, filter(self.plan.filter))?.mapv_into(|v| v.clamp(0.0, 1.0)))
     }
 
-    /// The network with its tiles settled for the first picture's size.
-    fn bind(&mut self, h: usize, w: usize) -> Option<&mut Upscale> {
-        if let Some(network) = self.network.take() {
-            let halo = self.plan.tile_overlap.unwrap_or(self.form.reach.min(HALO));
-            let form = Form { scale: self.form.scale, multiple: self.form.multiple, tile: 0, halo };
-            self.upscale = Some(Upscale::new(network, form));
+    /// Tiles for a picture of this size: none where the whole picture's activations fit, else the largest that do.
+    fn tiles(&mut self, h: usize, w: usize) -> Form {
+        let UpscalerForm { scale, multiple, reach, pixel_bytes } = self.form;
+        let pixels = self.memory as usize / pixel_bytes.max(1);
+        let window = ((pixels as f64).sqrt() as usize).max(64);
+        let tile = self.plan.tile.unwrap_or(if h * w <= pixels { 0 } else { window });
+        let whole = tile == 0 || (h <= tile && w <= tile);
+        // A halo of more than half the tile makes more than four times the work.
+        let affordable = HALO.max(if self.plan.tile.is_some() { tile / 2 } else { window / 4 });
+        let halo = self.plan.tile_overlap.unwrap_or(if reach <= affordable { reach } else { HALO });
+        if !whole && halo < reach {
+            self.tell(
+                "halo",
+                format!("tiles overlap by {halo} of the {reach} pixels that the network can see to each side; what is beyond hardly shows (--tile-overlap {reach} for all of it)"),
+            );
         }
-        let tile = self.plan.tile.unwrap_or_else(|| self.tile(h, w));
-        if let Some(upscale) = &mut self.upscale {
-            upscale.set_tile(tile);
-        }
-        self.upscale.as_mut()
+        let side = if self.plan.tile.is_some() { tile } else { tile.saturating_sub(2 * halo).max(32) };
+        Form { scale, multiple, tile: if whole { 0 } else { (side / multiple).max(1) * multiple }, halo }
     }
 
-    /// The side of a tile whose activations fit half the memory, 0 where the whole picture's do.
-    fn tile(&self, h: usize, w: usize) -> usize {
-        let memory = self.limit.unwrap_or_else(available_memory) / 2;
-        let pixels = memory as usize / self.form.pixel_bytes.max(1);
-        if h * w <= pixels {
-            return 0;
+    /// Says something once.
+    fn tell(&mut self, what: &'static str, sentence: String) {
+        if lock(&self.told).insert(what) {
+            tracing::info!("{sentence}");
         }
-        let halo = self.plan.tile_overlap.unwrap_or(self.form.reach.min(HALO));
-        let side = ((pixels as f64).sqrt() as usize).saturating_sub(2 * halo).max(32);
-        side / self.form.multiple * self.form.multiple
     }
+}
+
+/// The widest halo of a network that sees farther than its tiles can afford, in input pixels: deep RRDBNets reach hundreds of pixels
+/// in theory, and what comes from beyond this is below a grey level.
+const HALO: usize = 64;
+
+/// How often a network of this scale is run: until the picture is at least as large as wanted.
+fn passes(target: plan::Target, scale: usize, (height, width): (usize, usize)) -> u32 {
+    let wanted = output_size(target, height, width);
+    let least = u32::from(matches!(target, plan::Target::Times(_)));
+    let reached = |n: u32| height * scale.pow(n) >= wanted.0 && width * scale.pow(n) >= wanted.1;
+    if scale == 1 { 1 } else { (least..=10).find(|&n| reached(n)).unwrap_or(10) }
 }
 
 /// (height, width) of what upscaling makes of a height and width.
@@ -175,9 +217,14 @@ fn foreign(path: &Path, cx: &Context<'_>) -> Result<(Network, UpscalerForm)> {
     Ok((network, UpscalerForm { scale, multiple: 4, reach: HALO, pixel_bytes: 768 * scale * scale }))
 }
 
-/// RIFE, and the file of its weights for messages.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// RIFE, and the file of its weights for messages. Clones share the network, as those of [`Upscaler`] do.
+#[derive(Clone)]
 pub struct Interpolator {
-    network: Interpolate,
+    network: Arc<Mutex<Interpolate>>,
     weights: PathBuf,
 }
 
@@ -186,7 +233,8 @@ impl Interpolator {
     pub fn load(plan: &Interpolation, cx: &Context<'_>) -> Result<Self> {
         let built = compile::interpolator(&plan.model.path, plan.scale as f32, cx.target(Role::Exact))?;
         let network = cx.load_beside("the interpolator", &built.model)?;
-        Ok(Self { network: Interpolate::new(network, built.multiple, 4), weights: plan.model.path.clone() })
+        let network = Arc::new(Mutex::new(Interpolate::new(network, built.multiple, 4)));
+        Ok(Self { network, weights: plan.model.path.clone() })
     }
 
     /// The 2^exp − 1 pictures between two, in order; alpha, where there is a fourth plane, by itself as a grey picture.
@@ -208,8 +256,8 @@ impl Interpolator {
         make: impl Fn(&mut Interpolate, &Planes, &Planes) -> Result<Vec<Planes>>,
     ) -> Result<Vec<Planes>> {
         let name = format!("interpolating with {}", self.weights.display());
-        let mut checked = |a: &Planes, b: &Planes| {
-            let made = make(&mut self.network, a, b).map_err(blame(&self.weights))?;
+        let checked = |a: &Planes, b: &Planes| {
+            let made = make(&mut lock(&self.network), a, b).map_err(blame(&self.weights))?;
             made.iter().try_for_each(|m| alive(&name, &[a, b], m))?;
             Ok::<_, Error>(made)
         };
@@ -223,5 +271,36 @@ impl Interpolator {
             _ => checked(&alpha::grey(&above), &alpha::grey(&below))?,
         };
         colours.iter().zip(alphas).map(|(c, a)| alpha::join(c, &a.slice_move(s![..1, .., ..]))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passes_until_the_size_is_reached() {
+        use crate::plan::Target::{Height, Size, Times};
+        let rows = [
+            (Times(1), 4, (100, 100), 1),
+            (Times(2), 2, (100, 100), 1),
+            (Times(3), 2, (100, 100), 2),
+            (Times(4), 4, (7, 9), 1),
+            (Times(8), 2, (7, 9), 3),
+            (Times(8), 4, (7, 9), 2),
+            (Times(2), 1, (7, 9), 1),
+            (Height(2160), 2, (1080, 1920), 1),
+            (Height(2160), 2, (540, 960), 2),
+            (Height(2161), 2, (540, 960), 3),
+            (Height(720), 2, (1080, 1920), 0),
+            (Height(1080), 4, (1080, 1920), 0),
+            (Size { width: 3840, height: 1080 }, 2, (1080, 1920), 1),
+        ];
+        let bad: Vec<String> = rows
+            .iter()
+            .filter(|(target, scale, size, want)| passes(*target, *scale, *size) != *want)
+            .map(|row| format!("{row:?}: {}", passes(row.0, row.1, row.2)))
+            .collect();
+        assert!(bad.is_empty(), "\n{}", bad.join("\n"));
     }
 }

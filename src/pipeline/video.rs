@@ -1,6 +1,9 @@
 //! A video through the line: decode → interpolate → upscale → encode, each on its own thread, joined by bounded queues.
 
-use std::{path::Path, sync::atomic::AtomicBool};
+use std::{
+    path::{Path, PathBuf},
+    sync::atomic::AtomicBool,
+};
 
 use super::{
     context::Context,
@@ -9,8 +12,9 @@ use super::{
     post,
 };
 use crate::{
-    error::Result,
+    error::{Error, Result},
     media::{
+        Place, picture,
         queue::{Emit, Line, StageTime},
         video::{Output, Reader, Timing, VideoInfo, VideoOptions, Writer},
     },
@@ -23,7 +27,8 @@ use crate::{
 /// Frames that may wait between two stages.
 const WAITING: usize = 2;
 
-/// The networks of a run over videos, loaded once.
+/// The networks of a run over videos, loaded once; clones share them.
+#[derive(Clone)]
 pub struct Networks {
     /// Between frames.
     pub interpolate: Option<post::Interpolator>,
@@ -56,42 +61,113 @@ pub fn options(output: &plan::Output) -> VideoOptions {
     }
 }
 
-/// Enhances one video; the number of frames written.
+/// Enhances one video into its place; the file, not yet named, and the number of frames in it.
 pub fn enhance(
     source: &Path,
-    target: &Path,
+    place: Place,
     plan: &EnhancePlan,
     networks: &mut Networks,
     cx: &Context<'_>,
     perf: &mut Perf,
-) -> Result<u64> {
+) -> Result<(Place, u64)> {
     let reader = Reader::open(source)?.with_alpha();
     let info = reader.info().clone();
     let timing = Timing::read(source)?;
     let pacing = Pacing::new(plan.interpolation.as_ref(), &timing)?;
     let form = output(plan, &info, &pacing, source);
-    let deep = form.bit_depth > 8;
-    let mut writer = Writer::create(target, &options(&plan.encoding), &form)?;
-    let title = format!("enhance {}", source.display());
-    let mut stage = Stage::new(cx.progress, title, Some(pacing.frames), Unit::Frames);
+    let writer = Writer::create_in(place, &options(&plan.encoding), &form)?;
+    let clip = Clip { name: source, pacing, deep: form.bit_depth > 8, writer };
     let mut clock = timing.clock(&info);
     let frames = reader.map(move |frame| {
         let frame = frame?;
         let pts = clock.position(&frame);
         Ok(Timed { frame: frame.frame.planes(), pts, duration: timing.last })
     });
-    let times = through(frames, pacing, deep, networks, |Timed { frame, pts, duration }| {
-        writer.write_at(&frame, pts, duration)?;
-        stage.step(1)
-    })?;
-    let summary = writer.finish()?;
-    for left in &summary.left_out {
-        tracing::warn!("{}: left out: {left}", source.display());
+    clip.write(frames, networks, cx, perf)
+}
+
+/// Enhances numbered pictures, which are the frames of a video at `plan.fps`; as [`enhance`].
+pub fn sequence(
+    (pattern, files): (&Path, &[PathBuf]),
+    place: Place,
+    plan: &EnhancePlan,
+    networks: &mut Networks,
+    cx: &Context<'_>,
+    perf: &mut Perf,
+) -> Result<(Place, u64)> {
+    let Some(first) = files.first() else { return Err(Error::failed(format!("{}: no picture", pattern.display()))) };
+    let first_frame = picture::read(first)?.frame;
+    let (height, width, deep) = (first_frame.height, first_frame.width, first_frame.is_deep());
+    let alpha = first_frame.channels == 4;
+    let (h, w) = plan.upscaling.as_ref().map_or((height, width), |u| post::output_size(u.target, height, width));
+    let timing = Timing::of_rate(plan.fps.unwrap_or(25.0), files.len() as u64);
+    let pacing = Pacing::new(plan.interpolation.as_ref(), &timing)?;
+    let bit_depth = if deep { 10 } else { 8 };
+    let form = Output { bit_depth, alpha, time_base: pacing.tick, ..Output::new(w, h, pacing.rate) };
+    let writer = Writer::create_in(place, &options(&plan.encoding), &form)?;
+    let clip = Clip { name: pattern, pacing, deep, writer };
+    let frames = files.iter().map(|file| {
+        let frame = picture::read(file)?.frame;
+        if (frame.height, frame.width) != (height, width) {
+            return Err(Error::failed(format!(
+                "{} has {}x{} pixels where {} has {width}x{height}; the frames of a video are of one size",
+                file.display(),
+                frame.width,
+                frame.height,
+                first.display()
+            )));
+        }
+        match (alpha, frame.channels) {
+            (false, 4) => Err(Error::failed(format!(
+                "{} has transparency where {} has none; the frames of a video are of one kind",
+                file.display(),
+                first.display()
+            ))),
+            (true, 3) => {
+                let mut planes = Planes::ones((4, height, width));
+                planes.slice_mut(ndarray::s![..3, .., ..]).assign(&frame.planes());
+                Ok(planes)
+            }
+            _ => Ok(frame.planes()),
+        }
+    });
+    let frames = (0..).zip(frames).map(|(pts, frame)| Ok(Timed { frame: frame?, pts, duration: 1 }));
+    clip.write(frames, networks, cx, perf)
+}
+
+/// A video in the making.
+struct Clip<'a> {
+    name: &'a Path,
+    pacing: Pacing,
+    deep: bool,
+    writer: Writer,
+}
+
+impl Clip<'_> {
+    /// All frames through the line and into the file.
+    fn write(
+        mut self,
+        frames: impl Iterator<Item = Result<Timed<Planes>>> + Send,
+        networks: &mut Networks,
+        cx: &Context<'_>,
+        perf: &mut Perf,
+    ) -> Result<(Place, u64)> {
+        let name = self.name.display();
+        let total = Some(self.pacing.frames);
+        let mut stage = Stage::new(cx.progress, format!("enhance {name}"), total, Unit::Frames);
+        let times = through(frames, self.pacing, self.deep, networks, |Timed { frame, pts, duration }| {
+            self.writer.write_at(&frame, pts, duration)?;
+            stage.step(1)
+        })?;
+        let (place, summary) = self.writer.close()?;
+        for left in &summary.left_out {
+            tracing::warn!("{name}: left out: {left}");
+        }
+        for time in times {
+            perf.add(&time.name, time.busy.as_secs_f64());
+        }
+        Ok((place, summary.frames))
     }
-    for time in times {
-        perf.add(&time.name, time.busy.as_secs_f64());
-    }
-    Ok(summary.frames)
 }
 
 /// Frames at the source's times through interpolation and upscaling to `take` at the output's times, each stage on its own

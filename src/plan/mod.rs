@@ -74,17 +74,19 @@ pub struct GeneratePlan {
 /// What `enhance` shall do with each input.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct EnhancePlan {
-    /// Existing files, in the order given.
-    pub inputs: Vec<PathBuf>,
-    /// A file for one input, else a folder.
-    pub output: PathBuf,
+    /// What is made of what, each output once.
+    #[serde(skip)]
+    pub jobs: Vec<Job>,
+    /// The folder that keeps a record of finished outputs, which lie in it or below; `None`: no record is kept.
+    pub record: Option<PathBuf>,
     /// More frames.
     pub interpolation: Option<Interpolation>,
     /// Larger frames, after interpolation.
     pub upscaling: Option<Upscaling>,
     /// Diffusion passes after each upscaling step.
     pub refine: Option<Refine>,
-    /// Frames a second of the output where it shall differ from what interpolation gives.
+    /// Frames a second of the output where it shall differ from what interpolation gives; of numbered pictures before
+    /// interpolation.
     pub fps: Option<f64>,
     /// How results are encoded; its target is not used.
     pub encoding: Output,
@@ -100,6 +102,38 @@ pub struct EnhancePlan {
     pub perf_dump: Option<PathBuf>,
     /// Device and memory.
     pub runtime: RuntimeOptions,
+}
+
+/// One result of `enhance`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// What it is made from.
+    pub source: Source,
+    /// The file to write.
+    pub output: PathBuf,
+}
+
+/// What a result of `enhance` is made from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A picture or a video.
+    File(PathBuf),
+    /// Numbered pictures, which are the frames of a video at [`EnhancePlan::fps`].
+    Sequence {
+        /// As typed: `frame_%05d.png`.
+        pattern: PathBuf,
+        /// In order, without a gap; at least one.
+        files: Vec<PathBuf>,
+    },
+}
+
+impl Source {
+    /// What it is called in messages: the file, or the pattern.
+    pub fn name(&self) -> &std::path::Path {
+        match self {
+            Self::File(path) | Self::Sequence { pattern: path, .. } => path,
+        }
+    }
 }
 
 /// A model by name and where its files are.
@@ -230,8 +264,17 @@ pub struct Upscaling {
     pub tile: Option<usize>,
     /// Pixels that tiles share; `None`: the network's receptive field.
     pub tile_overlap: Option<usize>,
-    /// Blend of two weight sets of one network, 0–1.
-    pub denoise_strength: Option<f64>,
+    /// Blend with a second weight set of the same network.
+    pub denoise: Option<Denoise>,
+}
+
+/// A blend of two weight sets of one network.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Denoise {
+    /// Part of the network that denoises, 0–1; the rest is the other's.
+    pub strength: f64,
+    /// The network that denoises weakly ("wdn").
+    pub weak: Model,
 }
 
 /// What upscaling aims at.
@@ -285,15 +328,13 @@ pub struct Cut {
 /// Work on many files.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Batch {
-    /// Walk folders.
-    pub recursive: bool,
-    /// Leave out inputs whose output is there.
+    /// Leave finished outputs of the same content and settings as they are, even where others are replaced.
     pub skip_existing: bool,
     /// Files at the same time.
     pub jobs: usize,
     /// Stop at the first failure.
     pub fail_fast: bool,
-    /// One JSON line an item.
+    /// One JSON line an item is added to it.
     pub report: Option<PathBuf>,
 }
 

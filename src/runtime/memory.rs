@@ -34,6 +34,16 @@ pub fn available_memory() -> u64 {
     line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok()).map_or(4 << 30, |kb| kb * 1024)
 }
 
+/// Bytes of memory that this machine has, from /proc/meminfo, or that a control group leaves to this process; 8 GB where neither can
+/// be read.
+pub fn total_memory() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|l| l.strip_prefix("MemTotal:"));
+    let machine = line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok()).map(|kb| kb * 1024);
+    let group = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|t| t.trim().parse::<u64>().ok());
+    machine.into_iter().chain(group).min().unwrap_or(8 << 30)
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

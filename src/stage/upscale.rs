@@ -1,19 +1,17 @@
 //! Pictures to larger pictures, whole or in tiles.
 //!
 //! A tile is enlarged together with a halo of its surroundings, and only the tile itself is kept. With a halo as wide as the
-//! network's reach, tiled equals untiled; by default it is that, but at most [`HALO`] pixels: deep RRDBNets reach hundreds
-//! of pixels in theory, and what comes from beyond is below a grey level.
+//! network's reach ([`crate::onnx::Graph::reach`]) tiled equals untiled. All windows of a picture have one shape: at the borders the
+//! window is moved, not cut, so that the network's memory is that of one shape.
 
 use ndarray::{Array3, ArrayView3, Axis, s};
 
 use crate::{
     error::{Error, Result},
+    progress,
     runtime::{Network, finite},
     tensor::Tensor,
 };
-
-/// The widest halo by default, in input pixels.
-pub const HALO: usize = 64;
 
 /// How a network is fed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,9 +40,9 @@ impl Upscale {
         Self { network, form, input }
     }
 
-    /// Sets the side of tiles in input pixels; 0 for none.
-    pub fn set_tile(&mut self, tile: usize) {
-        self.form.tile = tile;
+    /// Changes the tiles.
+    pub fn set_form(&mut self, form: Form) {
+        self.form = form;
     }
 
     /// How the network is fed.
@@ -55,61 +53,68 @@ impl Upscale {
     /// Planes [3, h, w] in 0..=1 → [3, h·scale, w·scale], not clamped.
     pub fn enlarge(&mut self, picture: &Array3<f32>) -> Result<Array3<f32>> {
         let (_, h, w) = picture.dim();
-        let Form { scale, tile, halo, .. } = self.form;
-        if tile == 0 || (h <= tile && w <= tile) {
-            return self.call(picture.view());
+        let Form { scale, multiple, tile, halo } = self.form;
+        let round = |n: usize| n.next_multiple_of(multiple);
+        let (ph, pw) = (round(h), round(w));
+        let padded = Array3::from_shape_fn((3, ph, pw), |(c, y, x)| picture[[c, mirror(y, h), mirror(x, w)]]);
+        let side = if tile == 0 { ph.max(pw) } else { round(tile) };
+        if ph <= side && pw <= side {
+            return Ok(self.call(padded.view())?.slice_move(s![.., ..h * scale, ..w * scale]));
         }
         let mut out = Array3::zeros((3, h * scale, w * scale));
-        for top in (0..h).step_by(tile) {
-            for left in (0..w).step_by(tile) {
-                let (rows, columns) = (Span::new(top, tile, halo, h), Span::new(left, tile, halo, w));
-                let seen = picture.slice(s![.., rows.seen_from..rows.seen_to, columns.seen_from..columns.seen_to]);
+        for top in (0..h).step_by(side) {
+            for left in (0..w).step_by(side) {
+                progress::check()?;
+                let rows = Span::new(top, side, round(halo), ph);
+                let columns = Span::new(left, side, round(halo), pw);
+                let seen = padded.slice(s![.., rows.seen(), columns.seen()]);
                 let enlarged = self.call(seen)?;
-                let (y, x) = ((top - rows.seen_from) * scale, (left - columns.seen_from) * scale);
-                let (th, tw) = ((rows.to - top) * scale, (columns.to - left) * scale);
-                out.slice_mut(s![.., top * scale..rows.to * scale, left * scale..columns.to * scale])
+                let (y, x) = ((top - rows.from) * scale, (left - columns.from) * scale);
+                let (bottom, right) = ((top + side).min(h), (left + side).min(w));
+                let (th, tw) = ((bottom - top) * scale, (right - left) * scale);
+                out.slice_mut(s![.., top * scale..bottom * scale, left * scale..right * scale])
                     .assign(&enlarged.slice(s![.., y..y + th, x..x + tw]));
             }
         }
         Ok(out)
     }
 
+    /// One call of the network; rows and columns are multiples of [`Form::multiple`].
     fn call(&mut self, picture: ArrayView3<'_, f32>) -> Result<Array3<f32>> {
         let (_, h, w) = picture.dim();
-        let Form { scale, multiple, .. } = self.form;
-        let round = |n: usize| n.div_ceil(multiple) * multiple;
-        let (ph, pw) = (round(h), round(w));
-        let padded = Array3::from_shape_fn((3, ph, pw), |(c, y, x)| picture[[c, mirror(y, h), mirror(x, w)]]);
-        let input = Tensor::F32(padded.insert_axis(Axis(0)).into_dyn());
+        let scale = self.form.scale;
+        let input = Tensor::F32(picture.to_owned().insert_axis(Axis(0)).into_dyn());
         let answer = self.network.run(&[(&self.input, &input)])?.into_iter().next();
         let Some((name, enlarged)) = answer else {
             return Err(Error::failed(format!("{}: no output", self.network.name())));
         };
         finite(&format!("{} {name}", self.network.name()), &enlarged)?;
-        let wanted = [1, 3, ph * scale, pw * scale];
-        let Tensor::F32(enlarged) = enlarged else {
-            return Err(Error::failed(format!("{}: the output is not floating", self.network.name())));
-        };
-        if enlarged.shape() != wanted {
-            let found = enlarged.shape();
-            return Err(Error::failed(format!("{}: gave {found:?} where {wanted:?} was wanted", self.network.name())));
+        let wanted = [1, 3, h * scale, w * scale];
+        match enlarged {
+            Tensor::F32(enlarged) if enlarged.shape() == wanted => Ok(enlarged.slice_move(s![0, .., .., ..])),
+            other => {
+                let found = other.shape();
+                Err(Error::failed(format!("{}: gave {found:?} where f32 {wanted:?} was wanted", self.network.name())))
+            }
         }
-        let cropped = enlarged.slice(s![0, .., ..h * scale, ..w * scale]).to_owned();
-        Ok(cropped)
     }
 }
 
-/// Along one axis: the tile and what is seen around it.
+/// Along one axis: the window in which a tile is seen.
 struct Span {
-    to: usize,
-    seen_from: usize,
-    seen_to: usize,
+    from: usize,
+    length: usize,
 }
 
 impl Span {
-    fn new(from: usize, tile: usize, halo: usize, length: usize) -> Self {
-        let to = (from + tile).min(length);
-        Self { to, seen_from: from.saturating_sub(halo), seen_to: (to + halo).min(length) }
+    /// The window of the tile that begins at `top`, inside 0..extent.
+    fn new(top: usize, tile: usize, halo: usize, extent: usize) -> Self {
+        let length = (tile + 2 * halo).min(extent);
+        Self { from: top.saturating_sub(halo).min(extent - length), length }
+    }
+
+    fn seen(&self) -> std::ops::Range<usize> {
+        self.from..self.from + self.length
     }
 }
 

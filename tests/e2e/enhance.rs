@@ -118,12 +118,19 @@ fn exact_and_odd_sizes() {
         }
     }
     report(bad);
-    // Taken names are refused before anything is done, skipped where asked.
+    // Taken names are refused before anything is done; where asked, what is finished is skipped, and that alone.
     let again = "enhance odd.png -o out/2.png --upscale 2 --upscaling-model-path {x2}";
     let before = fs::metadata(bench.path("out/2.png")).unwrap().modified().unwrap();
     assert_eq!(bench.run(again).code, Some(1));
-    done(&bench.run(&format!("{again} --skip-existing")));
+    let unknown = bench.run(&format!("{again} --skip-existing"));
+    assert_eq!(unknown.code, Some(3));
+    assert!(unknown.err.contains("nothing is known of how it was made; --overwrite replaces it"), "{}", unknown.err);
     assert_eq!(fs::metadata(bench.path("out/2.png")).unwrap().modified().unwrap(), before);
+    done(&bench.run(&format!("{again} --overwrite --skip-existing")));
+    let after = fs::metadata(bench.path("out/2.png")).unwrap().modified().unwrap();
+    assert!(after > before);
+    done(&bench.run(&format!("{again} --skip-existing")));
+    assert_eq!(fs::metadata(bench.path("out/2.png")).unwrap().modified().unwrap(), after);
     done(&bench.run(&format!("{again} --overwrite")));
-    assert!(fs::metadata(bench.path("out/2.png")).unwrap().modified().unwrap() > before);
+    assert!(fs::metadata(bench.path("out/2.png")).unwrap().modified().unwrap() > after);
 }

@@ -4,6 +4,7 @@
 mod bad_media;
 mod bad_model;
 mod bad_place;
+mod batch;
 mod containers;
 mod enhance;
 mod export;
@@ -11,6 +12,7 @@ mod generate;
 mod interrupt;
 mod published;
 mod time;
+mod upscale;
 
 use std::{
     fs,
@@ -67,6 +69,15 @@ impl Bench {
     /// Runs the binary. Arguments are separated by spaces; `{name}` stands for a path of the repository.
     pub(crate) fn run(&self, args: &str) -> Run {
         self.finished(self.command().args(split(args)).arg("--quiet").output().unwrap())
+    }
+
+    /// As [`Self::run`] with a text on standard input.
+    pub(crate) fn fed(&self, args: &str, input: &str) -> Run {
+        let file = self.path("stdin");
+        fs::write(&file, input).unwrap();
+        let mut command = self.command();
+        command.args(split(args)).arg("--quiet").stdin(fs::File::open(file).unwrap());
+        self.finished(command.output().unwrap())
     }
 
     /// As [`Self::run`] under a shell that has limited the size of files to so many blocks of 1 KB.

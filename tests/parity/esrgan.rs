@@ -6,7 +6,7 @@ use crescendo::{
     onnx::Target,
     stage::upscale::{Form, Upscale},
 };
-use ndarray::{Array3, ArrayD, Axis};
+use ndarray::{Array3, ArrayD, Axis, concatenate};
 use serde::Deserialize;
 
 use crate::table::{Golden, NETWORK, TARGETS, Table, cases, goldens, load};
@@ -88,9 +88,12 @@ fn a_halo_of_the_reach_is_needed_and_enough() {
     let golden = Golden::open("esrgan/goldens.safetensors");
     let mut table = Table::default();
     for (file, case, n) in [("compact-x2.safetensors", "compact-x2", 1), ("compact-x4.pth", "compact-x4", 0)] {
-        let picture = planes(golden.f32(&format!("{case}.{n}.in")));
-        let whole = planes(golden.f32(&format!("{case}.{n}.out")));
-        let (_, form) = upscaler(file, Target::CPU, 0, None).unwrap();
+        // Larger than any window below, which is moved and not cut at a border.
+        let one = planes(golden.f32(&format!("{case}.{n}.in")));
+        let row = concatenate(Axis(2), &[one.view(), one.view(), one.view()]).unwrap();
+        let picture = concatenate(Axis(1), &[row.view(), row.view(), row.view()]).unwrap();
+        let (mut stage, form) = upscaler(file, Target::CPU, 0, None).unwrap();
+        let whole = stage.enlarge(&picture).unwrap();
         for (halo, equal) in [(0, false), (form.reach - 1, false), (form.reach, true)] {
             let (mut stage, _) = upscaler(file, Target::CPU, 3, Some(halo)).unwrap();
             let got = stage.enlarge(&picture).unwrap();
@@ -99,5 +102,27 @@ fn a_halo_of_the_reach_is_needed_and_enough() {
             table.row((worst < 1e-5) == equal, row);
         }
     }
+    table.finish();
+}
+
+#[test]
+fn blended_weights_equal_spandrel() {
+    let golden = Golden::open("esrgan/goldens.safetensors");
+    let (own, other) = (goldens("esrgan/compact-x4.pth"), goldens("esrgan/compact-wdn-x4.pth"));
+    let picture = planes(golden.f32("compact-x4.0.in"));
+    let mut table = Table::default();
+    for share in ["0.0", "0.3", "1.0"] {
+        for (name, target) in TARGETS {
+            let built = compile::blended_upscaler(&own, &other, share.parse().unwrap(), target).unwrap();
+            let UpscalerForm { scale, multiple, .. } = built.form;
+            let form = Form { scale, multiple, tile: 0, halo: 0 };
+            let got = Upscale::new(load(&built.model).unwrap(), form).enlarge(&picture).map_err(|e| e.to_string());
+            let want = planes(golden.f32(&format!("blend-{share}.out"))).into_dyn();
+            table.compare(format!("{share} of one {name}"), got.map(Array3::into_dyn), &want, NETWORK);
+        }
+    }
+    let strange = compile::blended_upscaler(&own, &goldens("esrgan/compact-x3.pth"), 0.5, Target::CPU);
+    let cause = strange.map(|_| ()).unwrap_err().to_string();
+    table.row(cause.contains("compact-x3.pth") && cause.contains("not one network"), cause);
     table.finish();
 }

@@ -33,7 +33,7 @@ fn upscaling() -> Upscaling {
         filter: crescendo::plan::Filter::Lanczos,
         tile: None,
         tile_overlap: None,
-        denoise_strength: None,
+        denoise: None,
     }
 }
 

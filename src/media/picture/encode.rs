@@ -38,13 +38,21 @@ impl Default for PictureOptions {
 ///
 /// Errors: those of [`encode`], a name that is taken, a folder that cannot be written, a full disk.
 pub fn write(path: &Path, picture: &Picture, options: &PictureOptions) -> Result<u64> {
-    let format = Format::of_name(path)?;
+    Format::of_name(path)?;
     let mut place = Place::new(path, options.overwrite)?;
+    write_in(&mut place, picture, options)?;
+    place.commit()
+}
+
+/// As [`write`](fn@write) in a place that is taken already and not named yet.
+pub fn write_in(place: &mut Place, picture: &Picture, options: &PictureOptions) -> Result<()> {
+    let path = place.target().to_path_buf();
+    let format = Format::of_name(&path)?;
     place.write(&encode(picture, format, options).at(path.display())?)?;
     if options.verify {
         verify(place.temporary(), picture, format, options).at(format!("writing {}", path.display()))?;
     }
-    place.commit()
+    Ok(())
 }
 
 /// Decodes what was written. Errors: another size, or other samples of a lossless format.

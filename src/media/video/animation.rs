@@ -290,7 +290,8 @@ pub(super) struct Gif {
 
 impl Gif {
     /// Errors: a codec that is none of GIF's, a size it cannot hold, a name that is taken.
-    pub fn create(path: &Path, options: &VideoOptions, output: &Output) -> Result<Self> {
+    pub fn create(place: Place, options: &VideoOptions, output: &Output) -> Result<Self> {
+        let path = place.target();
         let asked = options.codec.as_deref().filter(|c| *c != "gif");
         let other = [(asked, "codec"), (options.pix_fmt.as_deref(), "pixel format")];
         if let Some((name, what)) = other.iter().find_map(|(name, what)| Some(((*name)?, what))) {
@@ -313,7 +314,6 @@ impl Gif {
         if let Some(source) = &output.source {
             left_out.extend(beside(source)?);
         }
-        let place = Place::new(path, options.overwrite)?;
         let file = File::options().write(true).open(place.temporary()).map_err(|e| Error::io("writing", path, &e))?;
         let mut encoder = GifEncoder::new_with_speed(BufWriter::new(file), PALETTE_SPEED);
         let repeat = match output.plays.unwrap_or(0) {
@@ -367,8 +367,8 @@ impl Gif {
         self.end
     }
 
-    /// Ends the file and gives it its name.
-    pub fn finish(self) -> Result<Summary> {
+    /// Ends the file, which is not named yet.
+    pub fn close(self) -> Result<(Place, Summary)> {
         if self.frames == 0 {
             return Err(self.failed("a video has at least one frame, and there was none"));
         }
@@ -382,8 +382,7 @@ impl Gif {
         let found =
             verify::packets(path, &wanted).and_then(|()| if check { verify::decoded(path, &wanted) } else { Ok(()) });
         found.map_err(|why| Error::failed(format!("writing {}: {why}; write it again", place.target().display())))?;
-        let bytes = place.commit()?;
-        Ok(Summary { frames, bytes, duration, encoder: "gif".into(), left_out })
+        Ok((place, Summary { frames, bytes: 0, duration, encoder: "gif".into(), left_out }))
     }
 
     fn failed(&self, why: &str) -> Error {

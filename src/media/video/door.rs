@@ -7,7 +7,7 @@ use super::{
     animation::{self, Gif, WebP},
     info, reader, writer,
 };
-use crate::{error::Result, tensor::Frame};
+use crate::{error::Result, media::Place, tensor::Frame};
 
 /// Reads what a file holds without decoding it.
 ///
@@ -78,7 +78,7 @@ impl Iterator for Reader {
     }
 }
 
-/// Encodes frames to a file that gets its name in [`Writer::finish`] ([`Place`](crate::media::Place)); dropped before, it
+/// Encodes frames to a file that gets its name in [`Writer::finish`] ([`Place`]); dropped before, it
 /// leaves nothing behind. Videos are interleaved with the source's other streams.
 ///
 /// It holds the frames that the encoder looks ahead at, and of the other streams what lies within ten seconds.
@@ -95,11 +95,16 @@ impl Writer {
     /// Errors: a name without a container, a name that is taken, an unknown encoder (lists those there are), pixel
     /// format or option, a codec or sound that the container cannot hold, a folder that cannot be written.
     pub fn create(path: &Path, options: &VideoOptions, output: &Output) -> Result<Self> {
-        let is_gif = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gif"));
+        Self::create_in(Place::new(path, options.overwrite)?, options, output)
+    }
+
+    /// As [`Writer::create`] in a place that is taken already; it decides whether a file is replaced.
+    pub fn create_in(place: Place, options: &VideoOptions, output: &Output) -> Result<Self> {
+        let is_gif = place.target().extension().is_some_and(|e| e.eq_ignore_ascii_case("gif"));
         Ok(Self(if is_gif {
-            Target::Gif(Box::new(Gif::create(path, options, output)?))
+            Target::Gif(Box::new(Gif::create(place, options, output)?))
         } else {
-            Target::Stream(Box::new(writer::Writer::create(path, options, output)?))
+            Target::Stream(Box::new(writer::Writer::create(place, options, output)?))
         }))
     }
 
@@ -130,9 +135,16 @@ impl Writer {
     ///
     /// Errors: no frame was written, a failing encoder, a full disk.
     pub fn finish(self) -> Result<Summary> {
+        let (place, mut summary) = self.close()?;
+        summary.bytes = place.commit()?;
+        Ok(summary)
+    }
+
+    /// As [`Writer::finish`], but the file is not named yet: that is left to [`Place::commit`], which also tells its size.
+    pub fn close(self) -> Result<(Place, Summary)> {
         match self.0 {
-            Target::Stream(writer) => writer.finish(),
-            Target::Gif(gif) => gif.finish(),
+            Target::Stream(writer) => writer.close(),
+            Target::Gif(gif) => gif.close(),
         }
     }
 }

@@ -108,6 +108,13 @@ impl Timing {
         })
     }
 
+    /// So many frames at a rate of so many a second.
+    pub fn of_rate(fps: f64, frames: u64) -> Self {
+        let rate = Rational::of_rate(fps);
+        let end = frames as i64 - 1;
+        Self { rate, steady: true, tick: rate.inverse(), frames, last: 1, end, stamped: true }
+    }
+
     /// What gives frames their positions.
     pub fn clock(&self, info: &VideoInfo) -> Clock {
         Clock { timing: *self, origin: self.stamped.then(|| origin(info)), base: info.time_base.value(), last: None }

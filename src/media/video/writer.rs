@@ -82,7 +82,8 @@ impl Writer {
     ///
     /// Errors: a name without a container, a name that is taken, an unknown encoder (lists those there are), pixel
     /// format or option, a codec or sound that the container cannot hold, a folder that cannot be written.
-    pub fn create(path: &Path, options: &VideoOptions, output: &Output) -> Result<Self> {
+    pub fn create(place: Place, options: &VideoOptions, output: &Output) -> Result<Self> {
+        let path = place.target();
         ffmpeg::init();
         let mut target = container(path, output.plays.is_some())?;
         // SAFETY: the context that was just allocated.
@@ -105,7 +106,6 @@ impl Writer {
         let copies = source.filter(|_| !animation).map(|source| Copies::open(source, &mut target)).transpose()?;
         let mut told = output.left_out.clone();
         told.extend(beside.unwrap_or_default());
-        let place = Place::new(path, options.overwrite)?;
         let mut writer = Self {
             place,
             target,
@@ -299,10 +299,10 @@ impl Writer {
         Ok(())
     }
 
-    /// Encodes what is left, copies what is left, closes, syncs and names the file.
+    /// Encodes what is left, copies what is left and closes the file, which is not named yet.
     ///
     /// Errors: no frame was written, a failing encoder, a full disk.
-    pub fn finish(mut self) -> Result<Summary> {
+    pub fn close(mut self) -> Result<(Place, Summary)> {
         if self.frames == 0 {
             return Err(self.failed("a video has at least one frame, and there was none"));
         }
@@ -349,13 +349,12 @@ impl Writer {
             check(verify::decoded(place.temporary(), &written))?;
         }
         let missing = asked.missing(place.temporary())?;
-        let bytes = place.commit()?;
         let mut left_out = told;
         left_out.extend(encoder.left_out);
         left_out.extend(missing);
         left_out.extend(flattened.then(|| clear(&encoder.name)));
         left_out.extend(copies.map(|c| c.left_out).unwrap_or_default());
-        Ok(Summary { frames, bytes, duration, encoder: encoder.name, left_out })
+        Ok((place, Summary { frames, bytes: 0, duration, encoder: encoder.name, left_out }))
     }
 
     /// Tells an APNG how long its last frame is shown: others are told by the next one.

@@ -38,9 +38,7 @@ impl Form {
             Some(u) => post::output_size(u.target, height, width),
             None => (height, width),
         };
-        let rate = Rational::of_rate(fps);
-        let (count, tick) = (frames as u64, rate.inverse());
-        let timing = Timing { rate, steady: true, tick, frames: count, last: 1, end: count as i64 - 1, stamped: true };
+        let timing = Timing::of_rate(fps, frames as u64);
         let pacing = Pacing::new(plan.interpolation.as_ref(), &timing)?;
         Ok(Self { size, frames: pacing.frames as usize, rate: pacing.rate, pacing })
     }

@@ -1,0 +1,141 @@
+//! What makes a result what it is: the bytes of its input, the bytes of its models, the settings.
+//!
+//! Hashes are BLAKE3, in hexadecimal.
+
+use std::{
+    fs::{self, File, Metadata},
+    os::unix::fs::MetadataExt,
+    path::Path,
+    time::{Duration, SystemTime},
+};
+
+use serde_json::{Value, json};
+use walkdir::WalkDir;
+
+use crate::{
+    error::{Error, Result},
+    plan::{EnhancePlan, Model, Source},
+};
+
+/// The part of a result's identity that all items of a run share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recipe {
+    /// Of the interpolation network alone.
+    pub interpolation: Option<String>,
+    /// Of the upscaling network alone.
+    pub upscaling: Option<String>,
+    /// Over all networks.
+    pub models: String,
+    /// Over everything asked for that changes results. Device, threads, memory and the version of the program are no part of it.
+    pub settings: String,
+}
+
+impl Recipe {
+    /// Reads the models.
+    pub fn of(plan: &EnhancePlan) -> Result<Self> {
+        let of = |model: Option<&Model>| model.map(|m| tree(&m.path)).transpose();
+        let interpolation = of(plan.interpolation.as_ref().map(|i| &i.model))?;
+        let upscaling = of(plan.upscaling.as_ref().and_then(|u| u.model.as_ref()))?;
+        let weak = of(plan.upscaling.as_ref().and_then(|u| u.denoise.as_ref()).map(|d| &d.weak))?;
+        let refine = of(plan.refine.as_ref().map(|r| &r.model))?;
+        let mut models = blake3::Hasher::new();
+        for (role, hash) in
+            [("interpolation", &interpolation), ("upscaling", &upscaling), ("weak", &weak), ("refine", &refine)]
+        {
+            models.update(format!("{role} {}\n", hash.as_deref().unwrap_or("none")).as_bytes());
+        }
+        let settings = blake3::hash(settings(plan)?.to_string().as_bytes());
+        Ok(Self { interpolation, upscaling, models: hex(&models), settings: settings.to_hex().to_string() })
+    }
+}
+
+/// The plan without what does not change results: places, names, the machine, how the run is organised.
+fn settings(plan: &EnhancePlan) -> Result<Value> {
+    let mut value = serde_json::to_value(plan).map_err(|e| Error::failed(format!("the settings are not JSON: {e}")))?;
+    for (part, names) in [
+        ("", &["record", "batch", "perf_dump", "runtime"][..]),
+        ("/encoding", &["destination", "overwrite", "verify"]),
+        ("/interpolation", &["model"]),
+        ("/upscaling", &["model"]),
+        ("/upscaling/denoise", &["weak"]),
+        ("/refine", &["model"]),
+    ] {
+        if let Some(map) = value.pointer_mut(part).and_then(Value::as_object_mut) {
+            names.iter().for_each(|name| drop(map.remove(*name)));
+        }
+    }
+    value["dtype"] = json!(plan.runtime.dtype);
+    Ok(value)
+}
+
+/// The hash of a file, or of all files of a folder with their names.
+fn tree(path: &Path) -> Result<String> {
+    if !path.is_dir() {
+        return file(path);
+    }
+    let mut hasher = blake3::Hasher::new();
+    for entry in WalkDir::new(path).follow_links(true).sort_by_file_name() {
+        let entry = entry.map_err(|e| Error::failed(format!("reading the folder {}: {e}", path.display())))?;
+        if entry.file_type().is_file() {
+            let name = entry.path().strip_prefix(path).unwrap_or(entry.path()).as_os_str().as_encoded_bytes();
+            hasher.update(name).update(file(entry.path())?.as_bytes());
+        }
+    }
+    Ok(hex(&hasher))
+}
+
+/// The hash of a file's bytes.
+pub fn file(path: &Path) -> Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    let read = File::open(path).and_then(|f| hasher.update_reader(f).map(|_| ()));
+    read.map_err(|e| Error::io("reading", path, &e))?;
+    Ok(hex(&hasher))
+}
+
+/// The hash of an input: of a file, or over those of numbered pictures.
+pub fn source(source: &Source) -> Result<String> {
+    match source {
+        Source::File(path) => file(path),
+        Source::Sequence { files, .. } => {
+            let mut hasher = blake3::Hasher::new();
+            for path in files {
+                hasher.update(file(path)?.as_bytes());
+            }
+            Ok(hex(&hasher))
+        }
+    }
+}
+
+fn hex(hasher: &blake3::Hasher) -> String {
+    hasher.finalize().to_hex().to_string()
+}
+
+/// A file that has not been written to since has the same stamp; so a large input need not be read to be known. `None` for
+/// numbered pictures, and for a file changed in the last seconds, whose next change might not show.
+pub fn stamp(source: &Source) -> Option<String> {
+    let Source::File(path) = source else { return None };
+    let data = fs::metadata(path).ok()?;
+    let changed = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(data.ctime()).ok()?);
+    let age = SystemTime::now().duration_since(changed).ok()?;
+    (age > Duration::from_secs(3)).then(|| written(&data))
+}
+
+/// Whether an input is the same file as before: its number, length and times. It stands for the bytes only while nothing but this
+/// run looks at it.
+pub fn state(source: &Source) -> String {
+    let of = |path: &Path| fs::metadata(path).map(|data| written(&data)).unwrap_or_default();
+    match source {
+        Source::File(path) => of(path),
+        Source::Sequence { files, .. } => files.iter().map(|path| of(path)).collect::<Vec<_>>().join(" "),
+    }
+}
+
+fn written(data: &Metadata) -> String {
+    let (inode, length) = (data.ino(), data.len());
+    format!("{inode}.{length}.{}.{}.{}.{}", data.mtime(), data.mtime_nsec(), data.ctime(), data.ctime_nsec())
+}
+
+/// When a file's bytes were last written, nanoseconds since 1970.
+pub fn modified(data: &Metadata) -> i64 {
+    data.mtime().saturating_mul(1_000_000_000).saturating_add(data.mtime_nsec())
+}

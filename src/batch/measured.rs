@@ -1,0 +1,125 @@
+//! How long this machine took last time: seconds a megapixel of each stage, kept in the cache folder.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use super::identity::Recipe;
+use crate::{
+    error::{Error, Result},
+    hub::cache::own_cache,
+    media::Place,
+    pipeline::SizeRow,
+    plan::EnhancePlan,
+};
+
+/// Seconds a megapixel by stage, network and device.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Measured(BTreeMap<String, f64>);
+
+/// What names a measurement, besides the stage.
+#[derive(Clone, Copy)]
+pub struct Keys<'a> {
+    /// What is asked for.
+    pub plan: &'a EnhancePlan,
+    /// Hashes of the networks.
+    pub recipe: &'a Recipe,
+    /// Where networks run: `cpu`, `cuda:0`, or as asked for.
+    pub device: &'a str,
+}
+
+impl Keys<'_> {
+    /// `video upscale 1a2b3c4d on cpu`
+    fn key(&self, stage: &str, video: bool) -> String {
+        let kind = if video { "video" } else { "picture" };
+        let short = |hash: &Option<String>| hash.as_ref().map(|h| h[..16.min(h.len())].to_string());
+        let on = self.device;
+        match stage {
+            "interpolate" => {
+                format!("{kind} interpolate {} on {on}", short(&self.recipe.interpolation).unwrap_or_default())
+            }
+            "upscale" => format!("{kind} upscale {} on {on}", short(&self.recipe.upscaling).unwrap_or("filter".into())),
+            "encode" if video => format!("{kind} encode {}", self.plan.encoding.codec.as_deref().unwrap_or("default")),
+            _ => format!("{kind} {stage}"),
+        }
+    }
+}
+
+/// What each stage works on, in megapixels: frames read, frames made between them, frames enlarged (before), frames written.
+pub fn megapixels(sizes: &[SizeRow]) -> Vec<(&'static str, f64)> {
+    let of = |name: &str| sizes.iter().find(|row| row.stage == name);
+    let (Some(first), Some(last)) = (sizes.first(), sizes.last()) else { return Vec::new() };
+    let area = |row: &SizeRow| (row.width * row.height) as f64 / 1e6;
+    let mut stages = vec![("decode", area(first) * first.frames as f64)];
+    let between = of("interpolate").map(|row| area(first) * row.frames.saturating_sub(first.frames) as f64);
+    stages.extend(between.map(|work| ("interpolate", work)));
+    stages.extend(of("upscale").map(|row| ("upscale", area(first) * row.frames as f64)));
+    stages.push(("encode", area(last) * last.frames as f64));
+    stages
+}
+
+impl Measured {
+    /// What is known; nothing where nothing can be read.
+    pub fn load() -> Self {
+        let text = fs::read_to_string(place()).unwrap_or_default();
+        Self(serde_json::from_str(&text).unwrap_or_default())
+    }
+
+    /// Replaces what was known of a stage.
+    fn set(&mut self, key: String, seconds: f64, work: f64) {
+        if work > 0.0 && seconds > 0.0 {
+            self.0.insert(key, seconds / work);
+        }
+    }
+
+    /// Seconds of an item: stages of a picture follow one another, those of a video work at the same time. `None`: a stage has
+    /// never been measured.
+    pub fn seconds(&self, sizes: &[SizeRow], keys: Keys<'_>) -> Option<f64> {
+        let video = sizes.first()?.fps.is_some();
+        let stages = megapixels(sizes);
+        let times = stages.iter().map(|(stage, work)| Some(self.0.get(&keys.key(stage, video))? * work));
+        let times: Vec<f64> = times.collect::<Option<_>>()?;
+        Some(if video { times.into_iter().fold(0.0, f64::max) } else { times.into_iter().sum() })
+    }
+}
+
+/// What a run did, summed up by stage.
+#[derive(Debug, Default)]
+pub struct Tally(BTreeMap<(bool, &'static str), (f64, f64)>);
+
+impl Tally {
+    /// An item is done: `seconds` of its stages by name.
+    pub fn add(&mut self, sizes: &[SizeRow], seconds: impl Fn(&str) -> f64) {
+        let video = sizes.first().is_some_and(|row| row.fps.is_some());
+        for (stage, work) in megapixels(sizes) {
+            let sum = self.0.entry((video, stage)).or_default();
+            *sum = (sum.0 + seconds(stage), sum.1 + work);
+        }
+    }
+
+    /// Keeps the figures for the next plan, under every name of the device. `jobs` at the same time waited for one another.
+    pub fn save(&self, jobs: usize, keys: Keys<'_>, devices: &[&str]) -> Result<()> {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        let mut measured = Measured::load();
+        for device in devices {
+            for ((video, stage), (seconds, work)) in &self.0 {
+                measured.set(Keys { device, ..keys }.key(stage, *video), seconds / jobs as f64, *work);
+            }
+        }
+        let path = place();
+        let folder = path.parent().unwrap_or(Path::new("."));
+        fs::create_dir_all(folder).map_err(|e| Error::io("making the folder", folder, &e))?;
+        let text = serde_json::to_string_pretty(&measured.0).map_err(|e| Error::failed(e.to_string()))?;
+        let mut file = Place::new(&path, true)?;
+        file.write((text + "\n").as_bytes())?;
+        file.commit().map(drop)
+    }
+}
+
+fn place() -> PathBuf {
+    own_cache().join("measured.json")
+}

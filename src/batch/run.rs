@@ -1,0 +1,283 @@
+//! Items to threads: claim, make, record, name.
+
+use std::{
+    fs,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread,
+    time::Instant,
+};
+
+use super::{
+    forecast::asked,
+    identity::{self, Recipe},
+    journal::{Journal, Record},
+    measured::{Keys, Tally},
+    report::{Line, ReportFile},
+};
+use crate::{
+    error::{Error, Kind, Result},
+    media::Place,
+    pipeline::{self, Context, Enhanced, Enhancer, ItemRow, Perf, Status},
+    plan::{EnhancePlan, Job},
+    progress::{self, Stage, Unit},
+    runtime::peak_memory,
+};
+
+/// Runs a plan. A failing item does not stop the others; each is named with its cause.
+///
+/// Errors, of the whole: flags that are not built, a network that cannot be loaded, a report or journal that cannot be
+/// written, being interrupted. What is finished by then stays valid.
+pub fn enhance(plan: &EnhancePlan, cx: &Context<'_>) -> Result<Enhanced> {
+    pipeline::refuse(plan)?;
+    if let Some(path) = &plan.perf_dump {
+        drop(Place::new(path, true)?);
+    }
+    let count = plan.jobs.len();
+    let stage = (count > 1).then(|| Stage::new(cx.progress, "items", Some(count as u64), Unit::Steps));
+    let run = Run {
+        plan,
+        cx,
+        recipe: Recipe::of(plan)?,
+        journal: plan.record.as_deref().map(Journal::open).transpose()?,
+        report: plan.batch.report.as_deref().map(ReportFile::open).transpose()?,
+        enhancer: Mutex::new(None),
+        next: AtomicUsize::new(0),
+        stop: AtomicBool::new(false),
+        state: Mutex::new(State { rows: vec![None; count], stage, ..State::default() }),
+    };
+    let threads = plan.batch.jobs.clamp(1, count.max(1));
+    thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(|| run.work()))));
+    run.again();
+    let State { rows, perf, tally, failure, .. } = run.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if let Some(error) = failure {
+        return Err(error);
+    }
+    let device = cx.engine.device().to_string();
+    let keys = Keys { plan, recipe: &run.recipe, device: &device };
+    if let Err(e) = tally.save(threads, keys, &[&device, &asked(plan.runtime.device)]) {
+        tracing::debug!("measurements are not kept: {e}");
+    }
+    if let Some(path) = &plan.perf_dump {
+        perf.write(path)?;
+    }
+    Ok(Enhanced { items: rows.into_iter().flatten().collect(), asked: count })
+}
+
+/// What all threads share.
+struct Run<'a> {
+    plan: &'a EnhancePlan,
+    cx: &'a Context<'a>,
+    recipe: Recipe,
+    journal: Option<Journal>,
+    report: Option<ReportFile>,
+    /// Loaded for the first item that needs it.
+    enhancer: Mutex<Option<Enhancer<'a>>>,
+    next: AtomicUsize,
+    stop: AtomicBool,
+    state: Mutex<State<'a>>,
+}
+
+#[derive(Default)]
+struct State<'a> {
+    rows: Vec<Option<ItemRow>>,
+    perf: Perf,
+    tally: Tally,
+    stage: Option<Stage<'a>>,
+    /// What ends the run.
+    failure: Option<Error>,
+}
+
+/// How an item ended, if not badly.
+enum Outcome {
+    Done(u64),
+    /// It was finished before: so many frames.
+    Finished(u64),
+    /// Another run has it.
+    Busy,
+}
+
+/// Who works on an item.
+enum Claim {
+    Mine(Place),
+    Finished(u64),
+    Busy,
+}
+
+/// Why an item is not done: for a cause of its own, or one that ends the run.
+enum Fault {
+    Item(Error),
+    Run(Error),
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        if error.kind() == Kind::Interrupted { Self::Run(error) } else { Self::Item(error) }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<'a> Run<'a> {
+    /// One thread: takes items until there is none.
+    fn work(&self) {
+        while !self.stop.load(Ordering::Relaxed) {
+            let k = self.next.fetch_add(1, Ordering::Relaxed);
+            let Some(job) = self.plan.jobs.get(k) else { return };
+            self.item(k, job, true);
+        }
+    }
+
+    /// Items that another run had are looked at once more: it may have finished or lost them.
+    fn again(&self) {
+        let busy = |(k, row): (usize, &Option<ItemRow>)| {
+            row.as_ref().is_some_and(|r| r.status == Status::Skipped && r.cause.is_some()).then_some(k)
+        };
+        let busy: Vec<usize> = lock(&self.state).rows.iter().enumerate().filter_map(busy).collect();
+        for k in busy {
+            if !self.stop.load(Ordering::Relaxed) {
+                self.item(k, &self.plan.jobs[k], false);
+            }
+        }
+    }
+
+    /// Does one item and enters its row. `first`: an item that is busy is tried again later.
+    fn item(&self, k: usize, job: &Job, first: bool) {
+        let (begin, mut perf, mut hash) = (Instant::now(), Perf::default(), None);
+        let done = progress::check().map_err(Fault::Run).and_then(|()| self.attempt(job, &mut perf, &mut hash));
+        let (status, cause, frames) = match done {
+            Ok(Outcome::Done(frames)) => (Status::Done, None, frames),
+            Ok(Outcome::Finished(frames)) => (Status::Skipped, None, frames),
+            Ok(Outcome::Busy) => (Status::Skipped, Some("another run is working on it".to_owned()), 0),
+            Err(Fault::Item(e)) => (Status::Failed, Some(e.to_string()), 0),
+            Err(Fault::Run(e)) => return self.end(e),
+        };
+        let output = (status != Status::Failed).then(|| job.output.clone());
+        let seconds = begin.elapsed().as_secs_f64();
+        let busy = status == Status::Skipped && cause.is_some();
+        let row = ItemRow { input: job.source.name().into(), output, status, cause, frames, seconds };
+        if !(busy && first)
+            && let Err(e) = self.tell(&row, hash)
+        {
+            return self.end(e);
+        }
+        if status == Status::Failed && self.plan.batch.fail_fast {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+        // Only what was made tells how long making takes.
+        let sizes = if status == Status::Done { pipeline::sizes(self.plan, &job.source).ok() } else { None };
+        let mut state = lock(&self.state);
+        state.tally.add(&sizes.unwrap_or_default(), |stage| perf.of(stage));
+        perf.stages.iter().for_each(|s| state.perf.add(&s.name, s.seconds));
+        state.rows[k] = Some(row);
+        if first && let Some(stage) = &mut state.stage {
+            // Being interrupted is found out before the next item.
+            let _ = stage.step(1);
+        }
+    }
+
+    fn tell(&self, row: &ItemRow, input_hash: Option<String>) -> Result<()> {
+        let Some(report) = &self.report else { return Ok(()) };
+        let Recipe { models, settings, .. } = &self.recipe;
+        let peak_memory_bytes = peak_memory();
+        report.write(&Line { row, input_hash, model_hash: models, settings_hash: settings, peak_memory_bytes })
+    }
+
+    /// Ends the run with its first cause.
+    fn end(&self, error: Error) {
+        self.stop.store(true, Ordering::Relaxed);
+        lock(&self.state).failure.get_or_insert(error);
+    }
+
+    fn attempt(&self, job: &Job, perf: &mut Perf, hash: &mut Option<String>) -> Result<Outcome, Fault> {
+        let (stamp, before) = (identity::stamp(&job.source), identity::state(&job.source));
+        if self.journal.is_some() || self.report.is_some() {
+            *hash = Some(self.hash(job, stamp.as_deref())?);
+        }
+        let place = match self.claim(job, hash.as_deref())? {
+            Claim::Mine(place) => place,
+            Claim::Finished(frames) => return Ok(Outcome::Finished(frames)),
+            Claim::Busy => return Ok(Outcome::Busy),
+        };
+        let mut enhancer = self.enhancer().map_err(Fault::Run)?;
+        let made = catch_unwind(AssertUnwindSafe(|| enhancer.make(&job.source, place, perf)));
+        let fault = |_| Error::failed("a fault in this program, which standard error tells; please report it");
+        let (place, frames) = made.map_err(fault)??;
+        if identity::state(&job.source) != before {
+            let name = job.source.name().display();
+            return Err(Error::failed(format!("{name}: was changed while it was read; enhance it again")).into());
+        }
+        perf.time("encode", || {
+            if let (Some(journal), Some(input)) = (&self.journal, hash.clone()) {
+                let path = place.temporary();
+                let data = fs::metadata(path).map_err(|e| Error::io("reading", path, &e))?;
+                let Recipe { models, settings, .. } = self.recipe.clone();
+                let (output, hash) = (journal.key(&job.output), identity::file(path)?);
+                let (bytes, modified) = (data.len(), identity::modified(&data));
+                journal.append(&Record { output, input, stamp, models, settings, hash, bytes, modified, frames })?;
+            }
+            place.commit()
+        })?;
+        Ok(Outcome::Done(frames))
+    }
+
+    /// The hash of an input; of one that has not been touched since it was last enhanced, from the journal.
+    fn hash(&self, job: &Job, stamp: Option<&str>) -> Result<String> {
+        let known = self.journal.as_ref().and_then(|journal| journal.find(&job.output));
+        match known {
+            Some(record) if stamp.is_some() && record.stamp.as_deref() == stamp => Ok(record.input),
+            _ => identity::source(&job.source),
+        }
+    }
+
+    /// Takes an item, unless it is finished or another run has it.
+    fn claim(&self, job: &Job, input: Option<&str>) -> Result<Claim> {
+        if let Some(frames) = self.finished(&job.output, input)? {
+            return Ok(Claim::Finished(frames));
+        }
+        pipeline::make_folder_of(&job.output)?;
+        let Some(place) = Place::claim(&job.output, self.plan.encoding.overwrite)? else { return Ok(Claim::Busy) };
+        // Another run may have finished it since it was looked at; from here on none can.
+        Ok(self.finished(&job.output, input)?.map_or(Claim::Mine(place), Claim::Finished))
+    }
+
+    /// Frames of an output that is what would be made. Error: another file is there, and may not be replaced.
+    fn finished(&self, output: &Path, input: Option<&str>) -> Result<Option<u64>> {
+        let (overwrite, keep) = (self.plan.encoding.overwrite, self.plan.batch.skip_existing);
+        if (overwrite && !keep) || output.symlink_metadata().is_err() {
+            return Ok(None);
+        }
+        let Some(journal) = &self.journal else { return self.plan.encoding.may_write(output).map(|()| None) };
+        // An entry stands in the journal before its file has a name.
+        journal.refresh()?;
+        let record = journal.find(output);
+        let why = match (&record, input) {
+            (None, _) | (_, None) => "nothing is known of how it was made",
+            (Some(record), _) if !record.holds(output) => "it was changed since it was made",
+            (Some(record), Some(input)) if record.is_of(input, &self.recipe) => return Ok(Some(record.frames)),
+            (Some(record), _) if record.models != self.recipe.models => "it was made with other models",
+            (Some(record), _) if record.settings != self.recipe.settings => "it was made with other settings",
+            _ => "its input has changed since",
+        };
+        if overwrite {
+            return Ok(None);
+        }
+        Err(Error::usage(format!("{} is there already and {why}; --overwrite replaces it", output.display())))
+    }
+
+    /// The networks; the first to ask loads them.
+    fn enhancer(&self) -> Result<Enhancer<'a>> {
+        let mut enhancer = lock(&self.enhancer);
+        if let Some(loaded) = &*enhancer {
+            return Ok(loaded.clone());
+        }
+        let loaded = Enhancer::load(self.plan, self.cx)?;
+        Ok(enhancer.insert(loaded).clone())
+    }
+}

@@ -1,0 +1,384 @@
+//! What was typed → which files are read and written.
+
+use std::{
+    collections::HashMap,
+    fs,
+    path::{Component, Path, PathBuf},
+};
+
+use walkdir::WalkDir;
+
+use crate::{
+    error::{Error, Result},
+    plan::{Job, Source},
+};
+
+/// Endings of pictures that are taken from folders.
+const PICTURES: [&str; 9] = ["png", "apng", "jpg", "jpeg", "webp", "gif", "tif", "tiff", "bmp"];
+/// Endings of videos that are taken from folders.
+const VIDEOS: [&str; 22] = [
+    "mp4", "mkv", "mov", "m4v", "webm", "avi", "ts", "mts", "m2ts", "flv", "mpg", "mpeg", "wmv", "ogv", "3gp", "y4m",
+    "vob", "mxf", "asf", "m2v", "divx", "f4v",
+];
+/// Endings that results keep; other pictures become .png, other videos .mkv, which holds whatever they hold.
+const KEPT: [&str; 16] = [
+    "png", "apng", "jpg", "jpeg", "webp", "gif", "mp4", "mkv", "mov", "m4v", "webm", "avi", "ts", "mts", "m2ts", "flv",
+];
+
+/// What was typed.
+#[derive(Debug, Clone, Default)]
+pub struct Typed {
+    /// Files, folders, globs and patterns of numbered pictures (`frame_%05d.png`).
+    pub inputs: Vec<PathBuf>,
+    /// Files of a list; `None` where there was none.
+    pub list: Option<Vec<PathBuf>>,
+    /// A file for one input, else a folder.
+    pub output: PathBuf,
+    /// Whether folders within folders are entered.
+    pub recursive: bool,
+    /// Whether `--fps` was given, which numbered pictures need.
+    pub has_rate: bool,
+}
+
+/// What it comes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Jobs {
+    /// In the order typed; those of a folder by name.
+    pub jobs: Vec<Job>,
+    /// The folder of all results; `None` where the output is a file.
+    pub folder: Option<PathBuf>,
+}
+
+/// Finds all inputs and where the result of each goes. What lies in a folder keeps its place in the tree.
+///
+/// Errors: nothing found, a gap in numbered pictures, an output that is an input, two inputs for one output, a folder that
+/// cannot be read, one lone file that does not exist.
+pub fn jobs(typed: &Typed) -> Result<Jobs> {
+    let mut found = Vec::new();
+    let mut one = typed.list.is_none() && typed.inputs.len() == 1;
+    for input in &typed.inputs {
+        one &= plain(input, typed, &mut found)?;
+    }
+    for file in typed.list.iter().flatten() {
+        if file.is_dir() {
+            tracing::warn!("{}: left out: the list has a folder where it should have files", file.display());
+            continue;
+        }
+        found.push((Source::File(file.clone()), below(file)));
+    }
+    if let [(Source::File(path), _)] = found.as_slice()
+        && one
+        && path.symlink_metadata().is_err()
+    {
+        return Err(Error::failed(format!("{}: there is no such file", path.display())));
+    }
+    let slash = typed.output.as_os_str().as_encoded_bytes().ends_with(b"/");
+    let folder = (!one || slash || typed.output.is_dir()).then(|| typed.output.clone());
+    if let Some(folder) = &folder {
+        check_folder(folder, found.len(), slash)?;
+    }
+    let mut changed = Vec::new();
+    let place = |(source, name): (Source, PathBuf)| {
+        let Some(folder) = &folder else { return Job { source, output: typed.output.clone() } };
+        let named = writable(&name);
+        if named != name {
+            changed.push(format!("{} → {}", source.name().display(), named.display()));
+        }
+        Job { output: folder.join(named), source }
+    };
+    let jobs = once(found.into_iter().map(place).collect())?;
+    several("written with another ending, as theirs cannot be written", &changed);
+    Ok(Jobs { jobs, folder })
+}
+
+/// What one typed input stands for, and the name of each result; whether that is one file.
+fn plain(input: &Path, typed: &Typed, found: &mut Vec<(Source, PathBuf)>) -> Result<bool> {
+    let text = input.to_string_lossy();
+    if input.is_dir() {
+        walk(input, typed, found)?;
+        return Ok(false);
+    }
+    if input.symlink_metadata().is_err() {
+        if let Some(pattern) = Pattern::of(input) {
+            if !typed.has_rate {
+                let name = input.display();
+                return Err(Error::usage(format!("{name}: numbered pictures need --fps, their frames a second")));
+            }
+            found.push((Source::Sequence { pattern: input.into(), files: pattern.files()? }, pattern.name()));
+            return Ok(true);
+        }
+        if text.contains(['*', '?', '[']) {
+            matching(&text, found)?;
+            return Ok(false);
+        }
+    }
+    found.push((Source::File(input.into()), input.file_name().unwrap_or_default().into()));
+    Ok(true)
+}
+
+fn check_folder(folder: &Path, inputs: usize, slash: bool) -> Result<()> {
+    let shown = folder.display();
+    if folder.is_file() {
+        let many = if inputs == 1 { "a folder is needed".into() } else { format!("there are {inputs} inputs") };
+        return Err(Error::usage(format!("-o {shown} is a file, but {many}; give a folder")));
+    }
+    let ending = ending(folder);
+    if !slash && !folder.is_dir() && (PICTURES.contains(&&*ending) || VIDEOS.contains(&&*ending)) {
+        return Err(Error::usage(format!(
+            "-o {shown} is named like a file, but a folder is needed for these inputs; write {shown}/ if it is one"
+        )));
+    }
+    Ok(())
+}
+
+/// Every picture and video in a folder, by its name; hidden files, and the results of an earlier run, are not looked at.
+fn walk(folder: &Path, typed: &Typed, found: &mut Vec<(Source, PathBuf)>) -> Result<()> {
+    let results = typed.output.canonicalize().ok().filter(|o| folder.canonicalize().is_ok_and(|f| f != *o));
+    let depth = if typed.recursive { usize::MAX } else { 1 };
+    let hidden = |name: &std::ffi::OsStr| name.as_encoded_bytes().starts_with(b".");
+    let entries = WalkDir::new(folder).follow_links(true).max_depth(depth).sort_by_file_name().into_iter();
+    let entries = entries.filter_entry(|e| {
+        let ours =
+            e.file_type().is_dir() && results.as_ref().is_some_and(|r| e.path().canonicalize().is_ok_and(|p| p == *r));
+        e.depth() == 0 || !(hidden(e.file_name()) || ours)
+    });
+    let (before, mut others, mut folders) = (found.len(), Vec::new(), Vec::new());
+    for entry in entries {
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(e) => {
+                unreadable(folder, &e, found)?;
+                continue;
+            }
+        };
+        let path = entry.path();
+        let ending = ending(path);
+        if entry.file_type().is_dir() {
+            folders.extend((entry.depth() > 0 && !typed.recursive).then(|| path.display().to_string()));
+        } else if PICTURES.contains(&&*ending) || VIDEOS.contains(&&*ending) {
+            let name = path.strip_prefix(folder).unwrap_or(path).to_path_buf();
+            found.push((Source::File(path.into()), name));
+        } else {
+            others.push(path.display().to_string());
+        }
+    }
+    several("left out, as their names are not those of pictures or videos", &others);
+    several("not entered; --recursive does that", &folders);
+    if found.len() == before {
+        let hint = if folders.is_empty() { "" } else { "; --recursive looks into the folders in it" };
+        return Err(Error::usage(format!("{}: holds no picture and no video{hint}", folder.display())));
+    }
+    Ok(())
+}
+
+/// What cannot be looked at (a link to nowhere, a folder that is closed) becomes an item, which fails with the cause; a link to a
+/// folder that it lies in is left out.
+fn unreadable(folder: &Path, error: &walkdir::Error, found: &mut Vec<(Source, PathBuf)>) -> Result<()> {
+    match error.path() {
+        Some(path) if error.loop_ancestor().is_some() => {
+            tracing::warn!("{}: left out: a link to a folder that it lies in", path.display());
+        }
+        Some(path) if error.depth() > 0 => {
+            let name = path.strip_prefix(folder).unwrap_or(path).to_path_buf();
+            found.push((Source::File(path.into()), name));
+        }
+        _ => return Err(Error::failed(format!("reading the folder {}: {error}", folder.display()))),
+    }
+    Ok(())
+}
+
+/// Files that a glob matches; their place in the tree counts from the last folder that is written out.
+fn matching(pattern: &str, found: &mut Vec<(Source, PathBuf)>) -> Result<()> {
+    let wrong = |e: &dyn std::fmt::Display| Error::usage(format!("{pattern}: {e}"));
+    let literal = |part: &Component<'_>| !part.as_os_str().to_string_lossy().contains(['*', '?', '[']);
+    let base: PathBuf = Path::new(pattern).components().take_while(literal).collect();
+    let options = glob::MatchOptions { require_literal_leading_dot: true, ..Default::default() };
+    let before = found.len();
+    for path in glob::glob_with(pattern, options).map_err(|e| wrong(&e))? {
+        let path = path.map_err(|e| wrong(&e))?;
+        if path.is_file() {
+            let name = path.strip_prefix(&base).unwrap_or(&path).to_path_buf();
+            found.push((Source::File(path), name));
+        }
+    }
+    if found.len() == before {
+        return Err(Error::usage(format!("{pattern}: matches no file")));
+    }
+    Ok(())
+}
+
+/// The place of a listed file below the output: relative paths keep their folders, absolute ones only their name.
+fn below(file: &Path) -> PathBuf {
+    let inside = file.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    let named = || PathBuf::from(file.file_name().unwrap_or_default());
+    if inside { file.components().filter(|part| *part != Component::CurDir).collect() } else { named() }
+}
+
+/// Each source once, and no two for one output; no output is an input.
+fn once(jobs: Vec<Job>) -> Result<Vec<Job>> {
+    let mut by_output: HashMap<PathBuf, PathBuf> = HashMap::new();
+    let mut kept = Vec::with_capacity(jobs.len());
+    for job in jobs {
+        let (source, output) = (job.source.name().to_path_buf(), &job.output);
+        match by_output.get(output) {
+            Some(other) if *other == source => continue,
+            Some(other) => {
+                return Err(Error::usage(format!(
+                    "{} and {}: two inputs would be written to {}; enhance them into different folders",
+                    other.display(),
+                    source.display(),
+                    output.display()
+                )));
+            }
+            None => {}
+        }
+        if output.exists() && same(&source, output) {
+            return Err(Error::usage(format!("-o {} is the input itself; give another name", output.display())));
+        }
+        by_output.insert(output.clone(), source);
+        kept.push(job);
+    }
+    Ok(kept)
+}
+
+fn same(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
+fn ending(path: &Path) -> String {
+    path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase()).unwrap_or_default()
+}
+
+/// The name with an ending that can be written.
+fn writable(name: &Path) -> PathBuf {
+    let ending = ending(name);
+    match &*ending {
+        e if KEPT.contains(&e) => name.into(),
+        e if PICTURES.contains(&e) => name.with_extension("png"),
+        e if VIDEOS.contains(&e) => name.with_extension("mkv"),
+        _ => name.into(),
+    }
+}
+
+/// One line for many names.
+fn several(what: &str, names: &[String]) {
+    const SHOWN: usize = 5;
+    if !names.is_empty() {
+        let more = if names.len() > SHOWN { ", …" } else { "" };
+        tracing::warn!("{} {what}: {}{more}", names.len(), names[..names.len().min(SHOWN)].join(", "));
+    }
+}
+
+/// `frame_%05d.png`: numbered pictures.
+struct Pattern {
+    folder: PathBuf,
+    before: String,
+    after: String,
+    digits: usize,
+}
+
+impl Pattern {
+    /// Of a file name with one `%d` or `%0Nd`.
+    fn of(path: &Path) -> Option<Self> {
+        let name = path.file_name()?.to_str()?;
+        let (before, rest) = name.split_once('%')?;
+        let (width, after) = rest.split_once('d')?;
+        let digits = if width.is_empty() { 1 } else { width.strip_prefix('0')?.parse().ok()? };
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).into();
+        Some(Self { folder, before: before.into(), after: after.into(), digits })
+    }
+
+    /// `frame_00007.png`
+    fn file(&self, number: u64) -> PathBuf {
+        let name = format!("{}{number:0width$}{}", self.before, self.after, width = self.digits);
+        if self.folder == Path::new(".") { name.into() } else { self.folder.join(name) }
+    }
+
+    /// The number in a file's name.
+    fn number(&self, name: &str) -> Option<u64> {
+        let digits = name.strip_prefix(&*self.before)?.strip_suffix(&*self.after)?;
+        let number = digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())??;
+        (format!("{number:0width$}", width = self.digits) == digits).then_some(number)
+    }
+
+    /// From the lowest number to the highest. Error: none, or one missing between them.
+    fn files(&self) -> Result<Vec<PathBuf>> {
+        let entries = fs::read_dir(&self.folder).map_err(|e| Error::io("reading the folder", &self.folder, &e))?;
+        let names = entries.flatten().map(|e| e.file_name());
+        let mut numbers: Vec<u64> = names.filter_map(|n| self.number(n.to_str()?)).collect();
+        numbers.sort_unstable();
+        let Some(first) = numbers.first().copied() else {
+            let (first, pattern) = (self.file(1), format!("{}%0{}d{}", self.before, self.digits, self.after));
+            return Err(Error::usage(format!("{pattern}: matches no file; {} would be one", first.display())));
+        };
+        if let Some((gap, _)) = (first..).zip(&numbers).find(|(wanted, found)| wanted != *found) {
+            let (gap, last) = (self.file(gap), self.file(numbers[numbers.len() - 1]));
+            return Err(Error::usage(format!(
+                "{} is missing between {} and {}; numbered pictures have no gap",
+                gap.display(),
+                self.file(first).display(),
+                last.display()
+            )));
+        }
+        Ok(numbers.into_iter().map(|n| self.file(n)).collect())
+    }
+
+    /// The name of the video in a folder: `frame.mp4`.
+    fn name(&self) -> PathBuf {
+        let stem = self.before.trim_end_matches(['_', '-', '.', ' ']);
+        format!("{}.mp4", if stem.is_empty() { "sequence" } else { stem }).into()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns() {
+        let mut bad = Vec::new();
+        for (pattern, number, name) in [
+            ("f_%05d.png", 7, "f_00007.png"),
+            ("f_%05d.png", 123_456, "f_123456.png"),
+            ("%d.jpg", 12, "12.jpg"),
+            ("a%03d_b.tif", 0, "a000_b.tif"),
+        ] {
+            let parsed = Pattern::of(Path::new(pattern)).unwrap();
+            if parsed.file(number) != Path::new(name) || parsed.number(name) != Some(number) {
+                bad.push(format!("{pattern} {number}: {:?} {:?}", parsed.file(number), parsed.number(name)));
+            }
+        }
+        let five = Pattern::of(Path::new("f_%05d.png")).unwrap();
+        for other in ["f_7.png", "f_000007.png", "f_0000x.png", "g_00007.png", "f_00007.jpg", "f_.png"] {
+            if let Some(number) = five.number(other) {
+                bad.push(format!("{other} was taken for {number}"));
+            }
+        }
+        for none in ["a.png", "a%b.png", "100%.png", "a%5d.png"] {
+            if Pattern::of(Path::new(none)).is_some() {
+                bad.push(format!("{none} was taken for a pattern"));
+            }
+        }
+        assert!(bad.is_empty(), "{}", bad.join("\n"));
+    }
+
+    #[test]
+    fn places() {
+        let mut bad = Vec::new();
+        for (listed, want) in
+            [("a/b.png", "a/b.png"), ("./a/b.png", "a/b.png"), ("/x/b.png", "b.png"), ("../a/b.png", "b.png")]
+        {
+            if below(Path::new(listed)) != Path::new(want) {
+                bad.push(format!("{listed}: {:?}", below(Path::new(listed))));
+            }
+        }
+        for (name, want) in [("a.PNG", "a.PNG"), ("a.tif", "a.png"), ("a.wmv", "a.mkv"), ("a.mov", "a.mov"), ("a", "a")]
+        {
+            if writable(Path::new(name)) != Path::new(want) {
+                bad.push(format!("{name}: {:?}", writable(Path::new(name))));
+            }
+        }
+        assert!(bad.is_empty(), "{}", bad.join("\n"));
+    }
+}
