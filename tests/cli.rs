@@ -81,6 +81,9 @@ fn generate_refuses() {
         ("--progressive-spectrum 1", "progressive_spectrum must be A,BETA"),
         ("--prompt-path p.txt", "cannot be used with"),
         ("--strength 0.5", "--strength needs --image-path"),
+        ("--vae-tiling maybe", "vae_tiling must be one of 'auto', 'on' or 'off', got 'maybe'"),
+        ("--vae-tile 0", "vae_tile must be a positive int, got 0"),
+        ("--vae-tiling off --vae-tile 64", "--vae-tile 64: --vae-tiling off makes no tiles"),
         ("--image-path nothing.png", "--image-path: there is no file nothing.png"),
         ("--output-file-path x.docx", ".docx cannot be written"),
         ("--output-file-path taken.png", "taken.png is there already; give another name or --overwrite"),
@@ -257,7 +260,7 @@ fn help_names_every_flag() {
     const GENERATE: &str = "model-path prompt prompt-path negative-prompt seed generator-device num-outputs-per-prompt num-outputs \
         height width 720p 1080p 2k 4k output-size num-frames num-inference-steps guidance-scale true-cfg-scale flow-shift cfg-normalization cfg-truncation \
         progressive-mode progressive-levels progressive-delta progressive-scales progressive-transform progressive-spectrum \
-        image-path strength output-path output-file-name output-file-path no-save-output save-latents defaults";
+        image-path strength vae-tiling vae-tile vae-tile-overlap output-path output-file-name output-file-path no-save-output save-latents defaults";
     const ENHANCE: &str = "output interpolate upscale recursive skip-existing jobs fail-fast report tile tile-overlap \
         denoise-strength denoise-model-path scene-threshold dedup start end chunk refine refine-model refine-strength refine-stages filter";
     let folder = folder();

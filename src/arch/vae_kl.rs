@@ -13,6 +13,8 @@ use crate::{
 };
 
 const EPS: f32 = 1e-6;
+/// Maps that a group norm and the convolutions around it hold at once.
+const MAPS: usize = 5;
 
 /// What `config.json` says that the shapes do not.
 #[derive(Debug, Clone, Deserialize)]
@@ -60,8 +62,17 @@ impl VaeKl {
         Ok(Self { groups, normalised, latent, levels })
     }
 
+    /// Bytes of values per picture pixel at the peak of decoding and of encoding, about: so many maps of the level at full
+    /// resolution, of which the decoder's has more channels. Measured with FLUX.1's extents.
+    pub fn pixel_bytes(&self, c: &Checkpoint) -> Result<[usize; 2]> {
+        let last = format!("decoder.up_blocks.{}.resnets.0.conv1.weight", self.levels.saturating_sub(1));
+        let [_, decoder, _, _] = shape(c, &last)?;
+        let [encoder, _, _, _] = shape(c, "encoder.conv_in.weight")?;
+        Ok([4 * MAPS * decoder, 4 * (MAPS + 1) * encoder])
+    }
+
     /// Side of the patches that latents outside the network are of.
-    fn patch(&self) -> usize {
+    pub fn patch(&self) -> usize {
         if self.normalised.is_some() { PATCH } else { 1 }
     }
 

@@ -39,6 +39,17 @@ pub enum Frames {
     Later,
 }
 
+/// How much of the decoder a graph holds. In two graphs, the one that is wide works on one picture at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// All of it: latents → pictures.
+    Whole,
+    /// To where a latent frame has become all its pictures: latents → features.
+    Features,
+    /// From there on: features → picture.
+    Pictures,
+}
+
 /// The network's extents; either half can be built alone.
 #[derive(Debug, Clone)]
 pub struct VaeWan {
@@ -79,9 +90,24 @@ impl VaeWan {
         1 << (self.levels - 1)
     }
 
+    /// Bytes of values per picture pixel at the peak of decoding and of encoding, about: a handful of maps at full resolution; of a
+    /// video, also the two frames that each convolution keeps and the one that it gives. Measured with Wan 2.1's extents.
+    pub fn pixel_bytes(&self, c: &Checkpoint, video: bool) -> Result<[usize; 2]> {
+        let mut kept = 0;
+        let mut channels = 0;
+        for level in 0..self.levels {
+            let block = format!("decoder.up_blocks.{level}.resnets");
+            [channels, _, _, _, _] = shape(c, &format!("{block}.0.conv2.weight"))?;
+            let convolutions = 2 * count(c, &block)? + if level == 0 { 5 } else { 0 };
+            kept += (convolutions * channels) >> (2 * (self.levels - 1 - level));
+        }
+        let kept = if video { 4 * 3 * (kept + channels) } else { 0 };
+        Ok([kept + 4 * 8 * channels; 2])
+    }
+
     /// Input `latents` [1, latent, h, w], one un-scaled frame; output `picture` [1, 3, h·factor, w·factor] in about −1..=1.
     pub fn build_picture_decoder(&self, w: &Scope) {
-        self.build_decoder(w, Frames::Only);
+        self.build_decoder(w, Frames::Only, Depth::Whole);
     }
 
     /// Input `picture` [1, 3, h·factor, w·factor] in −1..=1; outputs `mean` and `logvar` [1, latent, h, w], not yet scaled.
@@ -92,29 +118,70 @@ impl VaeWan {
     /// Input `latents` [1, latent, h, w], one un-scaled frame; output `picture` [p, 3, h·factor, w·factor] in about −1..=1, p = 1
     /// for the first frame and `times` for each later one. Of a video, outputs `next.0`, `next.1`, … are the inputs `cache.0`, …
     /// of the frame after.
-    pub fn build_decoder(&self, w: &Scope, frames: Frames) {
+    ///
+    /// In two graphs: outputs `features.0`, … `features.p−1` of the first are each the input `features` of the second, whose
+    /// `picture` is [1, 3, h·factor, w·factor]. What a call already has is then not given out again: a cache without its own
+    /// `next` takes what the cache after it held, or zeros where nothing came before.
+    pub fn build_decoder(&self, w: &Scope, frames: Frames, depth: Depth) {
         w.ignore_below("encoder");
         w.ignore_below("quant_conv");
-        let net = Stream::new(frames);
-        let shape = [1.into(), self.latent.into(), Dim::symbol("h"), Dim::symbol("w")];
-        let x = vec![w.graph().input("latents", &shape, DType::F32)];
-        let x = net.conv(w, "post_quant_conv", &x, self.latent);
+        let net = Stream { moving: depth != Depth::Whole, ..Stream::new(frames) };
+        let root = w;
         let w = &w.at("decoder");
-        let x = net.conv(w, "conv_in", &x, out_channels(w, "conv_in"));
-        let mut x = net.middle(&w.at("mid_block"), &x);
+        // Levels of the first graph, the last of them to the middle of its upsampler.
+        let cut = (0..self.levels).rev().find(|l| w.at("up_blocks").at(l).has("upsamplers.0.time_conv.weight"));
+        let cut = cut.map_or(0, |level| level + 1);
+        let entry = |name: &str, channels: usize, times: usize| {
+            let shape = [1.into(), channels.into(), &Dim::symbol("h") * times, &Dim::symbol("w") * times];
+            w.graph().input(name, &shape, DType::F32)
+        };
+        let mut x = if depth == Depth::Pictures {
+            ["post_quant_conv", "decoder.conv_in", "decoder.mid_block"].iter().for_each(|part| root.ignore_below(part));
+            let channels = match cut.checked_sub(1) {
+                Some(last) => out_channels(&w.at("up_blocks").at(last).at("resnets").at(0), "conv2"),
+                None => out_channels(w, "conv_in"),
+            };
+            vec![entry("features", channels, 1 << cut.saturating_sub(1))]
+        } else {
+            let x = net.conv(root, "post_quant_conv", &[entry("latents", self.latent, 1)], self.latent);
+            net.middle(&w.at("mid_block"), &net.conv(w, "conv_in", &x, out_channels(w, "conv_in")))
+        };
         for level in 0..self.levels {
             let w = w.at("up_blocks").at(level);
-            x = net.resnets(&w, x);
-            let w = w.at("upsamplers.0");
-            if w.has("time_conv.weight") {
-                x = net.double(&w, &x);
+            let up = w.at("upsamplers.0");
+            match (depth, level < cut) {
+                (Depth::Pictures, true) => {
+                    w.ignore_below("resnets");
+                    up.ignore_below("time_conv");
+                }
+                (Depth::Features, false) => ["resnets", "upsamplers"].iter().for_each(|part| w.ignore_below(part)),
+                _ => {
+                    x = net.resnets(&w, x);
+                    if up.has("time_conv.weight") {
+                        x = net.double(&up, &x);
+                    }
+                }
             }
-            if w.has("resample.1.weight") {
-                let out = out_channels(&w, "resample.1");
-                x = each(&x, |x| w.conv2d("resample.1", &x.upsample_nearest(2), out, 3));
+            // The wider half of an upsampler belongs to the second graph, where there is one.
+            let mine = match depth {
+                Depth::Whole => true,
+                Depth::Features => level + 1 < cut,
+                Depth::Pictures => level + 1 >= cut,
+            };
+            if up.has("resample.1.weight") && mine {
+                let out = out_channels(&up, "resample.1");
+                x = each(&x, |x| up.conv2d("resample.1", &x.upsample_nearest(2), out, 3));
+            } else {
+                up.ignore_below("resample");
             }
         }
-        w.graph().output("picture", &together(&net.head(w, &x)));
+        if depth == Depth::Features {
+            w.ignore_below("norm_out");
+            w.ignore_below("conv_out");
+            x.iter().enumerate().for_each(|(i, x)| w.graph().output(&format!("features.{i}"), x));
+        } else {
+            w.graph().output("picture", &together(&net.head(w, &x)));
+        }
     }
 
     /// Input `picture` [p, 3, h·factor, w·factor] in −1..=1, p = 1 for the first and `times` later; outputs `mean` and `logvar`
@@ -168,11 +235,13 @@ fn together(x: &[Value]) -> Value {
 struct Stream {
     frames: Frames,
     caches: Cell<usize>,
+    /// Caches move up by themselves: only what is new is given out.
+    moving: bool,
 }
 
 impl Stream {
     fn new(frames: Frames) -> Self {
-        Self { frames, caches: Cell::new(0) }
+        Self { frames, caches: Cell::new(0), moving: false }
     }
 
     /// The `kept` frames before those of `x`, then `x`; the last `kept` of them are given out for the next call.
@@ -181,8 +250,20 @@ impl Stream {
         let from = self.caches.get();
         let cache = |i| first.graph().input(&format!("cache.{i}"), first.shape(), DType::F32);
         let all: Vec<Value> = (from..from + kept).map(cache).chain(x.iter().cloned()).collect();
-        all[all.len() - kept..].iter().for_each(|frame| self.keep(frame));
+        for (i, frame) in all.iter().enumerate().skip(all.len() - kept) {
+            if self.moving && i < kept { self.pass() } else { self.keep(frame) }
+        }
         all
+    }
+
+    /// Leaves a cache to move up.
+    fn pass(&self) {
+        self.caches.set(self.caches.get() + 1);
+    }
+
+    /// Gives out that nothing came before the first frame.
+    fn keep_nothing(&self, like: &Value) {
+        if self.moving { self.pass() } else { self.keep(&(like * 0.0)) }
     }
 
     /// Gives out what the next call shall have.
@@ -206,7 +287,7 @@ impl Stream {
             return each(&windows(&self.behind(x, 2), 1), |x| w.conv_by(name, x, &kernel, form));
         }
         if self.frames == Frames::First {
-            self.keep(&(&x[0] * 0.0));
+            self.keep_nothing(&x[0]);
             self.keep(&x[0]);
         }
         // Before the first frame are zeros, so that only the kernel's last third counts.
@@ -220,9 +301,8 @@ impl Stream {
         if self.frames != Frames::Later {
             w.ignore_below("time_conv");
             if self.frames == Frames::First {
-                let nothing = &x[0] * 0.0;
-                self.keep(&nothing);
-                self.keep(&nothing);
+                self.keep_nothing(&x[0]);
+                self.keep(&(&x[0] * 0.0));
             }
             return x.to_vec();
         }

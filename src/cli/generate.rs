@@ -8,12 +8,12 @@ use super::{
     args::Shared,
     noise::NoiseArgs,
     output::{DestinationArgs, EncodingArgs},
-    plan::{
-        Defaults, Destination, GeneratePlan, Interpolation, Mode, Progressive, Quality, Scale, Scales, Start, Transform,
-    },
+    plan::{Destination, GeneratePlan, Interpolation, Mode, Progressive, Scale, Scales, Transform},
     post::{InterpolationArgs, InterpolationExtra, UpscalingArgs, UpscalingExtra},
     resolve::Models,
+    sampling::SamplingArgs,
     serving::ServingArgs,
+    vae::VaeArgs,
     value,
 };
 use crate::error::{Error, Result};
@@ -52,6 +52,9 @@ pub struct GenerateArgs {
     /// Flags of growth.
     #[command(flatten)]
     pub progressive: ProgressiveArgs,
+    /// Flags of the autoencoder.
+    #[command(flatten)]
+    pub vae: VaeArgs,
     /// Flags of interpolation.
     #[command(flatten)]
     pub interpolation: InterpolationArgs,
@@ -127,93 +130,6 @@ impl SizeArgs {
             (None, None, None) => Ok(None),
             (None, Some(_), None) => Err(Error::usage("--height needs --width; give both or neither")),
             (None, None, Some(_)) => Err(Error::usage("--width needs --height; give both or neither")),
-        }
-    }
-}
-
-/// Flags of sampling.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Sampling")]
-pub struct SamplingArgs {
-    /// Seed of the noise; a list gives one output each
-    #[arg(long, value_name = "N", num_args = 1.., value_delimiter = ',', default_value = "42", value_parser = value::seed)]
-    pub seed: Vec<u64>,
-
-    /// Results per prompt, with seed, seed+1, …
-    #[arg(long, visible_alias = "num-outputs", value_name = "N", default_value = "1",
-          value_parser = value::positive("num_outputs_per_prompt"))]
-    pub num_outputs_per_prompt: usize,
-
-    /// Denoising steps [default: the model's]
-    #[arg(long, value_name = "N", value_parser = value::positive("num_inference_steps"))]
-    pub num_inference_steps: Option<usize>,
-
-    /// Guidance [default: the model's]
-    #[arg(long, value_name = "X", value_parser = value::non_negative("guidance_scale"))]
-    pub guidance_scale: Option<f64>,
-
-    /// Classifier-free guidance of models that also have a distilled one [default: the model's]
-    #[arg(long, value_name = "X", value_parser = value::non_negative("true_cfg_scale"))]
-    pub true_cfg_scale: Option<f64>,
-
-    /// Z-Image: the most that guidance may lengthen a prediction, 0 for no limit [default: 0]
-    #[arg(long, value_name = "X", value_parser = value::non_negative("cfg_normalization"))]
-    pub cfg_normalization: Option<f64>,
-
-    /// Z-Image: no guidance once this part of the way from noise to picture is passed [default: 1]
-    #[arg(long, value_name = "X", value_parser = value::non_negative("cfg_truncation"))]
-    pub cfg_truncation: Option<f64>,
-
-    /// Both predictions of guidance in one call, a batch of two: fewer calls, more memory
-    #[arg(long)]
-    pub cfg_batch: bool,
-
-    /// Shift of the noise schedule [default: the model's]
-    #[arg(long, value_name = "X", value_parser = value::positive_float("flow_shift"))]
-    pub flow_shift: Option<f64>,
-
-    /// Tokens of the prompt that the transformer sees, where the family lets one choose [default: the family's]
-    #[arg(long, value_name = "N", value_parser = value::positive("max_sequence_length"))]
-    pub max_sequence_length: Option<usize>,
-
-    /// A picture to start from, for models of videos also a clip
-    #[arg(long, value_name = "FILE", num_args = 1..)]
-    pub image_path: Vec<PathBuf>,
-
-    /// How much of the schedule the start goes through again, above 0 to 1 [default: the model's]
-    #[arg(long, value_name = "X", value_parser = value::float_in("strength", f64::MIN_POSITIVE..=1.0, "(0, 1]"))]
-    pub strength: Option<f64>,
-
-    /// How exact the result has to be
-    #[arg(long, value_enum, default_value = "lossless", value_name = "NAME")]
-    pub quality: Quality,
-
-    /// Whose sampling defaults stand where nothing is asked for
-    #[arg(long, value_enum, default_value = "diffusers", value_name = "NAME")]
-    pub defaults: Defaults,
-}
-
-impl SamplingArgs {
-    /// One seed for each output of a prompt.
-    fn seeds(&self) -> Result<Vec<u64>> {
-        match (self.seed.as_slice(), self.num_outputs_per_prompt) {
-            (seeds, 1) => Ok(seeds.to_vec()),
-            ([seed], outputs) => Ok((0..outputs as u64).map(|i| seed.wrapping_add(i)).collect()),
-            (seeds, outputs) if seeds.len() == outputs => Ok(seeds.to_vec()),
-            (seeds, outputs) => Err(Error::usage(format!(
-                "--seed lists {} seeds but --num-outputs-per-prompt is {outputs}; give one seed, or as many as outputs",
-                seeds.len()
-            ))),
-        }
-    }
-
-    fn start(&self) -> Result<Option<Start>> {
-        match (self.image_path.as_slice(), self.strength) {
-            ([], None) => Ok(None),
-            ([], Some(_)) => Err(Error::usage("--strength needs --image-path")),
-            ([image], strength) if image.is_file() => Ok(Some(Start { image: image.clone(), strength })),
-            ([image], _) => Err(Error::usage(format!("--image-path: there is no file {}", image.display()))),
-            (many, _) => Err(Error::usage(format!("--image-path takes one picture, got {}", many.len()))),
         }
     }
 }
@@ -330,6 +246,7 @@ impl GenerateArgs {
         let seeds = self.sampling.seeds()?;
         let start = self.sampling.start()?;
         let progressive = self.progressive.resolve()?;
+        let vae = self.vae.resolve()?;
         let destination = self.destination.resolve()?;
         if destination == Destination::StandardOutput {
             if shared.json {
@@ -371,6 +288,7 @@ impl GenerateArgs {
             max_sequence_length: self.sampling.max_sequence_length,
             progressive,
             start,
+            vae,
             // What a model draws has no cuts, and the published flag knows none.
             interpolation: self
                 .interpolation
@@ -476,7 +394,19 @@ mod tests {
             ("--prompt x -e a=b -e c=d=e", "/output/encoder_options", json!([["a", "b"], ["c", "d=e"]])),
             ("--prompt x --device cuda:1", "/runtime/device", json!({"cuda": 1})),
             ("--prompt x --memory-limit 8GiB", "/runtime/memory_limit", json!(8_589_934_592_u64)),
-            ("--prompt x --generator-device cuda", "/generator", json!("cuda")),
+            ("--prompt x", "/generator/cpu/torch", json!("current")),
+            ("--prompt x --generator-torch old", "/generator/cpu/torch", json!("old")),
+            ("--prompt x --generator-device cuda", "/generator/cuda/sms", json!(132)),
+            (
+                "--prompt x --generator-device cuda --generator-gpu 84x1536",
+                "/generator/cuda/threads_per_sm",
+                json!(1536),
+            ),
+            ("--prompt x", "/vae/tiling", json!("auto")),
+            ("--vae-tiling --prompt x", "/vae/tiling", json!("on")),
+            ("--prompt x --vae-tiling false", "/vae/tiling", json!("off")),
+            ("--prompt x --vae-config.use-tiling true", "/vae/tiling", json!("on")),
+            ("--prompt x --vae-tile 256 --vae-tile-overlap 0", "/vae/overlap", json!(0)),
             ("--prompt x --fps 24000/1001 --num-frames 81", "/fps", json!(24000.0 / 1001.0)),
         ] {
             let got = plan(args).pointer(place).cloned().unwrap_or(Value::Null);

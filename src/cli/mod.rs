@@ -14,9 +14,11 @@ pub mod progress;
 pub mod report;
 pub mod resolve;
 pub mod run;
+pub mod sampling;
 pub mod serving;
 pub mod signal;
 pub mod tools;
+pub mod vae;
 pub mod value;
 
 use std::{

@@ -23,7 +23,7 @@ const NUMBERS: [&str; 6] = ["num-gpus", "ring-degree", "sp-degree", "sp-size", "
 /// Taken with a name.
 const NAMES: [&str; 4] = ["attention-backend", "backend", "diffusers-attention-backend", "vae-precision"];
 
-/// The flags of [`SWITCHES`], [`NUMBERS`] and [`NAMES`] that were given.
+/// Those flags that were given.
 #[derive(Debug, Clone, Default)]
 pub struct ServingArgs(Vec<&'static str>);
 

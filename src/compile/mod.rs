@@ -6,6 +6,7 @@
 mod agree;
 mod export;
 mod identify;
+mod vae;
 
 use std::path::Path;
 
@@ -13,6 +14,7 @@ use serde::de::DeserializeOwned;
 
 pub use export::{Export, export};
 pub use identify::{Identity, identify};
+pub use vae::{VaeForm, autoencoder};
 
 use crate::{
     arch::{
@@ -28,7 +30,7 @@ use crate::{
         srvgg::Srvgg,
         t5::T5,
         vae_kl::VaeKl,
-        vae_wan::{Frames, VaeWan},
+        vae_wan::{Depth, Frames, VaeWan},
         wan::Wan,
         z_image::ZImage,
     },
@@ -53,6 +55,14 @@ pub enum Part {
     LaterEncoder,
     /// The half that makes a video's pictures, after those of the first latent frame.
     LaterDecoder,
+    /// The half that makes a video's pictures in two graphs: latents → features, of the first latent frame.
+    Features,
+    /// The same of those after it.
+    LaterFeatures,
+    /// The other graph: features → one picture, the first.
+    Pictures,
+    /// The same of those after it.
+    LaterPictures,
 }
 
 /// Classes of diffusers and transformers that can be built.
@@ -100,8 +110,14 @@ pub fn component(folder: &Path, class: &str, part: Part, tokens: Option<usize>, 
             match part {
                 Part::Encoder => vae.build_encoder(&scope, Frames::First),
                 Part::LaterEncoder => vae.build_encoder(&scope, Frames::Later),
-                Part::LaterDecoder => vae.build_decoder(&scope, Frames::Later),
-                Part::Whole | Part::Decoder | Part::States(_) => vae.build_decoder(&scope, Frames::First),
+                Part::LaterDecoder => vae.build_decoder(&scope, Frames::Later, Depth::Whole),
+                Part::Features => vae.build_decoder(&scope, Frames::First, Depth::Features),
+                Part::LaterFeatures => vae.build_decoder(&scope, Frames::Later, Depth::Features),
+                Part::Pictures => vae.build_decoder(&scope, Frames::First, Depth::Pictures),
+                Part::LaterPictures => vae.build_decoder(&scope, Frames::Later, Depth::Pictures),
+                Part::Whole | Part::Decoder | Part::States(_) => {
+                    vae.build_decoder(&scope, Frames::First, Depth::Whole);
+                }
             }
         }
         "Flux2Transformer2DModel" => Flux2::detect(&checkpoint)?.build(&scope, tokens),

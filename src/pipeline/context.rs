@@ -68,19 +68,24 @@ impl<'a> Context<'a> {
 
     /// Loads a network under the run's limits: with a memory limit, weights stay mapped and are widened as they are used.
     pub fn load(&self, name: &str, model: &Model) -> Result<Network> {
-        self.open(name, model, false)
+        self.open(name, model, Load::default())
     }
 
     /// Loads a network that runs beside others in a line of threads.
     pub fn load_beside(&self, name: &str, model: &Model) -> Result<Network> {
-        self.open(name, model, true)
+        self.open(name, model, Load { shares_cores: true, ..Load::default() })
     }
 
-    fn open(&self, name: &str, model: &Model, shares_cores: bool) -> Result<Network> {
+    /// Loads a network whose values are few and large: their memory goes back as soon as they are not needed.
+    pub fn load_large(&self, name: &str, model: &Model) -> Result<Network> {
+        self.open(name, model, Load { no_arena: true, ..Load::default() })
+    }
+
+    fn open(&self, name: &str, model: &Model, how: Load) -> Result<Network> {
         let _stage = Stage::new(self.progress, format!("load {name}"), None, Unit::Steps);
         let limited = self.options.memory_limit.is_some() || self.too_large(name, model);
         let bounded_casts = limited && model.is_half();
-        let how = Load { bounded_casts, mapped_weights: limited, shares_cores, ..Load::default() };
+        let how = Load { bounded_casts, mapped_weights: limited, ..how };
         self.engine.load(name, &model.bytes, &how)
     }
 }

@@ -19,7 +19,7 @@ use crate::{
         Kind, Place, picture,
         picture::{Format, Picture, PictureOptions},
         sniff,
-        video::{Timing, probe},
+        video::{Rational, Timing, probe},
     },
     plan::{EnhancePlan, Source},
     tensor::Frame,
@@ -76,16 +76,13 @@ impl<'a> Enhancer<'a> {
             Some(upscaler) => perf.time("upscale", || upscaler.apply(planes))?,
             None => planes,
         };
-        let options = PictureOptions {
-            quality: self.plan.encoding.compression(false),
-            verify: self.plan.encoding.verify,
-            ..PictureOptions::default()
-        };
+        let (quality, verify) = (self.plan.encoding.compression(false), self.plan.encoding.verify);
+        let options = PictureOptions { quality, verify, ..PictureOptions::default() };
         let enlarged = Picture { frame: Frame::from_planes(&planes, deep), ..read };
         for left in enlarged.not_held(written) {
             tracing::warn!("{}: left out: {left}", input.display());
         }
-        perf.time("encode", || picture::write_in(&mut place, &enlarged, &options))?;
+        perf.time("encode", || picture::write_in(&mut place, &enlarged, written, &options))?;
         Ok((place, 1))
     }
 }
@@ -123,13 +120,19 @@ pub fn sizes(plan: &EnhancePlan, source: &Source) -> Result<Vec<SizeRow>> {
             Kind::Picture(_) => picture::size(path).map(|(width, height)| picture_sizes(plan, height, width)),
             Kind::Video => {
                 let info = probe(path)?;
-                video_sizes(plan, (info.height, info.width), &Timing::read(path)?)
+                let timing = match plan.interpolation {
+                    Some(_) => Timing::read(path)?,
+                    // Headers are enough where frames stay as they are.
+                    None => Timing::at_rate(info.frame_rate, info.frames.unwrap_or(0)),
+                };
+                video_sizes(plan, (info.height, info.width), &timing)
             }
         },
         Source::Sequence { files, .. } => {
             let first = files.first().map_or_else(PathBuf::new, Clone::clone);
             let (width, height) = picture::size(&first)?;
-            video_sizes(plan, (height, width), &Timing::of_rate(plan.fps.unwrap_or(25.0), files.len() as u64))
+            let timing = Timing::at_rate(Rational::of_rate(plan.fps.unwrap_or(25.0)), files.len() as u64);
+            video_sizes(plan, (height, width), &timing)
         }
     }
 }

@@ -16,6 +16,7 @@ use super::{
     post::Upscaler,
     resolved::{Resolved, part_of},
     start::{Encoder, EncoderGraphs, Source},
+    vae::Way,
 };
 use crate::{
     compile::Part,
@@ -32,12 +33,29 @@ use crate::{
     schedule::noise::{BfStream, NoiseSource},
     spectral::{self, Level},
     stage::{
-        decode,
         denoise::{Denoiser, Steering},
-        text,
+        text, vae,
     },
     tensor::Frame,
 };
+
+/// The graphs of an autoencoder's half that makes pictures.
+enum Decoder {
+    Picture(Box<Model>),
+    /// Features of the first latent frame and of later ones; the first picture and later ones.
+    Video(Box<[Model; 4]>),
+}
+
+impl Decoder {
+    fn write(r: &Resolved, cx: &Context<'_>) -> Result<Self> {
+        let part = |part| cx.graph(&r.folder, "vae", part, Role::Exact);
+        if !r.family.is_video() {
+            return part(Part::Decoder).map(|graph| Self::Picture(Box::new(graph)));
+        }
+        let [a, b, c, d] = [Part::Features, Part::LaterFeatures, Part::Pictures, Part::LaterPictures];
+        Ok(Self::Video(Box::new([part(a)?, part(b)?, part(c)?, part(d)?])))
+    }
+}
 
 /// One output on its way.
 struct Job<'a> {
@@ -59,8 +77,7 @@ pub fn generate(plan: &GeneratePlan, cx: &Context<'_>) -> Result<Generated> {
     // All graphs first: whatever is wrong with the checkpoint is said before anything heavy is done.
     let (folder, family) = (&resolved.folder, resolved.family.as_ref());
     let transformer = cx.graph(folder, "transformer", Part::Whole, Role::Transformer)?;
-    let decoder = cx.graph(folder, "vae", Part::Decoder, Role::Exact)?;
-    let later = family.is_video().then(|| cx.graph(folder, "vae", Part::LaterDecoder, Role::Exact)).transpose()?;
+    let decoder = Decoder::write(&resolved, cx)?;
     if let Some(source) = &resolved.start {
         source.notes(family, resolved.size).iter().for_each(|note| tracing::warn!("{note}"));
     }
@@ -119,9 +136,9 @@ pub fn generate(plan: &GeneratePlan, cx: &Context<'_>) -> Result<Generated> {
         save_latents(path, &kept)?;
     }
     let run = Run { plan, resolved: &resolved, cx };
-    let outputs = match later {
-        Some(later) => video::finish(&run, &decoder, &later, jobs, &mut perf)?,
-        None => finish(plan, &resolved, cx, &decoder, jobs, &mut perf)?,
+    let outputs = match decoder {
+        Decoder::Video(graphs) => video::finish(&run, &graphs, jobs, &mut perf)?,
+        Decoder::Picture(graph) => finish(plan, &resolved, cx, &graph, jobs, &mut perf)?,
     };
     if let Some(path) = &plan.perf_dump {
         perf.write(path)?;
@@ -155,8 +172,9 @@ fn reserve(plan: &GeneratePlan, items: &[(usize, Item<'_>)]) -> Result<()> {
 
 /// The start's latent at the size of the first level.
 fn encode(source: &Source, r: &Resolved, cx: &Context<'_>) -> Result<ArrayD<f32>> {
+    let tiling = r.vae.announced(Way::Encode, source.encoded(r.family.factor(), r.size), cx);
     let graphs = EncoderGraphs::new(&r.folder, r.family.as_ref(), cx)?;
-    let mut encoder = Encoder::load(&graphs, r.family.as_ref(), cx)?;
+    let mut encoder = Encoder::load(&graphs, r.family.as_ref(), tiling, cx)?;
     let latent = source.latent(&mut encoder, r.size, cx.progress).map_err(blame(&r.folder.root().join("vae")))?;
     spectral::resized(&latent, (r.levels[0].height, r.levels[0].width))
 }
@@ -220,13 +238,14 @@ fn finish(
     perf: &mut Perf,
 ) -> Result<Vec<OutputRow>> {
     let begin = Instant::now();
-    let mut network = cx.load("vae", decoder)?;
+    let tiling = r.vae.announced(Way::Decode, (r.size.height, r.size.width), cx);
+    let mut network = cx.load_large("vae", decoder)?;
     perf.add("load vae", begin.elapsed().as_secs_f64());
     let mut upscaler = plan.upscaling.as_ref().map(|u| Upscaler::load(u, cx)).transpose()?;
     let mut stage = Stage::new(cx.progress, "decode", Some(jobs.len() as u64), Unit::Steps);
     let mut made = Vec::with_capacity(jobs.len());
     for job in jobs {
-        let planes = perf.time("decode", || decode::decode(&mut network, r.family.unscale(&job.latent)));
+        let planes = perf.time("decode", || vae::decode(&mut network, r.family.unscale(&job.latent), tiling));
         let mut planes = planes.map_err(blame(&r.folder.root().join("vae")))?;
         if let Some(upscaler) = &mut upscaler {
             planes = perf.time("upscale", || upscaler.apply(planes))?;

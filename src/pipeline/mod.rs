@@ -22,6 +22,7 @@ mod post;
 mod resolved;
 mod sample;
 mod start;
+mod vae;
 mod video;
 
 pub use answer::*;

@@ -1,6 +1,6 @@
 //! Frames at the source's times → frames at the output's: what [`Timeline`] wants, made by the network.
 
-use super::post::Interpolator;
+use super::post::{Interpolator, Times};
 use crate::{
     error::{Error, Result},
     media::{
@@ -203,10 +203,10 @@ impl Interpolating<'_> {
         // With repeats left out there are more.
         let halvings = self.pacing.halvings.filter(|exp| times.len() == (1 << exp) - 1);
         if let Some(exp) = halvings {
-            return send(group, network.between(first, second, exp)?);
+            return send(group, network.between(first, second, Times::Halved(exp))?);
         }
         for (slots, times) in group.chunks(TOGETHER).zip(times.chunks(TOGETHER)) {
-            send(slots, network.at(first, second, times)?)?;
+            send(slots, network.between(first, second, Times::At(times))?)?;
         }
         Ok(())
     }

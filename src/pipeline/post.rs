@@ -237,41 +237,42 @@ impl Interpolator {
         Ok(Self { network, weights: plan.model.path.clone() })
     }
 
-    /// The 2^exp − 1 pictures between two, in order; alpha, where there is a fourth plane, by itself as a grey picture.
+    /// Pictures between two, in order; alpha, where there is a fourth plane, by itself as a grey picture.
     ///
     /// Errors: the network's; a picture of one colour between two of many.
-    pub fn between(&mut self, first: &Planes, second: &Planes, exp: u32) -> Result<Vec<Planes>> {
-        self.made(first, second, |network, a, b| network.between(a, b, exp))
-    }
-
-    /// Pictures at times in 0..1 between two, one call each; the rest as [`Interpolator::between`].
-    pub fn at(&mut self, first: &Planes, second: &Planes, times: &[f32]) -> Result<Vec<Planes>> {
-        self.made(first, second, |network, a, b| network.at_times(a, b, times))
-    }
-
-    fn made(
-        &mut self,
-        first: &Planes,
-        second: &Planes,
-        make: impl Fn(&mut Interpolate, &Planes, &Planes) -> Result<Vec<Planes>>,
-    ) -> Result<Vec<Planes>> {
-        let name = format!("interpolating with {}", self.weights.display());
-        let checked = |a: &Planes, b: &Planes| {
-            let made = make(&mut lock(&self.network), a, b).map_err(blame(&self.weights))?;
-            made.iter().try_for_each(|m| alive(&name, &[a, b], m))?;
-            Ok::<_, Error>(made)
-        };
+    pub fn between(&mut self, first: &Planes, second: &Planes, times: Times<'_>) -> Result<Vec<Planes>> {
         if first.dim().0 == 3 {
-            return checked(first, second);
+            return self.colours_between(first, second, times);
         }
         let ((first, above), (second, below)) = (alpha::split(first.clone()), alpha::split(second.clone()));
-        let colours = checked(&first, &second)?;
+        let colours = self.colours_between(&first, &second, times)?;
         let alphas = match (alpha::constant(&above), alpha::constant(&below)) {
             (Some(a), Some(b)) if a == b => vec![above; colours.len()],
-            _ => checked(&alpha::grey(&above), &alpha::grey(&below))?,
+            _ => self.colours_between(&alpha::grey(&above), &alpha::grey(&below), times)?,
         };
         colours.iter().zip(alphas).map(|(c, a)| alpha::join(c, &a.slice_move(s![..1, .., ..]))).collect()
     }
+
+    fn colours_between(&mut self, first: &Planes, second: &Planes, times: Times<'_>) -> Result<Vec<Planes>> {
+        let mut network = lock(&self.network);
+        let made = match times {
+            Times::Halved(exp) => network.between(first, second, exp),
+            Times::At(times) => network.at_times(first, second, times),
+        };
+        let made = made.map_err(blame(&self.weights))?;
+        let name = format!("interpolating with {}", self.weights.display());
+        made.iter().try_for_each(|m| alive(&name, &[first, second], m))?;
+        Ok(made)
+    }
+}
+
+/// The times of pictures between two.
+#[derive(Debug, Clone, Copy)]
+pub enum Times<'a> {
+    /// The 2^exp − 1 that midpoints of midpoints give.
+    Halved(u32),
+    /// These, in 0..1, one call each.
+    At(&'a [f32]),
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use super::{
     generate::Form,
     sample::Pass,
     start::Source,
+    vae::{Autoencoder, Way},
 };
 use crate::{
     compile::{self, Part},
@@ -47,6 +48,8 @@ pub struct Resolved {
     pub fps: f64,
     /// The type that noise is drawn in.
     pub noise: DType,
+    /// How the autoencoder is run.
+    pub vae: Autoencoder,
     /// Floating-point operations of one call of the transformer, by picture tokens.
     flop: Option<Box<dyn Fn(usize) -> f64>>,
 }
@@ -113,6 +116,7 @@ impl Resolved {
         let own = start.as_ref().and_then(|source| source.fps).filter(|_| family.is_video());
         let fps = plan.fps.or(own).or(defaults.fps.map(f64::from)).unwrap_or(0.0);
         let noise = family.noise(noise_type(plan, &folder)?, start.is_some());
+        let vae = Autoencoder::new(plan, &folder)?;
         let calls = if guidance.needs_negative(sigmas[0]) { 2.0 } else { 1.0 };
         let text = family.text_rows();
         let flop = compile::transformer_flop(&folder.path("transformer")?, folder.class_of("transformer")?)?
@@ -131,6 +135,7 @@ impl Resolved {
             strength,
             fps,
             noise,
+            vae,
             flop,
         })
     }
@@ -178,6 +183,12 @@ impl Resolved {
         let noise = format!("noise is drawn in {}", self.noise.name());
         let mut notes = if stages.len() > 1 { vec![saved, noise] } else { vec![noise] };
         notes.extend(self.start.iter().flat_map(|source| source.notes(self.family.as_ref(), self.size)));
+        let made = if self.family.is_video() { "videos" } else { "pictures" };
+        let size = (self.size.height, self.size.width);
+        let start = self.start.as_ref().map(|source| source.encoded(self.family.factor(), self.size));
+        notes
+            .extend(start.and_then(|size| self.vae.note(Way::Encode, size)).map(|note| format!("the start is {note}")));
+        notes.extend(self.vae.note(Way::Decode, size).map(|note| format!("{made} are {note}")));
         notes
     }
 
@@ -296,20 +307,18 @@ pub fn plan_generate(plan: &GeneratePlan) -> Result<GenerateForecast> {
         largest = largest.max(if plan.runtime.memory_limit.is_some() { 0 } else { 4 * model.parameters });
     }
     let Size { height, width, .. } = resolved.size;
+    let decoding = resolved.vae.planned_bytes(Way::Decode, (height, width));
     let sizes = sizes(plan, &resolved)?;
     let outputs = plan.prompts.len() * plan.seeds.len();
     // Three bytes a pixel of a picture, about a tenth of one of a video.
     let bytes = |s: &SizeRow| (s.width * s.height) as u64 * if s.fps.is_some() { s.frames.div_ceil(10) } else { 3 };
     let last = sizes.last().map_or(0, bytes);
-    // A picture decoder's widest maps: 128 channels of f32 at full size, three at a time. A video's, as measured: most of it
-    // is what its convolutions keep of earlier frames.
-    let pixel_bytes = if resolved.family.is_video() { 40_000 } else { 128 * 4 * 3 };
     let stages = resolved.stages();
     Ok(GenerateForecast {
         model: resolved.family.name().into(),
         outputs,
         weights_bytes: Some(weights),
-        memory_bytes: Some(largest.max((height * width * pixel_bytes) as u64)),
+        memory_bytes: Some(largest.max(decoding)),
         disk_bytes: Some(last * outputs as u64),
         notes: resolved.notes(&stages),
         stages,

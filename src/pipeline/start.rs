@@ -24,7 +24,7 @@ use crate::{
     progress::{self, Progress, Stage, Unit},
     runtime::Network,
     spectral,
-    stage::{decode, encode},
+    stage::vae::{self, Tiling, VideoEncoder},
     tensor::{Frame, Samples},
 };
 
@@ -144,7 +144,7 @@ impl Source {
     }
 
     /// (height, width) that it is encoded at for a result of `size`: its own, at most that of the result, in whole latent pixels.
-    fn encoded(&self, factor: usize, size: Size) -> (usize, usize) {
+    pub fn encoded(&self, factor: usize, size: Size) -> (usize, usize) {
         let snap = |n: usize, most: usize| (n.div_ceil(factor) * factor).min(most);
         (snap(self.size.0, size.height), snap(self.size.1, size.width))
     }
@@ -271,28 +271,35 @@ impl EncoderGraphs {
 pub struct Encoder<'a> {
     family: &'a dyn Family,
     network: Half,
+    tiling: Option<Tiling>,
 }
 
 enum Half {
     Picture(Network),
-    Video(Box<encode::Video>),
+    Video(Box<VideoEncoder>),
 }
 
 impl<'a> Encoder<'a> {
     /// Loads it.
-    pub fn load(graphs: &EncoderGraphs, family: &'a dyn Family, cx: &Context<'_>) -> Result<Self> {
-        let first = cx.load("vae encoder", &graphs.first)?;
+    pub fn load(
+        graphs: &EncoderGraphs,
+        family: &'a dyn Family,
+        tiling: Option<Tiling>,
+        cx: &Context<'_>,
+    ) -> Result<Self> {
+        let load = |graph| cx.load_large("vae encoder", graph);
+        let first = load(&graphs.first)?;
         let network = match &graphs.later {
-            Some(later) => Half::Video(Box::new(encode::Video::new(first, cx.load("vae encoder", later)?)?)),
+            Some(later) => Half::Video(Box::new(VideoEncoder::new(first, load(later)?, tiling)?)),
             None => Half::Picture(first),
         };
-        Ok(Self { family, network })
+        Ok(Self { family, network, tiling })
     }
 
     /// Planes [3, h, w] in 0..=1, whose extents are multiples of the family's factor.
     pub fn picture(&mut self, planes: &Array3<f32>) -> Result<ArrayD<f32>> {
         let mean = match &mut self.network {
-            Half::Picture(network) => decode::encode(network, planes)?,
+            Half::Picture(network) => vae::encode(network, planes, self.tiling)?,
             Half::Video(video) => video.encode(&mut std::iter::once(Ok(planes.clone())))?,
         };
         Ok(self.family.scale(&mean))

@@ -16,7 +16,7 @@ use crate::{
     media::{
         Place, picture,
         queue::{Emit, Line, StageTime},
-        video::{Output, Reader, Timing, VideoInfo, VideoOptions, Writer},
+        video::{Output, Rational, Reader, Timing, VideoInfo, VideoOptions, Writer},
     },
     plan::{self, EnhancePlan},
     progress::{Stage, Unit, stop_flag},
@@ -96,32 +96,47 @@ pub fn sequence(
     perf: &mut Perf,
 ) -> Result<(Place, u64)> {
     let Some(first) = files.first() else { return Err(Error::failed(format!("{}: no picture", pattern.display()))) };
-    let first_frame = picture::read(first)?.frame;
-    let (height, width, deep) = (first_frame.height, first_frame.width, first_frame.is_deep());
-    let alpha = first_frame.channels == 4;
-    let (h, w) = plan.upscaling.as_ref().map_or((height, width), |u| post::output_size(u.target, height, width));
-    let timing = Timing::of_rate(plan.fps.unwrap_or(25.0), files.len() as u64);
+    let like = Like::of(first)?;
+    let (height, width) =
+        plan.upscaling.as_ref().map_or(like.size, |u| post::output_size(u.target, like.size.0, like.size.1));
+    let timing = Timing::at_rate(Rational::of_rate(plan.fps.unwrap_or(25.0)), files.len() as u64);
     let pacing = Pacing::new(plan.interpolation.as_ref(), &timing)?;
-    let bit_depth = if deep { 10 } else { 8 };
-    let form = Output { bit_depth, alpha, time_base: pacing.tick, ..Output::new(w, h, pacing.rate) };
+    let bit_depth = if like.deep { 10 } else { 8 };
+    let form =
+        Output { bit_depth, alpha: like.alpha, time_base: pacing.tick, ..Output::new(width, height, pacing.rate) };
     let writer = Writer::create_in(place, &options(&plan.encoding), &form)?;
-    let clip = Clip { name: pattern, pacing, deep, writer };
-    let frames = files.iter().map(|file| {
+    let clip = Clip { name: pattern, pacing, deep: like.deep, writer };
+    let frames = (0..).zip(files).map(|(pts, file)| Ok(Timed { frame: like.read(file)?, pts, duration: 1 }));
+    clip.write(frames, networks, cx, perf)
+}
+
+/// What the first of numbered pictures is, and all others must be.
+struct Like<'a> {
+    first: &'a Path,
+    /// (height, width)
+    size: (usize, usize),
+    deep: bool,
+    alpha: bool,
+}
+
+impl<'a> Like<'a> {
+    fn of(first: &'a Path) -> Result<Self> {
+        let frame = picture::read(first)?.frame;
+        Ok(Self { first, size: (frame.height, frame.width), deep: frame.is_deep(), alpha: frame.channels == 4 })
+    }
+
+    fn read(&self, file: &Path) -> Result<Planes> {
         let frame = picture::read(file)?.frame;
+        let (place, first, (height, width)) = (file.display(), self.first.display(), self.size);
         if (frame.height, frame.width) != (height, width) {
+            let (w, h) = (frame.width, frame.height);
             return Err(Error::failed(format!(
-                "{} has {}x{} pixels where {} has {width}x{height}; the frames of a video are of one size",
-                file.display(),
-                frame.width,
-                frame.height,
-                first.display()
+                "{place} has {w}x{h} pixels where {first} has {width}x{height}; the frames of a video are of one size"
             )));
         }
-        match (alpha, frame.channels) {
+        match (self.alpha, frame.channels) {
             (false, 4) => Err(Error::failed(format!(
-                "{} has transparency where {} has none; the frames of a video are of one kind",
-                file.display(),
-                first.display()
+                "{place} has transparency where {first} has none; the frames of a video are of one kind"
             ))),
             (true, 3) => {
                 let mut planes = Planes::ones((4, height, width));
@@ -130,9 +145,7 @@ pub fn sequence(
             }
             _ => Ok(frame.planes()),
         }
-    });
-    let frames = (0..).zip(frames).map(|(pts, frame)| Ok(Timed { frame: frame?, pts, duration: 1 }));
-    clip.write(frames, networks, cx, perf)
+    }
 }
 
 /// A video in the making.
@@ -153,8 +166,7 @@ impl Clip<'_> {
         perf: &mut Perf,
     ) -> Result<(Place, u64)> {
         let name = self.name.display();
-        let total = Some(self.pacing.frames);
-        let mut stage = Stage::new(cx.progress, format!("enhance {name}"), total, Unit::Frames);
+        let mut stage = Stage::new(cx.progress, format!("enhance {name}"), Some(self.pacing.frames), Unit::Frames);
         let times = through(frames, self.pacing, self.deep, networks, |Timed { frame, pts, duration }| {
             self.writer.write_at(&frame, pts, duration)?;
             stage.step(1)

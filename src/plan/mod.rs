@@ -53,6 +53,8 @@ pub struct GeneratePlan {
     pub max_sequence_length: Option<usize>,
     /// Start from a picture or clip instead of pure noise.
     pub start: Option<Start>,
+    /// Tiles of the autoencoder.
+    pub vae: Vae,
     /// More frames afterwards.
     pub interpolation: Option<Interpolation>,
     /// Larger frames afterwards.
@@ -214,6 +216,29 @@ pub struct Start {
     pub image: PathBuf,
     /// How much of the schedule is denoised again, in (0, 1]; `None`: the family's.
     pub strength: Option<f64>,
+}
+
+/// How the autoencoder cuts its pictures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Vae {
+    /// Whether it does.
+    pub tiling: VaeTiling,
+    /// Pixels of a tile's side; `None`: the reference's, with `Auto` smaller where memory wants it.
+    pub tile: Option<usize>,
+    /// Pixels that neighbouring tiles share; `None`: the reference's share of a tile.
+    pub overlap: Option<usize>,
+}
+
+/// `--vae-tiling`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VaeTiling {
+    /// Where the whole would not fit into the memory limit, or free memory.
+    Auto,
+    /// Where a picture is larger than a tile.
+    On,
+    /// Never.
+    Off,
 }
 
 /// Frame interpolation.

@@ -14,7 +14,7 @@ use ort::{
 use super::{
     Device, Inner, Load, fault,
     library::{self, Library},
-    warp,
+    memory, warp,
 };
 use crate::error::{Error, Result};
 
@@ -37,7 +37,13 @@ pub(super) fn builder(engine: &Inner, device: Device, how: &Load) -> ort::Result
         builder = builder.with_config_entry("optimization.constant_folding_max_output_size_in_bytes", "1000000")?;
     }
     Ok(match device {
-        Device::Cpu => builder.with_operators(warp::domain()?)?,
+        Device::Cpu => {
+            if how.no_arena {
+                memory::map_large_blocks();
+            }
+            let arena = ep::CPU::default().with_arena_allocator(!how.no_arena).build();
+            builder.with_operators(warp::domain()?)?.with_execution_providers([arena.error_on_failure()])?
+        }
         Device::Cuda(_) | Device::TensorRt(_) => {
             let builder = builder.with_execution_providers(providers(device, how, engine.memory_limit))?;
             if how.device_only { builder.with_disable_cpu_fallback()? } else { builder }

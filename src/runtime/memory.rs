@@ -21,6 +21,16 @@ pub fn return_free_memory() {
     }
 }
 
+/// Makes every block of a megabyte or more a mapping of its own, which goes back to the system when it is freed. The allocator
+/// would otherwise raise that size to 32 MB by and by, and keep what lies below it in a heap that only grows.
+pub(super) fn map_large_blocks() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: `mallopt` takes no pointers and locks what it changes.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 20);
+    }
+}
+
 fn status(key: &str) -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix(key));

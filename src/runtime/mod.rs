@@ -37,7 +37,7 @@ pub use doctor::{Description, ProviderState, describe};
 pub use fault::finite;
 pub use library::{WANTED, silence_telemetry};
 pub use memory::{anonymous_memory, available_memory, peak_memory, return_free_memory, total_memory};
-pub use network::{Network, Signature};
+pub use network::{Held, Input, Network, Signature};
 
 use crate::error::{Error, Result};
 use library::Library;
@@ -124,6 +124,9 @@ pub struct Load {
     pub tf32: bool,
     /// Other networks run at the same time: threads without work sleep at once instead of waiting busily.
     pub shares_cores: bool,
+    /// CPU: no arena: what a run no longer needs goes back to the system at once. For few and large values, where an arena's
+    /// rounding and gaps cost more memory than new pages cost time.
+    pub no_arena: bool,
     /// Free memory of the arena, except its first block, is given back at the end of every run (what a run's outputs took: of
     /// the next one); for networks that run rarely or with ever other shapes. Implied by [`Options::memory_limit`].
     pub shrink: bool,

@@ -2,7 +2,7 @@
 
 use ort::{
     session::{RunOptions, Session, SessionInputValue, SessionOutputs},
-    value::{Outlet, TensorElementType, ValueType},
+    value::{DynValue, Outlet, Tensor as Owned, TensorElementType, ValueType},
 };
 
 use super::{Device, cuda_graph::Captures, door, fault, memory};
@@ -50,16 +50,12 @@ impl Signature {
         format!("[{}]", self.shape.iter().zip(&self.dims).map(extent).collect::<Vec<_>>().join(", "))
     }
 
-    /// What is wrong with `t` as this input.
-    fn fault(&self, t: &Tensor) -> Option<String> {
-        let got = t.shape();
+    /// What is wrong with a value of this shape and kind as this input.
+    fn fault(&self, got: &[usize], is_float: bool) -> Option<String> {
         let fits = got.len() == self.shape.len()
             && self.shape.iter().zip(got).all(|(want, got)| want.is_none_or(|n| n == *got));
-        let (kind, right) = match t {
-            Tensor::F32(_) => ("f32", self.dtype.is_float()),
-            Tensor::I64(_) => ("i64", !self.dtype.is_float()),
-        };
-        if !right {
+        let kind = if is_float { "f32" } else { "i64" };
+        if is_float != self.dtype.is_float() {
             Some(format!("wants {}, got {kind}", self.dtype.name()))
         } else if !fits {
             Some(format!("wants the shape {}, got {got:?}", self.shape_text()))
@@ -81,6 +77,71 @@ fn dtype(ty: TensorElementType) -> Option<DType> {
         TensorElementType::Bool => DType::Bool,
         _ => return None,
     })
+}
+
+/// A value that stays with ONNX Runtime between runs, so that it is copied neither out nor in.
+pub struct Held {
+    value: DynValue,
+    network: String,
+}
+
+impl Held {
+    /// The extents, outermost first.
+    pub fn shape(&self) -> Vec<usize> {
+        let shape = self.value.dtype().tensor_shape();
+        shape.map(|s| s.iter().map(|&n| usize::try_from(n).unwrap_or(0)).collect()).unwrap_or_default()
+    }
+
+    /// Zeros of this value's shape, f32. Their memory is taken up where they are written to, which nobody does.
+    ///
+    /// # Errors
+    /// The value is not f32.
+    pub fn zeros_like(&self) -> Result<Self> {
+        if self.value.dtype().tensor_type() != Some(TensorElementType::Float32) {
+            return Err(Error::failed(format!("{}: zeros are wanted of a {}", self.network, self.value.dtype())));
+        }
+        let shape = self.shape();
+        let zeros = vec![0f32; shape.iter().product()];
+        let value = Owned::from_array((shape, zeros)).map_err(|e| fault::explain(&self.network, &e))?;
+        Ok(Self { value: value.into_dyn(), network: self.network.clone() })
+    }
+
+    /// A copy outside: floats as f32, integers as i64.
+    ///
+    /// # Errors
+    /// What ONNX Runtime reports.
+    pub fn read(&self) -> Result<Tensor> {
+        door::leave(&self.value).map_err(|e| fault::explain(&self.network, &e))
+    }
+
+    fn is_float(&self) -> bool {
+        self.value.dtype().tensor_type().and_then(dtype).is_some_and(DType::is_float)
+    }
+}
+
+/// What a run is given for an input.
+#[derive(Clone, Copy)]
+pub enum Input<'t> {
+    /// From outside.
+    Tensor(&'t Tensor),
+    /// From an earlier run, of this or another network on the same device; must be stored as the graph stores the input.
+    Held(&'t Held),
+}
+
+impl Input<'_> {
+    fn shape(&self) -> Vec<usize> {
+        match self {
+            Self::Tensor(t) => t.shape().to_vec(),
+            Self::Held(held) => held.shape(),
+        }
+    }
+
+    fn is_float(&self) -> bool {
+        match self {
+            Self::Tensor(t) => matches!(t, Tensor::F32(_)),
+            Self::Held(held) => held.is_float(),
+        }
+    }
 }
 
 /// How a network's runs are done.
@@ -150,36 +211,51 @@ impl Network {
     /// # Errors
     /// An input that is missing, unknown, doubled, of the wrong kind or shape, by name; what ONNX Runtime reports.
     pub fn run<'t>(&mut self, inputs: &[(&'t str, &'t Tensor)]) -> Result<Vec<(String, Tensor)>> {
+        let inputs: Vec<_> = inputs.iter().map(|&(name, tensor)| (name, Input::Tensor(tensor))).collect();
+        self.run_held(&inputs)?.into_iter().map(|(name, held)| Ok((name, held.read()?))).collect()
+    }
+
+    /// The same, on values that earlier runs left with ONNX Runtime too; what this run gives stays there.
+    ///
+    /// # Errors
+    /// As [`Network::run`].
+    pub fn run_held<'t>(&mut self, inputs: &[(&'t str, Input<'t>)]) -> Result<Vec<(String, Held)>> {
         self.check(inputs)?;
         let stored = |name: &str| self.inputs.iter().find(|s| s.name == name).map_or(DType::F32, |s| s.dtype);
-        let enter = |&(name, t): &(&'t str, &'t Tensor)| match door::enter(t, stored(name)) {
-            Ok(value) => Ok((name, value)),
-            Err(e) => Err(fault::explain(&self.name, &e).at(format!("input `{name}`"))),
+        let enter = |&(name, input): &(&'t str, Input<'t>)| match input {
+            Input::Held(held) => Ok((name, SessionInputValue::from(&held.value))),
+            Input::Tensor(t) => match door::enter(t, stored(name)) {
+                Ok(value) => Ok((name, value)),
+                Err(e) => Err(fault::explain(&self.name, &e).at(format!("input `{name}`"))),
+            },
         };
         let values: Vec<(&str, SessionInputValue<'_>)> = inputs.iter().map(enter).collect::<Result<_>>()?;
         let Some(session) = self.session.as_mut() else { return Ok(Vec::new()) };
-        let tensors = match (&mut self.captures, &self.run_options) {
-            (Some(captures), _) => captures.run(session, &values).and_then(|all| all.iter().map(door::leave).collect()),
+        let outputs = match (&mut self.captures, &self.run_options) {
+            (Some(captures), _) => captures.run(session, &values),
             (None, Some(options)) => {
-                session.run_with_options(values, options).and_then(|all| leave_all(&self.outputs, &all))
+                session.run_with_options(values, options).and_then(|all| take_all(&self.outputs, all))
             }
-            (None, None) => session.run(values).and_then(|all| leave_all(&self.outputs, &all)),
+            (None, None) => session.run(values).and_then(|all| take_all(&self.outputs, all)),
         };
-        let tensors: Vec<Tensor> = tensors.map_err(|e| fault::explain(&self.name, &e))?;
-        Ok(self.outputs.iter().map(|s| s.name.clone()).zip(tensors).collect())
+        let outputs = outputs.map_err(|e| fault::explain(&self.name, &e))?;
+        let held = |(signature, value): (&Signature, DynValue)| {
+            (signature.name.clone(), Held { value, network: self.name.clone() })
+        };
+        Ok(self.outputs.iter().zip(outputs).map(held).collect())
     }
 
-    fn check(&self, inputs: &[(&str, &Tensor)]) -> Result<()> {
+    fn check(&self, inputs: &[(&str, Input<'_>)]) -> Result<()> {
         let wrong = |message: String| Err(Error::failed(format!("{}: {message}", self.name)));
         let names = || self.inputs.iter().map(|s| s.name.as_str()).collect::<Vec<_>>().join(", ");
-        for (i, (name, tensor)) in inputs.iter().enumerate() {
+        for (i, (name, input)) in inputs.iter().enumerate() {
             let Some(signature) = self.inputs.iter().find(|s| s.name == *name) else {
                 return wrong(format!("no input `{name}`; the network's inputs are {}", names()));
             };
             if inputs[..i].iter().any(|(earlier, _)| earlier == name) {
                 return wrong(format!("input `{name}` was given twice"));
             }
-            if let Some(fault) = signature.fault(tensor) {
+            if let Some(fault) = signature.fault(&input.shape(), input.is_float()) {
                 return wrong(format!("input `{name}` {fault}"));
             }
         }
@@ -192,8 +268,9 @@ impl Network {
     }
 }
 
-fn leave_all(outputs: &[Signature], values: &SessionOutputs<'_>) -> ort::Result<Vec<Tensor>> {
-    outputs.iter().map(|signature| door::leave(&values[signature.name.as_str()])).collect()
+fn take_all(outputs: &[Signature], mut values: SessionOutputs<'_>) -> ort::Result<Vec<DynValue>> {
+    let missing = |name: &str| ort::Error::new(format!("gave no output {name}"));
+    outputs.iter().map(|s| values.remove(s.name.as_str()).ok_or_else(|| missing(&s.name))).collect()
 }
 
 impl Drop for Network {

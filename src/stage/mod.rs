@@ -1,11 +1,10 @@
 //! The steps of the line. Each holds what it needs between calls and none knows another.
 
-pub mod decode;
 pub mod denoise;
-pub mod encode;
 pub mod grow;
 pub mod interpolate;
 pub mod motion;
 pub mod text;
 pub mod timeline;
 pub mod upscale;
+pub mod vae;

@@ -1,6 +1,6 @@
 //! Whether a frame continues the one before: cuts and repeats, by luma alone.
 
-use ndarray::Array3;
+use ndarray::{Array3, Axis};
 
 /// Side of the squares in pixels by which repeats are told.
 const SQUARE: usize = 16;
@@ -36,7 +36,7 @@ pub struct Motion {
 }
 
 impl Motion {
-    /// Compares planes [3, h, w] in 0..=1 with the last frame that was kept; `None` for the first. `threshold`: the score above
+    /// Compares planes [3 or 4, h, w] in 0..=1 with the last frame that was kept; `None` for the first. `threshold`: the score above
     /// which there is a cut. `skip`: whether repeats are no frames to compare with.
     pub fn see(&mut self, planes: &Array3<f32>, threshold: f32, skip: bool) -> Option<Change> {
         let luma = luma(planes);
@@ -58,10 +58,14 @@ impl Motion {
     }
 }
 
-/// Luma of ITU-R BT.709 from R′G′B′.
+/// Luma of ITU-R BT.709 from R′G′B′, over black where there is alpha.
 fn luma(planes: &Array3<f32>) -> Vec<f32> {
-    let [r, g, b] = [0, 1, 2].map(|c| planes.index_axis(ndarray::Axis(0), c));
-    r.iter().zip(&g).zip(&b).map(|((r, g), b)| 0.2126 * r + 0.7152 * g + 0.0722 * b).collect()
+    let [r, g, b] = [0, 1, 2].map(|c| planes.index_axis(Axis(0), c));
+    let mut luma: Vec<f32> = r.iter().zip(&g).zip(&b).map(|((r, g), b)| 0.2126 * r + 0.7152 * g + 0.0722 * b).collect();
+    for alpha in planes.axis_iter(Axis(0)).skip(3) {
+        luma.iter_mut().zip(&alpha).for_each(|(y, a)| *y *= a);
+    }
+    luma
 }
 
 /// The mean absolute difference, and the greatest one of a square.

@@ -57,6 +57,8 @@ fn timing_is_what_packets_say() {
         ("uneven.mp4", format!("{} {x264} -fps_mode vfr -enc_time_base 1/90000", source("30", "2", jitter)), None, 0),
         ("uneven.mkv", format!("{} {x264} -fps_mode vfr -enc_time_base 1/1000", source("30", "2", jitter)), None, 0),
         ("moving.gif", source("10", "1", ",setpts=(N+0.5*eq(mod(N\\,3)\\,1))/10/TB,settb=1/100"), None, 0),
+        // Its encoder makes one frame of several that are alike.
+        ("merged.webp", format!("{} -c:v libwebp_anim", source("10", "1", "")), None, 0),
         ("one.mp4", format!("{} {x264}", source("25", "0.04", "")), Some((25, 1)), 0),
     ];
     let mut faults = Vec::new();
@@ -68,15 +70,18 @@ fn timing_is_what_packets_say() {
         let info = reader.info().clone();
         let mut clock = timing.clock(&info);
         let positions: Vec<i64> = reader.map(|f| clock.position(&f.unwrap())).collect();
-        let found = timing.steady.then_some((timing.rate.num, timing.rate.den));
-        if found != *steady || timing.frames != positions.len() as u64 || (steady.is_some() && timing.end != *last) {
+        let found = timing.steady.then(|| timing.rate.value());
+        if found != steady.map(|(num, den)| f64::from(num) / f64::from(den))
+            || timing.frames != positions.len() as u64
+            || (steady.is_some() && timing.end != *last)
+        {
             faults.push(format!("{name}: {timing:?}, wanted {steady:?}, last {last}, {} frames", positions.len()));
         }
         if positions.last() != Some(&timing.end) {
             faults.push(format!("{name}: the last of {positions:?} is not {}", timing.end));
         }
         // Raw streams have no times to compare with.
-        if name.ends_with("h264") || name.ends_with("avi") {
+        if ["h264", "avi", "webp"].iter().any(|ending| name.ends_with(ending)) {
             continue;
         }
         let shown = packets(&path);

@@ -15,5 +15,6 @@ mod qwen_image;
 mod rife;
 mod table;
 mod tokens;
+mod vae;
 mod wan;
 mod z_image;

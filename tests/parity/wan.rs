@@ -6,9 +6,10 @@ use crescendo::{
     family::{self, Family, wan::clean},
     model::ModelFolder,
     onnx::Target,
+    progress::Silent,
     runtime::Network,
     schedule::sigmas::{FlowMatch, Spacing},
-    stage::decode::Video,
+    stage::vae::{Networks, VideoDecoder},
     tensor::Tensor,
 };
 use ndarray::{ArrayD, Axis, IxDyn, Slice, concatenate};
@@ -197,7 +198,13 @@ fn times_are_those_of_the_schedule() {
 #[test]
 fn a_video_is_decoded_as_it_is_asked_for() {
     let part = |part| network("wan", "vae", part, Target::CPU).unwrap();
-    let mut video = Video::new(part(Part::Decoder), part(Part::LaterDecoder));
+    let networks = Networks {
+        first_features: part(Part::Features),
+        later_features: part(Part::LaterFeatures),
+        first_picture: part(Part::Pictures),
+        later_picture: part(Part::LaterPictures),
+    };
+    let mut video = VideoDecoder::new(networks, None, std::env::temp_dir(), &Silent);
     // What is not yet asked for is not yet decoded: a latent frame that cannot be stops the frames that come of it alone.
     let broken = 3;
     let latents = ArrayD::from_shape_fn(IxDyn(&[1, 16, 5, 4, 6]), |i| if i[2] == broken { f32::NAN } else { 0.1 });

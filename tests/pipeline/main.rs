@@ -8,6 +8,7 @@ mod flux2_qwen;
 mod from_picture;
 mod plans;
 mod sizes;
+mod tiles;
 mod video;
 mod z_image;
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crescendo::plan::{
     Defaults, Destination, Device, GeneratePlan, Generator, Mode, Model, Output, Precision, Progressive, Quality,
-    RuntimeOptions, Scales, Torch, Transform,
+    RuntimeOptions, Scales, Torch, Transform, Vae, VaeTiling,
 };
 
 pub fn runtime() -> RuntimeOptions {
@@ -58,6 +58,7 @@ pub fn generate(model: &Path, prompt: &str) -> GeneratePlan {
             spectrum: None,
         },
         start: None,
+        vae: Vae { tiling: VaeTiling::Auto, tile: None, overlap: None },
         interpolation: None,
         upscaling: None,
         output: output(),

@@ -38,19 +38,17 @@ impl Default for PictureOptions {
 ///
 /// Errors: those of [`encode`], a name that is taken, a folder that cannot be written, a full disk.
 pub fn write(path: &Path, picture: &Picture, options: &PictureOptions) -> Result<u64> {
-    Format::of_name(path)?;
     let mut place = Place::new(path, options.overwrite)?;
-    write_in(&mut place, picture, options)?;
+    write_in(&mut place, picture, Format::of_name(path)?, options)?;
     place.commit()
 }
 
-/// As [`write`](fn@write) in a place that is taken already and not named yet.
-pub fn write_in(place: &mut Place, picture: &Picture, options: &PictureOptions) -> Result<()> {
-    let path = place.target().to_path_buf();
-    let format = Format::of_name(&path)?;
-    place.write(&encode(picture, format, options).at(path.display())?)?;
+/// Writes a picture into a place that the caller names.
+pub fn write_in(place: &mut Place, picture: &Picture, format: Format, options: &PictureOptions) -> Result<()> {
+    let name = place.target().display().to_string();
+    place.write(&encode(picture, format, options).at(&name)?)?;
     if options.verify {
-        verify(place.temporary(), picture, format, options).at(format!("writing {}", path.display()))?;
+        verify(place.temporary(), picture, format, options).at(format!("writing {name}"))?;
     }
     Ok(())
 }

@@ -2,14 +2,13 @@
 
 use std::path::Path;
 
-use ffmpeg_next::{Packet, ffi, packet::Mut};
-
-use super::{
-    Rational, VideoFrame, VideoInfo,
-    animation::WebP,
-    ffmpeg,
-    info::{self, StreamKind},
+use ffmpeg_next::{
+    Packet, ffi,
+    format::context::Input,
+    packet::{Mut, Ref},
 };
+
+use super::{Rational, VideoFrame, VideoInfo, animation::WebP, ffmpeg, info};
 use crate::error::Result;
 
 /// The part of a frame's length by which a time may differ from the rate's, beside the rounding of time stamps.
@@ -35,6 +34,11 @@ pub struct Timing {
 }
 
 impl Timing {
+    /// Frames one after another at a rate.
+    pub fn at_rate(rate: Rational, frames: u64) -> Self {
+        Self { rate, steady: true, tick: rate.inverse(), frames, last: 1, end: frames as i64 - 1, stamped: true }
+    }
+
     /// Reads every packet of the video, decoding none; memory grows by eight bytes a frame while it does. Where packets carry no
     /// time stamps, frames are taken to follow one another at the rate that the headers tell. What is damaged is for
     /// [`Reader`](super::Reader) to tell.
@@ -46,78 +50,71 @@ impl Timing {
         }
         let mut input = ffmpeg::open(path)?;
         let info = info::of_input(&input, path)?;
-        for stream in &info.streams {
-            // SAFETY: a stream of the container; its demuxer then skips the packets.
-            unsafe {
-                let raw = *(*input.as_mut_ptr()).streams.add(stream.index);
-                let ours = stream.index == info.index && stream.kind == StreamKind::Video;
-                (*raw).discard = if ours { ffi::AVDiscard::AVDISCARD_DEFAULT } else { ffi::AVDiscard::AVDISCARD_ALL };
-            }
-        }
-        let (mut stamps, mut bare, mut last) = (Vec::new(), 0u64, (i64::MIN, 0));
-        loop {
-            let mut packet = Packet::empty();
-            // SAFETY: both structures are owned; any error ends the reading.
-            if unsafe { ffi::av_read_frame(input.as_mut_ptr(), packet.as_mut_ptr()) } < 0 {
-                break;
-            }
-            // SAFETY: a packet that was read.
-            let raw = unsafe { &*packet.as_mut_ptr() };
-            if raw.stream_index as usize != info.index || raw.flags & ffi::AV_PKT_FLAG_DISCARD != 0 {
-                continue;
-            }
-            if raw.pts == ffi::AV_NOPTS_VALUE {
-                bare += 1;
-            } else {
-                stamps.push(raw.pts);
-                last = last.max((raw.pts, raw.duration));
-            }
-        }
-        let stream = info::streams(&input)[info.index];
-        let rates = [info.frame_rate, Rational::from(stream.r_frame_rate), Rational::from(stream.avg_frame_rate)];
+        let (stamps, bare, last) = packets(&mut input, &info);
         if bare > 0 || stamps.is_empty() {
             let frames = if bare > 0 { bare + stamps.len() as u64 } else { info.frames.unwrap_or(1) };
-            let rate = info.frame_rate;
-            return Ok(Self {
-                rate,
-                steady: true,
-                tick: rate.inverse(),
-                frames,
-                last: 1,
-                end: frames as i64 - 1,
-                stamped: false,
-            });
+            return Ok(Self { stamped: false, ..Self::at_rate(info.frame_rate, frames) });
         }
+        let stream = info::streams(&input)[info.index];
+        let rates = [info.frame_rate, stream.r_frame_rate.into(), stream.avg_frame_rate.into()];
+        Ok(Self::of(&info, &rates, stamps, last))
+    }
+
+    /// The timing of frames with these time stamps, the last of which is shown for so many ticks. `rates`: which may be steady.
+    fn of(info: &VideoInfo, rates: &[Rational], mut stamps: Vec<i64>, last: i64) -> Self {
         stamps.sort_unstable();
         let base = info.time_base.value();
-        let times: Vec<f64> = stamps.iter().map(|t| (t - origin(&info)) as f64 * base).collect();
+        let times: Vec<f64> = stamps.iter().map(|t| (t - origin(info)) as f64 * base).collect();
         let frames = times.len() as u64;
-        let steady =
-            rates.into_iter().filter(|r| r.is_known()).find_map(|rate| Some((rate, places(&times, rate, base)?)));
-        Ok(match steady {
+        let steady = rates.iter().filter(|r| r.is_known()).find_map(|rate| Some((*rate, places(&times, *rate, base)?)));
+        match steady {
             Some((rate, end)) => {
-                let last = (last.1 as f64 * base * rate.value()).round().max(1.0) as i64;
+                let last = (last as f64 * base * rate.value()).round().max(1.0) as i64;
                 Self { rate, steady: true, tick: rate.inverse(), frames, last, end, stamped: true }
             }
             None => {
                 let usual = (1.0 / (info.frame_rate.value() * base)).round() as i64;
-                let last = if last.1 > 0 { last.1 } else { usual.max(1) };
-                let end = stamps.last().map_or(0, |t| t - origin(&info));
-                Self { rate: info.frame_rate, steady: false, tick: info.time_base, frames, last, end, stamped: true }
+                let last = if last > 0 { last } else { usual.max(1) };
+                let end = stamps.last().map_or(0, |t| t - origin(info));
+                let (rate, tick) = (info.frame_rate, info.time_base);
+                Self { rate, steady: false, tick, frames, last, end, stamped: true }
             }
-        })
-    }
-
-    /// So many frames at a rate of so many a second.
-    pub fn of_rate(fps: f64, frames: u64) -> Self {
-        let rate = Rational::of_rate(fps);
-        let end = frames as i64 - 1;
-        Self { rate, steady: true, tick: rate.inverse(), frames, last: 1, end, stamped: true }
+        }
     }
 
     /// What gives frames their positions.
     pub fn clock(&self, info: &VideoInfo) -> Clock {
         Clock { timing: *self, origin: self.stamped.then(|| origin(info)), base: info.time_base.value(), last: None }
+    }
+}
+
+/// Time stamps of the packets that are shown, how many more tell none, and how long the last one is shown.
+fn packets(input: &mut Input, info: &VideoInfo) -> (Vec<i64>, u64, i64) {
+    for stream in &info.streams {
+        // SAFETY: a stream of the container; its demuxer then skips the packets.
+        unsafe {
+            let raw = *(*input.as_mut_ptr()).streams.add(stream.index);
+            let ours = stream.index == info.index;
+            (*raw).discard = if ours { ffi::AVDiscard::AVDISCARD_DEFAULT } else { ffi::AVDiscard::AVDISCARD_ALL };
+        }
+    }
+    let (mut stamps, mut bare, mut last) = (Vec::new(), 0, (i64::MIN, 0));
+    loop {
+        let mut packet = Packet::empty();
+        // SAFETY: both structures are owned; any error ends the reading.
+        let (code, raw) = unsafe { (ffi::av_read_frame(input.as_mut_ptr(), packet.as_mut_ptr()), &*packet.as_ptr()) };
+        if code < 0 {
+            return (stamps, bare, last.1);
+        }
+        if raw.stream_index as usize != info.index || raw.flags & ffi::AV_PKT_FLAG_DISCARD != 0 {
+            continue;
+        }
+        if raw.pts == ffi::AV_NOPTS_VALUE {
+            bare += 1;
+        } else {
+            stamps.push(raw.pts);
+            last = last.max((raw.pts, raw.duration));
+        }
     }
 }
 

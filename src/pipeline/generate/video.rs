@@ -1,6 +1,9 @@
 //! Latents → videos: decoded latent frame by latent frame, and on through the line while later ones are decoded.
 
-use std::time::Instant;
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use super::{Job, Run, parameters};
 use crate::{
@@ -12,11 +15,12 @@ use crate::{
         pace::{Pacing, Timed},
         perf::Perf,
         post,
+        vae::Way,
         video::{self, Networks},
     },
     plan::GeneratePlan,
     progress::{Stage, Unit},
-    stage::decode::Video,
+    stage::vae::{Networks as DecoderNetworks, VideoDecoder},
 };
 
 /// Pictures and frames a second of a video after all stages; `height` and `width` are those of decoding.
@@ -38,8 +42,8 @@ impl Form {
             Some(u) => post::output_size(u.target, height, width),
             None => (height, width),
         };
-        let timing = Timing::of_rate(fps, frames as u64);
-        let pacing = Pacing::new(plan.interpolation.as_ref(), &timing)?;
+        let rate = Rational::of_rate(fps);
+        let pacing = Pacing::new(plan.interpolation.as_ref(), &Timing::at_rate(rate, frames as u64))?;
         Ok(Self { size, frames: pacing.frames as usize, rate: pacing.rate, pacing })
     }
 }
@@ -47,14 +51,21 @@ impl Form {
 /// Decodes, interpolates, enlarges and encodes.
 pub(super) fn finish(
     run: &Run<'_>,
-    first: &Model,
-    later: &Model,
+    graphs: &[Model; 4],
     jobs: Vec<Job<'_>>,
     perf: &mut Perf,
 ) -> Result<Vec<OutputRow>> {
     let Run { plan, resolved, cx, .. } = *run;
     let begin = Instant::now();
-    let mut decoder = Video::new(cx.load("vae", first)?, cx.load("vae", later)?);
+    let tiling = resolved.vae.announced(Way::Decode, (resolved.size.height, resolved.size.width), cx);
+    let load = |i: usize| cx.load_large("vae", &graphs[i]);
+    let decoder = DecoderNetworks {
+        first_features: load(0)?,
+        later_features: load(1)?,
+        first_picture: load(2)?,
+        later_picture: load(3)?,
+    };
+    let mut decoder = VideoDecoder::new(decoder, tiling, scratch(plan, &jobs)?, cx.progress);
     perf.add("load vae", begin.elapsed().as_secs_f64());
     let mut networks = Networks {
         interpolate: plan.interpolation.as_ref().map(|i| post::Interpolator::load(i, cx)).transpose()?,
@@ -87,4 +98,15 @@ pub(super) fn finish(
         made.push(OutputRow { path, seed: job.item.seed, width, height, frames: form.frames });
     }
     Ok(made)
+}
+
+/// Where tiles wait for each other: beside the results, as these are large too; without results, where temporary files go.
+fn scratch(plan: &GeneratePlan, jobs: &[Job<'_>]) -> Result<PathBuf> {
+    let path = jobs.first().map(|job| plan.output.path(job.item)).transpose()?.flatten();
+    let folder = path.as_deref().and_then(Path::parent).map(Path::to_path_buf);
+    Ok(match folder {
+        Some(folder) if folder.as_os_str().is_empty() => PathBuf::from("."),
+        Some(folder) => folder,
+        None => std::env::temp_dir(),
+    })
 }

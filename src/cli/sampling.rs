@@ -1,0 +1,99 @@
+//! Flags of sampling.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{
+    plan::{Defaults, Quality, Start},
+    value,
+};
+use crate::error::{Error, Result};
+
+/// Flags of sampling.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Sampling")]
+pub struct SamplingArgs {
+    /// Seed of the noise; a list gives one output each
+    #[arg(long, value_name = "N", num_args = 1.., value_delimiter = ',', default_value = "42", value_parser = value::seed)]
+    pub seed: Vec<u64>,
+
+    /// Results per prompt, with seed, seed+1, …
+    #[arg(long, visible_alias = "num-outputs", value_name = "N", default_value = "1",
+          value_parser = value::positive("num_outputs_per_prompt"))]
+    pub num_outputs_per_prompt: usize,
+
+    /// Denoising steps [default: the model's]
+    #[arg(long, value_name = "N", value_parser = value::positive("num_inference_steps"))]
+    pub num_inference_steps: Option<usize>,
+
+    /// Guidance [default: the model's]
+    #[arg(long, value_name = "X", value_parser = value::non_negative("guidance_scale"))]
+    pub guidance_scale: Option<f64>,
+
+    /// Classifier-free guidance of models that also have a distilled one [default: the model's]
+    #[arg(long, value_name = "X", value_parser = value::non_negative("true_cfg_scale"))]
+    pub true_cfg_scale: Option<f64>,
+
+    /// Z-Image: the most that guidance may lengthen a prediction, 0 for no limit [default: 0]
+    #[arg(long, value_name = "X", value_parser = value::non_negative("cfg_normalization"))]
+    pub cfg_normalization: Option<f64>,
+
+    /// Z-Image: no guidance once this part of the way from noise to picture is passed [default: 1]
+    #[arg(long, value_name = "X", value_parser = value::non_negative("cfg_truncation"))]
+    pub cfg_truncation: Option<f64>,
+
+    /// Both predictions of guidance in one call, a batch of two: fewer calls, more memory
+    #[arg(long)]
+    pub cfg_batch: bool,
+
+    /// Shift of the noise schedule [default: the model's]
+    #[arg(long, value_name = "X", value_parser = value::positive_float("flow_shift"))]
+    pub flow_shift: Option<f64>,
+
+    /// Tokens of the prompt that the transformer sees, where the family lets one choose [default: the family's]
+    #[arg(long, value_name = "N", value_parser = value::positive("max_sequence_length"))]
+    pub max_sequence_length: Option<usize>,
+
+    /// A picture to start from, for models of videos also a clip
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub image_path: Vec<PathBuf>,
+
+    /// How much of the schedule the start goes through again, above 0 to 1 [default: the model's]
+    #[arg(long, value_name = "X", value_parser = value::float_in("strength", f64::MIN_POSITIVE..=1.0, "(0, 1]"))]
+    pub strength: Option<f64>,
+
+    /// How exact the result has to be
+    #[arg(long, value_enum, default_value = "lossless", value_name = "NAME")]
+    pub quality: Quality,
+
+    /// Whose sampling defaults stand where nothing is asked for
+    #[arg(long, value_enum, default_value = "diffusers", value_name = "NAME")]
+    pub defaults: Defaults,
+}
+
+impl SamplingArgs {
+    /// One seed for each output of a prompt.
+    pub fn seeds(&self) -> Result<Vec<u64>> {
+        match (self.seed.as_slice(), self.num_outputs_per_prompt) {
+            (seeds, 1) => Ok(seeds.to_vec()),
+            ([seed], outputs) => Ok((0..outputs as u64).map(|i| seed.wrapping_add(i)).collect()),
+            (seeds, outputs) if seeds.len() == outputs => Ok(seeds.to_vec()),
+            (seeds, outputs) => Err(Error::usage(format!(
+                "--seed lists {} seeds but --num-outputs-per-prompt is {outputs}; give one seed, or as many as outputs",
+                seeds.len()
+            ))),
+        }
+    }
+
+    /// The picture or clip to start from, and how much of the schedule it goes through.
+    pub fn start(&self) -> Result<Option<Start>> {
+        match (self.image_path.as_slice(), self.strength) {
+            ([], None) => Ok(None),
+            ([], Some(_)) => Err(Error::usage("--strength needs --image-path")),
+            ([image], strength) if image.is_file() => Ok(Some(Start { image: image.clone(), strength })),
+            ([image], _) => Err(Error::usage(format!("--image-path: there is no file {}", image.display()))),
+            (many, _) => Err(Error::usage(format!("--image-path takes one picture, got {}", many.len()))),
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! When the autoencoder works in tiles, what a plan says of it, and what is refused. That tiles are the reference's is tested in
+//! `tests/parity/vae.rs`.
+
+use std::path::Path;
+
+use crescendo::{
+    pipeline::{Context, generate, plan_generate},
+    plan::{Destination, GeneratePlan, Vae, VaeTiling},
+    progress::Silent,
+};
+
+use crate::{plans, samples};
+
+fn asked(model: &str, size: (usize, usize), tiling: VaeTiling, tile: Option<usize>) -> GeneratePlan {
+    let mut plan = plans::generate(&Path::new("tests/goldens").join(model).join("model"), "a fox");
+    plan.size = Some(size);
+    plan.vae = Vae { tiling, tile, overlap: None };
+    plan
+}
+
+/// Model, size, tiling, tile, memory limit, and the note about tiles.
+type Row = (&'static str, (usize, usize), VaeTiling, Option<usize>, Option<u64>, Option<&'static str>);
+
+#[test]
+fn a_plan_says_whether_there_are_tiles() {
+    use VaeTiling::{Auto, Off, On};
+    let rows: &[Row] = &[
+        ("flux1-dev", (64, 96), Auto, None, None, None),
+        ("flux1-dev", (64, 96), Auto, Some(32), None, None),
+        ("flux1-dev", (64, 96), Auto, Some(32), Some(1), Some("decoded in tiles of 32 pixels that share 8")),
+        ("flux1-dev", (64, 96), Off, None, Some(1), None),
+        ("flux1-dev", (64, 96), On, None, None, Some("decoded in one piece: a tile of 1024 pixels holds all of it")),
+        ("flux1-dev", (64, 1040), On, None, None, Some("decoded in tiles of 1024 pixels that share 256")),
+        // Memory for nothing: as small as tiles become. A tile is no larger than the picture.
+        ("flux1-dev", (512, 640), Auto, None, Some(1), Some("decoded in tiles of 128 pixels that share 32")),
+        ("flux2-klein", (512, 640), Auto, None, Some(1), Some("decoded in tiles of 128 pixels that share 32")),
+        ("qwen-image", (512, 640), Auto, None, Some(1), Some("decoded in tiles of 128 pixels that share 32")),
+        ("qwen-image", (512, 640), On, None, Some(1), Some("decoded in tiles of 256 pixels that share 64")),
+        ("wan", (480, 832), Auto, None, Some(100_000_000), Some("decoded in tiles of 256 pixels that share 64")),
+    ];
+    let mut wrong = vec![];
+    for &(model, size, tiling, tile, limit, wanted) in rows {
+        let mut plan = asked(model, size, tiling, tile);
+        plan.runtime.memory_limit = limit;
+        let notes = plan_generate(&plan).unwrap().notes;
+        let found = notes.iter().find(|n| n.contains("decoded"));
+        if found.is_some() != wanted.is_some() || !found.is_none_or(|n| n.contains(wanted.unwrap_or_default())) {
+            wrong.push(format!("{model} {size:?} {tiling:?} {tile:?} {limit:?}: wanted {wanted:?}, got {found:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn tiles_that_cannot_be_are_refused() {
+    let rows = [
+        ("flux1-dev", Some(36), None, "--vae-tile 36: the autoencoder needs a multiple of 8; 32 or 40"),
+        ("flux2-klein", Some(40), None, "--vae-tile 40: the autoencoder needs a multiple of 16; 32 or 48"),
+        ("wan", Some(64), Some(12), "--vae-tile-overlap 12: the autoencoder needs a multiple of 8; 8 or 16"),
+        ("wan", Some(64), Some(64), "--vae-tile-overlap 64: tiles of 64 pixels can share at most 56"),
+        ("wan", None, Some(512), "--vae-tile-overlap 512: tiles of 256 pixels can share at most 248"),
+    ];
+    let mut wrong = vec![];
+    for (model, tile, overlap, wanted) in rows {
+        let mut plan = asked(model, (64, 96), VaeTiling::Auto, tile);
+        plan.vae.overlap = overlap;
+        match plan_generate(&plan) {
+            Err(e) if e.to_string() == wanted => {}
+            Err(e) => wrong.push(format!("wanted {wanted:?}, got {e}")),
+            Ok(_) => wrong.push(format!("wanted {wanted:?}, got a plan")),
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// A video in tiles has all its frames, other ones than in one piece, and leaves no file of tiles behind.
+#[test]
+fn a_video_in_tiles_is_whole() {
+    let temp = tempfile::tempdir().unwrap();
+    let made: Vec<Vec<u8>> = [VaeTiling::Off, VaeTiling::On]
+        .into_iter()
+        .map(|tiling| {
+            let mut plan = asked("wan", (64, 96), tiling, (tiling == VaeTiling::On).then_some(32));
+            (plan.frames, plan.steps) = (Some(5), Some(2));
+            (plan.output.codec, plan.output.pix_fmt) = (Some("ffv1".into()), Some("bgr0".into()));
+            let path = temp.path().join(format!("{tiling:?}.mkv"));
+            plan.output.destination = Destination::File(path.clone());
+            generate(&plan, &Context::start(&plan.runtime, &Silent).unwrap()).unwrap();
+            samples(&path, true)
+        })
+        .collect();
+    assert_eq!(made[0].len(), 5 * 64 * 96 * 3);
+    assert_eq!(made[1].len(), made[0].len());
+    assert_ne!(made[0], made[1]);
+    assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 2);
+}
