@@ -54,7 +54,7 @@ fn settings(plan: &EnhancePlan) -> Result<Value> {
     let mut value = serde_json::to_value(plan).map_err(|e| Error::failed(format!("the settings are not JSON: {e}")))?;
     for (part, names) in [
         ("", &["record", "batch", "perf_dump", "runtime"][..]),
-        ("/encoding", &["destination", "overwrite"]),
+        ("/encoding", &["destination", "overwrite", "verify"]),
         ("/interpolation", &["model"]),
         ("/upscaling", &["model"]),
         ("/upscaling/denoise", &["weak"]),
