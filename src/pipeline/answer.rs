@@ -37,6 +37,8 @@ pub struct Enhanced {
     /// How many there should be.
     #[serde(skip)]
     pub asked: usize,
+    /// The most memory of the process that was resident.
+    pub peak_memory_bytes: u64,
 }
 
 /// One input.
