@@ -11,11 +11,13 @@
 
 mod answer;
 mod blame;
+mod chunks;
 mod context;
 mod enhance;
 mod export;
 mod generate;
 mod inspect;
+mod material;
 mod pace;
 mod perf;
 mod post;
@@ -26,6 +28,7 @@ mod vae;
 mod video;
 
 pub use answer::*;
+pub use chunks::{Identity, folder_of as chunks_of};
 pub use context::Context;
 pub use enhance::{Enhancer, make_folder_of, refuse, sizes};
 pub use export::export;
@@ -33,3 +36,4 @@ pub use generate::generate;
 pub use inspect::{Libraries, inspect, libraries};
 pub use perf::{Perf, StageSeconds};
 pub use resolved::{Resolved, plan_generate};
+pub use video::Made;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use ffmpeg_next::{Codec, codec, ffi};
 
 use super::{
-    Rational,
+    Part, Rational,
     color::{Color, Range},
     ffmpeg::{self, c_string, check, text, video_encoders},
     hdr,
@@ -88,6 +88,8 @@ pub struct Output {
     pub metadata: Vec<(String, String)>,
     /// The file whose sound, subtitles, attachments, chapters and metadata are copied, none of it re-encoded.
     pub source: Option<PathBuf>,
+    /// The part of `source` that is wanted; `None`: all of it.
+    pub part: Option<Part>,
 }
 
 impl Output {
@@ -109,6 +111,7 @@ impl Output {
             left_out: Vec::new(),
             metadata: Vec::new(),
             source: None,
+            part: None,
         }
     }
 
