@@ -70,7 +70,7 @@ fn one_of_several_fails() {
 fn flags_that_are_not_built_are_refused() {
     let bench = Bench::new();
     let mut bad = Vec::new();
-    for flag in ["--fps 50", "--chunk 10"] {
+    for flag in ["--fps 50"] {
         let args =
             format!("enhance {{clip}} -o out/a.mp4 --interpolate 2x --frame-interpolation-model-path {{rife}} {flag}");
         let name = flag.split(' ').next().unwrap();

@@ -180,3 +180,238 @@ fn any_container_is_gone_on_with() {
     assert_eq!(probe(&bench.path("out/deep-parts.mkv"), "v:0")["pix_fmt"], "yuv420p10le");
     report(bad);
 }
+
+/// Killed at eight moments of its own length, a run in a folder ends with the bytes of one that was left alone.
+#[test]
+fn kills_lose_no_more_than_a_chunk() {
+    let bench = Bench::new();
+    fs::create_dir(bench.path("in")).unwrap();
+    let x264 = "-f lavfi -i sine=d=1 -c:v libx264 -preset ultrafast -g 20 -c:a aac";
+    clip(&bench, "in/a.mp4", "testsrc2=s=64x48:r=25:d=1", x264);
+    clip(&bench, "in/b.mkv", "mandelbrot=s=64x48:r=25,trim=end_frame=25", "-c:v libx264 -preset ultrafast -bf 2");
+    let args = |out: &str| {
+        format!("enhance in -o {out} --interpolate 2x {NETWORK} --upscale 2 --upscaling-model-path {{x2}} --chunk 0.2")
+    };
+    let begin = Instant::now();
+    done(&bench.run(&args("alone/")));
+    let length = begin.elapsed();
+    let mut bad = Vec::new();
+    let mut landed = 0;
+    for k in 1..=8u32 {
+        let out = format!("r{k}");
+        let mut command = bench.command();
+        command.args(split(&args(&out))).arg("--quiet").stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        std::thread::sleep(length * k / 9);
+        landed += u32::from(child.try_wait().unwrap().is_none());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let rerun = bench.run(&args(&out));
+        for name in ["a.mp4", "b.mkv"] {
+            let [made, alone] = [&out, "alone"].map(|folder| fs::read(bench.path(folder).join(name)).ok());
+            if rerun.code != Some(0) || made.is_none() || made != alone {
+                bad.push(format!("killed at {k}/9: {name} is another: {:?} {}", rerun.code, rerun.err));
+            }
+        }
+        let left: Vec<_> = fs::read_dir(bench.path(&out)).unwrap().map(|e| e.unwrap().file_name()).collect();
+        if left.len() != 3 {
+            bad.push(format!("killed at {k}/9: left {left:?}"));
+        }
+    }
+    assert!(landed >= 4, "{landed} of 8 kills came before the end");
+    report(bad);
+}
+
+/// What ends a run leaves its chunks for the next one, which says so where it may not take them.
+#[test]
+fn a_journal_stays_valid_whatever_ends_a_run() {
+    let bench = Bench::new();
+    let graph = "testsrc2=s=64x48:r=25:d=2";
+    clip(&bench, "a.mkv", graph, "-c:v ffv1 -pix_fmt bgr0");
+    let args = |out: &str| format!("enhance a.mkv -o out/{out} --interpolate 2x {NETWORK} {LOSSLESS} --chunk 0.4");
+    done(&bench.run(&args("whole.mkv")));
+    let whole = fs::read(bench.path("out/whole.mkv")).unwrap();
+    let folder = |out: &str| bench.path(&format!("out/.{out}.chunks"));
+    let mut bad = Vec::new();
+    let mut check = |name: &str, out: &str, args: &str, code: i32, says: &str| {
+        let run = bench.run(args);
+        let same = fs::read(bench.path(&format!("out/{out}"))).is_ok_and(|bytes| bytes == whole);
+        if run.code != Some(code)
+            || !run.err.contains(says)
+            || same != (code == 0)
+            || folder(out).exists() != (code > 0)
+        {
+            let found = run.code;
+            bad.push(format!("{name}: {found:?}, the same: {same}, a journal: {} {}", folder(out).exists(), run.err));
+        }
+    };
+    // Other settings are not mixed; the same command goes on all the same, with or without --overwrite.
+    assert!(killed(&bench, &args("b.mkv"), &folder("b.mkv"), 2));
+    let other = args("b.mkv").replace("2x", "3x");
+    check("settings", "b.mkv", &other, 3, "with other settings has left finished chunks");
+    check("chunk", "b.mkv", &args("b.mkv").replace("0.4", "0.3"), 3, "--overwrite gives them up");
+    check("goes on", "b.mkv", &format!("{} --overwrite", args("b.mkv")), 0, "");
+    // A chunk that was damaged, and what follows it, are made again.
+    assert!(killed(&bench, &args("c.mkv"), &folder("c.mkv"), 3));
+    fs::write(folder("c.mkv").join("00001"), "of no use").unwrap();
+    check("damaged", "c.mkv", &args("c.mkv"), 0, "");
+    // Half a line, as a power failure leaves it.
+    assert!(killed(&bench, &args("d.mkv"), &folder("d.mkv"), 2));
+    let journal = folder("d.mkv").join("chunks.jsonl");
+    let text = fs::read(&journal).unwrap();
+    fs::write(&journal, &text[..text.len() - 40]).unwrap();
+    check("half a line", "d.mkv", &args("d.mkv"), 0, "");
+    // The input is another, then none, then what it was.
+    assert!(killed(&bench, &args("e.mkv"), &folder("e.mkv"), 2));
+    let before = fs::read(bench.path("a.mkv")).unwrap();
+    clip(&bench, "a.mkv", "mandelbrot=s=64x48:r=25,trim=end_frame=50", "-c:v ffv1 -pix_fmt bgr0");
+    check("input", "e.mkv", &args("e.mkv"), 3, "an input that has changed since");
+    fs::remove_file(bench.path("a.mkv")).unwrap();
+    check("vanished", "e.mkv", &args("e.mkv"), 3, "a.mkv");
+    fs::write(bench.path("a.mkv"), before).unwrap();
+    check("is back", "e.mkv", &args("e.mkv"), 0, "");
+    report(bad);
+}
+
+/// A part of a video is what ffmpeg cuts out of it: frames, sound, subtitles and chapters.
+#[test]
+fn a_part_is_what_ffmpeg_cuts_out() {
+    let bench = Bench::new();
+    let at = |name: &str| bench.path(name).to_str().unwrap().to_string();
+    fs::write(bench.path("s.srt"), "1\n00:00:00,200 --> 00:00:00,900\nearly\n\n2\n00:00:01,100 --> 00:00:01,300\nin\n\n3\n00:00:01,700 --> 00:00:02,500\nlate\n").unwrap();
+    fs::write(bench.path("c.txt"), ";FFMETADATA1\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=1000\ntitle=one\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=1000\nEND=3000\ntitle=two\n").unwrap();
+    let graph = "testsrc2=s=64x48:r=25:d=3";
+    let (srt, chapters) = (at("s.srt"), at("c.txt"));
+    let beside = format!("-f lavfi -i sine=d=3 -i {srt} -i {chapters} -map 0:v -map 1:a -map 2:s -map_chapters 3");
+    clip(
+        &bench,
+        "a.mkv",
+        graph,
+        &format!("{beside} -c:a pcm_s16le -c:s srt -c:v libx264 -preset ultrafast -bf 2 -g 40"),
+    );
+    clip(&bench, "b.mp4", graph, &format!("{beside} -c:a aac -c:s mov_text -c:v libx264 -bf 3 -g 12"));
+    clip(&bench, "c.ts", graph, "-c:v libx264 -preset ultrafast -bf 2");
+    clip(
+        &bench,
+        "uneven.mp4",
+        "testsrc2=s=64x48:r=30:d=3,settb=1/90000,setpts=(N/30+0.003*mod(N*7\\,5))/TB",
+        "-c:v libx264 -preset ultrafast -bf 2 -enc_time_base 1/90000 -fps_mode vfr",
+    );
+    clip(&bench, "f_%03d.png", graph, "-start_number 0");
+    let mut bad = Vec::new();
+    let ending = "--codec ffv1 --pix-fmt bgr0";
+    for (k, (source, fps, rate)) in [
+        ("a.mkv", "", "--upscale 1 --filter nearest"),
+        ("a.mkv", "", "--interpolate 2x"),
+        ("a.mkv", "", "--interpolate 60fps --chunk 0.3"),
+        ("b.mp4", "", "--interpolate 3x"),
+        ("c.ts", "", "--interpolate 2x"),
+        ("uneven.mp4", "", "--interpolate 2x --chunk 0.3"),
+        ("f_%03d.png", "--fps 25", "--interpolate 2x"),
+    ]
+    .iter()
+    .enumerate()
+    {
+        let network = if rate.contains("inter") { NETWORK } else { "" };
+        let name = format!("p{k}.mkv");
+        done(
+            &bench.run(&format!(
+                "enhance {source} {fps} -o out/{name} {rate} {network} {ending} --start 0.6 --end 0:01.8"
+            )),
+        );
+        // The same by ffmpeg, without loss, then in one piece. Transport streams begin later than zero, which is taken off.
+        let (cut, whole) = (at(&format!("cut{k}.mkv")), format!("w{k}.mkv"));
+        let first: &[&str] = if fps.is_empty() { &[] } else { &["-framerate", "25"] };
+        let input = at(source);
+        let begin = if source.ends_with("ts") { times(&bench.path(source), "v:0")[0] } else { 0.0 };
+        let trim = format!("trim={}:{},setpts=PTS-STARTPTS", 0.5999 + begin, 1.7999 + begin);
+        let tail = [
+            "-copyts",
+            "-i",
+            &input,
+            "-an",
+            "-sn",
+            "-vf",
+            &trim,
+            "-fps_mode",
+            "passthrough",
+            "-enc_time_base",
+            "1/90000",
+            "-c:v",
+            "ffv1",
+            &cut,
+        ];
+        ffmpeg(&first.iter().copied().chain(tail).collect::<Vec<_>>());
+        done(
+            &bench.run(&format!(
+                "enhance cut{k}.mkv -o out/{whole} {} {network} {ending}",
+                rate.replace("--chunk 0.3", "")
+            )),
+        );
+        let sums = |name: &str| -> Vec<String> {
+            let shown = shown(&bench.path(&format!("out/{name}")));
+            shown.iter().map(|l| l.rsplit(',').next().unwrap().trim().to_owned()).collect()
+        };
+        let (found, wanted) = (sums(&name), sums(&whole));
+        if found != wanted && *source != "uneven.mp4" || found.len() != wanted.len() {
+            bad.push(format!("{source} {rate}: {} frames, wanted {}", found.len(), wanted.len()));
+        }
+    }
+    for source in ["a.mkv", "b.mp4"] {
+        let name = format!("out/beside-{source}");
+        let run = bench.run(&format!("enhance {source} -o {name} --upscale 1 --filter nearest --start 0.6 --end 1.8"));
+        let (video, sound) = (times(&bench.path(&name), "v:0"), times(&bench.path(&name), "a:0"));
+        let before: Vec<f64> =
+            times(&bench.path(source), "a:0").into_iter().filter(|t| (0.6..1.8).contains(t)).collect();
+        let shift = before.iter().zip(&sound).map(|(a, b)| (a - b - 0.6).abs()).fold(0.0, f64::max);
+        if run.code != Some(0)
+            || video.len() != 30
+            || video[0].abs() > 1e-3
+            || sound.len() != before.len()
+            || shift > 2e-3
+        {
+            bad.push(format!(
+                "{source}: {} frames from {}, {} of {} sounds, {shift} s off {}",
+                video.len(),
+                video[0],
+                sound.len(),
+                before.len(),
+                run.err
+            ));
+        }
+        let told = Command::new("ffprobe")
+            .args(["-v", "error", "-show_chapters", "-of", "csv"])
+            .arg(bench.path(&name))
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&told.stdout).into_owned();
+        let texts = ffmpeg(&["-i", &at(&name), "-map", "0:s", "-f", "srt", "-"]);
+        let texts = String::from_utf8_lossy(&texts).into_owned();
+        for (what, wanted) in [
+            ("0.000000", &told),
+            ("0.400000", &told),
+            ("1.200000", &told),
+            ("00:00:00,500 --> 00:00:00,700\nin", &texts),
+            ("00:00:01,100 --> 00:00:01,200\nlate", &texts),
+            ("00:00:00,000 --> 00:00:00,300\nearly", &texts),
+        ] {
+            if !wanted.contains(what) {
+                bad.push(format!("{source}: no {what} in {wanted}"));
+            }
+        }
+    }
+    for (args, says) in [
+        ("a.mkv --start 5", "a.mkv ends at 3.0"),
+        ("a.mkv --end 1:00", "before --end 60"),
+        ("a.mkv --start 1.01 --end 1.02", "has no frame from 1.01 s to 1.02 s"),
+        ("f_%03d.png --fps 25 --start 4", "ends at 3.000 s, before --start 4"),
+        ("f_000.png --start 1", "is a picture, which has no part"),
+    ] {
+        let ending = if args.starts_with("f_000") { "png" } else { "mkv" };
+        let run = bench.run(&format!("enhance {args} -o out/x.{ending} --upscale 1 --filter nearest"));
+        if run.code != Some(3) || !run.err.contains(says) {
+            bad.push(format!("{args}: {:?} {}", run.code, run.err));
+        }
+    }
+    report(bad);
+}
