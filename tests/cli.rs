@@ -262,7 +262,8 @@ fn help_names_every_flag() {
         progressive-mode progressive-levels progressive-delta progressive-scales progressive-transform progressive-spectrum \
         image-path strength vae-tiling vae-tile vae-tile-overlap output-path output-file-name output-file-path no-save-output save-latents defaults";
     const ENHANCE: &str = "output interpolate upscale recursive skip-existing jobs fail-fast report tile tile-overlap \
-        denoise-strength denoise-model-path scene-threshold dedup start end chunk refine refine-model refine-strength refine-stages filter";
+        denoise-strength denoise-model-path scene-threshold dedup start end chunk refine refine-model refine-prompt refine-by refine-strength refine-stages refine-tile refine-tile-overlap \
+        negative-prompt num-inference-steps guidance-scale true-cfg-scale seed filter";
     let folder = folder();
     let mut bad = Vec::new();
     for (command, lists) in [

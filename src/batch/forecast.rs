@@ -25,7 +25,8 @@ pub fn plan_enhance(plan: &EnhancePlan) -> Result<EnhanceForecast> {
     pipeline::refuse(plan)?;
     let (recipe, measured, device) = (Recipe::of(plan)?, Measured::load(), asked(plan.runtime.device));
     let keys = Keys { plan, recipe: &recipe, device: &device };
-    let mut forecast = EnhanceForecast { seconds: Some(0.0), ..EnhanceForecast::default() };
+    let (notes, networks) = pipeline::outlook(plan)?;
+    let mut forecast = EnhanceForecast { seconds: Some(0.0), notes, ..EnhanceForecast::default() };
     let (mut memory, mut disk) = (0u64, 0u64);
     for job in &plan.jobs {
         let (sizes, cause) = match pipeline::sizes(plan, &job.source) {
@@ -44,7 +45,7 @@ pub fn plan_enhance(plan: &EnhancePlan) -> Result<EnhanceForecast> {
         let (input, output) = (job.source.name().to_path_buf(), job.output.clone());
         forecast.items.push(EnhanceForecastRow { input, output, sizes, cause });
     }
-    forecast.memory_bytes = Some(memory * plan.batch.jobs.min(plan.jobs.len()) as u64);
+    forecast.memory_bytes = Some(networks + memory * plan.batch.jobs.min(plan.jobs.len()) as u64);
     forecast.disk_bytes = Some(disk);
     Ok(forecast)
 }

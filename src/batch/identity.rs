@@ -4,7 +4,7 @@
 
 use std::{
     fs::{self, File, Metadata},
-    os::unix::fs::MetadataExt,
+    os::unix::fs::{FileExt, MetadataExt},
     path::Path,
     time::{Duration, SystemTime},
 };
@@ -54,7 +54,7 @@ fn settings(plan: &EnhancePlan) -> Result<Value> {
     let mut value = serde_json::to_value(plan).map_err(|e| Error::failed(format!("the settings are not JSON: {e}")))?;
     for (part, names) in [
         ("", &["record", "batch", "perf_dump", "runtime"][..]),
-        ("/encoding", &["destination", "overwrite"]),
+        ("/encoding", &["destination", "overwrite", "verify"]),
         ("/interpolation", &["model"]),
         ("/upscaling", &["model"]),
         ("/upscaling/denoise", &["weak"]),
@@ -68,7 +68,8 @@ fn settings(plan: &EnhancePlan) -> Result<Value> {
     Ok(value)
 }
 
-/// The hash of a file, or of all files of a folder with their names.
+/// The hash of a file, or of all files of a folder with their names: of those above [`WHOLE`] by samples, as a diffusion model's tens
+/// of gigabytes would take longer to read than many a picture to make.
 fn tree(path: &Path) -> Result<String> {
     if !path.is_dir() {
         return file(path);
@@ -78,8 +79,31 @@ fn tree(path: &Path) -> Result<String> {
         let entry = entry.map_err(|e| Error::failed(format!("reading the folder {}: {e}", path.display())))?;
         if entry.file_type().is_file() {
             let name = entry.path().strip_prefix(path).unwrap_or(entry.path()).as_os_str().as_encoded_bytes();
-            hasher.update(name).update(file(entry.path())?.as_bytes());
+            hasher.update(name).update(part(entry.path())?.as_bytes());
         }
+    }
+    Ok(hex(&hasher))
+}
+
+/// Bytes of a file in a model's folder that is hashed as a whole.
+const WHOLE: u64 = 64 << 20;
+/// Places, evenly spread, at which a larger one is read, and bytes at each.
+const SAMPLES: (u64, usize) = (256, 16 << 10);
+
+/// The hash of a file, or of a large one's length and samples.
+fn part(path: &Path) -> Result<String> {
+    let failed = |e: std::io::Error| Error::io("reading", path, &e);
+    let length = fs::metadata(path).map_err(failed)?.len();
+    if length <= WHOLE {
+        return file(path);
+    }
+    let (opened, mut hasher) = (File::open(path).map_err(failed)?, blake3::Hasher::new());
+    let (places, bytes) = SAMPLES;
+    let mut sample = vec![0; bytes];
+    hasher.update(&length.to_le_bytes());
+    for k in 0..places {
+        opened.read_exact_at(&mut sample, k * (length - bytes as u64) / (places - 1)).map_err(failed)?;
+        hasher.update(&sample);
     }
     Ok(hex(&hasher))
 }
@@ -138,4 +162,29 @@ fn written(data: &Metadata) -> String {
 /// When a file's bytes were last written, nanoseconds since 1970.
 pub fn modified(data: &Metadata) -> i64 {
     data.mtime().saturating_mul(1_000_000_000).saturating_add(data.mtime_nsec())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::io::{Seek, SeekFrom, Write};
+
+    use super::*;
+
+    /// A sparse file of 100 MB in a folder: its first byte, its last and its length tell.
+    #[test]
+    fn large_files_of_a_model_are_known_by_samples() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        let with = |at: u64, length: u64| {
+            let mut file = File::create(&path).unwrap();
+            file.seek(SeekFrom::Start(at)).unwrap();
+            file.write_all(b"x").unwrap();
+            file.set_len(length).unwrap();
+            tree(folder.path()).unwrap()
+        };
+        let rows = [with(0, 100 << 20), with((100 << 20) - 1, 100 << 20), with(0, (100 << 20) + 1), with(0, 100 << 20)];
+        assert_eq!(rows[0], rows[3]);
+        assert!(rows[0] != rows[1] && rows[0] != rows[2] && rows[1] != rows[2], "{rows:?}");
+    }
 }

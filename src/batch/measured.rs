@@ -41,13 +41,19 @@ impl Keys<'_> {
                 format!("{kind} interpolate {} on {on}", short(&self.recipe.interpolation).unwrap_or_default())
             }
             "upscale" => format!("{kind} upscale {} on {on}", short(&self.recipe.upscaling).unwrap_or("filter".into())),
+            "refine" => {
+                let (models, r) = (&self.recipe.models, self.plan.refine.as_ref());
+                let work = r.map(|r| (r.strength, r.steps, r.tile, r.tile_overlap));
+                format!("{kind} refine {} {work:?} on {on}", &models[..16.min(models.len())])
+            }
             "encode" if video => format!("{kind} encode {}", self.plan.encoding.codec.as_deref().unwrap_or("default")),
             _ => format!("{kind} {stage}"),
         }
     }
 }
 
-/// What each stage works on, in megapixels: frames read, frames made between them, frames enlarged (before), frames written.
+/// What each stage works on, in megapixels: frames read, frames made between them, frames enlarged (before), pictures
+/// refined (after each stage), frames written.
 pub fn megapixels(sizes: &[SizeRow]) -> Vec<(&'static str, f64)> {
     let of = |name: &str| sizes.iter().find(|row| row.stage == name);
     let (Some(first), Some(last)) = (sizes.first(), sizes.last()) else { return Vec::new() };
@@ -56,6 +62,8 @@ pub fn megapixels(sizes: &[SizeRow]) -> Vec<(&'static str, f64)> {
     let between = of("interpolate").map(|row| area(first) * row.frames.saturating_sub(first.frames) as f64);
     stages.extend(between.map(|work| ("interpolate", work)));
     stages.extend(of("upscale").map(|row| ("upscale", area(first) * row.frames as f64)));
+    let refined: f64 = sizes.iter().filter(|row| row.stage.starts_with("refine")).map(area).sum();
+    stages.extend((refined > 0.0).then_some(("refine", refined)));
     stages.push(("encode", area(last) * last.frames as f64));
     stages
 }

@@ -66,7 +66,12 @@ pub fn enhance(plan: &EnhancePlan, cx: &Context<'_>) -> Result<Enhanced> {
     if let Some(path) = &plan.perf_dump {
         perf.write(path)?;
     }
-    Ok(Enhanced { items: rows.into_iter().flatten().collect(), asked: count })
+    let items: Vec<ItemRow> = rows.into_iter().flatten().collect();
+    let of = |status| items.iter().filter(|i| i.status == status).count();
+    let (done, skipped, failed) = (of(Status::Done), of(Status::Skipped), of(Status::Failed));
+    let peak = peak_memory();
+    tracing::info!("{done} done, {skipped} skipped, {failed} failed; at most {:.0} MB of memory", peak as f64 / 1e6);
+    Ok(Enhanced { items, asked: count, peak_memory_bytes: peak })
 }
 
 /// What all threads share.

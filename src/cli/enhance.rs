@@ -7,7 +7,7 @@ use clap::Args;
 use super::{
     args::Shared,
     output::EncodingArgs,
-    plan::{Batch, Cut, Destination, EnhancePlan, Filter, Quality, Rate, Refine, Target},
+    plan::{Batch, Cut, Destination, EnhancePlan, Filter, Quality, Rate, Refine, RefineBy, Target},
     post::{InterpolationArgs, InterpolationExtra, UpscalingArgs, UpscalingExtra},
     resolve::Models,
     value,
@@ -94,33 +94,72 @@ pub struct EnhanceArgs {
 
 /// Flags of diffusion passes.
 #[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Refinement")]
+#[command(next_help_heading = "Refinement of pictures")]
 pub struct RefineArgs {
-    /// A short tiled diffusion pass after each upscaling stage; a prompt may follow
-    #[arg(long, value_name = "PROMPT", num_args = 0..=1, default_missing_value = "", require_equals = true)]
-    pub refine: Option<String>,
+    /// Enlarge in stages, each at most 2x and followed by a short diffusion pass in tiles
+    #[arg(long)]
+    pub refine: bool,
 
-    /// Its diffusion model [default: the built-in demo model]
+    /// Its diffusion model, one of those that make pictures [default: the built-in demo model]
     #[arg(long, value_name = "MODEL", requires = "refine")]
     pub refine_model: Option<String>,
 
-    /// How much of the schedule is gone through again, 0 to 1 [default: 0.3]
+    /// What the pictures show [default: nothing]
+    #[arg(long, value_name = "TEXT", requires = "refine")]
+    pub refine_prompt: Option<String>,
+
+    /// What a stage enlarges: the latent, in the frequency domain, or the picture, by the upscaling network or --filter
+    /// [default: picture where one of these is named, else latent]
+    #[arg(long, value_enum, value_name = "WAY", requires = "refine")]
+    pub refine_by: Option<RefineBy>,
+
+    /// How much of the schedule is gone through again, as --strength of generate; 0 is upscaling alone [default: 0.3]
     #[arg(long, value_name = "X", requires = "refine",
-          value_parser = value::float_in("refine_strength", f64::MIN_POSITIVE..=1.0, "(0, 1]"))]
+          value_parser = value::float_in("refine_strength", 0.0..=1.0, "[0, 1]"))]
     pub refine_strength: Option<f64>,
 
-    /// A factor per stage, such as 2x,2x [default: one stage]
+    /// A factor per stage, 1x to 2x, such as 2x,2x; no stage goes beyond the size of --upscale, and --filter does what the
+    /// stages leave [default: as many doublings as the size needs]
     #[arg(long, value_name = "LIST", value_delimiter = ',', requires = "refine", value_parser = stage)]
-    pub refine_stages: Vec<u32>,
+    pub refine_stages: Vec<f64>,
+
+    /// Side of a tile in pixels, a multiple of the model's patches [default: of the model's own size, 1024 of most]
+    #[arg(long, value_name = "N", requires = "refine", value_parser = value::positive("refine_tile"))]
+    pub refine_tile: Option<usize>,
+
+    /// Pixels that neighbouring tiles share at least, up to half a tile [default: a quarter of a tile]
+    #[arg(long, value_name = "N", requires = "refine")]
+    pub refine_tile_overlap: Option<usize>,
+
+    /// What the pictures shall not show, where the model is guided away from it [default: the model's]
+    #[arg(long, value_name = "TEXT", requires = "refine")]
+    pub negative_prompt: Option<String>,
+
+    /// Steps of the whole schedule, of which --refine-strength is done [default: the model's]
+    #[arg(long, value_name = "N", requires = "refine", value_parser = value::positive("num_inference_steps"))]
+    pub num_inference_steps: Option<usize>,
+
+    /// Guidance scale [default: the model's]
+    #[arg(long, value_name = "X", requires = "refine", value_parser = value::non_negative("guidance_scale"))]
+    pub guidance_scale: Option<f64>,
+
+    /// True classifier-free guidance, where the model has it [default: the model's]
+    #[arg(long, value_name = "X", requires = "refine", value_parser = value::non_negative("true_cfg_scale"))]
+    pub true_cfg_scale: Option<f64>,
 
     /// Seed of its noise
     #[arg(long, value_name = "N", default_value = "42", value_parser = value::seed)]
     pub seed: u64,
 }
 
-fn stage(typed: &str) -> Result<u32, String> {
-    let factor = typed.strip_suffix(['x', 'X']).unwrap_or(typed);
-    value::int_in("refine_stages", 1..=8)(factor)
+fn stage(typed: &str) -> Result<f64, String> {
+    match typed.strip_suffix(['x', 'X']).unwrap_or(typed).parse::<f64>() {
+        Ok(factor) if (1.0..=2.0).contains(&factor) => Ok(factor),
+        _ => Err(format!(
+            "refine_stages must be factors from 1x to 2x such as 2x,2x, as no stage more than doubles, got {}",
+            value::shown(typed)
+        )),
+    }
 }
 
 /// Flags of time.
@@ -193,15 +232,27 @@ impl EnhanceArgs {
         let extra =
             InterpolationExtra { rate: self.interpolate, scene_threshold: self.scene_threshold, dedup: self.dedup };
         let interpolation = self.interpolation.resolve(extra, models)?;
+        let (seed, refined) = (self.refine.seed, self.refine.is_on());
+        let by = refined.then(|| self.refine.by(&self.upscaling, self.filter));
+        let mut target = self.upscale;
+        if refined && target.is_none() && !self.upscaling.enable_upscaling {
+            target = self.refine.target()?;
+        }
+        if by == Some(RefineBy::Latent) {
+            refuse_network(&self.upscaling, self.denoise_strength)?;
+        }
+        if self.refine.refine && !refined {
+            tracing::warn!("--refine-strength 0: pictures are upscaled and not refined");
+        }
         let extra = UpscalingExtra {
-            target: self.upscale,
+            target,
             filter: self.filter,
             denoise_strength: self.denoise_strength,
             denoise_model: self.denoise_model_path,
+            no_network: by == Some(RefineBy::Latent),
         };
         let upscaling = self.upscaling.resolve(extra, models)?;
-        let seed = self.refine.seed;
-        let refine = self.refine.resolve(models)?;
+        let refine = by.map(|by| self.refine.resolve(by, models)).transpose()?;
         if interpolation.is_none() && upscaling.is_none() && refine.is_none() {
             return Err(Error::usage("nothing to do: give --interpolate, --upscale or --refine"));
         }
@@ -229,14 +280,61 @@ impl EnhanceArgs {
 }
 
 impl RefineArgs {
-    fn resolve(self, models: &Models) -> Result<Option<Refine>> {
-        let Some(prompt) = self.refine else { return Ok(None) };
-        Ok(Some(Refine {
+    /// Whether pictures are refined at all: at strength 0 nothing is left of it.
+    fn is_on(&self) -> bool {
+        self.refine && self.refine_strength != Some(0.0)
+    }
+
+    /// What a stage enlarges.
+    fn by(&self, upscaling: &UpscalingArgs, filter: Option<Filter>) -> RefineBy {
+        let named = upscaling.upscaling_model_path.is_some() || filter.is_some();
+        self.refine_by.unwrap_or(if named { RefineBy::Picture } else { RefineBy::Latent })
+    }
+
+    /// The size that the stages come to, where no other is asked for.
+    fn target(&self) -> Result<Option<Target>> {
+        let product: f64 = self.refine_stages.iter().product();
+        if self.refine_stages.is_empty() || product == 1.0 {
+            return Ok(None);
+        }
+        match product.round() {
+            whole if (product - whole).abs() < 1e-9 && whole <= 8.0 => Ok(Some(Target::Times(whole as usize))),
+            _ => Err(Error::usage(format!(
+                "--refine-stages: {product} times as large is no whole factor up to 8; name the size too, as --upscale WIDTHxHEIGHT"
+            ))),
+        }
+    }
+
+    fn resolve(self, by: RefineBy, models: &Models) -> Result<Refine> {
+        Ok(Refine {
             model: models.folder(self.refine_model.as_deref(), "--refine-model")?,
+            by,
             strength: self.refine_strength.unwrap_or(0.3),
             stages: self.refine_stages,
-            prompt,
-        }))
+            prompt: self.refine_prompt.unwrap_or_default(),
+            negative_prompt: self.negative_prompt,
+            steps: self.num_inference_steps,
+            guidance_scale: self.guidance_scale,
+            true_cfg_scale: self.true_cfg_scale,
+            tile: self.refine_tile,
+            tile_overlap: self.refine_tile_overlap,
+        })
+    }
+}
+
+/// Flags of an upscaling network, where latents grow without one.
+fn refuse_network(upscaling: &UpscalingArgs, denoise_strength: Option<f64>) -> Result<()> {
+    let rows = [
+        (upscaling.upscaling_model_path.is_some(), "--upscaling-model-path"),
+        (upscaling.tile.is_some(), "--tile"),
+        (upscaling.tile_overlap.is_some(), "--tile-overlap"),
+        (denoise_strength.is_some(), "--denoise-strength"),
+    ];
+    match rows.iter().find(|(given, _)| *given) {
+        Some((_, flag)) => Err(Error::usage(format!(
+            "{flag}: latents grow without an upscaling network; leave it out, or give --refine-by picture"
+        ))),
+        None => Ok(()),
     }
 }
 

@@ -117,6 +117,8 @@ pub struct UpscalingExtra {
     pub denoise_strength: Option<f64>,
     /// From `--denoise-model-path`.
     pub denoise_model: Option<String>,
+    /// Whether no network is used where none is named.
+    pub no_network: bool,
 }
 
 impl UpscalingArgs {
@@ -142,6 +144,7 @@ impl UpscalingArgs {
         let name = match (&self.upscaling_model_path, extra.filter) {
             (Some(name), _) => Some(name.as_str()),
             (None, Some(_)) => None,
+            (None, None) if extra.no_network => None,
             // The one network that has a weakly denoising pair.
             (None, None) if extra.denoise_strength.is_some() => Some("realesr-general-x4v3"),
             (None, None) => Some(default_upscaler(target)),

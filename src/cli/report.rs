@@ -153,6 +153,9 @@ impl Report for EnhanceForecast {
         bytes_lines(&mut text, &[("memory", self.memory_bytes), ("disk", self.disk_bytes)]);
         let time = self.seconds.map_or_else(|| "unknown until a first run".into(), duration);
         let _ = writeln!(text, "{:<12}{time}", "time");
+        self.notes.iter().for_each(|note| {
+            let _ = writeln!(text, "{:<12}{note}", "note");
+        });
         text
     }
 }

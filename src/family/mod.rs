@@ -98,7 +98,7 @@ impl Condition {
 }
 
 /// A DiT family with one checkpoint's settings. Latents are spatial everywhere outside: [1, c, h, w] or [1, c, t, h, w].
-pub trait Family {
+pub trait Family: Send + Sync {
     /// The family's name for people: `FLUX.1-dev`.
     fn name(&self) -> &str;
 

@@ -234,6 +234,16 @@ fn png(bytes: &[u8]) -> Result<Picture, String> {
     let packed = info.compressed_latin1_text.iter().map(|t| Ok((t.keyword.clone(), t.get_text()?)));
     let utf8 = info.utf8_text.iter().map(|t| Ok((t.keyword.clone(), t.get_text()?)));
     picture.text = plain.chain(packed).chain(utf8).collect::<Result<_, _>>().map_err(text)?;
+    // A gamma of 1/2.2 says no more than sRGB does, and a profile says it better.
+    let plain_gamma = info.srgb.is_some() || info.icc_profile.is_some();
+    let gamma = info.gama_chunk.filter(|g| !plain_gamma && g.into_scaled().abs_diff(45_455) > 100);
+    for (found, what) in [
+        (info.coding_independent_code_points.is_some(), "its colour space by code points (cICP)"),
+        (gamma.is_some(), "its own gamma"),
+        (info.pixel_dims.is_some(), "pixels per metre"),
+    ] {
+        picture.left_out.extend(found.then(|| what.to_string()));
+    }
     Ok(picture)
 }
 
@@ -254,6 +264,8 @@ fn other(format: Format, bytes: &[u8]) -> Result<Picture, String> {
         _ => decoder.icc_profile().map_err(text)?,
     };
     let exif = decoder.exif_metadata().map_err(text)?.map(|e| tiff(&e).to_vec());
+    // Malformed XMP is as good as none; the picture is whole.
+    let xmp = decoder.xmp_metadata().ok().flatten().is_some();
     let image = DynamicImage::from_decoder(decoder).map_err(text)?;
     let (width, height) = (image.width(), image.height());
     // A GIF always comes with alpha, whether a colour of its palette is clear or not.
@@ -266,7 +278,8 @@ fn other(format: Format, bytes: &[u8]) -> Result<Picture, String> {
         (true, false) => Samples::U16(image.into_rgb16().into_raw()),
         (true, true) => Samples::U16(image.into_rgba16().into_raw()),
     };
-    Ok(Picture { icc, exif, ..Picture::from(spread(width, height, if alpha { 4 } else { 3 }, samples)) })
+    let left_out = xmp.then(|| "XMP metadata".to_string()).into_iter().collect();
+    Ok(Picture { icc, exif, left_out, ..Picture::from(spread(width, height, if alpha { 4 } else { 3 }, samples)) })
 }
 
 /// An EXIF block without the `Exif\0\0` that JPEG, and some WebP writers, put in front.

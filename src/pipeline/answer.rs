@@ -37,6 +37,8 @@ pub struct Enhanced {
     /// How many there should be.
     #[serde(skip)]
     pub asked: usize,
+    /// The most memory of the process that was resident.
+    pub peak_memory_bytes: u64,
 }
 
 /// One input.
@@ -124,6 +126,8 @@ pub struct SizeRow {
 pub struct EnhanceForecast {
     /// In the order of inputs.
     pub items: Vec<EnhanceForecastRow>,
+    /// Anything else worth a line: what each stage of a refinement does.
+    pub notes: Vec<String>,
     /// Estimate of the largest resident size.
     pub memory_bytes: Option<u64>,
     /// Estimate of what is written.

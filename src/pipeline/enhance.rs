@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use super::{
@@ -13,6 +14,7 @@ use super::{
     pace::Pacing,
     perf::Perf,
     post::{self, Interpolator, Upscaler},
+    refine::{self, Refinement, Refiner, Turn},
     video::{self, Made, Networks},
 };
 use crate::{
@@ -33,6 +35,7 @@ pub struct Enhancer<'a> {
     plan: &'a EnhancePlan,
     cx: &'a Context<'a>,
     networks: Networks,
+    refiner: Option<Arc<Mutex<Refiner<'a>>>>,
 }
 
 impl<'a> Enhancer<'a> {
@@ -42,7 +45,8 @@ impl<'a> Enhancer<'a> {
             interpolate: plan.interpolation.as_ref().map(|i| Interpolator::load(i, cx)).transpose()?,
             upscale: plan.upscaling.as_ref().map(|u| Upscaler::load(u, cx)).transpose()?,
         };
-        Ok(Self { plan, cx, networks })
+        let refiner = Refinement::new(plan)?.map(|settings| Refiner::load(settings, cx)).transpose()?;
+        Ok(Self { plan, cx, networks, refiner: refiner.map(|r| Arc::new(Mutex::new(r))) })
     }
 
     /// Makes one item into its place. `identity`: what tells whether an earlier run may be gone on with.
@@ -53,11 +57,14 @@ impl<'a> Enhancer<'a> {
             let (place, frames) = self.picture(path, format, place, perf)?;
             return Ok(Made { place, frames, resumed: false });
         }
+        if self.refiner.is_some() {
+            return Err(still(source.name()));
+        }
         video::enhance(source, place, self.plan, &mut self.networks, self.cx, (identity, perf))
     }
 
     fn picture(&mut self, input: &Path, format: Format, mut place: Place, perf: &mut Perf) -> Result<(Place, u64)> {
-        if self.plan.interpolation.is_some() && self.plan.upscaling.is_none() {
+        if self.plan.interpolation.is_some() && self.plan.upscaling.is_none() && self.refiner.is_none() {
             let name = input.display();
             return Err(Error::failed(format!(
                 "{name} is a picture ({}), between which there is nothing to interpolate",
@@ -69,15 +76,27 @@ impl<'a> Enhancer<'a> {
             return Err(Error::failed(format!("{name} is a picture, which has no part; leave out --start and --end")));
         }
         let written = Format::of_name(place.target())?;
-        let read = perf.time("decode", || picture::read(input))?;
+        let mut read = perf.time("decode", || picture::read(input))?;
         for left in &read.left_out {
             tracing::warn!("{}: left out: {left}", input.display());
         }
         let deep = read.frame.is_deep();
         let planes = read.frame.planes();
-        let planes = match &mut self.networks.upscale {
-            Some(upscaler) => perf.time("upscale", || upscaler.apply(planes))?,
-            None => planes,
+        let planes = match (&self.refiner, &mut self.networks.upscale) {
+            (Some(refiner), upscaler) => {
+                let mut refiner = refiner.lock().unwrap_or_else(PoisonError::into_inner);
+                let size = (read.frame.height, read.frame.width);
+                for warning in refiner.settings.warnings(size) {
+                    tracing::warn!("{}: {warning}", input.display());
+                }
+                let turn = Turn(read.orientation());
+                if written == Format::Png {
+                    refiner.settings.sign(&mut read);
+                }
+                perf.time("refine", || refiner.apply(planes, upscaler.as_mut(), turn))?
+            }
+            (None, Some(upscaler)) => perf.time("upscale", || upscaler.apply(planes))?,
+            (None, None) => planes,
         };
         let (quality, verify) = (self.plan.encoding.compression(false), self.plan.encoding.verify);
         let options = PictureOptions { quality, verify, ..PictureOptions::default() };
@@ -90,20 +109,31 @@ impl<'a> Enhancer<'a> {
     }
 }
 
-/// An error for flags that are understood and not built.
+/// Why a video is not refined.
+fn still(name: &Path) -> Error {
+    let why = "is a video, and refinement is of single pictures: it draws every one anew by itself, so frames would not agree";
+    Error::usage(format!("{} {why}; leave --refine out", name.display()))
+}
+
+/// An error for flags that are understood and not built, and for what a model cannot do, before any weight is read.
 pub fn refuse(plan: &EnhancePlan) -> Result<()> {
+    if let (Some(_), [only]) = (&plan.refine, plan.jobs.as_slice()) {
+        let video = match &only.source {
+            Source::File(path) => matches!(sniff(path), Ok(Kind::Video)),
+            Source::Sequence { .. } => true,
+        };
+        if video {
+            return Err(still(only.source.name()));
+        }
+    }
+    Refinement::new(plan)?;
     let files = plan.jobs.iter().any(|job| matches!(job.source, Source::File(_)));
     if let Some(fps) = plan.fps.filter(|_| files) {
         return Err(Error::usage(format!(
             "--fps {fps}: another rate for a video's frames would let its sound run away; --interpolate {fps}fps makes frames at that rate"
         )));
     }
-    let rows = [(plan.refine.is_some(), "--refine")];
-    let asked: Vec<&str> = rows.iter().filter(|(set, _)| *set).map(|(_, flag)| *flag).collect();
-    if asked.is_empty() {
-        return Ok(());
-    }
-    Err(Error::usage(format!("{}: this version cannot do it yet; leave it out", asked.join(", "))))
+    Ok(())
 }
 
 /// Makes the folder of a file that is to be written.
@@ -116,7 +146,8 @@ pub fn make_folder_of(output: &Path) -> Result<()> {
 pub fn sizes(plan: &EnhancePlan, source: &Source) -> Result<Vec<SizeRow>> {
     match source {
         Source::File(path) => match sniff(path)? {
-            Kind::Picture(_) => picture::size(path).map(|(width, height)| picture_sizes(plan, height, width)),
+            Kind::Picture(_) => picture::size(path).map(|(width, height)| picture_sizes(plan, (height, width))),
+            Kind::Video if plan.refine.is_some() => Err(still(path)),
             Kind::Video => {
                 let info = probe(path)?;
                 let whole = plan.cut.start.is_none() && plan.cut.end.is_none();
@@ -128,6 +159,7 @@ pub fn sizes(plan: &EnhancePlan, source: &Source) -> Result<Vec<SizeRow>> {
                 video_sizes(plan, (info.height, info.width), &timing)
             }
         },
+        Source::Sequence { .. } if plan.refine.is_some() => Err(still(source.name())),
         Source::Sequence { pattern, files } => {
             let (files, timing) = material::pictures(pattern, files, plan)?;
             let first = files.first().map_or_else(PathBuf::new, Clone::clone);
@@ -137,7 +169,7 @@ pub fn sizes(plan: &EnhancePlan, source: &Source) -> Result<Vec<SizeRow>> {
     }
 }
 
-fn picture_sizes(plan: &EnhancePlan, height: usize, width: usize) -> Vec<SizeRow> {
+fn picture_sizes(plan: &EnhancePlan, size: (usize, usize)) -> Vec<SizeRow> {
     let row = |stage: &str, (height, width): (usize, usize)| SizeRow {
         stage: stage.into(),
         width,
@@ -145,8 +177,16 @@ fn picture_sizes(plan: &EnhancePlan, height: usize, width: usize) -> Vec<SizeRow
         frames: 1,
         fps: None,
     };
-    let mut sizes = vec![row("decode", (height, width))];
-    sizes.extend(plan.upscaling.as_ref().map(|u| row("upscale", post::output_size(u.target, height, width))));
+    let mut sizes = vec![row("decode", size)];
+    let target = plan.upscaling.as_ref().map(|u| post::output_size(u.target, size.0, size.1));
+    let Some(refine) = &plan.refine else {
+        sizes.extend(target.map(|target| row("upscale", target)));
+        return sizes;
+    };
+    let target = target.unwrap_or(size);
+    let stages = refine::stages(&refine.stages, size, target);
+    sizes.extend(stages.iter().enumerate().map(|(k, &size)| row(&format!("refine {}", k + 1), size)));
+    sizes.extend(stages.last().filter(|last| **last != target).map(|_| row("fit", target)));
     sizes
 }
 

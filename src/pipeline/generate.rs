@@ -14,7 +14,8 @@ use super::{
     context::{Context, Role},
     perf::Perf,
     post::Upscaler,
-    resolved::{Resolved, part_of},
+    prompts,
+    resolved::Resolved,
     start::{Encoder, EncoderGraphs, Source},
     vae::Way,
 };
@@ -34,7 +35,7 @@ use crate::{
     spectral::{self, Level},
     stage::{
         denoise::{Denoiser, Steering},
-        text, vae,
+        vae,
     },
     tensor::Frame,
 };
@@ -179,7 +180,7 @@ fn encode(source: &Source, r: &Resolved, cx: &Context<'_>) -> Result<ArrayD<f32>
     spectral::resized(&latent, (r.levels[0].height, r.levels[0].width))
 }
 
-/// Every prompt's condition, and the negative prompt's where guidance wants it. One encoder is loaded at a time.
+/// Every prompt's condition, and the negative prompt's where guidance wants it.
 fn conditions(
     plan: &GeneratePlan,
     r: &Resolved,
@@ -187,28 +188,10 @@ fn conditions(
     perf: &mut Perf,
 ) -> Result<(Vec<Condition>, Option<Condition>)> {
     let wants_negative = r.sigmas.iter().any(|&s| r.guidance.needs_negative(s));
-    let negative =
-        wants_negative.then(|| plan.negative_prompt.clone().unwrap_or_else(|| r.family.negative_prompt().to_string()));
-    let texts: Vec<&String> = plan.prompts.iter().chain(&negative).collect();
-    let mut notes = Vec::new();
-    let calls = texts.iter().map(|t| r.family.tokenize(t, &mut notes)).collect::<Result<Vec<_>>>()?;
-    notes.iter().for_each(|n| tracing::warn!("{n}"));
-    let mut answers: Vec<Vec<_>> = vec![vec![]; texts.len()];
-    for k in 0..calls.first().map_or(0, Vec::len) {
-        let component = calls[0][k].component;
-        let begin = Instant::now();
-        let part = part_of(r.family.as_ref(), component, Part::Whole);
-        let model = cx.graph(&r.folder, component, part, Role::Transformer)?;
-        let mut network = cx.load(component, &model)?;
-        let mut stage = Stage::new(cx.progress, component, Some(texts.len() as u64), Unit::Steps);
-        for (answers, calls) in answers.iter_mut().zip(&calls) {
-            let answer = text::encode(&mut network, &calls[k]);
-            answers.push(answer.map_err(blame(&r.folder.root().join(component)))?);
-            stage.step(1)?;
-        }
-        perf.add(component, begin.elapsed().as_secs_f64());
-    }
-    let mut conditions = answers.into_iter().map(|a| r.family.condition(a)).collect::<Result<Vec<_>>>()?;
+    let negative = plan.negative_prompt.as_deref().unwrap_or(r.family.negative_prompt());
+    let negative = wants_negative.then_some(negative);
+    let texts: Vec<&str> = plan.prompts.iter().map(String::as_str).chain(negative).collect();
+    let mut conditions = prompts::encode(&texts, &r.folder, r.family.as_ref(), cx, perf)?;
     let negative = negative.and_then(|_| conditions.pop());
     Ok((conditions, negative))
 }

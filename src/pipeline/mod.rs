@@ -3,6 +3,7 @@
 //! ```text
 //! generate: prompts → text encoders → [ DiT at level k → grow ]* → VAE → RIFE → Real-ESRGAN → files
 //! enhance:  files ──────────────────────────────────────────────────────→ RIFE → Real-ESRGAN → files
+//! --refine: pictures → [ Real-ESRGAN → ]? VAE → [ grow → DiT in tiles ]* → VAE → files
 //! ```
 //!
 //! `enhance` does one file here; which files, and how many at a time, [`batch`](crate::batch) knows.
@@ -21,6 +22,8 @@ mod material;
 mod pace;
 mod perf;
 mod post;
+mod prompts;
+mod refine;
 mod resolved;
 mod sample;
 mod start;
@@ -35,5 +38,6 @@ pub use export::export;
 pub use generate::generate;
 pub use inspect::{Libraries, inspect, libraries};
 pub use perf::{Perf, StageSeconds};
+pub use refine::outlook;
 pub use resolved::{Resolved, plan_generate};
 pub use video::Made;

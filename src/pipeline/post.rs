@@ -72,6 +72,11 @@ impl Upscaler {
         })
     }
 
+    /// Aims at another size from the next picture on.
+    pub fn set_target(&mut self, target: plan::Target) {
+        self.plan.target = target;
+    }
+
     /// Output size for an input size, (height, width).
     pub fn size(&self, height: usize, width: usize) -> (usize, usize) {
         output_size(self.plan.target, height, width)
@@ -167,7 +172,8 @@ pub fn output_size(target: plan::Target, height: usize, width: usize) -> (usize,
     }
 }
 
-fn filter(f: plan::Filter) -> Filter {
+/// The kernel of a plan's filter.
+pub fn filter(f: plan::Filter) -> Filter {
     match f {
         plan::Filter::Lanczos => Filter::Lanczos,
         plan::Filter::Bicubic => Filter::Bicubic,

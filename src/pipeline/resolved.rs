@@ -115,8 +115,8 @@ impl Resolved {
         let levels = spectral::from_step(levels, &sigmas, first);
         let own = start.as_ref().and_then(|source| source.fps).filter(|_| family.is_video());
         let fps = plan.fps.or(own).or(defaults.fps.map(f64::from)).unwrap_or(0.0);
-        let noise = family.noise(noise_type(plan, &folder)?, start.is_some());
-        let vae = Autoencoder::new(plan, &folder)?;
+        let noise = family.noise(noise_type(plan.runtime.dtype, &folder)?, start.is_some());
+        let vae = Autoencoder::new(plan.vae, &plan.runtime, &folder)?;
         let calls = if guidance.needs_negative(sigmas[0]) { 2.0 } else { 1.0 };
         let text = family.text_rows();
         let flop = compile::transformer_flop(&folder.path("transformer")?, folder.class_of("transformer")?)?
@@ -221,9 +221,9 @@ pub(super) fn part_of(family: &dyn Family, component: &str, otherwise: Part) -> 
 }
 
 /// Noise is drawn in the type that the reference pipeline runs in: that of the transformer's weights, unless asked otherwise.
-fn noise_type(plan: &GeneratePlan, folder: &ModelFolder) -> Result<DType> {
+pub(super) fn noise_type(asked: crate::plan::Precision, folder: &ModelFolder) -> Result<DType> {
     use crate::plan::Precision;
-    match plan.runtime.dtype {
+    match asked {
         Precision::F32 => return Ok(DType::F32),
         Precision::Bf16 => return Ok(DType::BF16),
         Precision::F16 => {

@@ -236,7 +236,7 @@ fn unused(info: &VideoInfo) -> Vec<String> {
 }
 
 /// Stored planes as they are viewed; `orientation` as in [`picture::Picture::orientation`].
-fn upright(mut planes: Array3<f32>, orientation: u8) -> Array3<f32> {
+pub(super) fn upright(mut planes: Array3<f32>, orientation: u8) -> Array3<f32> {
     if orientation > 4 {
         planes.swap_axes(1, 2);
     }

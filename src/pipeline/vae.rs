@@ -5,7 +5,7 @@ use crate::{
     compile::{self, VaeForm},
     error::{Error, Result},
     model::ModelFolder,
-    plan::{self, GeneratePlan, Vae, VaeTiling},
+    plan::{self, RuntimeOptions, Vae, VaeTiling},
     runtime::{Device, available_memory},
     stage::vae::{Tiles, Tiling},
 };
@@ -37,11 +37,11 @@ impl Autoencoder {
     ///
     /// # Errors
     /// A tile or an overlap that the autoencoder cannot do.
-    pub fn new(plan: &GeneratePlan, folder: &ModelFolder) -> Result<Self> {
+    pub fn new(asked: Vae, runtime: &RuntimeOptions, folder: &ModelFolder) -> Result<Self> {
         let form = compile::autoencoder(&folder.path("vae")?, folder.class_of("vae")?)?;
-        let (asked, factor) = (plan.vae, form.factor);
-        let on_cpu = matches!(plan.runtime.device, plan::Device::Auto | plan::Device::Cpu);
-        let this = Self { form, asked, limit: plan.runtime.memory_limit, memory: None }.now(on_cpu);
+        let factor = form.factor;
+        let on_cpu = matches!(runtime.device, plan::Device::Auto | plan::Device::Cpu);
+        let this = Self { form, asked, limit: runtime.memory_limit, memory: None }.now(on_cpu);
         let tiles = this.tiles(asked.tile.unwrap_or(form.tile));
         for (flag, n, given) in
             [("--vae-tile", tiles.side, asked.tile), ("--vae-tile-overlap", tiles.overlap, asked.overlap)]

@@ -331,12 +331,37 @@ pub enum Filter {
 pub struct Refine {
     /// The diffusion model.
     pub model: Model,
+    /// What a stage makes larger.
+    pub by: RefineBy,
     /// How much of the schedule is denoised again, in (0, 1].
     pub strength: f64,
-    /// A factor per stage.
-    pub stages: Vec<u32>,
-    /// What the picture shows; empty when not told.
+    /// How many times as wide and high each stage makes a picture at most, each in 1..=2; none: doublings, as many as the size
+    /// that is asked for needs.
+    pub stages: Vec<f64>,
+    /// What the pictures show; empty when not told.
     pub prompt: String,
+    /// `None`: the family's.
+    pub negative_prompt: Option<String>,
+    /// Denoising steps of the whole schedule, of which `strength` is done; `None`: the family's.
+    pub steps: Option<usize>,
+    /// `None`: the family's. Not negative.
+    pub guidance_scale: Option<f64>,
+    /// `None`: the family's. Not negative.
+    pub true_cfg_scale: Option<f64>,
+    /// Pixels of a tile's side; `None`: the side of what the family makes by itself.
+    pub tile: Option<usize>,
+    /// Pixels that neighbouring tiles share at least; `None`: a quarter of a tile.
+    pub tile_overlap: Option<usize>,
+}
+
+/// `--refine-by`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum RefineBy {
+    /// The picture's latent, in the frequency domain.
+    Latent,
+    /// The picture, by an upscaling network or resampling.
+    Picture,
 }
 
 /// Part of a video.

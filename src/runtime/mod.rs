@@ -217,7 +217,8 @@ impl Engine {
         network::Kind {
             device: self.0.device,
             cuda_graph: how.cuda_graph,
-            shrink: how.shrink || self.0.memory_limit.is_some(),
+            // Without an arena there is nothing to shrink, and asking for it is an error.
+            shrink: (how.shrink || self.0.memory_limit.is_some()) && !how.no_arena,
         }
     }
 }

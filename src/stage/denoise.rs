@@ -31,12 +31,20 @@ pub struct Denoiser<'a> {
     network: &'a mut Network,
     steering: &'a Steering<'a>,
     together: bool,
+    positions: Option<Positions>,
+}
+
+/// Positions of the last latent's shape: they are the same at every step, and in every tile of one size.
+struct Positions {
+    shape: Vec<usize>,
+    positive: Vec<(&'static str, Tensor)>,
+    negative: Vec<(&'static str, Tensor)>,
 }
 
 impl<'a> Denoiser<'a> {
     /// Binds a loaded DiT.
     pub fn new(network: &'a mut Network, steering: &'a Steering<'a>) -> Self {
-        Self { network, steering, together: false }
+        Self { network, steering, together: false, positions: None }
     }
 
     /// Where `together`, guidance's two predictions are one call of a batch of two, if the two prompts are of one length.
@@ -54,29 +62,38 @@ impl<'a> Denoiser<'a> {
         solver: &mut dyn Solver,
         after: &mut dyn FnMut(usize, &ArrayD<f32>) -> Result<()>,
     ) -> Result<ArrayD<f32>> {
-        let family = self.steering.family;
-        let positions = |c: &Condition| family.positions(x.shape(), c.text_rows);
-        let (positive, negative) = (positions(self.steering.positive), self.steering.negative.map(positions));
         for i in steps {
-            let place = || format!("step {}", i + 1);
-            let guided = self.steering.negative.filter(|_| self.steering.guidance.needs_negative(sigmas[i]));
-            let answer = match (guided, &negative) {
-                (Some(c), Some(_)) if self.together => {
-                    let (with, without) = self.predict_both(&x, sigmas[i], c, &positive).at(place())?;
-                    self.steering.guidance.combine(&with, &without)
-                }
-                (Some(c), Some(fixed)) => {
-                    let with = self.predict(&x, sigmas[i], self.steering.positive, &positive).at(place())?;
-                    let without = self.predict(&x, sigmas[i], c, fixed).at(place())?;
-                    self.steering.guidance.combine(&with, &without)
-                }
-                _ => self.predict(&x, sigmas[i], self.steering.positive, &positive).at(place())?,
-            };
-            let velocity = family.velocity(&answer, x.shape())?;
+            let velocity = self.velocity(&x, sigmas[i]).at(format!("step {}", i + 1))?;
             x = solver.step(x, &velocity, sigmas, i);
             after(i, &x)?;
         }
         Ok(x)
+    }
+
+    /// The guided velocity of a latent ([1, c, h, w] or [1, c, t, h, w]) at `sigma`, of its shape.
+    pub fn velocity(&mut self, x: &ArrayD<f32>, sigma: f32) -> Result<ArrayD<f32>> {
+        let steering = self.steering;
+        let of = |c: &Condition| steering.family.positions(x.shape(), c.text_rows);
+        let kept = self.positions.take().filter(|p| p.shape == x.shape());
+        let p = kept.unwrap_or_else(|| Positions {
+            shape: x.shape().to_vec(),
+            positive: of(steering.positive),
+            negative: steering.negative.map(of).unwrap_or_default(),
+        });
+        let answer = match steering.negative.filter(|_| steering.guidance.needs_negative(sigma)) {
+            Some(c) if self.together => {
+                let (with, without) = self.predict_both(x, sigma, c, &p.positive)?;
+                steering.guidance.combine(&with, &without)
+            }
+            Some(c) => {
+                let with = self.predict(x, sigma, steering.positive, &p.positive)?;
+                let without = self.predict(x, sigma, c, &p.negative)?;
+                steering.guidance.combine(&with, &without)
+            }
+            None => self.predict(x, sigma, steering.positive, &p.positive)?,
+        };
+        self.positions = Some(p);
+        steering.family.velocity(&answer, x.shape())
     }
 
     /// The predictions with the prompt and with `negative`, from one call. Positions are the same for both and have no batch axis.

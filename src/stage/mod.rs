@@ -4,6 +4,7 @@ pub mod denoise;
 pub mod grow;
 pub mod interpolate;
 pub mod motion;
+pub mod refine;
 pub mod text;
 pub mod timeline;
 pub mod upscale;

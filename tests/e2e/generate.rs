@@ -2,10 +2,14 @@
 
 use std::fs;
 
-use crescendo::weights::Checkpoint;
+use crescendo::{
+    media::video::{Reader, VideoFrame},
+    tensor::Samples,
+    weights::Checkpoint,
+};
 use serde_json::Value;
 
-use crate::{Bench, done};
+use crate::{Bench, done, here, report};
 
 const SIZED: &str = "generate --model-path {flux} --height 64 --width 96";
 const RUN: &str = "generate --model-path {flux} --height 64 --width 96 --num-inference-steps 2";
@@ -34,6 +38,46 @@ fn prompts_and_seeds_make_one_picture_each() {
     // The same seed alone is the same picture; a taken automatic name gets a suffix.
     done(&bench.run(&format!("{RUN} --prompt dog --seed 43 --output-path out")));
     assert!(fs::read(bench.path("out/dog_43_1.png")).unwrap() == pictures[3], "{:?}", bench.made());
+}
+
+/// Weights stay mapped and are widened as they are used; numbers are the same.
+#[test]
+fn a_memory_limit_changes_no_picture() {
+    let bench = Bench::new();
+    let mut bad = vec![];
+    for (model, more, name) in [
+        ("flux1-dev", "", "a.png"),
+        ("flux2-klein", "", "a.png"),
+        ("qwen-image", "", "a.png"),
+        ("z-image", "", "a.png"),
+        ("wan", "--num-frames 5 --codec ffv1", "a.mkv"),
+    ] {
+        let path = here(&format!("tests/goldens/{model}/model"));
+        let picture = |limit: &str| {
+            let args = format!(
+                "generate --model-path {path} --prompt fox --height 64 --width 96 --num-inference-steps 2 {more}"
+            );
+            let run = bench.run(&format!("{args} {limit} --overwrite --output-file-path out/{name}"));
+            let pixels = if name.ends_with("png") {
+                image::open(bench.path("out/a.png")).ok().map(|p| p.to_rgb8().into_raw())
+            } else {
+                let frames = Reader::open(&bench.path("out/a.mkv")).ok();
+                let bytes = |f: VideoFrame| if let Samples::U8(b) = f.frame.samples { b } else { vec![] };
+                frames.map(|r| r.flat_map(|f| bytes(f.unwrap())).collect::<Vec<u8>>())
+            };
+            (run.code, run.err, pixels)
+        };
+        let (free, limited) = (picture(""), picture("--memory-limit 2GB"));
+        let (Some(a), Some(b)) = (&free.2, &limited.2) else {
+            bad.push(format!("{model}: {free:?} {limited:?}"));
+            continue;
+        };
+        let near = a.iter().zip(b).filter(|(a, b)| a.abs_diff(**b) <= 1).count();
+        if limited.0 != Some(0) || a.len() != b.len() || near * 1000 < a.len() * 999 {
+            bad.push(format!("{model}: {near} of {} near, {}", a.len(), limited.1));
+        }
+    }
+    report(bad);
 }
 
 #[test]

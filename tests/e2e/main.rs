@@ -12,6 +12,7 @@ mod generate;
 mod interrupt;
 mod journal;
 mod published;
+mod refine;
 mod time;
 mod upscale;
 

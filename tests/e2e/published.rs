@@ -8,14 +8,18 @@ use serde_json::Value;
 use crate::{Bench, here, report};
 
 /// Repositories that the commands name, and the tiny checkpoints that stand in for them.
-const REPOS: [(&str, &str); 9] = [
+const REPOS: [(&str, &str); 13] = [
     ("black-forest-labs/FLUX.1-dev", "flux1-dev/model"),
     ("black-forest-labs/FLUX.1-schnell", "flux1-schnell/model"),
     ("black-forest-labs/FLUX.2-dev", "flux2-dev/model"),
     ("black-forest-labs/FLUX.2-klein-4B", "flux2-klein/model"),
+    ("black-forest-labs/FLUX.2-klein-9B", "flux2-klein/model"),
     ("Qwen/Qwen-Image", "qwen-image/model"),
     ("Tongyi-MAI/Z-Image", "z-image/model"),
+    ("Tongyi-MAI/Z-Image-Turbo", "z-image/model"),
     ("Wan-AI/Wan2.1-T2V-1.3B-Diffusers", "wan/model"),
+    ("Wan-AI/Wan2.1-T2V-14B-Diffusers", "wan/model"),
+    ("ai-forever/Real-ESRGAN", "esrgan/rrdb-x2.pth=RealESRGAN_x2.pth"),
     ("ai-forever/Real-ESRGAN", "esrgan/rrdb-x4.pth=RealESRGAN_x4.pth"),
     ("elfgum/RIFE-4.22.lite", "rife/4.22.lite/flownet.pkl=flownet.pkl"),
 ];
@@ -34,7 +38,7 @@ fn link_tree(from: &Path, to: &Path) {
 /// The golden is Turbo's, and what tells it from Z-Image is the shift of its schedule.
 fn base_schedule(snapshot: &Path) {
     let path = snapshot.join("scheduler/scheduler_config.json");
-    if snapshot.to_string_lossy().contains("Z-Image") {
+    if snapshot.to_string_lossy().contains("Z-Image/") {
         let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
         config["shift"] = 6.0.into();
         fs::remove_file(&path).unwrap();
@@ -43,7 +47,7 @@ fn base_schedule(snapshot: &Path) {
 }
 
 /// A bench whose hub cache holds [`REPOS`].
-fn bench() -> Bench {
+pub(crate) fn bench() -> Bench {
     let bench = Bench::new();
     for (repo, golden) in REPOS {
         let root = bench.path("hf/hub").join(format!("models--{}", repo.replace('/', "--")));
@@ -71,6 +75,33 @@ fn bench() -> Bench {
 type Row = (&'static str, &'static str, (u64, u64, u64));
 
 const ROWS: &[Row] = &[
+    (
+        r#"sglang generate --model-path black-forest-labs/FLUX.1-schnell --prompt "A lake at dusk""#,
+        "4@128x128",
+        (64, 64, 1),
+    ),
+    (
+        r#"sglang generate --model-path black-forest-labs/FLUX.2-klein-9B --prompt "A lake at dusk""#,
+        "4@64x64",
+        (64, 64, 1),
+    ),
+    (
+        r#"sglang generate --model-path Tongyi-MAI/Z-Image-Turbo --prompt "A lake at dusk" --height 1024 --width 1024"#,
+        "9@128x128",
+        (64, 64, 1),
+    ),
+    (
+        r#"sglang generate --model-path Wan-AI/Wan2.1-T2V-14B-Diffusers --prompt "A raccoon" --save-output"#,
+        "50@60x104",
+        (64, 64, 5),
+    ),
+    (
+        r#"sglang generate --model-path Wan-AI/Wan2.1-T2V-1.3B-Diffusers --prompt "A curious raccoon" --num-frames 81 \
+            --height 480 --width 832 --flow-shift 5.0 --progressive-mode dct_rewind --progressive-delta 0.05 \
+            --enable-frame-interpolation --frame-interpolation-exp 1 --enable-upscaling --upscaling-scale 2"#,
+        "33@30x52 + 17@60x104",
+        (128, 128, 9),
+    ),
     (
         r#"sglang generate --model-path black-forest-labs/FLUX.1-dev --prompt "A lake at dusk" \
             --num-inference-steps 50 --dit-cpu-offload false \

@@ -73,6 +73,41 @@ fn pictures_read_as_in_pillow() {
     assert_eq!(text, wanted.map(|(k, v)| (k.to_owned(), v.to_owned())));
 }
 
+#[test]
+fn what_a_picture_loses_is_named() {
+    let png = |change: fn(&mut png::Info<'static>)| {
+        let mut info = png::Info::with_size(2, 2);
+        (info.color_type, info.bit_depth) = (png::ColorType::Rgb, png::BitDepth::Eight);
+        change(&mut info);
+        let mut bytes = vec![];
+        let writer = png::Encoder::with_info(&mut bytes, info).unwrap().write_header();
+        writer.unwrap().write_image_data(&[9; 12]).unwrap();
+        bytes
+    };
+    let mut xmp = fs::read(data("rgb.jpg")).unwrap();
+    let packet = b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta xmlns:x=\"adobe:ns:meta/\"/>";
+    let segment = [&[0xff, 0xe1][..], &(packet.len() as u16 + 2).to_be_bytes(), packet].concat();
+    xmp.splice(2..2, segment);
+    let dims = |i: &mut png::Info<'static>| {
+        i.pixel_dims = Some(png::PixelDimensions { xppu: 3937, yppu: 3937, unit: png::Unit::Meter });
+    };
+    let rows: [(&str, Vec<u8>, &[&str]); 5] = [
+        ("plain", png(|_| ()), &[]),
+        ("density", png(dims), &["pixels per metre"]),
+        ("gamma", png(|i| i.source_gamma = Some(png::ScaledFloat::new(1.0))), &["its own gamma"]),
+        ("usual gamma", png(|i| i.source_gamma = Some(png::ScaledFloat::new(0.45455))), &[]),
+        ("xmp", xmp, &["XMP metadata"]),
+    ];
+    let mut faults = vec![];
+    for (name, bytes, wanted) in rows {
+        let found = decode(&bytes).unwrap().left_out;
+        if found != wanted {
+            faults.push(format!("{name}: {found:?}, wanted {wanted:?}"));
+        }
+    }
+    report(&faults);
+}
+
 /// A smooth picture with everything that can travel with one; the profile needs two JPEG segments.
 fn full(channels: usize, deep: bool) -> Picture {
     let (width, height) = (37, 23);

@@ -132,7 +132,12 @@ fn faults_are_named() {
     let whole = compile::component(&model, "Qwen3Model", Part::Whole, None, Target::CPU);
     wants("unasked", whole.map(|_| ()).map_err(|e| e.to_string()), "the wanted hidden states must be named");
     for (what, from, to, wanted) in [
-        ("layers", "\"num_hidden_layers\": 3", "\"num_hidden_layers\": 4", "says 4 layers, the weights have 3"),
+        (
+            "layers",
+            "\"num_hidden_layers\": 3",
+            "\"num_hidden_layers\": 4",
+            "num_hidden_layers is 4 and the weights have 3",
+        ),
         ("heads", "\"num_attention_heads\": 4", "\"num_attention_heads\": 3", "says 3 heads of width 8"),
         ("act", "\"silu\"", "\"gelu\"", "hidden_act is gelu"),
         ("theta", "\"rope_theta\"", "\"rope\"", "no rope_theta, nor rope_parameters.rope_theta"),

@@ -266,7 +266,7 @@ const FAULTS: &[Fault] = &[
     }, &["single_stream_modulation.linear.weight [96, 32] is missing", "x_embedder.bias [32] is not used",
          "transformer_blocks.0.ff_context.linear_in.weight must be [192, 32] and is [7, 32]"]),
     ("heads that do not fit", "flux2-dev/model/transformer", FLUX2,
-     |w| w.misshape("transformer_blocks.0.attn.norm_q.weight", &[9]), &["width 32, head width 9", "FLUX.2 has an even"]),
+     |w| w.misshape("transformer_blocks.0.attn.norm_q.weight", &[9]), &["attention_head_dim is 16 and the weights have 9"]),
     ("last block's text", "qwen-image/model/transformer", QWEN_IMAGE, |w| {
         w.remove("transformer_blocks.0.txt_mlp.net.2.bias");
         w.remove("transformer_blocks.1.img_mod.1.bias");

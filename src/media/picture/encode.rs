@@ -38,8 +38,9 @@ impl Default for PictureOptions {
 ///
 /// Errors: those of [`encode`], a name that is taken, a folder that cannot be written, a full disk.
 pub fn write(path: &Path, picture: &Picture, options: &PictureOptions) -> Result<u64> {
+    let format = Format::of_name(path)?;
     let mut place = Place::new(path, options.overwrite)?;
-    write_in(&mut place, picture, Format::of_name(path)?, options)?;
+    write_in(&mut place, picture, format, options)?;
     place.commit()
 }
 

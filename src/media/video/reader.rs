@@ -26,7 +26,7 @@ const AGAIN: i32 = ffi::AVERROR(ffmpeg_next::error::EAGAIN);
 /// One frame and when it is shown.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VideoFrame {
-    /// RGB (or RGBA, [`Reader::with_alpha`]), 8 bits from sources of up to 8, else 16.
+    /// RGB (or RGBA, where the source has transparency), 8 bits from sources of up to 8, else 16.
     pub frame: Frame,
     /// Time stamp in ticks of [`VideoInfo::time_base`], as stored.
     pub pts: i64,

@@ -1,0 +1,46 @@
+//! Prompts as a transformer takes them.
+
+use std::time::Instant;
+
+use super::{
+    blame::blame,
+    context::{Context, Role},
+    perf::Perf,
+    resolved::part_of,
+};
+use crate::{
+    compile::Part,
+    error::Result,
+    family::{Condition, Family},
+    model::ModelFolder,
+    progress::{Stage, Unit},
+    stage::text,
+};
+
+/// Each text's condition, in their order. One encoder is loaded at a time, once for all texts; what is cut of a text is warned of.
+pub fn encode(
+    texts: &[&str],
+    folder: &ModelFolder,
+    family: &dyn Family,
+    cx: &Context<'_>,
+    perf: &mut Perf,
+) -> Result<Vec<Condition>> {
+    let mut notes = Vec::new();
+    let calls = texts.iter().map(|t| family.tokenize(t, &mut notes)).collect::<Result<Vec<_>>>()?;
+    notes.iter().for_each(|n| tracing::warn!("{n}"));
+    let mut answers: Vec<Vec<_>> = vec![vec![]; texts.len()];
+    for k in 0..calls.first().map_or(0, Vec::len) {
+        let component = calls[0][k].component;
+        let begin = Instant::now();
+        let model = cx.graph(folder, component, part_of(family, component, Part::Whole), Role::Transformer)?;
+        let mut network = cx.load(component, &model)?;
+        let mut stage = Stage::new(cx.progress, component, Some(texts.len() as u64), Unit::Steps);
+        for (answers, calls) in answers.iter_mut().zip(&calls) {
+            let answer = text::encode(&mut network, &calls[k]);
+            answers.push(answer.map_err(blame(&folder.root().join(component)))?);
+            stage.step(1)?;
+        }
+        perf.add(component, begin.elapsed().as_secs_f64());
+    }
+    answers.into_iter().map(|a| family.condition(a)).collect()
+}
