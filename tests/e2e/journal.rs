@@ -233,7 +233,7 @@ fn a_journal_stays_valid_whatever_ends_a_run() {
     let whole = fs::read(bench.path("out/whole.mkv")).unwrap();
     let folder = |out: &str| bench.path(&format!("out/.{out}.chunks"));
     let mut bad = Vec::new();
-    let mut check = |name: &str, out: &str, args: &str, code: i32, says: &str| {
+    let check = |bad: &mut Vec<String>, name: &str, out: &str, args: &str, code: i32, says: &str| {
         let run = bench.run(args);
         let same = fs::read(bench.path(&format!("out/{out}"))).is_ok_and(|bytes| bytes == whole);
         if run.code != Some(code)
@@ -248,28 +248,48 @@ fn a_journal_stays_valid_whatever_ends_a_run() {
     // Other settings are not mixed; the same command goes on all the same, with or without --overwrite.
     assert!(killed(&bench, &args("b.mkv"), &folder("b.mkv"), 2));
     let other = args("b.mkv").replace("2x", "3x");
-    check("settings", "b.mkv", &other, 3, "with other settings has left finished chunks");
-    check("chunk", "b.mkv", &args("b.mkv").replace("0.4", "0.3"), 3, "--overwrite gives them up");
-    check("goes on", "b.mkv", &format!("{} --overwrite", args("b.mkv")), 0, "");
+    check(&mut bad, "settings", "b.mkv", &other, 3, "with other settings has left finished chunks");
+    check(&mut bad, "chunk", "b.mkv", &args("b.mkv").replace("0.4", "0.3"), 3, "--overwrite gives them up");
+    check(&mut bad, "goes on", "b.mkv", &format!("{} --overwrite", args("b.mkv")), 0, "");
     // A chunk that was damaged, and what follows it, are made again.
     assert!(killed(&bench, &args("c.mkv"), &folder("c.mkv"), 3));
     fs::write(folder("c.mkv").join("00001"), "of no use").unwrap();
-    check("damaged", "c.mkv", &args("c.mkv"), 0, "");
+    check(&mut bad, "damaged", "c.mkv", &args("c.mkv"), 0, "");
     // Half a line, as a power failure leaves it.
     assert!(killed(&bench, &args("d.mkv"), &folder("d.mkv"), 2));
     let journal = folder("d.mkv").join("chunks.jsonl");
     let text = fs::read(&journal).unwrap();
     fs::write(&journal, &text[..text.len() - 40]).unwrap();
-    check("half a line", "d.mkv", &args("d.mkv"), 0, "");
+    check(&mut bad, "half a line", "d.mkv", &args("d.mkv"), 0, "");
     // The input is another, then none, then what it was.
     assert!(killed(&bench, &args("e.mkv"), &folder("e.mkv"), 2));
     let before = fs::read(bench.path("a.mkv")).unwrap();
     clip(&bench, "a.mkv", "mandelbrot=s=64x48:r=25,trim=end_frame=50", "-c:v ffv1 -pix_fmt bgr0");
-    check("input", "e.mkv", &args("e.mkv"), 3, "an input that has changed since");
+    check(&mut bad, "input", "e.mkv", &args("e.mkv"), 3, "an input that has changed since");
     fs::remove_file(bench.path("a.mkv")).unwrap();
-    check("vanished", "e.mkv", &args("e.mkv"), 3, "a.mkv");
+    check(&mut bad, "vanished", "e.mkv", &args("e.mkv"), 3, "a.mkv");
     fs::write(bench.path("a.mkv"), before).unwrap();
-    check("is back", "e.mkv", &args("e.mkv"), 0, "");
+    check(&mut bad, "is back", "e.mkv", &args("e.mkv"), 0, "");
+    // Room for every chunk, and not for the whole.
+    let half = whole.len() / 2 / 1024;
+    let run = bench.run_limited(half, &args("g.mkv"));
+    let kept = entries(&folder("g.mkv"));
+    if run.code != Some(3) || !run.err.contains("writing out/g.mkv: File too large") || kept < 4 {
+        bad.push(format!("full: {:?}, {kept} chunks, {}", run.code, run.err));
+    }
+    check(&mut bad, "room again", "g.mkv", &args("g.mkv"), 0, "");
+    // Ctrl-C.
+    let mut child = bench.command().args(split(&args("h.mkv"))).arg("--quiet").spawn().unwrap();
+    while entries(&folder("h.mkv")) < 2 && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    // SAFETY: a signal to a child that has not been waited for.
+    unsafe { libc::kill(child.id() as i32, libc::SIGINT) };
+    let code = child.wait().unwrap().code();
+    if code != Some(130) || entries(&folder("h.mkv")) < 2 {
+        bad.push(format!("ctrl-c: {code:?}, {} chunks", entries(&folder("h.mkv"))));
+    }
+    check(&mut bad, "after ctrl-c", "h.mkv", &args("h.mkv"), 0, "");
     report(bad);
 }
 
@@ -411,6 +431,52 @@ fn a_part_is_what_ffmpeg_cuts_out() {
         let run = bench.run(&format!("enhance {args} -o out/x.{ending} --upscale 1 --filter nearest"));
         if run.code != Some(3) || !run.err.contains(says) {
             bad.push(format!("{args}: {:?} {}", run.code, run.err));
+        }
+    }
+    report(bad);
+}
+
+/// Killed between the entry and the name, or between the name and the end, a result is taken as it is.
+#[test]
+fn what_is_whole_is_adopted() {
+    let bench = Bench::new();
+    clip(&bench, "a.mkv", "testsrc2=s=64x48:r=25:d=1", "-c:v ffv1 -pix_fmt bgr0");
+    let up = "--upscale 2 --filter nearest --codec ffv1 --pix-fmt bgr0 --chunk 0.3";
+    let inode = |path: &Path| std::os::unix::fs::MetadataExt::ino(&fs::metadata(path).unwrap());
+    let mut bad = Vec::new();
+    // In a folder the entry stays, so the name can be taken away again.
+    let args = format!("enhance a.mkv -o out/ {up}");
+    done(&bench.run(&args));
+    let (named, part) = (bench.path("out/a.mkv"), bench.path("out/.a.part.mkv"));
+    let (bytes, before) = (fs::read(&named).unwrap(), inode(&named));
+    fs::rename(&named, &part).unwrap();
+    done(&bench.run(&args));
+    if inode(&named) != before || fs::read(&named).unwrap() != bytes {
+        bad.push("a whole file was made again".to_owned());
+    }
+    // Of one byte less, it is not.
+    fs::rename(&named, &part).unwrap();
+    fs::write(&part, &bytes[1..]).unwrap();
+    done(&bench.run(&args));
+    if fs::read(&named).unwrap() != bytes {
+        bad.push("half a file was taken for whole".to_owned());
+    }
+    // A lone file: the entry lies with the chunks for a moment.
+    for k in 0..4 {
+        let (name, folder) = (format!("f{k}.mkv"), bench.path(&format!("out/.f{k}.mkv.chunks")));
+        let args = format!("enhance a.mkv -o out/{name} {up}");
+        let mut child = bench.command().args(split(&args)).arg("--quiet").spawn().unwrap();
+        while !folder.join(".crescendo.jsonl").exists() && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        std::thread::sleep(Duration::from_micros(k * 700));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let left = folder.exists();
+        let run = bench.run(&args);
+        let ended = run.code == Some(0) || !left && run.err.contains("is there already");
+        if !ended || fs::read(bench.path(&format!("out/{name}"))).unwrap() != bytes || folder.exists() {
+            bad.push(format!("{name}: {:?} {}", run.code, run.err));
         }
     }
     report(bad);
