@@ -43,7 +43,7 @@ const MODULES: &[(&str, &[&str])] = &[
 /// Crates that only these modules may name.
 const CRATES: &[(&str, &[&str])] = &[
     ("anyhow", &["main", "cli"]),
-    ("blake3", &["batch"]),
+    ("blake3", &["batch", "media"]),
     ("clap", &["cli", "plan"]),
     ("clap_complete", &["cli"]),
     ("ctrlc", &["main", "cli"]),

@@ -47,11 +47,16 @@ impl Record {
         (&*self.input, &self.models, &self.settings) == (input, &recipe.models, &recipe.settings)
     }
 
+    /// Whether the bytes of `path` are those that were entered.
+    pub fn is_in(&self, path: &Path) -> bool {
+        let same_length = fs::metadata(path).is_ok_and(|data| data.len() == self.bytes);
+        same_length && identity::file(path).is_ok_and(|hash| hash == self.hash)
+    }
+
     /// Whether `path` still is what was entered. The bytes are read only where the time of writing is another.
     pub fn holds(&self, path: &Path) -> bool {
         let Ok(data) = fs::metadata(path) else { return false };
-        let same = || identity::file(path).is_ok_and(|hash| hash == self.hash);
-        data.len() == self.bytes && (identity::modified(&data) == self.modified || same())
+        data.len() == self.bytes && (identity::modified(&data) == self.modified || self.is_in(path))
     }
 }
 
@@ -72,7 +77,12 @@ struct Known {
 impl Journal {
     /// Reads what is there. Nothing is made before the first entry.
     pub fn open(folder: &Path) -> Result<Self> {
-        let journal = Self { folder: folder.into(), path: folder.join(JOURNAL), known: Mutex::default() };
+        Self::kept_in(folder, folder)
+    }
+
+    /// The journal of outputs in one folder that lies in another.
+    pub fn kept_in(place: &Path, folder: &Path) -> Result<Self> {
+        let journal = Self { folder: folder.into(), path: place.join(JOURNAL), known: Mutex::default() };
         journal.refresh()?;
         Ok(journal)
     }
@@ -143,7 +153,7 @@ impl Journal {
                 file.unlock()?;
             }
             file.sync_data()?;
-            if made { File::open(&self.folder)?.sync_all() } else { Ok(()) }
+            if made { File::open(self.path.parent().unwrap_or(&self.folder))?.sync_all() } else { Ok(()) }
         };
         write().map_err(|e| self.failed("writing", &e))
     }

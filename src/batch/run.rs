@@ -1,6 +1,7 @@
 //! Items to threads: claim, make, record, name.
 
 use std::{
+    cell::OnceCell,
     fs,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
@@ -22,7 +23,7 @@ use super::{
 use crate::{
     error::{Error, Kind, Result},
     media::Place,
-    pipeline::{self, Context, Enhanced, Enhancer, ItemRow, Perf, Status},
+    pipeline::{self, Context, Enhanced, Enhancer, Identity, ItemRow, Made, Perf, Status, chunks_of},
     plan::{EnhancePlan, Job},
     progress::{self, Stage, Unit},
     runtime::peak_memory,
@@ -100,6 +101,8 @@ struct State<'a> {
 /// How an item ended, if not badly.
 enum Outcome {
     Done(u64),
+    /// It was gone on with: so many frames, not all of which were made now.
+    Ended(u64),
     /// It was finished before: so many frames.
     Finished(u64),
     /// Another run has it.
@@ -109,6 +112,8 @@ enum Outcome {
 /// Who works on an item.
 enum Claim {
     Mine(Place),
+    /// An earlier run was killed between the entry and the name: so many frames.
+    Whole(Place, u64),
     Finished(u64),
     Busy,
 }
@@ -156,8 +161,10 @@ impl<'a> Run<'a> {
     fn item(&self, k: usize, job: &Job, first: bool) {
         let (begin, mut perf, mut hash) = (Instant::now(), Perf::default(), None);
         let done = progress::check().map_err(Fault::Run).and_then(|()| self.attempt(job, &mut perf, &mut hash));
+        // Only what was made tells how long making takes.
+        let all = matches!(done, Ok(Outcome::Done(_)));
         let (status, cause, frames) = match done {
-            Ok(Outcome::Done(frames)) => (Status::Done, None, frames),
+            Ok(Outcome::Done(frames) | Outcome::Ended(frames)) => (Status::Done, None, frames),
             Ok(Outcome::Finished(frames)) => (Status::Skipped, None, frames),
             Ok(Outcome::Busy) => (Status::Skipped, Some("another run is working on it".to_owned()), 0),
             Err(Fault::Item(e)) => (Status::Failed, Some(e.to_string()), 0),
@@ -175,8 +182,7 @@ impl<'a> Run<'a> {
         if status == Status::Failed && self.plan.batch.fail_fast {
             self.stop.store(true, Ordering::Relaxed);
         }
-        // Only what was made tells how long making takes.
-        let sizes = if status == Status::Done { pipeline::sizes(self.plan, &job.source).ok() } else { None };
+        let sizes = if all { pipeline::sizes(self.plan, &job.source).ok() } else { None };
         let mut state = lock(&self.state);
         state.tally.add(&sizes.unwrap_or_default(), |stage| perf.of(stage));
         perf.stages.iter().for_each(|s| state.perf.add(&s.name, s.seconds));
@@ -202,34 +208,62 @@ impl<'a> Run<'a> {
 
     fn attempt(&self, job: &Job, perf: &mut Perf, hash: &mut Option<String>) -> Result<Outcome, Fault> {
         let (stamp, before) = (identity::stamp(&job.source), identity::state(&job.source));
-        if self.journal.is_some() || self.report.is_some() {
-            *hash = Some(self.hash(job, stamp.as_deref())?);
+        let (input, own) = (OnceCell::new(), self.own(job)?);
+        let hashed = || match input.get() {
+            Some(known) => Ok(String::clone(known)),
+            None => self.hash(job, stamp.as_deref()).map(|new| input.get_or_init(|| new).clone()),
+        };
+        let journal = self.journal.as_ref().or(own.as_ref());
+        if journal.is_some() || self.report.is_some() {
+            *hash = Some(hashed()?);
         }
-        let place = match self.claim(job, hash.as_deref())? {
+        let place = match self.claim(job, journal, hash.as_deref())? {
             Claim::Mine(place) => place,
+            Claim::Whole(place, frames) => {
+                place.commit()?;
+                clear(job);
+                return Ok(Outcome::Ended(frames));
+            }
             Claim::Finished(frames) => return Ok(Outcome::Finished(frames)),
             Claim::Busy => return Ok(Outcome::Busy),
         };
-        let mut enhancer = self.enhancer().map_err(Fault::Run)?;
-        let made = catch_unwind(AssertUnwindSafe(|| enhancer.make(&job.source, place, perf)));
-        let fault = |_| Error::failed("a fault in this program, which standard error tells; please report it");
-        let (place, frames) = made.map_err(fault)??;
-        if identity::state(&job.source) != before {
+        let unchanged = || {
+            if identity::state(&job.source) == before {
+                return Ok(());
+            }
             let name = job.source.name().display();
-            return Err(Error::failed(format!("{name}: was changed while it was read; enhance it again")).into());
-        }
+            Err(Error::failed(format!("{name}: was changed while it was read; enhance it again")))
+        };
+        let Recipe { models, settings, .. } = self.recipe.clone();
+        let overwrite = self.plan.encoding.overwrite;
+        let identity =
+            Identity { input: &hashed, models: &models, settings: &settings, unchanged: &unchanged, overwrite };
+        let mut enhancer = self.enhancer().map_err(Fault::Run)?;
+        let made = catch_unwind(AssertUnwindSafe(|| enhancer.make(&job.source, place, &identity, perf)));
+        let fault = |_| Error::failed("a fault in this program, which standard error tells; please report it");
+        let Made { place, frames, resumed } = made.map_err(fault)??;
+        unchanged()?;
         perf.time("encode", || {
-            if let (Some(journal), Some(input)) = (&self.journal, hash.clone()) {
+            let own = self.own(job)?;
+            if let Some(journal) = self.journal.as_ref().or(own.as_ref()) {
                 let path = place.temporary();
                 let data = fs::metadata(path).map_err(|e| Error::io("reading", path, &e))?;
-                let Recipe { models, settings, .. } = self.recipe.clone();
-                let (output, hash) = (journal.key(&job.output), identity::file(path)?);
+                let (output, input, hash) = (journal.key(&job.output), hashed()?, identity::file(path)?);
                 let (bytes, modified) = (data.len(), identity::modified(&data));
+                let (models, settings, stamp) = (models.clone(), settings.clone(), stamp.clone());
                 journal.append(&Record { output, input, stamp, models, settings, hash, bytes, modified, frames })?;
             }
             place.commit()
         })?;
-        Ok(Outcome::Done(frames))
+        clear(job);
+        Ok(if resumed { Outcome::Ended(frames) } else { Outcome::Done(frames) })
+    }
+
+    /// The journal of a video in chunks that is made into no folder of ours: it lies with them.
+    fn own(&self, job: &Job) -> Result<Option<Journal>> {
+        let (chunks, folder) = (chunks_of(&job.output), job.output.parent().unwrap_or(Path::new("")));
+        let wanted = self.journal.is_none() && chunks.is_dir();
+        wanted.then(|| Journal::kept_in(&chunks, folder)).transpose()
     }
 
     /// The hash of an input; of one that has not been touched since it was last enhanced, from the journal.
@@ -242,23 +276,39 @@ impl<'a> Run<'a> {
     }
 
     /// Takes an item, unless it is finished or another run has it.
-    fn claim(&self, job: &Job, input: Option<&str>) -> Result<Claim> {
-        if let Some(frames) = self.finished(&job.output, input)? {
+    fn claim(&self, job: &Job, journal: Option<&Journal>, input: Option<&str>) -> Result<Claim> {
+        let left = chunks_of(&job.output).is_dir();
+        let finished = self.finished(&job.output, journal, input)?;
+        if let Some(frames) = finished.filter(|_| !left) {
             return Ok(Claim::Finished(frames));
         }
         pipeline::make_folder_of(&job.output)?;
-        let Some(place) = Place::claim(&job.output, self.plan.encoding.overwrite)? else { return Ok(Claim::Busy) };
+        let overwrite = self.plan.encoding.overwrite;
+        let Some(place) = Place::claim_as_left(&job.output, overwrite)? else {
+            return Ok(finished.map_or(Claim::Busy, Claim::Finished));
+        };
         // Another run may have finished it since it was looked at; from here on none can.
-        Ok(self.finished(&job.output, input)?.map_or(Claim::Mine(place), Claim::Finished))
+        if let Some(frames) = self.finished(&job.output, journal, input)? {
+            clear(job);
+            return Ok(Claim::Finished(frames));
+        }
+        let entry = journal.zip(input).and_then(|(journal, input)| {
+            let is_whole = |r: &Record| r.is_of(input, &self.recipe) && r.is_in(place.temporary());
+            journal.find(&job.output).filter(is_whole)
+        });
+        match entry {
+            Some(record) => Ok(Claim::Whole(place, record.frames)),
+            None => place.clear().map(|()| Claim::Mine(place)),
+        }
     }
 
     /// Frames of an output that is what would be made. Error: another file is there, and may not be replaced.
-    fn finished(&self, output: &Path, input: Option<&str>) -> Result<Option<u64>> {
+    fn finished(&self, output: &Path, journal: Option<&Journal>, input: Option<&str>) -> Result<Option<u64>> {
         let (overwrite, keep) = (self.plan.encoding.overwrite, self.plan.batch.skip_existing);
-        if (overwrite && !keep) || output.symlink_metadata().is_err() {
+        if (overwrite && !keep && !chunks_of(output).is_dir()) || output.symlink_metadata().is_err() {
             return Ok(None);
         }
-        let Some(journal) = &self.journal else { return self.plan.encoding.may_write(output).map(|()| None) };
+        let Some(journal) = journal else { return self.plan.encoding.may_write(output).map(|()| None) };
         // An entry stands in the journal before its file has a name.
         journal.refresh()?;
         let record = journal.find(output);
@@ -285,4 +335,9 @@ impl<'a> Run<'a> {
         let loaded = Enhancer::load(self.plan, self.cx)?;
         Ok(enhancer.insert(loaded).clone())
     }
+}
+
+/// Removes the chunks of an item that is finished.
+fn clear(job: &Job) {
+    let _ = fs::remove_dir_all(chunks_of(&job.output));
 }

@@ -15,6 +15,7 @@ use super::{
 use crate::{
     batch::{self, Jobs, Typed},
     error::{Error, Result},
+    pipeline,
 };
 
 /// Flags of `enhance`.
@@ -165,15 +166,15 @@ fn stage(typed: &str) -> Result<f64, String> {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Time")]
 pub struct TimeArgs {
-    /// Where to begin in a video: seconds, MM:SS or HH:MM:SS
+    /// Where to begin in a video: seconds, MM:SS or HH:MM:SS; the first frame is the next to be shown
     #[arg(long, value_name = "TIME", value_parser = value::time)]
     pub start: Option<f64>,
 
-    /// Where to end in a video
+    /// Where to end in a video: frames that begin to be shown before are in it
     #[arg(long, value_name = "TIME", value_parser = value::time)]
     pub end: Option<f64>,
 
-    /// Seconds of one resumable part
+    /// Seconds of the source in a chunk, each of which a killed run keeps [default: 10 for what is longer than a minute]
     #[arg(long, value_name = "SECONDS", value_parser = value::positive_float("chunk"))]
     pub chunk: Option<f64>,
 
@@ -220,7 +221,9 @@ impl EnhanceArgs {
             return Err(Error::usage(format!("--start {start} is not before --end {end}, both in seconds")));
         }
         let encoding = self.encoding.resolve(Destination::Nowhere);
-        if folder.is_none() && !self.batch.skip_existing {
+        // What a run that was killed has left tells whether the file is its own.
+        let left = pipeline::chunks_of(&typed.output).is_dir();
+        if folder.is_none() && !self.batch.skip_existing && !left {
             encoding.may_write(&typed.output)?;
         }
         // Of one file no record is kept, unless it is asked for: its folder is not ours.

@@ -37,6 +37,12 @@ impl Place {
     /// As [`Place::new`], but whether `target` exists is not looked at before [`Place::commit`], and `None` says that somebody
     /// else is writing the same file.
     pub fn claim(target: &Path, overwrite: bool) -> Result<Option<Self>> {
+        let place = Self::claim_as_left(target, overwrite)?;
+        place.map(|place| place.clear().map(|()| place)).transpose()
+    }
+
+    /// As [`Place::claim`], with what an earlier run that was killed has left in the temporary file.
+    pub fn claim_as_left(target: &Path, overwrite: bool) -> Result<Option<Self>> {
         let name = target.file_name().filter(|_| !target.is_dir());
         let name = name.ok_or_else(|| Error::usage(format!("{}: is a folder; name a file in it", target.display())))?;
         let mut part = OsString::from(".");
@@ -49,6 +55,11 @@ impl Place {
         let temporary = target.with_file_name(part);
         let file = lock(&temporary, target)?;
         Ok(file.map(|file| Self { target: target.into(), temporary, file, overwrite, committed: false }))
+    }
+
+    /// Empties the temporary file.
+    pub fn clear(&self) -> Result<()> {
+        self.file.set_len(0).map_err(|e| Error::io("writing", &self.target, &e))
     }
 
     /// The path to write to until the file is committed.
@@ -148,7 +159,6 @@ fn lock(temporary: &Path, target: &Path) -> Result<Option<File>> {
             continue;
         }
         if fs::metadata(temporary).is_ok_and(|m| (m.dev(), m.ino()) == (opened.dev(), opened.ino())) {
-            file.set_len(0).map_err(|e| Error::io("writing", target, &e))?;
             return Ok(Some(file));
         }
     }

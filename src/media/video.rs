@@ -6,9 +6,11 @@
 //! never touched, only passed on.
 
 mod animation;
+pub mod chunk;
 mod color;
 mod copy;
 mod door;
+mod encode;
 mod ffmpeg;
 mod hdr;
 mod info;
@@ -28,7 +30,7 @@ pub use info::{SideData, StreamInfo, StreamKind, VideoInfo};
 pub use output::{Output, VideoOptions};
 pub use reader::VideoFrame;
 pub use scale::Sampling;
-pub use timing::{Clock, Timing};
+pub use timing::{Clock, Part, Timing, Window};
 pub use writer::Summary;
 
 /// A ratio: frames a second, seconds a tick, or the width of a sample to its height. `0/1` is unknown.

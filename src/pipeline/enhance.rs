@@ -8,12 +8,14 @@ use std::{
 
 use super::{
     answer::SizeRow,
+    chunks::Identity,
     context::Context,
+    material,
     pace::Pacing,
     perf::Perf,
     post::{self, Interpolator, Upscaler},
     refine::{self, Refinement, Refiner, Turn},
-    video::{self, Networks},
+    video::{self, Made, Networks},
 };
 use crate::{
     error::{Error, Result},
@@ -21,7 +23,7 @@ use crate::{
         Kind, Place, picture,
         picture::{Format, Picture, PictureOptions},
         sniff,
-        video::{Rational, Timing, probe},
+        video::{Timing, probe},
     },
     plan::{EnhancePlan, Source},
     tensor::Frame,
@@ -47,20 +49,18 @@ impl<'a> Enhancer<'a> {
         Ok(Self { plan, cx, networks, refiner: refiner.map(|r| Arc::new(Mutex::new(r))) })
     }
 
-    /// Makes one item into its place; the file, not yet named, and the number of frames in it.
-    pub fn make(&mut self, source: &Source, place: Place, perf: &mut Perf) -> Result<(Place, u64)> {
-        let path = match source {
-            Source::File(path) => path,
-            Source::Sequence { .. } if self.refiner.is_some() => return Err(still(source.name())),
-            Source::Sequence { pattern, files } => {
-                return video::sequence((pattern, files), place, self.plan, &mut self.networks, self.cx, perf);
-            }
-        };
-        match sniff(path)? {
-            Kind::Picture(format) => self.picture(path, format, place, perf),
-            Kind::Video if self.refiner.is_some() => Err(still(path)),
-            Kind::Video => video::enhance(path, place, self.plan, &mut self.networks, self.cx, perf),
+    /// Makes one item into its place. `identity`: what tells whether an earlier run may be gone on with.
+    pub fn make(&mut self, source: &Source, place: Place, identity: &Identity<'_>, perf: &mut Perf) -> Result<Made> {
+        if let Source::File(path) = source
+            && let Kind::Picture(format) = sniff(path)?
+        {
+            let (place, frames) = self.picture(path, format, place, perf)?;
+            return Ok(Made { place, frames, resumed: false });
         }
+        if self.refiner.is_some() {
+            return Err(still(source.name()));
+        }
+        video::enhance(source, place, self.plan, &mut self.networks, self.cx, (identity, perf))
     }
 
     fn picture(&mut self, input: &Path, format: Format, mut place: Place, perf: &mut Perf) -> Result<(Place, u64)> {
@@ -70,6 +70,10 @@ impl<'a> Enhancer<'a> {
                 "{name} is a picture ({}), between which there is nothing to interpolate",
                 format.name()
             )));
+        }
+        if self.plan.cut.start.is_some() || self.plan.cut.end.is_some() {
+            let name = input.display();
+            return Err(Error::failed(format!("{name} is a picture, which has no part; leave out --start and --end")));
         }
         let written = Format::of_name(place.target())?;
         let mut read = perf.time("decode", || picture::read(input))?;
@@ -129,15 +133,7 @@ pub fn refuse(plan: &EnhancePlan) -> Result<()> {
             "--fps {fps}: another rate for a video's frames would let its sound run away; --interpolate {fps}fps makes frames at that rate"
         )));
     }
-    let rows = [
-        (plan.cut.start.is_some() || plan.cut.end.is_some(), "--start and --end"),
-        (plan.cut.chunk.is_some(), "--chunk"),
-    ];
-    let asked: Vec<&str> = rows.iter().filter(|(set, _)| *set).map(|(_, flag)| *flag).collect();
-    if asked.is_empty() {
-        return Ok(());
-    }
-    Err(Error::usage(format!("{}: this version cannot do it yet; leave it out", asked.join(", "))))
+    Ok(())
 }
 
 /// Makes the folder of a file that is to be written.
@@ -154,19 +150,20 @@ pub fn sizes(plan: &EnhancePlan, source: &Source) -> Result<Vec<SizeRow>> {
             Kind::Video if plan.refine.is_some() => Err(still(path)),
             Kind::Video => {
                 let info = probe(path)?;
+                let whole = plan.cut.start.is_none() && plan.cut.end.is_none();
                 let timing = match plan.interpolation {
-                    Some(_) => Timing::read(path)?,
                     // Headers are enough where frames stay as they are.
-                    None => Timing::at_rate(info.frame_rate, info.frames.unwrap_or(0)),
+                    None if whole => Timing::at_rate(info.frame_rate, info.frames.unwrap_or(0)),
+                    _ => material::timing(path, &plan.cut)?.0,
                 };
                 video_sizes(plan, (info.height, info.width), &timing)
             }
         },
         Source::Sequence { .. } if plan.refine.is_some() => Err(still(source.name())),
-        Source::Sequence { files, .. } => {
+        Source::Sequence { pattern, files } => {
+            let (files, timing) = material::pictures(pattern, files, plan)?;
             let first = files.first().map_or_else(PathBuf::new, Clone::clone);
             let (width, height) = picture::size(&first)?;
-            let timing = Timing::at_rate(Rational::of_rate(plan.fps.unwrap_or(25.0)), files.len() as u64);
             video_sizes(plan, (height, width), &timing)
         }
     }

@@ -12,11 +12,13 @@
 
 mod answer;
 mod blame;
+mod chunks;
 mod context;
 mod enhance;
 mod export;
 mod generate;
 mod inspect;
+mod material;
 mod pace;
 mod perf;
 mod post;
@@ -29,6 +31,7 @@ mod vae;
 mod video;
 
 pub use answer::*;
+pub use chunks::{Identity, folder_of as chunks_of};
 pub use context::Context;
 pub use enhance::{Enhancer, make_folder_of, refuse, sizes};
 pub use export::export;
@@ -37,3 +40,4 @@ pub use inspect::{Libraries, inspect, libraries};
 pub use perf::{Perf, StageSeconds};
 pub use refine::outlook;
 pub use resolved::{Resolved, plan_generate};
+pub use video::Made;

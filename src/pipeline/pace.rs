@@ -1,9 +1,12 @@
 //! Frames at the source's times → frames at the output's: what [`Timeline`] wants, made by the network.
 
+use serde::{Deserialize, Serialize};
+
 use super::post::{Interpolator, Times};
 use crate::{
     error::{Error, Result},
     media::{
+        self,
         queue::Emit,
         video::{Rational, Timing},
     },
@@ -11,7 +14,7 @@ use crate::{
     stage::{
         interpolate::Planes,
         motion::Motion,
-        timeline::{Follows, Pace, Shown, Slot, Timeline},
+        timeline::{Follows, Pace, Shown, Slot, Standing, Timeline},
     },
 };
 
@@ -24,14 +27,48 @@ const ROUNDING: f64 = 0.5e-3;
 /// Pictures that are asked for at once.
 const TOGETHER: usize = 4;
 
-/// A frame at its place in time.
-pub struct Timed<T> {
+/// A frame of the source at its place in time.
+pub struct Taken {
     /// The picture.
-    pub frame: T,
-    /// In ticks: of the source before interpolation, of the output after it.
+    pub frame: Planes,
+    /// In ticks of [`Timing`].
     pub pts: i64,
-    /// In ticks; of the source, it matters for the last frame alone.
+    /// In ticks; it matters for the last frame alone.
     pub duration: i64,
+    /// The stream's own time stamp.
+    pub stamp: i64,
+}
+
+/// A frame of the output at its place in time, in ticks of it.
+#[allow(missing_docs)]
+pub struct Timed<T> {
+    pub frame: T,
+    pub pts: i64,
+    pub duration: i64,
+    /// Of a chunk's first frame: how the line is taken up here.
+    pub mark: Option<Box<Mark>>,
+}
+
+/// All that the line has to know of what came before an output frame to go on from there. The pictures it needs are decoded again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Mark {
+    /// The output frame's time stamp.
+    from: i64,
+    /// Number of the source frame that is taken next.
+    pub number: u64,
+    /// Position of the one before.
+    pub before: i64,
+    /// Number of the last distinct frame.
+    pub anchor: u64,
+    /// Its time stamp in the stream.
+    pub stamp: i64,
+    /// [`media::hash`] of its planes.
+    pub hash: String,
+    /// Ticks that the frame before is shown, if it is the last.
+    last: i64,
+    /// Bits of [`Motion::usual`].
+    usual: u32,
+    standing: Standing,
 }
 
 /// The times of an output, and how its frames are found.
@@ -48,6 +85,10 @@ pub struct Pacing {
     dedup: bool,
     /// How often a gap is halved, where all frames between are made as midpoints of midpoints.
     halvings: Option<u32>,
+    /// Ticks of the output in a chunk; `None`: it is one piece.
+    chunk: Option<f64>,
+    /// Where the line begins, and the picture that is held there; `None`: at its begin.
+    from: Option<(Mark, Planes)>,
 }
 
 impl Pacing {
@@ -66,6 +107,8 @@ impl Pacing {
             threshold: 1.0,
             dedup: false,
             halvings: None,
+            chunk: None,
+            from: None,
         };
         let Some(interpolation) = interpolation else { return Ok(keep) };
         let paced = Self {
@@ -102,14 +145,90 @@ impl Pacing {
         }
     }
 
+    /// The same in chunks of so many seconds.
+    #[must_use]
+    pub fn in_chunks(self, seconds: f64) -> Self {
+        Self { chunk: Some(seconds / self.tick.value()), ..self }
+    }
+
+    /// The same from a mark on. `anchor`: the picture of the last distinct frame.
+    #[must_use]
+    pub fn go_on(self, mark: Mark, anchor: Planes) -> Self {
+        Self { from: Some((mark, anchor)), ..self }
+    }
+
     /// The stage that interpolates. `network`: `None` where nothing is.
-    pub fn stage(self, network: Option<&mut Interpolator>) -> Interpolating<'_> {
-        Interpolating { pacing: self, network, motion: Motion::default(), number: 0, anchor: None, last: 1 }
+    pub fn stage(mut self, network: Option<&mut Interpolator>) -> Interpolating<'_> {
+        let gate = Gate { from: i64::MIN, chunk: self.chunk, current: None, mark: None };
+        let from = self.from.take();
+        let mut stage = Interpolating {
+            pacing: self,
+            network,
+            motion: Motion::default(),
+            number: 0,
+            anchor: None,
+            stamp: 0,
+            before: 0,
+            last: 1,
+            gate,
+        };
+        if let Some((mark, anchor)) = from {
+            stage.pacing.timeline = stage.pacing.timeline.go_on(mark.standing);
+            if stage.judges() {
+                stage.motion = Motion::after(&anchor, f32::from_bits(mark.usual));
+            }
+            (stage.number, stage.before, stage.last) = (mark.number, mark.before, mark.last);
+            (stage.anchor, stage.stamp) = (Some((mark.anchor, anchor)), mark.stamp);
+            stage.gate.from = mark.from;
+            stage.gate.current = stage.gate.chunk_of(mark.from);
+        }
+        stage
     }
 }
 
 fn gcd(a: i64, b: i64) -> i64 {
     if b == 0 { a.abs() } else { gcd(b, a % b) }
+}
+
+/// Lets out what is wanted, and marks where chunks begin.
+struct Gate {
+    /// Earlier frames are there already.
+    from: i64,
+    /// Ticks in a chunk.
+    chunk: Option<f64>,
+    /// The chunk of the last frame.
+    current: Option<i64>,
+    /// Where the line stood before what is let out now.
+    mark: Option<Box<Mark>>,
+}
+
+impl Gate {
+    /// The chunk that a time stamp lies in.
+    fn chunk_of(&self, pts: i64) -> Option<i64> {
+        self.chunk.map(|ticks| (pts as f64 / ticks + 1e-9).floor() as i64)
+    }
+
+    /// Whether a chunk begins among these.
+    fn is_crossed(&self, slots: &[Slot]) -> bool {
+        let first = self.current.or_else(|| self.chunk_of(slots.first()?.pts));
+        self.chunk.is_some() && slots.iter().any(|s| self.chunk_of(s.pts) != first)
+    }
+
+    fn pass(
+        &mut self,
+        frame: Planes,
+        &Slot { pts, duration, .. }: &Slot,
+        emit: &mut Emit<'_, Timed<Planes>>,
+    ) -> Result<()> {
+        if pts < self.from {
+            return Ok(());
+        }
+        let chunk = self.chunk_of(pts);
+        let begins = self.current.is_some() && chunk != self.current;
+        self.current = chunk;
+        let mark = self.mark.as_ref().filter(|_| begins).map(|mark| Box::new(Mark { from: pts, ..(**mark).clone() }));
+        emit(Timed { frame, pts, duration, mark })
+    }
 }
 
 /// The stage between decoding and upscaling: holds the last distinct frame.
@@ -119,41 +238,73 @@ pub struct Interpolating<'a> {
     motion: Motion,
     number: u64,
     anchor: Option<(u64, Planes)>,
+    /// The anchor's time stamp in the stream.
+    stamp: i64,
+    /// Position of the last frame.
+    before: i64,
     last: i64,
+    gate: Gate,
 }
 
 impl Interpolating<'_> {
     /// Takes the next frame, or the end, and emits what is shown before it.
-    pub fn step(&mut self, item: Option<Timed<Planes>>, emit: &mut Emit<'_, Timed<Planes>>) -> Result<()> {
-        let Some(Timed { frame, pts, duration }) = item else {
+    pub fn step(&mut self, item: Option<Taken>, emit: &mut Emit<'_, Timed<Planes>>) -> Result<()> {
+        let standing = self.gate.chunk.map(|_| (self.pacing.timeline.standing().clone(), self.motion.usual()));
+        let Some(Taken { frame, pts, duration, stamp }) = item else {
             let slots = self.pacing.timeline.finish(self.last);
+            self.mark(standing, &slots);
             return if self.hand_on(&slots, emit)? { Ok(()) } else { self.show(&slots, None, emit) };
         };
         let follows = self.judge(&frame);
         let newest = (self.number, frame);
         let slots = self.pacing.timeline.push(pts, follows);
-        (self.number, self.last) = (self.number + 1, duration);
+        self.mark(standing, &slots);
+        (self.number, self.last, self.before) = (self.number + 1, duration, pts);
         if follows == Follows::Repeat || !self.hand_on(&slots, emit)? {
             self.show(&slots, Some(&newest), emit)?;
         }
         if follows != Follows::Repeat || self.anchor.is_none() {
-            self.anchor = Some(newest);
+            (self.anchor, self.stamp) = (Some(newest), stamp);
         }
         Ok(())
     }
 
+    /// Keeps where the line stood before these frames, if a chunk begins among them.
+    fn mark(&mut self, standing: Option<(Standing, f32)>, slots: &[Slot]) {
+        self.gate.mark = standing.filter(|_| self.gate.is_crossed(slots)).zip(self.anchor.as_ref()).map(
+            |((standing, usual), (anchor, picture))| {
+                Box::new(Mark {
+                    from: 0,
+                    number: self.number,
+                    before: self.before,
+                    anchor: *anchor,
+                    stamp: self.stamp,
+                    hash: media::hash(picture),
+                    last: self.last,
+                    usual: usual.to_bits(),
+                    standing,
+                })
+            },
+        );
+    }
+
     /// Emits the frame that is held where it alone is shown and no longer needed, which saves a copy.
     fn hand_on(&mut self, slots: &[Slot], emit: &mut Emit<'_, Timed<Planes>>) -> Result<bool> {
-        let &[Slot { pts, duration, shown: Shown::Source(number) }] = slots else { return Ok(false) };
-        match self.anchor.take_if(|(n, _)| *n == number) {
-            Some((_, frame)) => emit(Timed { frame, pts, duration }).map(|()| true),
+        let [slot @ Slot { shown: Shown::Source(number), .. }] = slots else { return Ok(false) };
+        match self.anchor.take_if(|(n, _)| n == number) {
+            Some((_, frame)) => self.gate.pass(frame, slot, emit).map(|()| true),
             None => Ok(false),
         }
     }
 
+    /// Whether cuts or repeats matter.
+    fn judges(&self) -> bool {
+        self.network.is_some() && (self.pacing.threshold < 1.0 || self.pacing.dedup)
+    }
+
     fn judge(&mut self, frame: &Planes) -> Follows {
         let (threshold, dedup) = (self.pacing.threshold, self.pacing.dedup);
-        if self.network.is_none() || threshold >= 1.0 && !dedup {
+        if !self.judges() {
             return Follows::Motion;
         }
         match self.motion.see(frame, threshold, dedup) {
@@ -178,8 +329,8 @@ impl Interpolating<'_> {
             };
             let found = self.anchor.iter().chain(newest).find(|(n, _)| *n == number);
             let Some((_, frame)) = found else { return Err(Error::failed("interpolation: a frame is gone")) };
-            for Slot { pts, duration, .. } in group {
-                emit(Timed { frame: frame.clone(), pts: *pts, duration: *duration })?;
+            for slot in group {
+                self.gate.pass(frame.clone(), slot, emit)?;
             }
         }
         Ok(())
@@ -191,6 +342,7 @@ impl Interpolating<'_> {
         newest: Option<&(u64, Planes)>,
         emit: &mut Emit<'_, Timed<Planes>>,
     ) -> Result<()> {
+        let gate = &mut self.gate;
         let (Some(network), Some((_, first)), Some((_, second))) = (self.network.as_mut(), &self.anchor, newest) else {
             return Err(Error::failed("interpolation: a frame is gone"));
         };
@@ -198,7 +350,7 @@ impl Interpolating<'_> {
             group.iter().map(|s| if let Shown::Between { time, .. } = s.shown { time as f32 } else { 0.0 }).collect();
         let mut send = |slots: &[Slot], frames: Vec<Planes>| {
             let mut pairs = slots.iter().zip(frames);
-            pairs.try_for_each(|(s, frame)| emit(Timed { frame, pts: s.pts, duration: s.duration }))
+            pairs.try_for_each(|(slot, frame)| gate.pass(frame, slot, emit))
         };
         // With repeats left out there are more.
         let halvings = self.pacing.halvings.filter(|exp| times.len() == (1 << exp) - 1);

@@ -1,24 +1,23 @@
 //! A video through the line: decode → interpolate → upscale → encode, each on its own thread, joined by bounded queues.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::atomic::AtomicBool,
-};
+use std::{path::Path, sync::atomic::AtomicBool};
 
 use super::{
+    chunks::{Chunks, Identity},
     context::Context,
-    pace::{Pacing, Timed},
+    material::Material,
+    pace::{Mark, Pacing, Taken, Timed},
     perf::Perf,
     post,
 };
 use crate::{
-    error::{Error, Result},
+    error::Result,
     media::{
-        Place, picture,
+        Place,
         queue::{Emit, Line, StageTime},
-        video::{Output, Rational, Reader, Timing, VideoInfo, VideoOptions, Writer},
+        video::{Output, Summary, VideoInfo, VideoOptions, Writer, chunk},
     },
-    plan::{self, EnhancePlan},
+    plan::{self, EnhancePlan, Source},
     progress::{Stage, Unit, stop_flag},
     stage::interpolate::Planes,
     tensor::Frame,
@@ -61,131 +60,156 @@ pub fn options(output: &plan::Output) -> VideoOptions {
     }
 }
 
-/// Enhances one video into its place; the file, not yet named, and the number of frames in it.
-pub fn enhance(
-    source: &Path,
-    place: Place,
-    plan: &EnhancePlan,
-    networks: &mut Networks,
-    cx: &Context<'_>,
-    perf: &mut Perf,
-) -> Result<(Place, u64)> {
-    let reader = Reader::open(source)?.with_alpha();
-    let info = reader.info().clone();
-    let timing = Timing::read(source)?;
-    let pacing = Pacing::new(plan.interpolation.as_ref(), &timing)?;
-    let form = output(plan, &info, &pacing, source);
-    let writer = Writer::create_in(place, &options(&plan.encoding), &form)?;
-    let clip = Clip { name: source, pacing, deep: form.bit_depth > 8, writer };
-    let mut clock = timing.clock(&info);
-    let frames = reader.map(move |frame| {
-        let frame = frame?;
-        let pts = clock.position(&frame);
-        Ok(Timed { frame: frame.frame.planes(), pts, duration: timing.last })
-    });
-    clip.write(frames, networks, cx, perf)
+/// What was made: a file that is not named yet.
+pub struct Made {
+    /// Where it is.
+    pub place: Place,
+    /// Frames in it.
+    pub frames: u64,
+    /// Whether chunks of an earlier run are in it.
+    pub resumed: bool,
 }
 
-/// Enhances numbered pictures, which are the frames of a video at `plan.fps`; as [`enhance`].
-pub fn sequence(
-    (pattern, files): (&Path, &[PathBuf]),
-    place: Place,
-    plan: &EnhancePlan,
-    networks: &mut Networks,
-    cx: &Context<'_>,
-    perf: &mut Perf,
-) -> Result<(Place, u64)> {
-    let Some(first) = files.first() else { return Err(Error::failed(format!("{}: no picture", pattern.display()))) };
-    let like = Like::of(first)?;
-    let (height, width) =
-        plan.upscaling.as_ref().map_or(like.size, |u| post::output_size(u.target, like.size.0, like.size.1));
-    let timing = Timing::at_rate(Rational::of_rate(plan.fps.unwrap_or(25.0)), files.len() as u64);
-    let pacing = Pacing::new(plan.interpolation.as_ref(), &timing)?;
-    let bit_depth = if like.deep { 10 } else { 8 };
-    let form =
-        Output { bit_depth, alpha: like.alpha, time_base: pacing.tick, ..Output::new(width, height, pacing.rate) };
-    let writer = Writer::create_in(place, &options(&plan.encoding), &form)?;
-    let clip = Clip { name: pattern, pacing, deep: like.deep, writer };
-    let frames = (0..).zip(files).map(|(pts, file)| Ok(Timed { frame: like.read(file)?, pts, duration: 1 }));
-    clip.write(frames, networks, cx, perf)
-}
+/// Seconds of the source above which a video is made in chunks, and seconds of each, where nothing was asked for.
+const LONG: f64 = 60.0;
+const CHUNK: f64 = 10.0;
 
-/// What the first of numbered pictures is, and all others must be.
-struct Like<'a> {
-    first: &'a Path,
-    /// (height, width)
-    size: (usize, usize),
-    deep: bool,
-    alpha: bool,
-}
-
-impl<'a> Like<'a> {
-    fn of(first: &'a Path) -> Result<Self> {
-        let frame = picture::read(first)?.frame;
-        Ok(Self { first, size: (frame.height, frame.width), deep: frame.is_deep(), alpha: frame.channels == 4 })
-    }
-
-    fn read(&self, file: &Path) -> Result<Planes> {
-        let frame = picture::read(file)?.frame;
-        let (place, first, (height, width)) = (file.display(), self.first.display(), self.size);
-        if (frame.height, frame.width) != (height, width) {
-            let (w, h) = (frame.width, frame.height);
-            return Err(Error::failed(format!(
-                "{place} has {w}x{h} pixels where {first} has {width}x{height}; the frames of a video are of one size"
-            )));
-        }
-        match (self.alpha, frame.channels) {
-            (false, 4) => Err(Error::failed(format!(
-                "{place} has transparency where {first} has none; the frames of a video are of one kind"
-            ))),
-            (true, 3) => {
-                let mut planes = Planes::ones((4, height, width));
-                planes.slice_mut(ndarray::s![..3, .., ..]).assign(&frame.planes());
-                Ok(planes)
-            }
-            _ => Ok(frame.planes()),
-        }
-    }
-}
-
-/// A video in the making.
+/// A video to be made.
 struct Clip<'a> {
-    name: &'a Path,
+    material: Material<'a>,
     pacing: Pacing,
     deep: bool,
-    writer: Writer,
+    form: Output,
+}
+
+/// Enhances one video into its place.
+pub fn enhance(
+    source: &Source,
+    place: Place,
+    plan: &EnhancePlan,
+    networks: &mut Networks,
+    cx: &Context<'_>,
+    (identity, perf): (&Identity<'_>, &mut Perf),
+) -> Result<Made> {
+    let material = match source {
+        Source::File(path) => Material::video(path, plan)?,
+        Source::Sequence { pattern, files } => Material::pictures(pattern, files, plan)?,
+    };
+    let pacing = Pacing::new(plan.interpolation.as_ref(), material.timing())?;
+    let (form, deep) = match &material {
+        Material::Video { path, info, part, .. } => {
+            let form = Output { part: *part, ..output(plan, info, &pacing, path) };
+            let deep = form.bit_depth > 8;
+            (form, deep)
+        }
+        Material::Pictures { like, .. } => {
+            let (h, w) =
+                plan.upscaling.as_ref().map_or(like.size, |u| post::output_size(u.target, like.size.0, like.size.1));
+            let bit_depth = if like.deep { 10 } else { 8 };
+            let new = Output::new(w, h, pacing.rate);
+            (Output { bit_depth, alpha: like.alpha, time_base: pacing.tick, ..new }, like.deep)
+        }
+    };
+    let timing = material.timing();
+    let length = (timing.end + timing.last) as f64 * timing.tick.value();
+    let seconds =
+        plan.cut.chunk.filter(|s| *s < length).or((plan.cut.chunk.is_none() && length > LONG).then_some(CHUNK));
+    let clip = Clip { material, pacing, deep, form };
+    match seconds {
+        Some(seconds) if chunk::joins(place.target()) => {
+            clip.in_chunks(seconds, place, plan, networks, cx, (identity, perf))
+        }
+        _ => {
+            if plan.cut.chunk.is_some() && !chunk::joins(place.target()) {
+                let name = place.target().display();
+                tracing::warn!("{name}: animated pictures are made in one piece, whatever --chunk says");
+            }
+            clip.at_once(place, plan, networks, cx, perf)
+        }
+    }
 }
 
 impl Clip<'_> {
     /// All frames through the line and into the file.
-    fn write(
-        mut self,
-        frames: impl Iterator<Item = Result<Timed<Planes>>> + Send,
+    fn at_once(
+        self,
+        place: Place,
+        plan: &EnhancePlan,
         networks: &mut Networks,
         cx: &Context<'_>,
         perf: &mut Perf,
-    ) -> Result<(Place, u64)> {
-        let name = self.name.display();
+    ) -> Result<Made> {
+        let mut writer = Writer::create_in(place, &options(&plan.encoding), &self.form)?;
+        let name = self.material.name().display();
         let mut stage = Stage::new(cx.progress, format!("enhance {name}"), Some(self.pacing.frames), Unit::Frames);
-        let times = through(frames, self.pacing, self.deep, networks, |Timed { frame, pts, duration }| {
-            self.writer.write_at(&frame, pts, duration)?;
+        let take = |Timed { frame, pts, duration, .. }: Timed<Frame>| {
+            writer.write_at(&frame, pts, duration)?;
             stage.step(1)
-        })?;
-        let (place, summary) = self.writer.close()?;
-        for left in &summary.left_out {
-            tracing::warn!("{name}: left out: {left}");
+        };
+        let times = through(self.material.frames()?, self.pacing, self.deep, networks, take)?;
+        let (place, summary) = writer.close()?;
+        times.iter().for_each(|time| perf.add(&time.name, time.busy.as_secs_f64()));
+        told(&name, &summary);
+        Ok(Made { place, frames: summary.frames, resumed: false })
+    }
+
+    /// As [`Clip::at_once`] by way of chunks, going on where an earlier run was stopped.
+    fn in_chunks(
+        self,
+        seconds: f64,
+        place: Place,
+        plan: &EnhancePlan,
+        networks: &mut Networks,
+        cx: &Context<'_>,
+        (identity, perf): (&Identity<'_>, &mut Perf),
+    ) -> Result<Made> {
+        let options = options(&plan.encoding);
+        let place = chunk::rehearse(place, &options, &self.form)?;
+        let name = self.material.name().display();
+        let mut chunks = Chunks::open(place.target(), &options, &self.form, identity)?;
+        let (resumed, frames) = (chunks.count() > 0, chunks.frames());
+        if resumed {
+            tracing::info!("{name}: goes on after {} finished chunks ({frames} frames)", chunks.count());
         }
-        for time in times {
-            perf.add(&time.name, time.busy.as_secs_f64());
+        let mut stage = Stage::new(cx.progress, format!("enhance {name}"), Some(self.pacing.frames), Unit::Frames);
+        stage.step(frames)?;
+        if let Some(mark) = chunks.next().map(Option::<&Mark>::cloned) {
+            let pacing = self.pacing.in_chunks(seconds);
+            let (pacing, frames) = match mark {
+                None => (pacing, self.material.frames()?),
+                Some(mark) => {
+                    let (anchor, frames) = perf.time("seek", || self.material.go_on(&mark))?;
+                    (pacing.go_on(mark, anchor), frames)
+                }
+            };
+            let made = through(frames, pacing, self.deep, networks, |item| {
+                chunks.write(item)?;
+                stage.step(1)
+            });
+            let made = made.and_then(|times| perf.time("encode", || chunks.finish()).map(|_| times));
+            let times = made.inspect_err(|_| chunks.kept())?;
+            times.iter().for_each(|time| perf.add(&time.name, time.busy.as_secs_f64()));
         }
-        Ok((place, summary.frames))
+        let finished = chunks.finish()?;
+        perf.add("journal", chunks.seconds);
+        let joined = perf.time("join", || chunk::join(place, &options, &self.form, &finished));
+        let (place, summary) = joined.inspect_err(|_| chunks.kept())?;
+        told(&name, &summary);
+        Ok(Made { place, frames: summary.frames, resumed })
+    }
+}
+
+/// Says what of the source is not in the result.
+fn told(name: &impl std::fmt::Display, summary: &Summary) {
+    for left in &summary.left_out {
+        tracing::warn!("{name}: left out: {left}");
     }
 }
 
 /// Frames at the source's times through interpolation and upscaling to `take` at the output's times, each stage on its own
 /// thread. `deep`: 16 bits.
 pub fn through(
-    frames: impl Iterator<Item = Result<Timed<Planes>>> + Send,
+    frames: impl Iterator<Item = Result<Taken>> + Send,
     pacing: Pacing,
     deep: bool,
     networks: &mut Networks,
@@ -197,12 +221,12 @@ pub fn through(
     let line = Line::source(cancel, "decode", WAITING, frames);
     let line = line.stage("interpolate", WAITING, move |item, emit: &mut Emit<'_, _>| interpolating.step(item, emit));
     let line = line.stage("upscale", WAITING, move |item: Option<Timed<Planes>>, emit: &mut Emit<'_, Timed<Frame>>| {
-        let Some(Timed { frame, pts, duration }) = item else { return Ok(()) };
+        let Some(Timed { frame, pts, duration, mark }) = item else { return Ok(()) };
         let planes = match upscale.as_mut() {
             Some(upscaler) => upscaler.apply(frame)?,
             None => frame,
         };
-        emit(Timed { frame: Frame::from_planes(&planes, deep), pts, duration })
+        emit(Timed { frame: Frame::from_planes(&planes, deep), pts, duration, mark })
     });
     line.sink("encode", take)
 }

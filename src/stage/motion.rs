@@ -36,6 +36,16 @@ pub struct Motion {
 }
 
 impl Motion {
+    /// As it was after a frame that was kept; `usual` as [`Motion::usual`] told it.
+    pub fn after(planes: &Array3<f32>, usual: f32) -> Self {
+        Self { before: Some((luma(planes), planes.dim().2)), usual }
+    }
+
+    /// The mean difference of the last two frames of one scene.
+    pub fn usual(&self) -> f32 {
+        self.usual
+    }
+
     /// Compares planes [3 or 4, h, w] in 0..=1 with the last frame that was kept; `None` for the first. `threshold`: the score above
     /// which there is a cut. `skip`: whether repeats are no frames to compare with.
     pub fn see(&mut self, planes: &Array3<f32>, threshold: f32, skip: bool) -> Option<Change> {

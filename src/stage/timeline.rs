@@ -3,6 +3,8 @@
 //! Positions are time stamps of the source in its ticks, rising. Output frames are told as soon as the source frame after them is
 //! known, so no more than one gap is ever open; a timeline is plain data and may be kept to go on from.
 
+use serde::{Deserialize, Serialize};
+
 /// What output times are made from those of the source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pace {
@@ -58,6 +60,12 @@ pub struct Timeline {
     near: f64,
     /// Longest gap, in ticks of the source, that repeats may leave; longer ones are a still picture.
     hold: i64,
+    at: Standing,
+}
+
+/// How far a timeline has come.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Standing {
     /// Number of the last distinct frame and when it, or the still picture it is, was last seen.
     anchor: Option<(u64, i64)>,
     /// Repeats since then.
@@ -76,36 +84,47 @@ impl Timeline {
     /// that is shown there (time stamps are rounded: half a tick; exact ones: 0). `hold`: the longest gap between distinct frames,
     /// in ticks of the source, over which repeats are made anew; longer ones are shown as they are.
     pub fn new(pace: Pace, near: f64, hold: i64) -> Self {
-        Self { pace, near, hold, anchor: None, repeats: Vec::new(), still: false, count: 0, next: None, begun: false }
+        Self { pace, near, hold, at: Standing::default() }
+    }
+
+    /// How far it has come, to go on from.
+    pub fn standing(&self) -> &Standing {
+        &self.at
+    }
+
+    /// The same timeline where another of its kind stood.
+    #[must_use]
+    pub fn go_on(self, at: Standing) -> Self {
+        Self { at, ..self }
     }
 
     /// Takes the next frame of the source and tells what is shown before it. What the first follows is of no matter.
     pub fn push(&mut self, position: i64, follows: Follows) -> Vec<Slot> {
-        let number = self.count;
-        self.count += 1;
-        let Some((anchor, from)) = self.anchor else {
-            self.anchor = Some((number, position));
+        let number = self.at.count;
+        self.at.count += 1;
+        let Some((anchor, from)) = self.at.anchor else {
+            self.at.anchor = Some((number, position));
             return Vec::new();
         };
         match follows {
             Follows::Motion => {
-                self.anchor = Some((number, position));
-                self.still = false;
+                self.at.anchor = Some((number, position));
+                self.at.still = false;
                 let show = |timeline: &Self, pts| timeline.between(pts, (anchor, from), (number, position));
                 self.fill(from, position, show)
             }
             Follows::Cut => {
-                self.anchor = Some((number, position));
-                self.still = false;
+                self.at.anchor = Some((number, position));
+                self.at.still = false;
                 self.fill(from, position, |_, _| Shown::Source(anchor))
             }
-            Follows::Repeat if !self.still && position - from <= self.hold => {
-                self.repeats.push(position);
+            Follows::Repeat if !self.at.still && position - from <= self.hold => {
+                self.at.repeats.push(position);
                 Vec::new()
             }
             Follows::Repeat => {
-                self.anchor = Some((anchor, position));
-                self.still = true;
+                self.at.anchor = Some((anchor, position));
+                self.at.still = true;
                 self.fill(from, position, |_, _| Shown::Source(anchor))
             }
         }
@@ -114,21 +133,21 @@ impl Timeline {
     /// Tells what is shown from the last frame of the source on, which lasts so many of its ticks. On a grid the end is the
     /// nearest tick.
     pub fn finish(&mut self, duration: i64) -> Vec<Slot> {
-        let Some((anchor, from)) = self.anchor.take() else { return Vec::new() };
-        let last = self.repeats.pop().unwrap_or(from);
+        let Some((anchor, from)) = self.at.anchor.take() else { return Vec::new() };
+        let last = self.at.repeats.pop().unwrap_or(from);
         let mut slots = if last > from { self.fill(from, last, |_, _| Shown::Source(anchor)) } else { Vec::new() };
         let (end, shown) = (last + duration.max(1), Shown::Source(anchor));
         let (num, den) = self.ratio();
         match self.pace {
             // A clip of one frame stays one.
-            Pace::Grid { .. } if self.count == 1 => {
-                let pts = self.next.unwrap_or_else(|| ceil(from, num, den));
+            Pace::Grid { .. } if self.at.count == 1 => {
+                let pts = self.at.next.unwrap_or_else(|| ceil(from, num, den));
                 slots.push(Slot { pts, duration: round(end - from, num, den).max(1), shown });
             }
             Pace::Grid { .. } => {
-                let begin = self.next.unwrap_or_else(|| ceil(from, num, den));
+                let begin = self.at.next.unwrap_or_else(|| ceil(from, num, den));
                 // However short, a clip has a frame.
-                let end = round(end, num, den).max(begin + i64::from(!self.begun && slots.is_empty()));
+                let end = round(end, num, den).max(begin + i64::from(!self.at.begun && slots.is_empty()));
                 slots.extend((begin..end).map(|pts| Slot { pts, duration: 1, shown }));
             }
             _ => slots.push(Slot { pts: last * num, duration: (end - last) * num, shown }),
@@ -148,14 +167,14 @@ impl Timeline {
     /// The output's frames from one position to another, over the repeats between them.
     fn fill(&mut self, from: i64, to: i64, show: impl Fn(&Self, i64) -> Shown) -> Vec<Slot> {
         let (num, den) = self.ratio();
-        let stops: Vec<i64> = [from].into_iter().chain(self.repeats.drain(..)).chain([to]).collect();
+        let stops: Vec<i64> = [from].into_iter().chain(self.at.repeats.drain(..)).chain([to]).collect();
         let mut times = Vec::new();
         match self.pace {
             Pace::Grid { .. } => {
-                let begin = self.next.unwrap_or_else(|| ceil(from, num, den));
+                let begin = self.at.next.unwrap_or_else(|| ceil(from, num, den));
                 let end = ceil(to, num, den).max(begin);
                 times.extend(begin..end);
-                self.next = Some(end);
+                self.at.next = Some(end);
                 times.push(end);
             }
             _ => {
@@ -165,7 +184,7 @@ impl Timeline {
                 times.push(to * num);
             }
         }
-        self.begun |= times.len() > 1;
+        self.at.begun |= times.len() > 1;
         times.windows(2).map(|t| Slot { pts: t[0], duration: t[1] - t[0], shown: show(self, t[0]) }).collect()
     }
 

@@ -10,6 +10,7 @@ mod enhance;
 mod export;
 mod generate;
 mod interrupt;
+mod journal;
 mod published;
 mod refine;
 mod time;

@@ -115,10 +115,11 @@ impl WebP {
                 last: 1,
                 end: frames as i64 - 1,
                 stamped: true,
+                window: None,
             };
         }
         let end = delays.iter().map(|d| i64::from(*d)).sum::<i64>() - last;
-        Timing { rate, steady: false, tick: self.info.time_base, frames, last, end, stamped: true }
+        Timing { rate, steady: false, tick: self.info.time_base, frames, last, end, stamped: true, window: None }
     }
 
     fn decode(&mut self) -> Option<Frame> {

@@ -9,6 +9,7 @@ use ffmpeg_next::{
 };
 
 use super::{
+    Part,
     ffmpeg::{self, c_string, check, reason, text},
     info::{self, StreamInfo, StreamKind},
     subtitle::Recoder,
@@ -38,8 +39,10 @@ pub(super) struct Copies {
     recoders: Vec<Option<Recoder>>,
     /// Read, but not due yet.
     pending: Option<Packet>,
-    /// The source's first time stamp, in microseconds: the new file begins at zero.
+    /// The source's time stamp that is the new file's zero, in microseconds.
     origin: i64,
+    /// Seconds of the new file beyond which nothing goes; only of a part.
+    end: Option<f64>,
     finished: bool,
     /// What the container cannot take, or we do not copy, each named.
     pub left_out: Vec<String>,
@@ -49,14 +52,15 @@ impl Copies {
     /// Adds the source's streams, chapters and metadata to a file whose first stream is the new video.
     ///
     /// Errors: the source cannot be read, or it has sound that the container cannot take.
-    pub fn open(source: &Path, target: &mut Output) -> Result<Self> {
+    pub fn open(source: &Path, part: Option<Part>, target: &mut Output) -> Result<Self> {
         let input = ffmpeg::open(source)?;
         let video = info::of_input(&input, source)?;
         let mut copies = Self {
             targets: Vec::new(),
             recoders: Vec::new(),
             pending: None,
-            origin: video.origin,
+            origin: video.origin + part.map_or(0, |part| (part.begin * 1e6).round() as i64),
+            end: part.map(|part| part.end - part.begin),
             finished: true,
             left_out: Vec::new(),
             input,
@@ -164,7 +168,14 @@ impl Copies {
         for chapter in self.input.chapters() {
             let base = chapter.time_base();
             let shift = rescale(self.origin, MICROSECONDS, base.into());
-            let (start, end) = (chapter.start() - shift, chapter.end() - shift);
+            let (mut start, mut end) = (chapter.start() - shift, chapter.end() - shift);
+            if let Some(length) = self.end {
+                let length = rescale((length * 1e6).round() as i64, MICROSECONDS, base.into());
+                if end <= 0 || start >= length {
+                    continue;
+                }
+                (start, end) = (start.max(0), end.min(length));
+            }
             let title = chapter.metadata().get("title").unwrap_or_default().to_owned();
             // A chapter that ends before it starts is no chapter.
             let _ = target.add_chapter(chapter.id(), base, start, end, title);
@@ -192,7 +203,13 @@ impl Copies {
                 self.pending = Some(packet);
                 return Ok(());
             }
-            self.write(packet, target)?;
+            // Streams of one container lie near each other.
+            if self.end.is_some_and(|end| self.time(&packet) > end + 60.0) {
+                break;
+            }
+            if let Some(packet) = self.within(packet) {
+                self.write(packet, target)?;
+            }
         }
         self.finished = true;
         Ok(())
@@ -219,6 +236,34 @@ impl Copies {
         let base = info::streams(&self.input)[packet.stream()].time_base;
         let stamp = packet.dts().or(packet.pts()).unwrap_or(0);
         stamp as f64 * f64::from(base.num) / f64::from(base.den) - self.origin as f64 * 1e-6
+    }
+
+    /// What of a packet lies within the part that is wanted: of sound, those that begin there; subtitles are cut to it. Packets of
+    /// attached pictures have no time.
+    fn within(&self, mut packet: Packet) -> Option<Packet> {
+        let Some(end) = self.end else { return Some(packet) };
+        let stream = info::streams(&self.input)[packet.stream()];
+        let base = f64::from(stream.time_base.num) / f64::from(stream.time_base.den);
+        let begin = self.time(&packet);
+        let kind = info::describe(stream).kind;
+        match kind {
+            StreamKind::Audio => (begin > -1e-6 && begin < end - 1e-6).then_some(packet),
+            StreamKind::Subtitle => {
+                let last = begin + packet.duration().max(0) as f64 * base;
+                let (from, to) = (begin.max(0.0), last.min(end));
+                if begin >= end || last <= 0.0 && begin < 0.0 {
+                    return None;
+                }
+                let moved = ((from - begin) / base).round() as i64;
+                packet.set_pts(packet.pts().map(|t| t + moved));
+                packet.set_dts(packet.dts().map(|t| t + moved));
+                if packet.duration() > 0 {
+                    packet.set_duration(((to - from) / base).round().max(1.0) as i64);
+                }
+                Some(packet)
+            }
+            _ => Some(packet),
+        }
     }
 
     fn write(&mut self, mut packet: Packet, target: &mut Output) -> Result<()> {

@@ -58,6 +58,15 @@ impl Reader {
         })
     }
 
+    /// Goes to the first frame at or after a time stamp of [`VideoFrame::pts`], by the container's index. `false` where it has none to
+    /// trust, or it leads elsewhere: the reader is then of no more use.
+    pub fn seek(&mut self, pts: i64) -> bool {
+        match &mut self.0 {
+            Source::Stream(reader) => reader.seek(pts),
+            Source::WebP(_) => false,
+        }
+    }
+
     /// What the file holds.
     pub fn info(&self) -> &VideoInfo {
         match &self.0 {

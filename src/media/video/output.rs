@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use ffmpeg_next::{Codec, codec, ffi};
 
 use super::{
-    Rational,
+    Part, Rational,
     color::{Color, Range},
     ffmpeg::{self, c_string, check, text, video_encoders},
     hdr,
@@ -88,6 +88,8 @@ pub struct Output {
     pub metadata: Vec<(String, String)>,
     /// The file whose sound, subtitles, attachments, chapters and metadata are copied, none of it re-encoded.
     pub source: Option<PathBuf>,
+    /// The part of `source` that is wanted; `None`: all of it.
+    pub part: Option<Part>,
 }
 
 impl Output {
@@ -109,6 +111,7 @@ impl Output {
             left_out: Vec::new(),
             metadata: Vec::new(),
             source: None,
+            part: None,
         }
     }
 
@@ -230,6 +233,9 @@ pub(super) fn open(options: &VideoOptions, output: &Output, container: &str, glo
         // It would take the time base for the rate.
         own_words(&mut wanted, "x265-params", [("fps", format!("{}/{}", rate.num, rate.den))].into_iter());
     }
+    if name == "libx264" && !output.width.div_ceil(16).is_multiple_of(8) && has_avx512() {
+        own_words(&mut wanted, "x264-params", [("asm", WITHOUT_AVX512.to_owned())].into_iter());
+    }
     let dictionary: ffmpeg_next::Dictionary = wanted.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
     ffmpeg::clear_line();
     // SAFETY: FFmpeg takes the options it knows out of the dictionary, which is owned again afterwards.
@@ -246,6 +252,20 @@ pub(super) fn open(options: &VideoOptions, output: &Output, container: &str, glo
     let left_out = if options.pix_fmt.is_some() { Vec::new() } else { losses(output, &known, &name) };
     let (alpha, is_rgb) = (known.has_alpha(), known.is_rgb());
     Ok(Encoder { context, name, format, color, tags, is_rgb, alpha, left_out, unused })
+}
+
+/// Everything in x264 that a machine with AVX-512 has below it. With AVX-512, x264 164's macroblock tree reads memory that nobody
+/// wrote where a row's macroblocks are no multiple of 8, so that the same frames give another file each time.
+const WITHOUT_AVX512: &str = "MMX2,SSE2Fast,SSSE3,SSE4.2,LZCNT,AVX,BMI2,FMA3,AVX2";
+
+#[cfg(target_arch = "x86_64")]
+fn has_avx512() -> bool {
+    std::is_x86_feature_detected!("avx512f")
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn has_avx512() -> bool {
+    false
 }
 
 /// The encoder's options. Error: a rate factor or preset for an encoder without.

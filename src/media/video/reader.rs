@@ -51,6 +51,10 @@ pub struct Reader {
     converted: frame::Video,
     /// A frame whose damage has been told.
     mended: Option<VideoFrame>,
+    /// After a seek: frames before this time stamp are passed over.
+    from: Option<i64>,
+    /// After a seek: no key frame has come yet.
+    keyless: bool,
     /// What ends the video early, told after the decoder has given its last frame.
     ending: Option<Error>,
     state: State,
@@ -108,6 +112,8 @@ impl Reader {
             decoded: frame::Video::empty(),
             converted: frame::Video::empty(),
             mended: None,
+            from: None,
+            keyless: false,
             ending: None,
             state: State::Reading,
             frames: 0,
@@ -138,11 +144,55 @@ impl Reader {
         &self.info
     }
 
+    /// Goes to the key frame at a time stamp or the last before it, and gives the frames from that time stamp on. `false` where the
+    /// container has no index to trust, or leads elsewhere: where the reader then stands is not known.
+    pub fn seek(&mut self, pts: i64) -> bool {
+        let container = self.info.container.as_str();
+        if !(container.starts_with("mov,") || container.starts_with("matroska")) {
+            return false;
+        }
+        let second = (1.0 / self.info.time_base.value()) as i64;
+        // Key frames may be decoded before the time and shown after it.
+        [0, 2, 15, 120].iter().any(|back| self.seek_to(pts - back * second, pts).unwrap_or(false))
+    }
+
+    /// Goes to a key frame by the container's index; whether it is shown by `pts`.
+    fn seek_to(&mut self, stamp: i64, pts: i64) -> Result<bool> {
+        let index = self.info.index as i32;
+        // SAFETY: container and decoder are open and owned.
+        unsafe {
+            if ffi::av_seek_frame(self.input.as_mut_ptr(), index, stamp, ffi::AVSEEK_FLAG_BACKWARD) < 0 {
+                return Ok(false);
+            }
+            ffi::avcodec_flush_buffers(self.decoder.as_mut_ptr());
+        }
+        (self.state, self.ending, self.mended) = (State::Reading, None, None);
+        (self.frames, self.packets, self.from, self.keyless) = (0, 0, None, true);
+        let Some(first) = self.decode()? else { return Ok(false) };
+        self.from = Some(pts);
+        let early = first.pts <= pts;
+        self.mended = (first.pts == pts).then_some(first);
+        Ok(early)
+    }
+
+    /// Whether the decoded frame is one that nobody wants: before the key frame that was sought, or before the time.
+    fn passes_over(&mut self) -> bool {
+        // SAFETY: a frame that the decoder has just filled.
+        let raw = unsafe { &*self.decoded.as_ptr() };
+        if self.keyless && raw.key_frame == 0 {
+            return true;
+        }
+        self.keyless = false;
+        let stamp = raw.best_effort_timestamp;
+        self.from.is_some_and(|from| stamp != ffi::AV_NOPTS_VALUE && stamp < from)
+    }
+
     /// The decoder's next frame, read on as far as it needs; `None` at the end.
     fn decode(&mut self) -> Result<Option<VideoFrame>> {
         loop {
             // SAFETY: both structures are owned; FFmpeg frees what the frame held before.
             match unsafe { ffi::avcodec_receive_frame(self.decoder.as_mut_ptr(), self.decoded.as_mut_ptr()) } {
+                0 if self.passes_over() => {}
                 0 => return self.take().map(Some),
                 AGAIN => self.feed()?,
                 ffi::AVERROR_EOF => return self.end(),
@@ -176,6 +226,14 @@ impl Reader {
             self.see(raw);
             if !ours {
                 return Ok(());
+            }
+            if self.keyless && self.packets == 0 {
+                // SAFETY: the stream's index, which is only read. The count goes on from the packet that was sought.
+                let before = unsafe {
+                    let stream = std::ptr::from_ref(info::streams(&self.input)[self.info.index]).cast_mut();
+                    ffi::av_index_search_timestamp(stream, raw.dts, ffi::AVSEEK_FLAG_ANY)
+                };
+                self.packets = u64::try_from(before).unwrap_or(0);
             }
             self.packets += 1;
         }

@@ -1,25 +1,24 @@
 //! Frames to a video file.
 
-use std::{collections::BTreeMap, path::Path};
+use std::path::Path;
 
-use ffmpeg_next::{Packet, ffi, format::context, frame, packet::Mut};
+use ffmpeg_next::{Packet, ffi, format::context, packet::Mut};
 
 use super::{
     Rational, animation,
-    color::Color,
+    chunk::{Chunk, Packets},
     copy::Copies,
+    encode::{Encode, Given},
     ffmpeg::{self, c_string, check, reason, text, url},
     info::SideData,
     kept::Asked,
-    output::{self, Encoder, Output, VideoOptions},
-    reader::allocate,
-    scale::{Layout, Scaler},
-    verify::{self, Pixels, Written},
+    output::{Encoder, Output, VideoOptions},
+    verify::{self, Written},
 };
 use crate::{
     error::{At, Error, Result},
     media::Place,
-    tensor::{Frame, Samples},
+    tensor::Frame,
 };
 
 /// A video that was written.
@@ -42,36 +41,8 @@ pub struct Summary {
 ///
 /// It holds the frames that the encoder looks ahead at, and of the other streams what lies within ten seconds.
 pub struct Writer {
-    place: Place,
-    target: context::Output,
-    encoder: Encoder,
-    copies: Option<Copies>,
-    staged: frame::Video,
-    scaler: Option<Scaler>,
-    size: (i32, i32),
-    alpha: bool,
-    time_base: Rational,
-    start: f64,
-    frames: u64,
-    /// Time stamp of the first frame and the end of the last.
-    span: (i64, i64),
-    /// Ticks that the last frame is shown.
-    last: i64,
-    /// Durations of frames that the encoder still holds, by time stamp.
-    durations: BTreeMap<i64, i64>,
-    /// Ticks of the longest frame.
-    longest: i64,
-    side_data: Vec<SideData>,
-    /// What a lossless encoder was given.
-    pixels: Option<Pixels>,
-    verify: bool,
-    told: Vec<String>,
-    /// FFmpeg's name of the container.
-    container: String,
-    /// How often an animated picture plays, 0 for endlessly.
-    plays: Option<u32>,
-    /// Whether transparency was asked for and seen, and the encoder has none.
-    flattened: bool,
+    encode: Encode,
+    muxer: Muxer,
 }
 
 // SAFETY: all parts are owned by the writer, and FFmpeg's contexts may move between threads.
@@ -83,92 +54,17 @@ impl Writer {
     /// Errors: a name without a container, a name that is taken, an unknown encoder (lists those there are), pixel
     /// format or option, a codec or sound that the container cannot hold, a folder that cannot be written.
     pub fn create(place: Place, options: &VideoOptions, output: &Output) -> Result<Self> {
-        let path = place.target();
-        ffmpeg::init();
-        let mut target = container(path, output.plays.is_some())?;
-        // SAFETY: the context that was just allocated.
-        let (flags, name) = unsafe {
-            let format = &*(*target.as_ptr()).oformat;
-            (format.flags, text(format.name))
-        };
-        let encoder = output::open(options, output, &name, flags & ffi::AVFMT_GLOBALHEADER != 0)?;
-        add_video(&mut target, &encoder, output, &name).at(path.display())?;
-        for (key, value) in &output.metadata {
-            // SAFETY: the context's dictionary; FFmpeg copies both strings.
-            unsafe {
-                let metadata = &mut (*target.as_mut_ptr()).metadata;
-                ffi::av_dict_set(metadata, c_string(key).as_ptr(), c_string(value).as_ptr(), 0);
-            }
-        }
-        let animation = matches!(name.as_str(), "apng" | "webp");
-        let source = output.source.as_deref();
-        let beside = source.filter(|_| animation).map(animation::beside).transpose()?;
-        let copies = source.filter(|_| !animation).map(|source| Copies::open(source, &mut target)).transpose()?;
-        let mut told = output.left_out.clone();
-        told.extend(beside.unwrap_or_default());
-        let mut writer = Self {
-            place,
-            target,
-            encoder,
-            copies,
-            staged: frame::Video::empty(),
-            scaler: None,
-            size: (output.width as i32, output.height as i32),
-            time_base: output.time_base,
-            start: output.start,
-            alpha: output.alpha,
-            frames: 0,
-            span: (0, 0),
-            last: 1,
-            durations: BTreeMap::new(),
-            longest: 1,
-            side_data: output.side_data.clone(),
-            pixels: None,
-            verify: options.verify,
-            told,
-            plays: animation.then(|| output.plays.unwrap_or(0)),
-            container: name,
-            flattened: false,
-        };
-        if options.verify {
-            // SAFETY: the encoder is open and owned.
-            writer.pixels = Pixels::of_encoder(unsafe { &*writer.encoder.context.as_ptr() });
-        }
-        writer.begin()?;
-        Ok(writer)
-    }
-
-    /// Opens the temporary file and writes the container's head.
-    fn begin(&mut self) -> Result<()> {
-        let url = url(self.place.temporary())?;
-        let mut unused = std::mem::take(&mut self.encoder.unused);
-        if let Some(plays) = self.plays {
-            unused.push((if self.container == "apng" { "plays" } else { "loop" }.into(), plays.to_string()));
-        }
-        let dictionary: ffmpeg_next::Dictionary = unused.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
-        ffmpeg::clear_line();
-        // SAFETY: the context owns the file it opens; the dictionary is owned again afterwards.
-        let (code, left) = unsafe {
-            let raw = &mut *self.target.as_mut_ptr();
-            check(ffi::avio_open(&mut raw.pb, url.as_ptr(), ffi::AVIO_FLAG_WRITE)).map_err(|e| self.failed(&e))?;
-            let mut left = dictionary.disown();
-            let code = ffi::avformat_write_header(self.target.as_mut_ptr(), &mut left);
-            (code, ffmpeg_next::Dictionary::own(left))
-        };
-        check(code).map_err(|e| self.failed(&e))?;
-        let unknown: Vec<_> = left.iter().map(|(key, _)| key.to_owned()).collect();
-        if !unknown.is_empty() {
-            let encoder = &self.encoder.name;
-            return Err(Error::usage(format!("neither {encoder} nor the container knows -e {}", unknown.join(", "))));
-        }
-        self.check_disk()
+        let (target, form) = container(place.target(), output.plays.is_some())?;
+        let mut encode = Encode::open(form.wants(), options, output, place.target().into(), None)?;
+        let muxer = Muxer::begin(place, target, form.name, options, output, &mut encode.encoder)?;
+        Ok(Self { encode, muxer })
     }
 
     /// Encodes the next frame, a tick after the one before.
     ///
     /// Errors: those of [`Writer::write_at`].
     pub fn write(&mut self, frame: &Frame) -> Result<()> {
-        self.write_at(frame, self.span.1, 1)
+        self.write_at(frame, self.encode.given.span.1, 1)
     }
 
     /// Encodes a frame that is shown from `pts` for `duration` ticks of [`Output::time_base`]: RGB or RGBA of the output's
@@ -177,117 +73,173 @@ impl Writer {
     ///
     /// Errors: another size, transparency that was not announced, a time stamp that is not after the last, a failing encoder, a full disk.
     pub fn write_at(&mut self, frame: &Frame, pts: i64, duration: i64) -> Result<()> {
-        let (width, height) = (self.size.0 as usize, self.size.1 as usize);
-        let channels = if self.alpha { 3..=4 } else { 3..=3 };
-        if (frame.width, frame.height) != (width, height) || !channels.contains(&frame.channels) {
-            let (w, h, c) = (frame.width, frame.height, frame.channels);
-            return Err(self.failed(&format!(
-                "frame {} is {w}x{h} with {c} channels where {width}x{height} with {} are encoded",
-                self.frames,
-                channels.end()
+        let Self { encode, muxer } = self;
+        encode.write_at(frame, pts, duration, &mut |packet| muxer.mux(packet))?;
+        muxer.check_disk()
+    }
+
+    /// Encodes what is left, copies what is left and closes the file, which is not named yet.
+    ///
+    /// Errors: no frame was written, a failing encoder, a full disk.
+    pub fn close(mut self) -> Result<(Place, Summary)> {
+        if self.encode.is_empty() {
+            return Err(self.muxer.failed("a video has at least one frame, and there was none"));
+        }
+        let Self { encode, muxer } = &mut self;
+        encode.finish(&mut |packet| muxer.mux(packet))?;
+        self.muxer.close(self.encode.encoder, &self.encode.given)
+    }
+}
+
+/// Opens encoder and container and lets them go.
+pub(super) fn rehearse(place: Place, options: &VideoOptions, output: &Output) -> Result<Place> {
+    let (target, form) = container(place.target(), output.plays.is_some())?;
+    let mut encode = Encode::open(form.wants(), options, output, place.target().into(), None)?;
+    Muxer::begin(place, target, form.name, options, output, &mut encode.encoder).map(|muxer| muxer.place)
+}
+
+/// Writes a file from finished chunks, whose packets are copied, and what travels beside them in the source; the file is not named
+/// yet. It is a function of the chunks, the output and the source alone.
+///
+/// Errors: a chunk that cannot be read, or that an encoder of another kind made; a full disk; those of [`Writer::create`].
+pub(super) fn join(
+    place: Place,
+    options: &VideoOptions,
+    output: &Output,
+    chunks: &[Chunk],
+) -> Result<(Place, Summary)> {
+    let (target, form) = container(place.target(), output.plays.is_some())?;
+    let given = chunks.last().map(|c| c.given.clone()).unwrap_or_default();
+    let mut encode = Encode::open(form.wants(), options, output, place.target().into(), Some(given))?;
+    let mut muxer = Muxer::begin(place, target, form.name, options, output, &mut encode.encoder)?;
+    muxer.joins = true;
+    let head = encode.head();
+    for chunk in chunks {
+        let packets = Packets::open(&chunk.file)?;
+        if packets.head != head {
+            let (file, name) = (chunk.file.display(), &encode.encoder.name);
+            return Err(muxer.failed(&format!(
+                "{file} was made by another {name} than this one, and both do not go together; --overwrite starts anew"
             )));
         }
-        let over = (frame.channels == 4 && !self.encoder.alpha).then(|| frame.over_black());
-        self.flattened |= over.as_ref().is_some_and(|(_, clear)| *clear);
-        let frame = over.as_ref().map_or(frame, |(frame, _)| frame);
-        let mut picture = self.convert(frame).map_err(|e| self.failed(&e))?;
-        let first = self.frames == 0;
-        if !first && pts < self.span.1 || duration < 1 {
-            let (number, (_, end)) = (self.frames, self.span);
-            let found = format!("frame {number} is shown from tick {pts} for {duration}");
-            return Err(self.failed(&format!("{found}, and the one before until {end}")));
+        for packet in packets {
+            crate::progress::check()?;
+            muxer.mux(packet?)?;
         }
-        (self.last, self.longest) = (duration, self.longest.max(duration));
-        self.span = (if first { pts } else { self.span.0 }, pts + duration);
-        self.durations.insert(pts, duration);
-        if let Some(mut pixels) = self.pixels.take() {
-            self.pixels = pixels.add(&picture).map(|()| pixels);
-        }
-        picture.set_pts(Some(pts));
-        self.send(Some(&picture))?;
-        self.frames += 1;
-        self.check_disk()
+        muxer.check_disk()?;
     }
+    muxer.close(encode.encoder, &encode.given)
+}
 
-    /// The frame in the encoder's pixel format.
-    fn convert(&mut self, frame: &Frame) -> Result<frame::Video, String> {
-        use ffi::AVPixelFormat::*;
-        let big = cfg!(target_endian = "big");
-        let source = match (frame.is_deep(), frame.channels) {
-            (false, 3) => AV_PIX_FMT_RGB24,
-            (false, _) => AV_PIX_FMT_RGBA,
-            (true, 3) if big => AV_PIX_FMT_RGB48BE,
-            (true, 3) => AV_PIX_FMT_RGB48LE,
-            (true, _) if big => AV_PIX_FMT_RGBA64BE,
-            (true, _) => AV_PIX_FMT_RGBA64LE,
-        };
-        let bytes: &[u8] = match &frame.samples {
-            Samples::U8(s) => s,
-            // SAFETY: any bytes are valid bytes, and there are twice as many as samples.
-            Samples::U16(s) => unsafe { std::slice::from_raw_parts(s.as_ptr().cast(), s.len() * 2) },
-        };
-        let color = self.encoder.color;
-        if self.scaler.as_ref().is_none_or(|s| s.from.format != source) {
-            let from = Layout { format: source, color: Color { matrix: 1, ..color } };
-            let to = Layout { format: self.encoder.format, color };
-            self.scaler = Some(Scaler::new(from, to, self.size)?);
-            self.staged = allocate(source, self.size)?;
-        }
-        let row = bytes.len() / frame.height;
-        let stride = self.staged.stride(0);
-        for (to, from) in self.staged.data_mut(0).chunks_mut(stride).zip(bytes.chunks_exact(row)) {
-            to[..row].copy_from_slice(from);
-        }
-        // The encoder keeps frames to look ahead at, so each has planes of its own.
-        let mut picture = allocate(self.encoder.format, self.size)?;
-        self.scaler.as_mut().ok_or("no converter")?.run(&self.staged, &mut picture)?;
-        // Some encoders (ProRes) take the tags of the frame for those of the stream.
-        // SAFETY: both structures are owned; the fields have the same types.
-        unsafe {
-            let (to, from) = (&mut *picture.as_mut_ptr(), &*self.encoder.context.as_ptr());
-            (to.color_primaries, to.color_trc) = (from.color_primaries, from.color_trc);
-            (to.colorspace, to.color_range) = (from.colorspace, from.color_range);
-            to.chroma_location = from.chroma_sample_location;
-        }
-        Ok(picture)
-    }
+/// The file: packets of the video, and the source's other streams between them.
+struct Muxer {
+    place: Place,
+    target: context::Output,
+    copies: Option<Copies>,
+    size: (usize, usize),
+    /// Of the video's packets.
+    time_base: Rational,
+    start: f64,
+    side_data: Vec<SideData>,
+    verify: bool,
+    told: Vec<String>,
+    /// FFmpeg's name of the container.
+    container: String,
+    /// How often an animated picture plays, 0 for endlessly.
+    plays: Option<u32>,
+    /// Whether packets are those of several encoders, one after the other.
+    joins: bool,
+    /// The last packet's decoding time stamp.
+    last: Option<i64>,
+}
 
-    /// Gives the encoder a frame, or the end, and writes the packets it has ready.
-    fn send(&mut self, picture: Option<&frame::Video>) -> Result<()> {
-        ffmpeg::clear_line();
-        // SAFETY: the encoder takes a reference of the frame, or is told the end by a null pointer.
-        let code = unsafe {
-            let frame = picture.map_or(std::ptr::null(), |p| p.as_ptr());
-            ffi::avcodec_send_frame(self.encoder.context.as_mut_ptr(), frame)
-        };
-        let place = |s: &Self| format!("encoder {} failed at frame {}", s.encoder.name, s.frames);
-        check(code).map_err(|why| self.failed(&format!("{}: {why}", place(self))))?;
-        loop {
-            let mut packet = Packet::empty();
-            // SAFETY: both structures are owned.
-            let code = unsafe { ffi::avcodec_receive_packet(self.encoder.context.as_mut_ptr(), packet.as_mut_ptr()) };
-            if code == ffi::AVERROR(ffmpeg_next::error::EAGAIN) || code == ffi::AVERROR_EOF {
-                return Ok(());
+impl Muxer {
+    /// Opens the temporary file and writes the container's head.
+    fn begin(
+        place: Place,
+        mut target: context::Output,
+        container: String,
+        options: &VideoOptions,
+        output: &Output,
+        encoder: &mut Encoder,
+    ) -> Result<Self> {
+        let path = place.target();
+        add_video(&mut target, encoder, output, &container).at(path.display())?;
+        for (key, value) in &output.metadata {
+            // SAFETY: the context's dictionary; FFmpeg copies both strings.
+            unsafe {
+                let metadata = &mut (*target.as_mut_ptr()).metadata;
+                ffi::av_dict_set(metadata, c_string(key).as_ptr(), c_string(value).as_ptr(), 0);
             }
-            check(code).map_err(|why| self.failed(&format!("{}: {why}", place(self))))?;
-            self.mux(packet)?;
         }
+        let animation = matches!(container.as_str(), "apng" | "webp");
+        let source = output.source.as_deref();
+        let beside = source.filter(|_| animation).map(animation::beside).transpose()?;
+        let open = |source| Copies::open(source, output.part, &mut target);
+        let copies = source.filter(|_| !animation).map(open).transpose()?;
+        let mut told = output.left_out.clone();
+        told.extend(beside.unwrap_or_default());
+        let muxer = Self {
+            place,
+            target,
+            copies,
+            size: (output.width, output.height),
+            // SAFETY: the encoder is open and owned.
+            time_base: unsafe { (*encoder.context.as_ptr()).time_base }.into(),
+            start: output.start,
+            side_data: output.side_data.clone(),
+            verify: options.verify,
+            told,
+            plays: animation.then(|| output.plays.unwrap_or(0)),
+            container,
+            joins: false,
+            last: None,
+        };
+        muxer.head(std::mem::take(&mut encoder.unused), &encoder.name)
+    }
+
+    fn head(mut self, mut unused: Vec<(String, String)>, encoder: &str) -> Result<Self> {
+        let url = url(self.place.temporary())?;
+        if let Some(plays) = self.plays {
+            unused.push((if self.container == "apng" { "plays" } else { "loop" }.into(), plays.to_string()));
+        }
+        let dictionary: ffmpeg_next::Dictionary = unused.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        ffmpeg::clear_line();
+        // SAFETY: the context owns the file it opens; the dictionary is owned again afterwards.
+        let (code, left) = unsafe {
+            let raw = &mut *self.target.as_mut_ptr();
+            // No random numbers: the same frames make the same file.
+            raw.flags |= ffi::AVFMT_FLAG_BITEXACT;
+            check(ffi::avio_open(&mut raw.pb, url.as_ptr(), ffi::AVIO_FLAG_WRITE)).map_err(|e| self.failed(&e))?;
+            let mut left = dictionary.disown();
+            let code = ffi::avformat_write_header(self.target.as_mut_ptr(), &mut left);
+            (code, ffmpeg_next::Dictionary::own(left))
+        };
+        check(code).map_err(|e| self.failed(&e))?;
+        let unknown: Vec<_> = left.iter().map(|(key, _)| key.to_owned()).collect();
+        if !unknown.is_empty() {
+            return Err(Error::usage(format!("neither {encoder} nor the container knows -e {}", unknown.join(", "))));
+        }
+        self.check_disk()?;
+        Ok(self)
     }
 
     /// Writes one packet of the video, after what is due of the other streams.
     fn mux(&mut self, mut packet: Packet) -> Result<()> {
         // SAFETY: the first stream is the video; the container has chosen its time base.
-        let (from, to) =
-            unsafe { ((*self.encoder.context.as_ptr()).time_base, (**(*self.target.as_ptr()).streams).time_base) };
-        let told = packet.pts().and_then(|pts| self.durations.remove(&pts));
-        if let Some(duration) = told.or((packet.duration() == 0).then_some(1)) {
-            packet.set_duration(duration);
+        let to = unsafe { (**(*self.target.as_ptr()).streams).time_base };
+        if let Some(dts) = packet.dts().filter(|_| self.joins) {
+            // An encoder that reorders frames begins before its first one, where the one before it has not ended. Each frame of
+            // that one is shown before all of this one, so there is a tick for every packet.
+            let due = self.last.map_or(dts, |last| dts.max(last + 1));
+            packet.set_dts(Some(due));
+            self.last = Some(due);
         }
-        let due = packet.dts().unwrap_or(0) as f64 * Rational::from(from).value() + self.start;
+        let due = packet.dts().unwrap_or(0) as f64 * self.time_base.value() + self.start;
         if let Some(copies) = &mut self.copies {
             copies.pump(&mut self.target, Some(due)).at(self.place.target().display())?;
         }
-        packet.rescale_ts(from, to);
+        packet.rescale_ts(ffi::AVRational::from(self.time_base), to);
         let shift = (self.start / Rational::from(to).value()).round() as i64;
         packet.set_pts(packet.pts().map(|t| t + shift));
         packet.set_dts(packet.dts().map(|t| t + shift));
@@ -299,48 +251,29 @@ impl Writer {
         Ok(())
     }
 
-    /// Encodes what is left, copies what is left and closes the file, which is not named yet.
-    ///
-    /// Errors: no frame was written, a failing encoder, a full disk.
-    pub fn close(mut self) -> Result<(Place, Summary)> {
-        if self.frames == 0 {
-            return Err(self.failed("a video has at least one frame, and there was none"));
-        }
-        self.send(None)?;
+    /// Copies what is left, closes the file and reads it again.
+    fn close(mut self, encoder: Encoder, given: &Given) -> Result<(Place, Summary)> {
         if let Some(copies) = &mut self.copies {
             copies.pump(&mut self.target, None).at(self.place.target().display())?;
         }
-        self.end_apng();
+        self.end_apng(given.last);
         ffmpeg::clear_line();
         // SAFETY: the header was written; this is called once.
         check(unsafe { ffi::av_write_trailer(self.target.as_mut_ptr()) }).map_err(|why| self.failed(&why))?;
         // SAFETY: the context's open file.
         unsafe { ffi::avio_flush((*self.target.as_mut_ptr()).pb) };
         self.check_disk()?;
-        let duration = (self.span.1 - self.span.0) as f64 * self.time_base.value();
+        let frames = given.frames;
+        let duration = (given.span.1 - given.span.0) as f64 * self.time_base.value();
         // Containers tell when frames begin; that the last one ends, some leave to be guessed.
-        let slack = (2 * self.longest) as f64 * self.time_base.value();
-        let Self {
-            place,
-            target,
-            encoder,
-            copies,
-            frames,
-            flattened,
-            side_data,
-            told,
-            container,
-            size,
-            pixels,
-            verify,
-            ..
-        } = self;
+        let slack = (2 * given.longest) as f64 * self.time_base.value();
+        let Self { place, target, copies, side_data, told, container, size, verify, .. } = self;
         let asked = Asked::of(&target, &side_data, encoder.tags, encoder.is_rgb);
         drop(target);
         if container == "webp" {
             animation::end_webp(place.temporary(), (duration * 1e3).round() as u32)?;
         }
-        let written = Written { size: (size.0 as usize, size.1 as usize), frames, duration, slack, pixels };
+        let written = Written { size, frames, duration, slack, pixels: given.pixels.clone() };
         let check = |found: Result<(), String>| {
             found.map_err(|why| Error::failed(format!("writing {}: {why}; write it again", place.target().display())))
         };
@@ -352,15 +285,15 @@ impl Writer {
         let mut left_out = told;
         left_out.extend(encoder.left_out);
         left_out.extend(missing);
-        left_out.extend(flattened.then(|| clear(&encoder.name)));
+        left_out.extend(given.flattened.then(|| clear(&encoder.name)));
         left_out.extend(copies.map(|c| c.left_out).unwrap_or_default());
         Ok((place, Summary { frames, bytes: 0, duration, encoder: encoder.name, left_out }))
     }
 
-    /// Tells an APNG how long its last frame is shown: others are told by the next one.
-    fn end_apng(&mut self) {
+    /// Tells an APNG how long its last frame is shown, in ticks: others are told by the next one.
+    fn end_apng(&mut self, last: i64) {
         if self.container == "apng" {
-            let length = Rational::new(i32::try_from(self.last).unwrap_or(1), 1).value() * self.time_base.value();
+            let length = Rational::new(i32::try_from(last).unwrap_or(1), 1).value() * self.time_base.value();
             let delay = c_string(&format!("{}/1000", (length * 1e3).round()));
             // SAFETY: the muxer's own options, which it reads when the file is closed.
             unsafe {
@@ -389,8 +322,23 @@ fn clear(encoder: &str) -> String {
     )
 }
 
+/// What a container is.
+pub(super) struct Container {
+    /// FFmpeg's name.
+    pub name: String,
+    global_header: bool,
+}
+
+impl Container {
+    /// What an encoder has to know of it.
+    pub fn wants(&self) -> (&str, bool) {
+        (&self.name, self.global_header)
+    }
+}
+
 /// A container by the ending of a file's name. `animated`: a `.png` is an animated one.
-fn container(path: &Path, animated: bool) -> Result<context::Output> {
+pub(super) fn container(path: &Path, animated: bool) -> Result<(context::Output, Container)> {
+    ffmpeg::init();
     let url = url(path)?;
     let png = animated && path.extension().is_some_and(|e| e.eq_ignore_ascii_case("png"));
     let name = if png { c"apng".as_ptr() } else { std::ptr::null() };
@@ -400,9 +348,14 @@ fn container(path: &Path, animated: bool) -> Result<context::Output> {
         ffi::avformat_alloc_output_context2(&mut raw, std::ptr::null(), name, url.as_ptr());
         let known = !raw.is_null();
         let target = known.then(|| context::Output::wrap(raw));
+        let named = |t: context::Output| {
+            let format = &*(*t.as_ptr()).oformat;
+            let global_header = format.flags & ffi::AVFMT_GLOBALHEADER != 0;
+            (t, Container { name: text(format.name), global_header })
+        };
         // Formats that write files of their own (image sequences) or need none cannot be renamed as a whole.
         let single = |t: &context::Output| (*(*t.as_ptr()).oformat).flags & ffi::AVFMT_NOFILE == 0;
-        target.filter(single).ok_or_else(|| {
+        target.filter(single).map(named).ok_or_else(|| {
             Error::usage(format!("{}: no video container has this ending; write a .mp4, .mkv or .webm", path.display()))
         })
     }

@@ -12,7 +12,7 @@ use crate::{
     onnx::Model,
     pipeline::{
         answer::OutputRow,
-        pace::{Pacing, Timed},
+        pace::{Pacing, Taken, Timed},
         perf::Perf,
         post,
         vae::Way,
@@ -82,7 +82,7 @@ pub(super) fn finish(
         let mut writer = writer.transpose()?;
         let mut stage = Stage::new(cx.progress, "decode", Some(form.frames as u64), Unit::Frames);
         let frames = decoder.frames(resolved.family.unscale(&job.latent));
-        let frames = (0..).zip(frames).map(|(pts, frame)| Ok(Timed { frame: frame?, pts, duration: 1 }));
+        let frames = (0..).zip(frames).map(|(pts, frame)| Ok(Taken { frame: frame?, pts, duration: 1, stamp: pts }));
         let times = video::through(frames, form.pacing.clone(), false, &mut networks, |Timed { frame, .. }| {
             // One tick each, the last one too, as published.
             if let Some(writer) = &mut writer {

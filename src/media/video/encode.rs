@@ -1,0 +1,218 @@
+//! Frames to an encoder's packets, wherever these go.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use ffmpeg_next::{Packet, ffi, frame, packet::Mut};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    color::Color,
+    ffmpeg::{self, check},
+    output::{self, Encoder, Output, VideoOptions},
+    reader::allocate,
+    scale::{Layout, Scaler},
+    verify::Pixels,
+};
+use crate::{
+    error::{Error, Result},
+    tensor::{Frame, Samples},
+};
+
+/// What encoders were given so far.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub(super) struct Given {
+    pub frames: u64,
+    /// Time stamp of the first frame and the end of the last, in ticks.
+    pub span: (i64, i64),
+    /// Ticks that the last frame is shown.
+    pub last: i64,
+    /// Ticks of the longest frame.
+    pub longest: i64,
+    /// Whether transparency was asked for and seen, and the encoder has none.
+    pub flattened: bool,
+    /// What a lossless encoder was given, where that is to be checked.
+    pub pixels: Option<Pixels>,
+}
+
+/// Takes packets as they come.
+pub(super) type Take<'a> = dyn FnMut(Packet) -> Result<()> + 'a;
+
+/// An encoder and what it was given.
+pub(super) struct Encode {
+    pub encoder: Encoder,
+    pub given: Given,
+    /// The file in the making, for messages.
+    target: PathBuf,
+    staged: frame::Video,
+    scaler: Option<Scaler>,
+    size: (i32, i32),
+    alpha: bool,
+    /// Frames before the first of this encoder.
+    before: u64,
+    /// Durations of frames that the encoder still holds, by time stamp.
+    durations: BTreeMap<i64, i64>,
+}
+
+// SAFETY: all parts are owned, and FFmpeg's contexts may move between threads.
+unsafe impl Send for Encode {}
+
+impl Encode {
+    /// Opens the encoder of a container of FFmpeg's name; `given`: what others were given before, of which this is the rest.
+    ///
+    /// Errors: an unknown encoder (lists those there are), pixel format or option.
+    pub fn open(
+        (container, global_header): (&str, bool),
+        options: &VideoOptions,
+        output: &Output,
+        target: PathBuf,
+        given: Option<Given>,
+    ) -> Result<Self> {
+        let encoder = output::open(options, output, container, global_header)?;
+        let first = || {
+            // SAFETY: the encoder is open and owned.
+            let pixels = options.verify.then(|| Pixels::of_encoder(unsafe { &*encoder.context.as_ptr() })).flatten();
+            Given { last: 1, longest: 1, pixels, ..Given::default() }
+        };
+        let given = given.unwrap_or_else(first);
+        Ok(Self {
+            before: given.frames,
+            given,
+            encoder,
+            target,
+            staged: frame::Video::empty(),
+            scaler: None,
+            size: (output.width as i32, output.height as i32),
+            alpha: output.alpha,
+            durations: BTreeMap::new(),
+        })
+    }
+
+    /// Encodes a frame that is shown from `pts` for `duration` ticks.
+    ///
+    /// Errors: those of [`Writer::write_at`](super::Writer::write_at), and those of `take`.
+    pub fn write_at(&mut self, frame: &Frame, pts: i64, duration: i64, take: &mut Take<'_>) -> Result<()> {
+        let (width, height) = (self.size.0 as usize, self.size.1 as usize);
+        let channels = if self.alpha { 3..=4 } else { 3..=3 };
+        let (number, (begin, end)) = (self.given.frames, self.given.span);
+        if (frame.width, frame.height) != (width, height) || !channels.contains(&frame.channels) {
+            let (w, h, c) = (frame.width, frame.height, frame.channels);
+            return Err(self.failed(&format!(
+                "frame {number} is {w}x{h} with {c} channels where {width}x{height} with {} are encoded",
+                channels.end()
+            )));
+        }
+        let over = (frame.channels == 4 && !self.encoder.alpha).then(|| frame.over_black());
+        self.given.flattened |= over.as_ref().is_some_and(|(_, clear)| *clear);
+        let frame = over.as_ref().map_or(frame, |(frame, _)| frame);
+        let mut picture = self.convert(frame).map_err(|e| self.failed(&e))?;
+        let first = number == 0;
+        if !first && pts < end || duration < 1 {
+            let found = format!("frame {number} is shown from tick {pts} for {duration}");
+            return Err(self.failed(&format!("{found}, and the one before until {end}")));
+        }
+        (self.given.last, self.given.longest) = (duration, self.given.longest.max(duration));
+        self.given.span = (if first { pts } else { begin }, pts + duration);
+        self.durations.insert(pts, duration);
+        if let Some(mut pixels) = self.given.pixels.take() {
+            self.given.pixels = pixels.add(&picture).map(|()| pixels);
+        }
+        picture.set_pts(Some(pts));
+        self.send(Some(&picture), take)?;
+        self.given.frames += 1;
+        Ok(())
+    }
+
+    /// Encodes what is left.
+    pub fn finish(&mut self, take: &mut Take<'_>) -> Result<()> {
+        self.send(None, take)
+    }
+
+    /// What a decoder has to know before the first packet.
+    pub fn head(&self) -> Vec<u8> {
+        // SAFETY: the encoder is open and owned; its head is that long.
+        unsafe {
+            let context = &*self.encoder.context.as_ptr();
+            let length = usize::try_from(context.extradata_size).unwrap_or(0);
+            let none = context.extradata.is_null() || length == 0;
+            if none { Vec::new() } else { std::slice::from_raw_parts(context.extradata, length).to_vec() }
+        }
+    }
+
+    /// Whether this encoder was given nothing yet.
+    pub fn is_empty(&self) -> bool {
+        self.given.frames == self.before
+    }
+
+    /// The frame in the encoder's pixel format.
+    fn convert(&mut self, frame: &Frame) -> Result<frame::Video, String> {
+        use ffi::AVPixelFormat::*;
+        let big = cfg!(target_endian = "big");
+        let source = match (frame.is_deep(), frame.channels) {
+            (false, 3) => AV_PIX_FMT_RGB24,
+            (false, _) => AV_PIX_FMT_RGBA,
+            (true, 3) if big => AV_PIX_FMT_RGB48BE,
+            (true, 3) => AV_PIX_FMT_RGB48LE,
+            (true, _) if big => AV_PIX_FMT_RGBA64BE,
+            (true, _) => AV_PIX_FMT_RGBA64LE,
+        };
+        let bytes: &[u8] = match &frame.samples {
+            Samples::U8(s) => s,
+            // SAFETY: any bytes are valid bytes, and there are twice as many as samples.
+            Samples::U16(s) => unsafe { std::slice::from_raw_parts(s.as_ptr().cast(), s.len() * 2) },
+        };
+        let color = self.encoder.color;
+        if self.scaler.as_ref().is_none_or(|s| s.from.format != source) {
+            let from = Layout { format: source, color: Color { matrix: 1, ..color } };
+            let to = Layout { format: self.encoder.format, color };
+            self.scaler = Some(Scaler::new(from, to, self.size)?);
+            self.staged = allocate(source, self.size)?;
+        }
+        let row = bytes.len() / frame.height;
+        let stride = self.staged.stride(0);
+        for (to, from) in self.staged.data_mut(0).chunks_mut(stride).zip(bytes.chunks_exact(row)) {
+            to[..row].copy_from_slice(from);
+        }
+        // The encoder keeps frames to look ahead at, so each has planes of its own.
+        let mut picture = allocate(self.encoder.format, self.size)?;
+        self.scaler.as_mut().ok_or("no converter")?.run(&self.staged, &mut picture)?;
+        // Some encoders (ProRes) take the tags of the frame for those of the stream.
+        // SAFETY: both structures are owned; the fields have the same types.
+        unsafe {
+            let (to, from) = (&mut *picture.as_mut_ptr(), &*self.encoder.context.as_ptr());
+            (to.color_primaries, to.color_trc) = (from.color_primaries, from.color_trc);
+            (to.colorspace, to.color_range) = (from.colorspace, from.color_range);
+            to.chroma_location = from.chroma_sample_location;
+        }
+        Ok(picture)
+    }
+
+    /// Gives the encoder a frame, or the end, and hands on the packets it has ready.
+    fn send(&mut self, picture: Option<&frame::Video>, take: &mut Take<'_>) -> Result<()> {
+        ffmpeg::clear_line();
+        // SAFETY: the encoder takes a reference of the frame, or is told the end by a null pointer.
+        let code = unsafe {
+            let frame = picture.map_or(std::ptr::null(), |p| p.as_ptr());
+            ffi::avcodec_send_frame(self.encoder.context.as_mut_ptr(), frame)
+        };
+        let place = |s: &Self| format!("encoder {} failed at frame {}", s.encoder.name, s.given.frames);
+        check(code).map_err(|why| self.failed(&format!("{}: {why}", place(self))))?;
+        loop {
+            let mut packet = Packet::empty();
+            // SAFETY: both structures are owned.
+            let code = unsafe { ffi::avcodec_receive_packet(self.encoder.context.as_mut_ptr(), packet.as_mut_ptr()) };
+            if code == ffi::AVERROR(ffmpeg_next::error::EAGAIN) || code == ffi::AVERROR_EOF {
+                return Ok(());
+            }
+            check(code).map_err(|why| self.failed(&format!("{}: {why}", place(self))))?;
+            let told = packet.pts().and_then(|pts| self.durations.remove(&pts));
+            if let Some(duration) = told.or((packet.duration() == 0).then_some(1)) {
+                packet.set_duration(duration);
+            }
+            take(packet)?;
+        }
+    }
+
+    fn failed(&self, why: &str) -> Error {
+        Error::failed(format!("writing {}: {why}", self.target.display()))
+    }
+}
