@@ -136,7 +136,7 @@ impl Upscaler {
         if !whole && halo < reach {
             self.tell(
                 "halo",
-                format!("tiles overlap by {halo} of the {reach} pixels that the network can see to each side; what is beyond hardly shows (--tile-overlap {reach} for all of it)"),
+                format!("tiles overlap by {halo} of the {reach} pixels that the network can see to each side, so a little may differ at their borders (Real-ESRGAN's own tiles overlap by 10; --tile-overlap {reach} is exact)"),
             );
         }
         let side = if self.plan.tile.is_some() { tile } else { tile.saturating_sub(2 * halo).max(32) };
@@ -151,8 +151,8 @@ impl Upscaler {
     }
 }
 
-/// The widest halo of a network that sees farther than its tiles can afford, in input pixels: deep RRDBNets reach hundreds of pixels
-/// in theory, and what comes from beyond this is below a grey level.
+/// The halo, in input pixels, of a network that sees farther than its tiles can afford: six times that of Real-ESRGAN's own tiling. Deep
+/// RRDBNets can see hundreds of pixels; what little comes from beyond may differ at the borders of tiles, which is told.
 const HALO: usize = 64;
 
 /// How often a network of this scale is run: until the picture is at least as large as wanted.
