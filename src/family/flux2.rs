@@ -4,7 +4,7 @@
 use ndarray::{Array2, ArrayD, Axis, IxDyn};
 use serde::Deserialize;
 
-use super::{Condition, Convention, Defaults, Family, GuidanceRequest, Size, TextCall};
+use super::{Condition, Convention, Defaults, Family, GuidanceRequest, Size, TextCall, check_rows};
 use crate::{
     error::{At, Error, Result},
     model::{
@@ -150,10 +150,7 @@ impl Family for Flux2 {
     }
 
     fn set_text_rows(&mut self, rows: usize) -> Result<()> {
-        if !(2..=TEXT_ROWS).contains(&rows) {
-            let name = self.name();
-            return Err(Error::usage(format!("max_sequence_length {rows}: {name} reads 2 to {TEXT_ROWS} tokens")));
-        }
+        check_rows(self.name(), rows, 2..=TEXT_ROWS)?;
         self.text_rows = rows;
         Ok(())
     }
@@ -168,10 +165,6 @@ impl Family for Flux2 {
 
     fn latent_shape(&self, size: Size) -> Vec<usize> {
         vec![1, self.transformer.in_channels, size.height / self.factor(), size.width / self.factor()]
-    }
-
-    fn tokens(&self, latent: &[usize]) -> usize {
-        latent[2] * latent[3]
     }
 
     fn spectrum(&self) -> Spectrum {

@@ -147,7 +147,10 @@ pub trait Family: Send + Sync {
     fn latent_shape(&self, size: Size) -> Vec<usize>;
 
     /// Tokens of a latent in the DiT, without text.
-    fn tokens(&self, latent: &[usize]) -> usize;
+    fn tokens(&self, latent: &[usize]) -> usize {
+        let (before, plane) = latent.split_at(latent.len() - 2);
+        before[2..].iter().product::<usize>() * plane.iter().map(|side| side / self.patch()).product::<usize>()
+    }
 
     /// The power law of the VAE's latents.
     fn spectrum(&self) -> Spectrum;
@@ -252,4 +255,13 @@ fn same_scheduler(folder: &ModelFolder) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Refuses a number of prompt rows (`--max-sequence-length`) that a family does not read.
+fn check_rows(name: &str, rows: usize, read: std::ops::RangeInclusive<usize>) -> Result<()> {
+    if read.contains(&rows) {
+        return Ok(());
+    }
+    let (least, most) = read.into_inner();
+    Err(Error::usage(format!("max_sequence_length {rows}: {name} reads {least} to {most} tokens")))
 }

@@ -3,7 +3,7 @@
 use ndarray::{Array1, Array2, ArrayD, IxDyn};
 use serde::Deserialize;
 
-use super::{Condition, Convention, Defaults, Family, GuidanceRequest, Size, TextCall};
+use super::{Condition, Convention, Defaults, Family, GuidanceRequest, Size, TextCall, check_rows};
 use crate::{
     error::{At, Error, Result},
     model::{
@@ -112,11 +112,7 @@ impl Family for QwenImage {
     }
 
     fn set_text_rows(&mut self, rows: usize) -> Result<()> {
-        let most = TEXT_ROWS[1];
-        if rows == 0 || rows > most {
-            let name = self.name();
-            return Err(Error::usage(format!("max_sequence_length {rows}: {name} reads 1 to {most} tokens")));
-        }
+        check_rows(self.name(), rows, 1..=TEXT_ROWS[1])?;
         self.text_rows = rows;
         Ok(())
     }
@@ -131,10 +127,6 @@ impl Family for QwenImage {
 
     fn latent_shape(&self, size: Size) -> Vec<usize> {
         vec![1, self.vae.z_dim, size.height / self.factor(), size.width / self.factor()]
-    }
-
-    fn tokens(&self, latent: &[usize]) -> usize {
-        latent[2] / 2 * (latent[3] / 2)
     }
 
     fn spectrum(&self) -> Spectrum {

@@ -3,7 +3,7 @@
 use ndarray::{ArrayD, Axis, IxDyn, Slice};
 use serde::Deserialize;
 
-use super::{Condition, Convention, Defaults, Family, GuidanceRequest, Size, TextCall};
+use super::{Condition, Convention, Defaults, Family, GuidanceRequest, Size, TextCall, check_rows};
 use crate::{
     error::{At, Error, Result},
     model::{ModelFolder, Tokenizer, layout::rotary},
@@ -164,12 +164,7 @@ impl Family for Wan {
     }
 
     fn set_text_rows(&mut self, rows: usize) -> Result<()> {
-        if rows == 0 || rows > TEXT_ROWS {
-            return Err(Error::usage(format!(
-                "max_sequence_length {rows}: {} reads 1 to {TEXT_ROWS} tokens",
-                self.name
-            )));
-        }
+        check_rows(self.name(), rows, 1..=TEXT_ROWS)?;
         self.text_rows = rows;
         Ok(())
     }
@@ -201,10 +196,6 @@ impl Family for Wan {
     fn latent_shape(&self, size: Size) -> Vec<usize> {
         let frames = size.frames.saturating_sub(1) / self.times() + 1;
         vec![1, self.vae.z_dim, frames, size.height / self.factor(), size.width / self.factor()]
-    }
-
-    fn tokens(&self, latent: &[usize]) -> usize {
-        latent[2] * (latent[3] / self.patch()) * (latent[4] / self.patch())
     }
 
     fn spectrum(&self) -> Spectrum {

@@ -3,7 +3,7 @@
 use ndarray::{ArrayD, IxDyn};
 use serde::Deserialize;
 
-use super::{Condition, Convention, Defaults, Family, GuidanceRequest, Size, TextCall};
+use super::{Condition, Convention, Defaults, Family, GuidanceRequest, Size, TextCall, check_rows};
 use crate::{
     error::{At, Error, Result},
     model::{
@@ -112,10 +112,7 @@ impl Family for ZImage {
     }
 
     fn set_text_rows(&mut self, rows: usize) -> Result<()> {
-        if rows == 0 || rows > TEXT_ROWS {
-            let name = self.name();
-            return Err(Error::usage(format!("max_sequence_length {rows}: {name} reads 1 to {TEXT_ROWS} tokens")));
-        }
+        check_rows(self.name(), rows, 1..=TEXT_ROWS)?;
         self.text_rows = rows;
         Ok(())
     }
@@ -135,10 +132,6 @@ impl Family for ZImage {
 
     fn latent_shape(&self, size: Size) -> Vec<usize> {
         vec![1, self.vae.latent_channels, size.height / self.factor(), size.width / self.factor()]
-    }
-
-    fn tokens(&self, latent: &[usize]) -> usize {
-        latent[2] / 2 * (latent[3] / 2)
     }
 
     fn spectrum(&self) -> Spectrum {

@@ -21,7 +21,7 @@ use crate::{
         resize::{Filter, resize},
     },
     plan::{self, Interpolation, Upscaling},
-    runtime::{Load, Network, total_memory},
+    runtime::{Load, Network, memory_budget},
     stage::{
         interpolate::{Interpolate, Planes},
         upscale::{Form, Upscale},
@@ -45,8 +45,8 @@ pub struct Upscaler {
 impl Upscaler {
     /// Loads the network, if the plan has one.
     pub fn load(plan: &Upscaling, cx: &Context<'_>) -> Result<Self> {
-        // Of what the machine has, not of what happens to be free: the same run shall have the same tiles every time.
-        let memory = cx.options.memory_limit.map_or_else(|| total_memory() / 4, |limit| limit / 2);
+        // The other half is for what runs beside it in the line.
+        let memory = memory_budget(cx.options.memory_limit) / 2;
         let none = UpscalerForm { scale: 1, multiple: 1, reach: 0, pixel_bytes: 0 };
         let told = Arc::default();
         let Some(model) = &plan.model else {

@@ -6,7 +6,7 @@ use crate::{
     error::{Error, Result},
     model::ModelFolder,
     plan::{self, RuntimeOptions, Vae, VaeTiling},
-    runtime::{Device, available_memory},
+    runtime::{Device, memory_budget},
     stage::vae::{Tiles, Tiling},
 };
 
@@ -41,7 +41,7 @@ impl Autoencoder {
         let form = compile::autoencoder(&folder.path("vae")?, folder.class_of("vae")?)?;
         let factor = form.factor;
         let on_cpu = matches!(runtime.device, plan::Device::Auto | plan::Device::Cpu);
-        let this = Self { form, asked, limit: runtime.memory_limit, memory: None }.now(on_cpu);
+        let this = Self { form, asked, limit: runtime.memory_limit, memory: None }.on(on_cpu);
         let tiles = this.tiles(asked.tile.unwrap_or(form.tile));
         for (flag, n, given) in
             [("--vae-tile", tiles.side, asked.tile), ("--vae-tile-overlap", tiles.overlap, asked.overlap)]
@@ -63,9 +63,9 @@ impl Autoencoder {
         Ok(this)
     }
 
-    /// The same by the memory that is free now. A GPU's is not known: there the memory limit alone decides.
-    pub fn now(self, on_cpu: bool) -> Self {
-        Self { memory: self.limit.or_else(|| on_cpu.then(available_memory)), ..self }
+    /// The same on the device that there is. A GPU's memory is not known: there the memory limit alone decides.
+    fn on(self, cpu: bool) -> Self {
+        Self { memory: self.limit.or_else(|| cpu.then(|| memory_budget(None))), ..self }
     }
 
     /// Tiles of a side, with the overlap that was asked for or the reference's share of it, in whole latent pixels.
@@ -121,13 +121,13 @@ impl Autoencoder {
         Some(format!("{done} in tiles of {side} pixels that share {overlap} (about {whole:.1} GB in one piece)"))
     }
 
-    /// How a picture is cut by the memory that is free now, said in one line where it is.
+    /// How a picture is cut on the device that there is, said in one line where it is.
     pub fn announced(&self, way: Way, size: (usize, usize), cx: &Context<'_>) -> Option<Tiling> {
-        let now = self.now(cx.engine.device() == Device::Cpu);
-        if let Some(note) = now.note(way, size) {
+        let this = self.on(cx.engine.device() == Device::Cpu);
+        if let Some(note) = this.note(way, size) {
             tracing::info!("{}×{} pixels are {note}", size.1, size.0);
         }
-        now.tiling(way, size)
+        this.tiling(way, size)
     }
 
     /// Bytes that a picture takes as it will be done, about.

@@ -44,9 +44,15 @@ pub fn available_memory() -> u64 {
     line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok()).map_or(4 << 30, |kb| kb * 1024)
 }
 
+/// Bytes that networks' activations may take: `--memory-limit`, else half of what the machine has. Not what happens to be free: what is
+/// cut into tiles decides about the last digits of a result, so the same call shall cut the same way every time, and as `plan` said.
+pub fn memory_budget(limit: Option<u64>) -> u64 {
+    limit.unwrap_or_else(|| total_memory() / 2)
+}
+
 /// Bytes of memory that this machine has, from /proc/meminfo, or that a control group leaves to this process; 8 GB where neither can
 /// be read.
-pub fn total_memory() -> u64 {
+fn total_memory() -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let line = text.lines().find_map(|l| l.strip_prefix("MemTotal:"));
     let machine = line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok()).map(|kb| kb * 1024);

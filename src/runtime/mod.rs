@@ -36,7 +36,7 @@ pub use cores::threads_available;
 pub use doctor::{Description, ProviderState, describe};
 pub use fault::finite;
 pub use library::{WANTED, silence_telemetry};
-pub use memory::{anonymous_memory, available_memory, peak_memory, return_free_memory, total_memory};
+pub use memory::{anonymous_memory, available_memory, memory_budget, peak_memory, return_free_memory};
 pub use network::{Held, Input, Network, Signature};
 
 use crate::error::{Error, Result};

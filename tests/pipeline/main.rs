@@ -6,6 +6,7 @@
 mod exported;
 mod flux2_qwen;
 mod from_picture;
+mod noise;
 mod plans;
 mod sizes;
 mod tiles;
