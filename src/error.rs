@@ -1,96 +1,96 @@
-//! One error type: a sentence that says where, what was wanted, what was found and what to do, and a kind that decides the exit code.
+//! The crate's error type: one complete sentence (where, expected, found, what to do) and a kind that selects the exit code.
 
 use std::{fmt, io, path::Path};
 
-/// What went wrong, coarsely: it decides the exit code (CLI contract: 1 usage, 3 job failed, 130 interrupted).
+/// Category of an error. It selects the exit code (CLI contract: 1 usage, 3 job failed, 130 interrupted).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// The request itself cannot be done; nothing was started.
+pub enum ErrorKind {
+    /// The request is invalid; no work was started.
     Usage,
-    /// A file, a model, the runtime or the machine failed a request that was well formed.
+    /// A valid request failed because of a file, a model, the runtime or the machine.
     Failed,
-    /// A failure, of which is known that a network made values that are not finite.
+    /// A network produced NaN or infinity. Same exit code as [`ErrorKind::Failed`].
     NonFinite,
-    /// Stopped from outside; what is finished stays valid.
+    /// Stopped by a signal. Finished outputs stay valid.
     Interrupted,
 }
 
-/// An error with one complete sentence for the person who typed the command.
+/// An error with one complete sentence for the user.
 #[derive(Debug)]
 pub struct Error {
-    kind: Kind,
+    kind: ErrorKind,
     message: String,
 }
 
-/// The result of everything in this crate that can fail.
+/// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// A request that cannot be done, found before anything was started.
+    /// An invalid request, found before any work was started.
     pub fn usage(message: impl Into<String>) -> Self {
-        Self { kind: Kind::Usage, message: message.into() }
+        Self { kind: ErrorKind::Usage, message: message.into() }
     }
 
     /// A failure of a file, a model, the runtime or the machine.
     pub fn failed(message: impl Into<String>) -> Self {
-        Self { kind: Kind::Failed, message: message.into() }
+        Self { kind: ErrorKind::Failed, message: message.into() }
     }
 
-    /// A network made a NaN or an infinity.
+    /// A network produced NaN or infinity.
     pub fn non_finite(message: impl Into<String>) -> Self {
-        Self { kind: Kind::NonFinite, message: message.into() }
+        Self { kind: ErrorKind::NonFinite, message: message.into() }
     }
 
     /// Stopped by a signal.
     pub fn interrupted() -> Self {
-        Self { kind: Kind::Interrupted, message: "interrupted".into() }
+        Self { kind: ErrorKind::Interrupted, message: "interrupted".into() }
     }
 
-    /// An operating-system error at a path, with what to do: `reading /a/b: No such file or directory; check the path`.
+    /// An operating-system error at a path, with advice: `reading /a/b: No such file or directory; check the path`.
     pub fn io(doing: &str, path: &Path, cause: &std::io::Error) -> Self {
         let text = cause.to_string();
         let what = text.split(" (os error ").next().unwrap_or_default();
         Self::failed(format!("{doing} {}: {what}{}", path.display(), advice(cause.kind())))
     }
 
-    /// The same error with the place it happened in front: `transformer: …`. Being interrupted has no place.
+    /// Prefixes the message with a place: `transformer: …`. An interruption keeps its message.
     #[must_use]
     pub fn at(mut self, place: impl fmt::Display) -> Self {
-        if self.kind != Kind::Interrupted {
+        if self.kind != ErrorKind::Interrupted {
             self.message = format!("{place}: {}", self.message);
         }
         self
     }
 
-    /// The same error with what else is known of it: `…: tensor x holds a NaN`.
+    /// Appends a cause to the message: `…: tensor x contains NaN`.
     #[must_use]
     pub fn because(mut self, cause: impl fmt::Display) -> Self {
         self.message = format!("{}: {cause}", self.message);
         self
     }
 
-    /// What decides the exit code.
-    pub fn kind(&self) -> Kind {
+    /// The category.
+    pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
     /// The process exit code of the CLI contract.
     pub fn exit_code(&self) -> u8 {
         match self.kind {
-            Kind::Usage => 1,
-            Kind::Failed | Kind::NonFinite => 3,
-            Kind::Interrupted => 130,
+            ErrorKind::Usage => 1,
+            ErrorKind::Failed | ErrorKind::NonFinite => 3,
+            ErrorKind::Interrupted => 130,
         }
     }
 }
 
-/// What a person can do about an operating-system error.
+/// What the user can do about an operating-system error.
 fn advice(kind: io::ErrorKind) -> &'static str {
     use io::ErrorKind as E;
     match kind {
-        E::StorageFull | E::FileTooLarge | E::QuotaExceeded => "; free some space or write somewhere else",
-        E::AlreadyExists | E::NotADirectory => "; a file stands where a folder is wanted, choose another place",
-        E::PermissionDenied | E::ReadOnlyFilesystem => "; choose another place or change its permissions",
+        E::StorageFull | E::FileTooLarge | E::QuotaExceeded => "; free some space or choose another location",
+        E::AlreadyExists | E::NotADirectory => "; a file has the name of the folder; choose another location",
+        E::PermissionDenied | E::ReadOnlyFilesystem => "; choose another location or change its permissions",
         E::NotFound => "; check the path",
         _ => "",
     }
@@ -104,9 +104,9 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Puts a place in front of an error.
+/// Prefixes the error of a [`Result`] with a place.
 pub trait At<T> {
-    /// `Err(e)` becomes `Err(e.at(place))`.
+    /// Maps `Err(e)` to `Err(e.at(place))`.
     fn at(self, place: impl fmt::Display) -> Result<T>;
 }
 

@@ -1,13 +1,13 @@
-//! How long work tells where it stands, and how it hears that it shall stop. Below everything, so that every stage may use it.
+//! Progress reports and cooperative cancellation.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Error, Result};
 
-/// What a stage counts.
+/// What a task counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
-    /// Denoising steps, tiles, files, or anything else that is just counted.
+    /// Denoising steps, tiles, files or other items.
     Steps,
     /// Video frames.
     Frames,
@@ -15,19 +15,19 @@ pub enum Unit {
     Bytes,
 }
 
-/// Receives where each stage stands. Stages that run at the same time are told apart by their names.
+/// Receives the progress of all tasks. Concurrent tasks have different names.
 ///
-/// Calls come from any thread and must not block.
+/// Any thread may call these methods; they must not block.
 pub trait Progress: Send + Sync {
-    /// A stage begins. `total` is in `unit`s, `None` when not known beforehand.
-    fn started(&self, stage: &str, total: Option<u64>, unit: Unit);
-    /// `done` of the stage's units are done by now.
-    fn advanced(&self, stage: &str, done: u64);
-    /// The stage has ended, well or badly.
-    fn finished(&self, stage: &str);
+    /// A task starts. `total` is in `unit`s; `None`: unknown.
+    fn started(&self, task: &str, total: Option<u64>, unit: Unit);
+    /// `done` units of the task are complete.
+    fn advanced(&self, task: &str, done: u64);
+    /// The task ended, with or without success.
+    fn finished(&self, task: &str);
 }
 
-/// Tells nobody.
+/// Discards progress.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Silent;
 
@@ -37,22 +37,22 @@ impl Progress for Silent {
     fn finished(&self, _: &str) {}
 }
 
-/// One running stage: begins when made, ends when dropped.
-pub struct Stage<'a> {
+/// A running task. [`Task::new`] starts it; dropping it ends it.
+pub struct Task<'a> {
     sink: &'a dyn Progress,
     name: String,
     done: u64,
 }
 
-impl<'a> Stage<'a> {
-    /// Begins stage `name` of `total` units.
+impl<'a> Task<'a> {
+    /// Starts task `name` with `total` units.
     pub fn new(sink: &'a dyn Progress, name: impl Into<String>, total: Option<u64>, unit: Unit) -> Self {
         let name = name.into();
         sink.started(&name, total, unit);
         Self { sink, name, done: 0 }
     }
 
-    /// `units` more are done. Fails when the person has asked to stop, so that a loop ends with `stage.step(1)?`.
+    /// Adds `units` to the units done. Fails after [`stop`], so that `task.step(1)?` ends a loop.
     pub fn step(&mut self, units: u64) -> Result<()> {
         self.done += units;
         self.sink.advanced(&self.name, self.done);
@@ -60,7 +60,7 @@ impl<'a> Stage<'a> {
     }
 }
 
-impl Drop for Stage<'_> {
+impl Drop for Task<'_> {
     fn drop(&mut self) {
         self.sink.finished(&self.name);
     }
@@ -68,12 +68,12 @@ impl Drop for Stage<'_> {
 
 static STOP: AtomicBool = AtomicBool::new(false);
 
-/// Asks everything to stop at the next safe place. Returns whether it had been asked before.
+/// Requests that all work stops at its next cancellation point. Returns whether a stop was already requested.
 pub fn stop() -> bool {
     STOP.swap(true, Ordering::SeqCst)
 }
 
-/// The flag that [`stop`] sets, for threads that watch it themselves.
+/// The flag that [`stop`] sets, for threads that poll it directly.
 pub fn stop_flag() -> &'static AtomicBool {
     &STOP
 }
@@ -83,7 +83,7 @@ pub fn stopped() -> bool {
     STOP.load(Ordering::Relaxed)
 }
 
-/// [`Error::interrupted`] once [`stop`] was called.
+/// Returns [`Error::interrupted`] after [`stop`], else `Ok`.
 pub fn check() -> Result<()> {
     if stopped() { Err(Error::interrupted()) } else { Ok(()) }
 }

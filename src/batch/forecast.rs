@@ -2,7 +2,7 @@
 
 use super::{
     identity::Recipe,
-    measured::{Keys, Measured},
+    throughput::{Keys, Measured},
 };
 use crate::{
     error::Result,

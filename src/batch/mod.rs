@@ -15,10 +15,10 @@
 mod forecast;
 mod identity;
 mod journal;
-mod measured;
 mod report;
 mod run;
 mod sources;
+mod throughput;
 
 pub use forecast::plan_enhance;
 pub use journal::JOURNAL;

@@ -17,15 +17,15 @@ use super::{
     forecast::asked,
     identity::{self, Recipe},
     journal::{Journal, Record},
-    measured::{Keys, Tally},
     report::{Line, ReportFile},
+    throughput::{Keys, Tally},
 };
 use crate::{
-    error::{Error, Kind, Result},
+    error::{Error, ErrorKind, Result},
     media::Place,
     pipeline::{self, Context, Enhanced, Enhancer, Identity, ItemRow, Made, Perf, Status, chunks_of},
     plan::{EnhancePlan, Job},
-    progress::{self, Stage, Unit},
+    progress::{self, Task, Unit},
     runtime::peak_memory,
 };
 
@@ -39,7 +39,7 @@ pub fn enhance(plan: &EnhancePlan, cx: &Context<'_>) -> Result<Enhanced> {
         drop(Place::new(path, true)?);
     }
     let count = plan.jobs.len();
-    let stage = (count > 1).then(|| Stage::new(cx.progress, "items", Some(count as u64), Unit::Steps));
+    let task = (count > 1).then(|| Task::new(cx.progress, "items", Some(count as u64), Unit::Steps));
     let run = Run {
         plan,
         cx,
@@ -49,7 +49,7 @@ pub fn enhance(plan: &EnhancePlan, cx: &Context<'_>) -> Result<Enhanced> {
         enhancer: Mutex::new(None),
         next: AtomicUsize::new(0),
         stop: AtomicBool::new(false),
-        state: Mutex::new(State { rows: vec![None; count], stage, ..State::default() }),
+        state: Mutex::new(State { rows: vec![None; count], task, ..State::default() }),
     };
     let threads = plan.batch.jobs.clamp(1, count.max(1));
     thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(|| run.work()))));
@@ -93,7 +93,7 @@ struct State<'a> {
     rows: Vec<Option<ItemRow>>,
     perf: Perf,
     tally: Tally,
-    stage: Option<Stage<'a>>,
+    task: Option<Task<'a>>,
     /// What ends the run.
     failure: Option<Error>,
 }
@@ -126,7 +126,7 @@ enum Fault {
 
 impl From<Error> for Fault {
     fn from(error: Error) -> Self {
-        if error.kind() == Kind::Interrupted { Self::Run(error) } else { Self::Item(error) }
+        if error.kind() == ErrorKind::Interrupted { Self::Run(error) } else { Self::Item(error) }
     }
 }
 
@@ -187,9 +187,9 @@ impl<'a> Run<'a> {
         state.tally.add(&sizes.unwrap_or_default(), |stage| perf.of(stage));
         perf.stages.iter().for_each(|s| state.perf.add(&s.name, s.seconds));
         state.rows[k] = Some(row);
-        if first && let Some(stage) = &mut state.stage {
+        if first && let Some(task) = &mut state.task {
             // Being interrupted is found out before the next item.
-            let _ = stage.step(1);
+            let _ = task.step(1);
         }
     }
 

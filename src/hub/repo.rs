@@ -19,7 +19,7 @@ use super::{
 use crate::{
     catalog::Entry,
     error::{Error, Result},
-    progress::{self, Stage, Unit},
+    progress::{self, Task, Unit},
 };
 
 /// What is wanted of which repository.
@@ -188,7 +188,7 @@ impl<'a> Session<'a> {
         if complete(&target, file.size) {
             return Ok(target);
         }
-        let mut stage = Stage::new(self.hub.progress, file.path.as_str(), Some(file.size), Unit::Bytes);
+        let mut task = Task::new(self.hub.progress, file.path.as_str(), Some(file.size), Unit::Bytes);
         let (sender, events) = mpsc::channel();
         let (api, name, commit, done) = (self.api.clone(), file.path.clone(), self.commit.clone(), sender.clone());
         std::thread::spawn(move || {
@@ -200,7 +200,7 @@ impl<'a> Session<'a> {
         let result = loop {
             match events.recv_timeout(Duration::from_millis(100)) {
                 Ok(Event::Bytes(now)) => {
-                    stage.step(now.saturating_sub(seen))?;
+                    task.step(now.saturating_sub(seen))?;
                     seen = seen.max(now);
                 }
                 Ok(Event::Ended(result)) => break *result,

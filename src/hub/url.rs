@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use super::{Hub, Need, cache};
 use crate::{
     error::{Error, Result},
-    progress::{Stage, Unit},
+    progress::{Task, Unit},
 };
 
 /// The folder of a URL in our cache.
@@ -82,9 +82,9 @@ impl Transfer<'_> {
         cache::check_space(self.path, rest.unwrap_or(0))?;
         self.note_version(response.headers())?;
         let name = self.path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        let mut stage = Stage::new(hub.progress, name, total, Unit::Bytes);
-        stage.step(have)?;
-        let got = self.copy(response, have, total.is_some(), &mut stage)?;
+        let mut task = Task::new(hub.progress, name, total, Unit::Bytes);
+        task.step(have)?;
+        let got = self.copy(response, have, total.is_some(), &mut task)?;
         if let Some(total) = total
             && got != total
         {
@@ -157,7 +157,7 @@ impl Transfer<'_> {
 
     /// Appends the body to `part`; returns the bytes that are there then. Where the length is known, a body that breaks off
     /// is the caller's to report.
-    fn copy(&self, mut response: Response, have: u64, length_known: bool, stage: &mut Stage) -> Result<u64> {
+    fn copy(&self, mut response: Response, have: u64, length_known: bool, task: &mut Task) -> Result<u64> {
         let failed = |e: std::io::Error| Error::io("writing", &self.part, &e);
         let mut file: File = OpenOptions::new().create(true).append(true).open(&self.part).map_err(failed)?;
         let (mut buffer, mut got) = (vec![0; 1 << 16], have);
@@ -174,7 +174,7 @@ impl Transfer<'_> {
             };
             file.write_all(&buffer[..n]).map_err(failed)?;
             got += n as u64;
-            stage.step(n as u64)?;
+            task.step(n as u64)?;
         }
         file.sync_all().map_err(failed)?;
         Ok(got)

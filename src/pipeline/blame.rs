@@ -6,7 +6,7 @@ use std::path::Path;
 use ndarray::Array3;
 
 use crate::{
-    error::{Error, Kind, Result},
+    error::{Error, ErrorKind, Result},
     weights::Checkpoint,
 };
 
@@ -14,7 +14,7 @@ use crate::{
 /// is none. Other errors stay as they are. Reads all weights.
 pub fn blame(weights: &Path) -> impl Fn(Error) -> Error + '_ {
     move |error| {
-        if error.kind() != Kind::NonFinite {
+        if error.kind() != ErrorKind::NonFinite {
             return error;
         }
         let place = weights.display();

@@ -6,7 +6,7 @@ use crate::{
     model::ModelFolder,
     onnx::{Model, Provider, Target},
     plan::{Precision, RuntimeOptions},
-    progress::{Progress, Stage, Unit},
+    progress::{Progress, Task, Unit},
     runtime::{self, Device, DeviceChoice, Engine, Load, Network, available_memory},
     tensor::DType,
 };
@@ -82,7 +82,7 @@ impl<'a> Context<'a> {
     }
 
     fn open(&self, name: &str, model: &Model, how: Load) -> Result<Network> {
-        let _stage = Stage::new(self.progress, format!("load {name}"), None, Unit::Steps);
+        let _stage = Task::new(self.progress, format!("load {name}"), None, Unit::Steps);
         let limited = self.options.memory_limit.is_some() || self.too_large(name, model);
         let bounded_casts = limited && model.is_half();
         let how = Load { bounded_casts, mapped_weights: limited, ..how };

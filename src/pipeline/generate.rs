@@ -29,7 +29,7 @@ use crate::{
     },
     onnx::Model,
     plan::{Destination, GeneratePlan, Generator, Gpu, Item, Torch},
-    progress::{Stage, Unit},
+    progress::{Task, Unit},
     runtime::peak_memory,
     schedule::noise::{BfStream, NoiseSource},
     spectral::{self, Level},
@@ -109,7 +109,7 @@ pub fn generate(plan: &GeneratePlan, cx: &Context<'_>) -> Result<Generated> {
             };
             let name = |what: &str| if item.count == 1 { what.to_string() } else { format!("{k}.{what}") };
             let steps: usize = resolved.levels.iter().map(Level::steps).sum();
-            let mut stage = Stage::new(cx.progress, "denoise", Some(steps as u64), Unit::Steps);
+            let mut task = Task::new(cx.progress, "denoise", Some(steps as u64), Unit::Steps);
             let mut last = Instant::now();
             let mut watch = |what: &str, x: &ArrayD<f32>| {
                 if plan.save_latents.is_some() {
@@ -120,7 +120,7 @@ pub fn generate(plan: &GeneratePlan, cx: &Context<'_>) -> Result<Generated> {
                 }
                 perf.step("denoise", last.elapsed().as_secs_f64());
                 last = Instant::now();
-                stage.step(1)
+                task.step(1)
             };
             let pass = resolved.pass(noise_source(plan.generator));
             let mut denoiser = Denoiser::new(&mut network, &steering).together(plan.cfg_batch);
@@ -225,7 +225,7 @@ fn finish(
     let mut network = cx.load_large("vae", decoder)?;
     perf.add("load vae", begin.elapsed().as_secs_f64());
     let mut upscaler = plan.upscaling.as_ref().map(|u| Upscaler::load(u, cx)).transpose()?;
-    let mut stage = Stage::new(cx.progress, "decode", Some(jobs.len() as u64), Unit::Steps);
+    let mut task = Task::new(cx.progress, "decode", Some(jobs.len() as u64), Unit::Steps);
     let mut made = Vec::with_capacity(jobs.len());
     for job in jobs {
         let planes = perf.time("decode", || vae::decode(&mut network, r.family.unscale(&job.latent), tiling));
@@ -234,7 +234,7 @@ fn finish(
             planes = perf.time("upscale", || upscaler.apply(planes))?;
         }
         made.push(perf.time("write", || write(plan, r, &job, &planes))?);
-        stage.step(1)?;
+        task.step(1)?;
     }
     Ok(made)
 }

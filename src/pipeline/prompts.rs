@@ -13,7 +13,7 @@ use crate::{
     error::Result,
     family::{Condition, Family},
     model::ModelFolder,
-    progress::{Stage, Unit},
+    progress::{Task, Unit},
     stage::text,
 };
 
@@ -34,11 +34,11 @@ pub fn encode(
         let begin = Instant::now();
         let model = cx.graph(folder, component, part_of(family, component, Part::Whole), Role::Transformer)?;
         let mut network = cx.load(component, &model)?;
-        let mut stage = Stage::new(cx.progress, component, Some(texts.len() as u64), Unit::Steps);
+        let mut task = Task::new(cx.progress, component, Some(texts.len() as u64), Unit::Steps);
         for (answers, calls) in answers.iter_mut().zip(&calls) {
             let answer = text::encode(&mut network, &calls[k]);
             answers.push(answer.map_err(blame(&folder.root().join(component)))?);
-            stage.step(1)?;
+            task.step(1)?;
         }
         perf.add(component, begin.elapsed().as_secs_f64());
     }

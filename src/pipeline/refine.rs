@@ -36,7 +36,7 @@ use crate::{
     model::ModelFolder,
     onnx,
     plan::{EnhancePlan, Refine, RefineBy, Source, Target, Vae, VaeTiling},
-    progress::{Progress, Stage, Unit},
+    progress::{Progress, Task, Unit},
     runtime::Network,
     schedule::{BfStream, Guidance, NoiseSource, scale_noise},
     spectral,
@@ -367,11 +367,11 @@ impl<'a> Refiner<'a> {
         let tiles = r.tiles((whole.dim().1 / f, whole.dim().2 / f));
         let weights = r.folder.root().join("vae");
         let blamed = blame(&weights);
-        let mut stage = Stage::new(self.progress, "encode", Some(tiles.count() as u64), Unit::Steps);
+        let mut task = Task::new(self.progress, "encode", Some(tiles.count() as u64), Unit::Steps);
         tiles.blend(|rows, columns| {
             let seen = whole.slice(s![.., rows.start * f..rows.end * f, columns.start * f..columns.end * f]);
             let mean = vae::encode(encoder, &seen.to_owned(), tiling).map_err(&blamed)?;
-            stage.step(1)?;
+            task.step(1)?;
             Ok(r.family.scale(&mean))
         })
     }
@@ -383,11 +383,11 @@ impl<'a> Refiner<'a> {
         let tiles = r.tiles((latent.shape()[2], latent.shape()[3]));
         let weights = r.folder.root().join("vae");
         let blamed = blame(&weights);
-        let mut stage = Stage::new(self.progress, "decode", Some(tiles.count() as u64), Unit::Steps);
+        let mut task = Task::new(self.progress, "decode", Some(tiles.count() as u64), Unit::Steps);
         let whole = tiles.times(f).blend(|rows, columns| {
             let seen = part(latent, &(rows.start / f..rows.end / f), &(columns.start / f..columns.end / f));
             let planes = vae::decode(decoder, r.family.unscale(&seen), tiling).map_err(&blamed)?;
-            stage.step(1)?;
+            task.step(1)?;
             Ok(planes.into_dyn())
         })?;
         let shape = whole.shape().to_vec();
@@ -411,10 +411,10 @@ impl<'a> Refiner<'a> {
         };
         let mut denoiser = Denoiser::new(&mut self.transformer, &steering);
         let calls = (tiles.count() * (r.steps - first)) as u64;
-        let mut stage = Stage::new(self.progress, format!("refine {}", k + 1), Some(calls), Unit::Steps);
+        let mut task = Task::new(self.progress, format!("refine {}", k + 1), Some(calls), Unit::Steps);
         let mut velocity = |x: &ArrayD<f32>, sigma: f32| {
             let velocity = denoiser.velocity(x, sigma)?;
-            stage.step(1)?;
+            task.step(1)?;
             Ok(velocity)
         };
         let mut solver = r.family.solver(DType::F32);

@@ -21,7 +21,7 @@ use crate::{
     },
     model::ModelFolder,
     onnx::Model,
-    progress::{self, Progress, Stage, Unit},
+    progress::{self, Progress, Task, Unit},
     runtime::Network,
     spectral,
     stage::vae::{self, Tiling, VideoEncoder},
@@ -179,9 +179,9 @@ impl Source {
     /// The latent at the result's full size, scaled as the transformer takes it. What is as large as the result is encoded as it is;
     /// what is smaller is encoded at its own size and its latent grown in the frequency domain; what is larger is reduced first.
     pub fn latent(&self, encoder: &mut Encoder<'_>, size: Size, watcher: &dyn Progress) -> Result<ArrayD<f32>> {
-        let mut stage = Stage::new(watcher, "encode", Some(size.frames as u64), Unit::Frames);
+        let mut task = Task::new(watcher, "encode", Some(size.frames as u64), Unit::Frames);
         let pictures = self.planes(self.encoded(encoder.family.factor(), size), size.frames)?;
-        let mut pictures = pictures.map(|planes| stage.step(1).and(planes));
+        let mut pictures = pictures.map(|planes| task.step(1).and(planes));
         let latent = if encoder.family.is_video() {
             encoder.video(&mut pictures)
         } else {

@@ -18,7 +18,7 @@ use crate::{
         video::{Output, Summary, VideoInfo, VideoOptions, Writer, chunk},
     },
     plan::{self, EnhancePlan, Source},
-    progress::{Stage, Unit, stop_flag},
+    progress::{Task, Unit, stop_flag},
     stage::interpolate::Planes,
     tensor::Frame,
 };
@@ -141,10 +141,10 @@ impl Clip<'_> {
     ) -> Result<Made> {
         let mut writer = Writer::create_in(place, &options(&plan.encoding), &self.form)?;
         let name = self.material.name().display();
-        let mut stage = Stage::new(cx.progress, format!("enhance {name}"), Some(self.pacing.frames), Unit::Frames);
+        let mut task = Task::new(cx.progress, format!("enhance {name}"), Some(self.pacing.frames), Unit::Frames);
         let take = |Timed { frame, pts, duration, .. }: Timed<Frame>| {
             writer.write_at(&frame, pts, duration)?;
-            stage.step(1)
+            task.step(1)
         };
         let times = through(self.material.frames()?, self.pacing, self.deep, networks, take)?;
         let (place, summary) = writer.close()?;
@@ -171,8 +171,8 @@ impl Clip<'_> {
         if resumed {
             tracing::info!("{name}: goes on after {} finished chunks ({frames} frames)", chunks.count());
         }
-        let mut stage = Stage::new(cx.progress, format!("enhance {name}"), Some(self.pacing.frames), Unit::Frames);
-        stage.step(frames)?;
+        let mut task = Task::new(cx.progress, format!("enhance {name}"), Some(self.pacing.frames), Unit::Frames);
+        task.step(frames)?;
         if let Some(mark) = chunks.next().map(Option::<&Mark>::cloned) {
             let pacing = self.pacing.in_chunks(seconds);
             let (pacing, frames) = match mark {
@@ -184,7 +184,7 @@ impl Clip<'_> {
             };
             let made = through(frames, pacing, self.deep, networks, |item| {
                 chunks.write(item)?;
-                stage.step(1)
+                task.step(1)
             });
             let made = made.and_then(|times| perf.time("encode", || chunks.finish()).map(|_| times));
             let times = made.inspect_err(|_| chunks.kept())?;

@@ -12,9 +12,9 @@ use ort::{
 };
 
 use super::{
-    Device, Inner, Load, fault,
+    Device, Inner, Load,
     library::{self, Library},
-    memory, warp,
+    memory, ort_error, warp,
 };
 use crate::error::{Error, Result};
 
@@ -101,8 +101,8 @@ pub(super) fn prove(library: &'static Library, device: Device) -> Result<Device>
     library::take_logged_error();
     let outcome = run_probe(&engine, device).map_err(|e| {
         // Of a provider that cannot be loaded the result only says so; the log says what is missing.
-        let logged = library::take_logged_error().map(|line| fault::sentence(&line));
-        let cause = fault::sentence(e.message());
+        let logged = library::take_logged_error().map(|line| ort_error::sentence(&line));
+        let cause = ort_error::sentence(e.message());
         logged.filter(|line| !line.contains(&cause)).map_or(cause.clone(), |line| format!("{cause}: {line}"))
     });
     match outcome {

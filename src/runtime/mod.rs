@@ -18,11 +18,11 @@ mod cores;
 mod cuda_graph;
 mod device;
 mod doctor;
-mod door;
-mod fault;
 mod library;
 mod memory;
 mod network;
+mod ort_error;
+mod ort_value;
 mod warp;
 
 use std::{
@@ -34,10 +34,10 @@ use std::{
 
 pub use cores::threads_available;
 pub use doctor::{Description, ProviderState, describe};
-pub use fault::finite;
 pub use library::{WANTED, silence_telemetry};
 pub use memory::{anonymous_memory, available_memory, memory_budget, peak_memory, return_free_memory};
 pub use network::{Held, Input, Network, Signature};
+pub use ort_error::finite;
 
 use crate::error::{Error, Result};
 use library::Library;
@@ -196,7 +196,7 @@ impl Engine {
         let session = device::builder(&self.0, self.0.device, how)
             .and_then(|b| Ok(b.with_config_entry("session.model_external_initializers_file_folder_path", "/")?))
             .and_then(|mut b| b.commit_from_memory(model))
-            .map_err(|e| fault::explain(name, &e))?;
+            .map_err(|e| ort_error::explain(name, &e))?;
         Network::new(name, session, self.network_kind(how))
     }
 
@@ -209,7 +209,7 @@ impl Engine {
         let _alone = device::loading();
         let session = device::builder(&self.0, self.0.device, how)
             .and_then(|mut b| b.commit_from_file(path))
-            .map_err(|e| fault::explain(name, &e).at(path.display()))?;
+            .map_err(|e| ort_error::explain(name, &e).at(path.display()))?;
         Network::new(name, session, self.network_kind(how))
     }
 

@@ -5,7 +5,7 @@ use ort::{
     value::{DynValue, Outlet, Tensor as Owned, TensorElementType, ValueType},
 };
 
-use super::{Device, cuda_graph::Captures, door, fault, memory};
+use super::{Device, cuda_graph::Captures, memory, ort_error, ort_value};
 use crate::{
     error::{Error, Result},
     tensor::{DType, Tensor},
@@ -102,7 +102,7 @@ impl Held {
         }
         let shape = self.shape();
         let zeros = vec![0f32; shape.iter().product()];
-        let value = Owned::from_array((shape, zeros)).map_err(|e| fault::explain(&self.network, &e))?;
+        let value = Owned::from_array((shape, zeros)).map_err(|e| ort_error::explain(&self.network, &e))?;
         Ok(Self { value: value.into_dyn(), network: self.network.clone() })
     }
 
@@ -111,7 +111,7 @@ impl Held {
     /// # Errors
     /// What ONNX Runtime reports.
     pub fn read(&self) -> Result<Tensor> {
-        door::leave(&self.value).map_err(|e| fault::explain(&self.network, &e))
+        ort_value::leave(&self.value).map_err(|e| ort_error::explain(&self.network, &e))
     }
 
     fn is_float(&self) -> bool {
@@ -167,7 +167,7 @@ impl Network {
     pub(super) fn new(name: &str, session: Session, kind: Kind) -> Result<Self> {
         let read = |outlets: &[Outlet]| outlets.iter().map(|o| Signature::read(name, o)).collect::<Result<Vec<_>>>();
         let (inputs, outputs) = (read(session.inputs())?, read(session.outputs())?);
-        let explain = |e: ort::Error| fault::explain(name, &e);
+        let explain = |e: ort::Error| ort_error::explain(name, &e);
         let (captures, place) = match kind.device {
             Device::Cuda(index) if kind.cuda_graph => (Some(Captures::new(&session, index).map_err(explain)?), None),
             Device::Cuda(index) | Device::TensorRt(index) => (None, Some(format!("cpu:0;gpu:{index}"))),
@@ -224,9 +224,9 @@ impl Network {
         let stored = |name: &str| self.inputs.iter().find(|s| s.name == name).map_or(DType::F32, |s| s.dtype);
         let enter = |&(name, input): &(&'t str, Input<'t>)| match input {
             Input::Held(held) => Ok((name, SessionInputValue::from(&held.value))),
-            Input::Tensor(t) => match door::enter(t, stored(name)) {
+            Input::Tensor(t) => match ort_value::enter(t, stored(name)) {
                 Ok(value) => Ok((name, value)),
-                Err(e) => Err(fault::explain(&self.name, &e).at(format!("input `{name}`"))),
+                Err(e) => Err(ort_error::explain(&self.name, &e).at(format!("input `{name}`"))),
             },
         };
         let values: Vec<(&str, SessionInputValue<'_>)> = inputs.iter().map(enter).collect::<Result<_>>()?;
@@ -238,7 +238,7 @@ impl Network {
             }
             (None, None) => session.run(values).and_then(|all| take_all(&self.outputs, all)),
         };
-        let outputs = outputs.map_err(|e| fault::explain(&self.name, &e))?;
+        let outputs = outputs.map_err(|e| ort_error::explain(&self.name, &e))?;
         let held = |(signature, value): (&Signature, DynValue)| {
             (signature.name.clone(), Held { value, network: self.name.clone() })
         };

@@ -31,7 +31,7 @@ fn unwritable_places_end_in_one_sentence() {
     let clip = "enhance {clip} --upscale 2 --upscaling-model-path {x2}";
     let mut bad = Vec::new();
     for (args, wants) in [
-        (format!("{small} --output-file-path file/a.png"), ["making the folder file", "choose another place"]),
+        (format!("{small} --output-file-path file/a.png"), ["making the folder file", "choose another location"]),
         (format!("{small} --output-file-path /proc/no/a.png"), ["making the folder /proc/no", "check the path"]),
         (format!("{small} --output-path /proc/no"), ["making the folder /proc/no", "check the path"]),
         (
@@ -46,12 +46,12 @@ fn unwritable_places_end_in_one_sentence() {
             format!("{small} --output-file-path out/a.png --perf-dump-path /proc/a.json"),
             ["/proc/a.json", "check the path"],
         ),
-        (format!("{picture} -o file/a.png"), ["making the folder file", "choose another place"]),
+        (format!("{picture} -o file/a.png"), ["making the folder file", "choose another location"]),
         (format!("{picture} -o /proc/a.png"), ["/proc/a.png", "check the path"]),
         (format!("{picture} -o out/a.png --perf-dump-path /proc/a.json"), ["/proc/a.json", "check the path"]),
         (format!("{clip} -o /proc/a.mp4"), ["/proc/a.mp4", "check the path"]),
-        (format!("{clip} -o file/a.mp4"), ["making the folder file", "choose another place"]),
-        ("export {x2} -o file/x".into(), ["making the folder file/x", "choose another place"]),
+        (format!("{clip} -o file/a.mp4"), ["making the folder file", "choose another location"]),
+        ("export {x2} -o file/x".into(), ["making the folder file/x", "choose another location"]),
         ("export {x2} -o /proc/x".into(), ["making the folder /proc/x", "check the path"]),
     ] {
         bad.extend(bench.fault(&args, &bench.run(&args), 3, &wants));

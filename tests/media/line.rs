@@ -9,7 +9,7 @@ use std::{
 
 use crescendo::{
     Error,
-    error::Kind,
+    error::ErrorKind,
     media::queue::{Emit, Line},
 };
 
@@ -121,6 +121,6 @@ fn cancelling_stops_an_endless_line_without_flushing() {
             Ok(())
         })
         .unwrap_err();
-    assert_eq!((error.kind(), flushed), (Kind::Interrupted, false));
+    assert_eq!((error.kind(), flushed), (ErrorKind::Interrupted, false));
     assert!(start.elapsed() < Duration::from_secs(5));
 }

@@ -19,7 +19,7 @@ use crate::{
         video::{self, Networks},
     },
     plan::GeneratePlan,
-    progress::{Stage, Unit},
+    progress::{Task, Unit},
     stage::vae::{Networks as DecoderNetworks, VideoDecoder},
 };
 
@@ -80,7 +80,7 @@ pub(super) fn finish(
         output.metadata.push(("comment".into(), parameters(plan, resolved, &job)));
         let writer = path.as_ref().map(|path| Writer::create(path, &video::options(&plan.output), &output));
         let mut writer = writer.transpose()?;
-        let mut stage = Stage::new(cx.progress, "decode", Some(form.frames as u64), Unit::Frames);
+        let mut task = Task::new(cx.progress, "decode", Some(form.frames as u64), Unit::Frames);
         let frames = decoder.frames(resolved.family.unscale(&job.latent));
         let frames = (0..).zip(frames).map(|(pts, frame)| Ok(Taken { frame: frame?, pts, duration: 1, stamp: pts }));
         let times = video::through(frames, form.pacing.clone(), false, &mut networks, |Timed { frame, .. }| {
@@ -88,7 +88,7 @@ pub(super) fn finish(
             if let Some(writer) = &mut writer {
                 writer.write(&frame)?;
             }
-            stage.step(1)
+            task.step(1)
         })?;
         if let Some(writer) = writer {
             writer.finish()?;

@@ -10,7 +10,7 @@ use ndarray::{Array3, ArrayD, Axis, Slice};
 use super::{Tiles, Tiling, caches::Caches, floating, scratch::Scratch, shown};
 use crate::{
     error::{At, Error, Result},
-    progress::{Progress, Stage, Unit},
+    progress::{Progress, Task, Unit},
     runtime::{Held, Input, Network, finite},
     tensor::Tensor,
 };
@@ -119,7 +119,7 @@ impl Decoded {
         let (h, w) = (latent.shape()[3], latent.shape()[4]);
         let (rows, columns) = (tiles.over(factor).spans(h), tiles.over(factor).spans(w));
         let steps = rows.len() * columns.len() * latent.shape()[2];
-        let mut stage = Stage::new(progress, "decode tiles", Some(steps as u64), Unit::Steps);
+        let mut task = Task::new(progress, "decode tiles", Some(steps as u64), Unit::Steps);
         let (mut starts, mut end, mut pictures) = (HashMap::new(), 0, 0);
         for (row, column) in rows.iter().flat_map(|row| columns.iter().map(move |column| (row, column))) {
             starts.insert((row.start * factor, column.start * factor), end);
@@ -131,7 +131,7 @@ impl Decoded {
                 scratch.write(end, &picture)?;
                 end += picture.len();
                 pictures += 1;
-                stage.step((stream.next - frames) as u64)?;
+                task.step((stream.next - frames) as u64)?;
                 frames = stream.next;
             }
         }
