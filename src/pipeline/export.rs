@@ -9,8 +9,8 @@ use std::{
 };
 
 use super::{
-    answer::{Exported, GraphRow},
-    resolved::part_of,
+    generate::run_config::part_of,
+    report::{Exported, GraphRow},
 };
 use crate::{
     compile::{self, Part},

@@ -5,8 +5,8 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::{
-    answer::{Inspection, Part},
     context::engine_options,
+    report::{Inspection, Part},
 };
 use crate::{
     compile::{self, Identity},

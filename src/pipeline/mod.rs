@@ -10,34 +10,23 @@
 //!
 //! One network is loaded at a time, except for those that a stream runs through; each is freed before the next is loaded.
 
-mod answer;
-mod blame;
-mod chunks;
 mod context;
+mod diagnose;
 mod enhance;
 mod export;
 mod generate;
 mod inspect;
-mod material;
-mod pace;
-mod perf;
-mod post;
+mod postprocess;
 mod prompts;
-mod refine;
-mod resolved;
-mod sample;
-mod start;
+mod report;
+mod retime;
+mod timings;
 mod vae;
-mod video;
 
-pub use answer::*;
-pub use chunks::{Identity, folder_of as chunks_of};
 pub use context::Context;
-pub use enhance::{Enhancer, make_folder_of, refuse, sizes};
+pub use enhance::{Enhancer, Identity, Made, chunks_of, make_folder_of, outlook, refuse, sizes};
 pub use export::export;
-pub use generate::generate;
+pub use generate::{Resolved, generate, plan_generate};
 pub use inspect::{Libraries, inspect, libraries};
-pub use perf::{Perf, StageSeconds};
-pub use refine::outlook;
-pub use resolved::{Resolved, plan_generate};
-pub use video::Made;
+pub use report::*;
+pub use timings::{Perf, StageSeconds};

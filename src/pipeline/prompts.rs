@@ -3,10 +3,10 @@
 use std::time::Instant;
 
 use super::{
-    blame::blame,
     context::{Context, Role},
-    perf::Perf,
-    resolved::part_of,
+    diagnose::blame,
+    generate::run_config::part_of,
+    timings::Perf,
 };
 use crate::{
     compile::Part,

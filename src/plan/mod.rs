@@ -250,7 +250,7 @@ pub struct Interpolation {
     pub scale: f64,
     /// A `flownet` file.
     pub model: Model,
-    /// The score above which a frame begins another scene ([`Change::score`](crate::stage::motion::Change)), 0–1; 1 never.
+    /// The score above which a frame begins another scene ([`Change::score`](crate::stage::scene_change::Change)), 0–1; 1 never.
     pub scene_threshold: f64,
     /// Whether repeated frames are found and interpolated over.
     pub dedup: bool,

@@ -3,8 +3,8 @@
 pub mod denoise;
 pub mod grow;
 pub mod interpolate;
-pub mod motion;
 pub mod refine;
+pub mod scene_change;
 pub mod text;
 pub mod timeline;
 pub mod upscale;

@@ -11,12 +11,12 @@ use crate::{
     media::video::{Output, Rational, Timing, Writer},
     onnx::Model,
     pipeline::{
-        answer::OutputRow,
-        pace::{Pacing, Taken, Timed},
-        perf::Perf,
-        post,
+        enhance::{self, Networks},
+        postprocess,
+        report::OutputRow,
+        retime::{Pacing, Taken, Timed},
+        timings::Perf,
         vae::Way,
-        video::{self, Networks},
     },
     plan::GeneratePlan,
     progress::{Task, Unit},
@@ -39,7 +39,7 @@ impl Form {
     /// What a plan makes of `frames` pictures at `fps` a second. Interpolation makes more of both.
     pub fn new(plan: &GeneratePlan, (height, width): (usize, usize), frames: usize, fps: f64) -> Result<Self> {
         let size = match &plan.upscaling {
-            Some(u) => post::output_size(u.target, height, width),
+            Some(u) => postprocess::output_size(u.target, height, width),
             None => (height, width),
         };
         let rate = Rational::of_rate(fps);
@@ -68,8 +68,8 @@ pub(super) fn finish(
     let mut decoder = VideoDecoder::new(decoder, tiling, scratch(plan, &jobs)?, cx.progress);
     perf.add("load vae", begin.elapsed().as_secs_f64());
     let mut networks = Networks {
-        interpolate: plan.interpolation.as_ref().map(|i| post::Interpolator::load(i, cx)).transpose()?,
-        upscale: plan.upscaling.as_ref().map(|u| post::Upscaler::load(u, cx)).transpose()?,
+        interpolate: plan.interpolation.as_ref().map(|i| postprocess::Interpolator::load(i, cx)).transpose()?,
+        upscale: plan.upscaling.as_ref().map(|u| postprocess::Upscaler::load(u, cx)).transpose()?,
     };
     let size = resolved.size;
     let form = Form::new(plan, (size.height, size.width), size.frames, resolved.fps)?;
@@ -78,12 +78,12 @@ pub(super) fn finish(
         let path = plan.output.path(job.item)?;
         let mut output = Output::new(form.size.1, form.size.0, form.rate);
         output.metadata.push(("comment".into(), parameters(plan, resolved, &job)));
-        let writer = path.as_ref().map(|path| Writer::create(path, &video::options(&plan.output), &output));
+        let writer = path.as_ref().map(|path| Writer::create(path, &enhance::options(&plan.output), &output));
         let mut writer = writer.transpose()?;
         let mut task = Task::new(cx.progress, "decode", Some(form.frames as u64), Unit::Frames);
         let frames = decoder.frames(resolved.family.unscale(&job.latent));
         let frames = (0..).zip(frames).map(|(pts, frame)| Ok(Taken { frame: frame?, pts, duration: 1, stamp: pts }));
-        let times = video::through(frames, form.pacing.clone(), false, &mut networks, |Timed { frame, .. }| {
+        let times = enhance::through(frames, form.pacing.clone(), false, &mut networks, |Timed { frame, .. }| {
             // One tick each, the last one too, as published.
             if let Some(writer) = &mut writer {
                 writer.write(&frame)?;

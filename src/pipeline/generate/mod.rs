@@ -1,22 +1,26 @@
 //! Prompts → pictures and videos.
 
+pub(super) mod init_image;
+pub(super) mod run_config;
+mod sample;
 mod video;
 
+pub use run_config::{Resolved, plan_generate};
 pub use video::Form;
 
 use std::{collections::BTreeMap, io::Write, path::Path, time::Instant};
 
 use ndarray::{Array3, ArrayD};
 
-use super::{
-    answer::{Generated, OutputRow},
-    blame::blame,
+use crate::pipeline::{
     context::{Context, Role},
-    perf::Perf,
-    post::Upscaler,
+    diagnose::blame,
+    generate::init_image::{Encoder, EncoderGraphs, Source},
+    generate::run_config::Resolved,
+    postprocess::Upscaler,
     prompts,
-    resolved::Resolved,
-    start::{Encoder, EncoderGraphs, Source},
+    report::{Generated, OutputRow},
+    timings::Perf,
     vae::Way,
 };
 use crate::{

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::post::{Interpolator, Times};
+use super::postprocess::{Interpolator, Times};
 use crate::{
     error::{Error, Result},
     media::{
@@ -13,7 +13,7 @@ use crate::{
     plan::{Interpolation, Rate},
     stage::{
         interpolate::Planes,
-        motion::Motion,
+        scene_change::Motion,
         timeline::{Follows, Pace, Shown, Slot, Standing, Timeline},
     },
 };

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::pace::{Mark, Taken};
+use crate::pipeline::retime::{Mark, Taken};
 use crate::{
     error::{Error, Result},
     media::{

@@ -1,21 +1,28 @@
 //! One picture or video → a larger, smoother one; which and how many is for [`batch`](crate::batch) to say.
 
+mod refine;
+mod resume;
+mod video;
+mod video_source;
+
+pub use refine::outlook;
+pub use resume::{Identity, folder_of as chunks_of};
+pub use video::Made;
+pub(super) use video::{Networks, options, through};
+
 use std::{
     fs,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::{
-    answer::SizeRow,
-    chunks::Identity,
+use self::refine::{Refinement, Refiner, Turn};
+use crate::pipeline::{
     context::Context,
-    material,
-    pace::Pacing,
-    perf::Perf,
-    post::{self, Interpolator, Upscaler},
-    refine::{self, Refinement, Refiner, Turn},
-    video::{self, Made, Networks},
+    postprocess::{self, Interpolator, Upscaler},
+    report::SizeRow,
+    retime::Pacing,
+    timings::Perf,
 };
 use crate::{
     error::{Error, Result},
@@ -154,14 +161,14 @@ pub fn sizes(plan: &EnhancePlan, source: &Source) -> Result<Vec<SizeRow>> {
                 let timing = match plan.interpolation {
                     // Headers are enough where frames stay as they are.
                     None if whole => Timing::at_rate(info.frame_rate, info.frames.unwrap_or(0)),
-                    _ => material::timing(path, &plan.cut)?.0,
+                    _ => video_source::timing(path, &plan.cut)?.0,
                 };
                 video_sizes(plan, (info.height, info.width), &timing)
             }
         },
         Source::Sequence { .. } if plan.refine.is_some() => Err(still(source.name())),
         Source::Sequence { pattern, files } => {
-            let (files, timing) = material::pictures(pattern, files, plan)?;
+            let (files, timing) = video_source::pictures(pattern, files, plan)?;
             let first = files.first().map_or_else(PathBuf::new, Clone::clone);
             let (width, height) = picture::size(&first)?;
             video_sizes(plan, (height, width), &timing)
@@ -178,7 +185,7 @@ fn picture_sizes(plan: &EnhancePlan, size: (usize, usize)) -> Vec<SizeRow> {
         fps: None,
     };
     let mut sizes = vec![row("decode", size)];
-    let target = plan.upscaling.as_ref().map(|u| post::output_size(u.target, size.0, size.1));
+    let target = plan.upscaling.as_ref().map(|u| postprocess::output_size(u.target, size.0, size.1));
     let Some(refine) = &plan.refine else {
         sizes.extend(target.map(|target| row("upscale", target)));
         return sizes;
@@ -206,7 +213,7 @@ fn video_sizes(plan: &EnhancePlan, size: (usize, usize), timing: &Timing) -> Res
         sizes.push(row("interpolate", size, count, rate));
     }
     if let Some(u) = &plan.upscaling {
-        sizes.push(row("upscale", post::output_size(u.target, size.0, size.1), count, rate));
+        sizes.push(row("upscale", postprocess::output_size(u.target, size.0, size.1), count, rate));
     }
     Ok(sizes)
 }

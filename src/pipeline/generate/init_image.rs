@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use ndarray::{Array3, ArrayD, Axis, s};
 
-use super::context::{Context, Role};
+use crate::pipeline::context::{Context, Role};
 use crate::{
     compile::Part,
     error::{At, Error, Result},
@@ -236,7 +236,7 @@ fn unused(info: &VideoInfo) -> Vec<String> {
 }
 
 /// Stored planes as they are viewed; `orientation` as in [`picture::Picture::orientation`].
-pub(super) fn upright(mut planes: Array3<f32>, orientation: u8) -> Array3<f32> {
+pub(in crate::pipeline) fn upright(mut planes: Array3<f32>, orientation: u8) -> Array3<f32> {
     if orientation > 4 {
         planes.swap_axes(1, 2);
     }

@@ -2,13 +2,13 @@
 
 use std::{path::Path, sync::atomic::AtomicBool};
 
-use super::{
-    chunks::{Chunks, Identity},
+use crate::pipeline::{
     context::Context,
-    material::Material,
-    pace::{Mark, Pacing, Taken, Timed},
-    perf::Perf,
-    post,
+    enhance::resume::{Chunks, Identity},
+    enhance::video_source::Material,
+    postprocess,
+    retime::{Mark, Pacing, Taken, Timed},
+    timings::Perf,
 };
 use crate::{
     error::Result,
@@ -30,15 +30,15 @@ const WAITING: usize = 2;
 #[derive(Clone)]
 pub struct Networks {
     /// Between frames.
-    pub interpolate: Option<post::Interpolator>,
+    pub interpolate: Option<postprocess::Interpolator>,
     /// Larger frames.
-    pub upscale: Option<post::Upscaler>,
+    pub upscale: Option<postprocess::Upscaler>,
 }
 
 /// The form of a video after all stages.
 pub fn output(plan: &EnhancePlan, info: &VideoInfo, pacing: &Pacing, source: &Path) -> Output {
     let (height, width) = match &plan.upscaling {
-        Some(u) => post::output_size(u.target, info.height, info.width),
+        Some(u) => postprocess::output_size(u.target, info.height, info.width),
         None => (info.height, info.width),
     };
     let mut output = Output::like(info, (width, height), pacing.rate, Some(source.to_path_buf()));
@@ -103,8 +103,10 @@ pub fn enhance(
             (form, deep)
         }
         Material::Pictures { like, .. } => {
-            let (h, w) =
-                plan.upscaling.as_ref().map_or(like.size, |u| post::output_size(u.target, like.size.0, like.size.1));
+            let (h, w) = plan
+                .upscaling
+                .as_ref()
+                .map_or(like.size, |u| postprocess::output_size(u.target, like.size.0, like.size.1));
             let bit_depth = if like.deep { 10 } else { 8 };
             let new = Output::new(w, h, pacing.rate);
             (Output { bit_depth, alpha: like.alpha, time_base: pacing.tick, ..new }, like.deep)

@@ -18,7 +18,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::pace::{Mark, Timed};
+use crate::pipeline::retime::{Mark, Timed};
 use crate::{
     error::{Error, Result},
     media::video::{

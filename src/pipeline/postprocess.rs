@@ -10,8 +10,8 @@ use std::{
 use ndarray::{Array3, Axis, s};
 
 use super::{
-    blame::{alive, blame},
     context::{Context, Role},
+    diagnose::{alive, blame},
 };
 use crate::{
     compile::{self, UpscalerForm},

@@ -14,14 +14,14 @@
 
 use ndarray::{Array3, ArrayD, Ix3, s};
 
-use super::{
-    blame::{alive, blame},
+use crate::pipeline::{
     context::{Context, Role},
-    perf::Perf,
-    post::{Upscaler, filter, output_size},
+    diagnose::{alive, blame},
+    generate::init_image::upright,
+    generate::run_config::noise_type,
+    postprocess::{Upscaler, filter, output_size},
     prompts,
-    resolved::noise_type,
-    start::upright,
+    timings::Perf,
     vae::{Autoencoder, Way},
 };
 use crate::{

@@ -1,10 +1,10 @@
 //! A generate plan and a checkpoint's settings, made one: every number of the run, before any weight is loaded.
 
-use super::{
-    answer::{GenerateForecast, SizeRow, StageRow},
+use crate::pipeline::{
     generate::Form,
-    sample::Pass,
-    start::Source,
+    generate::init_image::Source,
+    generate::sample::Pass,
+    report::{GenerateForecast, SizeRow, StageRow},
     vae::{Autoencoder, Way},
 };
 use crate::{
@@ -213,7 +213,7 @@ fn first_step(family: &dyn Family, steps: usize, strength: f64) -> Result<usize>
 }
 
 /// The part of a component that a family's runs need; `otherwise` where there is no choice.
-pub(super) fn part_of(family: &dyn Family, component: &str, otherwise: Part) -> Part {
+pub(in crate::pipeline) fn part_of(family: &dyn Family, component: &str, otherwise: Part) -> Part {
     match family.states() {
         Some(states) if component == "text_encoder" => Part::States(states),
         _ => otherwise,
@@ -221,7 +221,7 @@ pub(super) fn part_of(family: &dyn Family, component: &str, otherwise: Part) -> 
 }
 
 /// Noise is drawn in the type that the reference pipeline runs in: that of the transformer's weights, unless asked otherwise.
-pub(super) fn noise_type(asked: crate::plan::Precision, folder: &ModelFolder) -> Result<DType> {
+pub(in crate::pipeline) fn noise_type(asked: crate::plan::Precision, folder: &ModelFolder) -> Result<DType> {
     use crate::plan::Precision;
     match asked {
         Precision::F32 => return Ok(DType::F32),
