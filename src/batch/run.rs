@@ -23,7 +23,7 @@ use super::{
 use crate::{
     error::{Error, ErrorKind, Result},
     media::Place,
-    pipeline::{self, Context, Enhanced, Enhancer, Identity, ItemRow, Made, Perf, Status, chunks_of},
+    pipeline::{self, Context, Enhanced, Enhancer, Identity, ItemRow, PendingOutput, Status, Timings, chunks_of},
     plan::{EnhancePlan, Job},
     progress::{self, Task, Unit},
     runtime::peak_memory,
@@ -91,7 +91,7 @@ struct Run<'a> {
 #[derive(Default)]
 struct State<'a> {
     rows: Vec<Option<ItemRow>>,
-    perf: Perf,
+    perf: Timings,
     tally: Tally,
     task: Option<Task<'a>>,
     /// What ends the run.
@@ -159,7 +159,7 @@ impl<'a> Run<'a> {
 
     /// Does one item and enters its row. `first`: an item that is busy is tried again later.
     fn item(&self, k: usize, job: &Job, first: bool) {
-        let (begin, mut perf, mut hash) = (Instant::now(), Perf::default(), None);
+        let (begin, mut perf, mut hash) = (Instant::now(), Timings::default(), None);
         let done = progress::check().map_err(Fault::Run).and_then(|()| self.attempt(job, &mut perf, &mut hash));
         // Only what was made tells how long making takes.
         let all = matches!(done, Ok(Outcome::Done(_)));
@@ -206,7 +206,7 @@ impl<'a> Run<'a> {
         lock(&self.state).failure.get_or_insert(error);
     }
 
-    fn attempt(&self, job: &Job, perf: &mut Perf, hash: &mut Option<String>) -> Result<Outcome, Fault> {
+    fn attempt(&self, job: &Job, perf: &mut Timings, hash: &mut Option<String>) -> Result<Outcome, Fault> {
         let (stamp, before) = (identity::stamp(&job.source), identity::state(&job.source));
         let (input, own) = (OnceCell::new(), self.own(job)?);
         let hashed = || match input.get() {
@@ -241,7 +241,7 @@ impl<'a> Run<'a> {
         let mut enhancer = self.enhancer().map_err(Fault::Run)?;
         let made = catch_unwind(AssertUnwindSafe(|| enhancer.make(&job.source, place, &identity, perf)));
         let fault = |_| Error::failed("a fault in this program, which standard error tells; please report it");
-        let Made { place, frames, resumed } = made.map_err(fault)??;
+        let PendingOutput { place, frames, resumed } = made.map_err(fault)??;
         unchanged()?;
         perf.time("encode", || {
             let own = self.own(job)?;

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     context::engine_options,
-    report::{Inspection, Part},
+    report::{ComponentRow, Inspection},
 };
 use crate::{
     compile::{self, Identity},
@@ -32,7 +32,7 @@ pub fn inspect(path: &Path, options: &RuntimeOptions) -> Result<Inspection> {
             continue;
         }
         let inspection = weights(compile::identify(&folder.path(name)?)?);
-        components.push(Part { name: name.into(), inspection });
+        components.push(ComponentRow { name: name.into(), inspection });
     }
     let transformer = components.iter().find(|p| p.name == "transformer");
     Ok(Inspection {

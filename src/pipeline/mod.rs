@@ -24,9 +24,9 @@ mod timings;
 mod vae;
 
 pub use context::Context;
-pub use enhance::{Enhancer, Identity, Made, chunks_of, make_folder_of, outlook, refuse, sizes};
+pub use enhance::{Enhancer, Identity, PendingOutput, chunks_of, make_folder_of, outlook, refuse, sizes};
 pub use export::export;
-pub use generate::{Resolved, generate, plan_generate};
+pub use generate::{RunConfig, generate, plan_generate};
 pub use inspect::{Libraries, inspect, libraries};
 pub use report::*;
-pub use timings::{Perf, StageSeconds};
+pub use timings::{StageSeconds, Timings};

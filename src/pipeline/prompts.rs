@@ -6,7 +6,7 @@ use super::{
     context::{Context, Role},
     diagnose::blame,
     generate::run_config::part_of,
-    timings::Perf,
+    timings::Timings,
 };
 use crate::{
     compile::Part,
@@ -23,7 +23,7 @@ pub fn encode(
     folder: &ModelFolder,
     family: &dyn Family,
     cx: &Context<'_>,
-    perf: &mut Perf,
+    perf: &mut Timings,
 ) -> Result<Vec<Condition>> {
     let mut notes = Vec::new();
     let calls = texts.iter().map(|t| family.tokenize(t, &mut notes)).collect::<Result<Vec<_>>>()?;

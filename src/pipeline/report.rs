@@ -73,7 +73,7 @@ pub struct GenerateForecast {
     /// The model's name.
     pub model: String,
     /// The split of the steps, first level first.
-    pub stages: Vec<StageRow>,
+    pub stages: Vec<LevelRow>,
     /// Size and frames before interpolation and upscaling, then after.
     pub sizes: Vec<SizeRow>,
     /// How many pictures or videos.
@@ -90,7 +90,7 @@ pub struct GenerateForecast {
 
 /// One level of the denoising.
 #[derive(Debug, Clone, Serialize)]
-pub struct StageRow {
+pub struct LevelRow {
     /// Rows of the latent.
     pub height: usize,
     /// Columns of the latent.
@@ -207,12 +207,12 @@ pub struct Inspection {
     pub details: Map<String, Value>,
     /// The parts of a folder, by name.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub components: Vec<Part>,
+    pub components: Vec<ComponentRow>,
 }
 
 /// A part of a folder.
 #[derive(Debug, Clone, Serialize)]
-pub struct Part {
+pub struct ComponentRow {
     /// Its folder.
     pub name: String,
     /// What it is.

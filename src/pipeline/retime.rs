@@ -13,7 +13,7 @@ use crate::{
     plan::{Interpolation, Rate},
     stage::{
         interpolate::Planes,
-        scene_change::Motion,
+        scene_change::ChangeDetector,
         timeline::{Follows, Pace, Shown, Slot, Standing, Timeline},
     },
 };
@@ -28,7 +28,7 @@ const ROUNDING: f64 = 0.5e-3;
 const TOGETHER: usize = 4;
 
 /// A frame of the source at its place in time.
-pub struct Taken {
+pub struct SourceFrame {
     /// The picture.
     pub frame: Planes,
     /// In ticks of [`Timing`].
@@ -41,17 +41,17 @@ pub struct Taken {
 
 /// A frame of the output at its place in time, in ticks of it.
 #[allow(missing_docs)]
-pub struct Timed<T> {
+pub struct OutputFrame<T> {
     pub frame: T,
     pub pts: i64,
     pub duration: i64,
     /// Of a chunk's first frame: how the line is taken up here.
-    pub mark: Option<Box<Mark>>,
+    pub mark: Option<Box<ResumePoint>>,
 }
 
 /// All that the line has to know of what came before an output frame to go on from there. The pictures it needs are decoded again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Mark {
+pub struct ResumePoint {
     /// The output frame's time stamp.
     from: i64,
     /// Number of the source frame that is taken next.
@@ -66,14 +66,14 @@ pub struct Mark {
     pub hash: String,
     /// Ticks that the frame before is shown, if it is the last.
     last: i64,
-    /// Bits of [`Motion::usual`].
+    /// Bits of [`ChangeDetector::usual`].
     usual: u32,
     standing: Standing,
 }
 
 /// The times of an output, and how its frames are found.
 #[derive(Debug, Clone)]
-pub struct Pacing {
+pub struct Retime {
     timeline: Timeline,
     /// Frames a second: exact or, where frames have lengths of their own, on average.
     pub rate: Rational,
@@ -88,10 +88,10 @@ pub struct Pacing {
     /// Ticks of the output in a chunk; `None`: it is one piece.
     chunk: Option<f64>,
     /// Where the line begins, and the picture that is held there; `None`: at its begin.
-    from: Option<(Mark, Planes)>,
+    from: Option<(ResumePoint, Planes)>,
 }
 
-impl Pacing {
+impl Retime {
     /// The times of what interpolation makes of a video.
     ///
     /// Errors: more frames a second than a time stamp can count.
@@ -153,7 +153,7 @@ impl Pacing {
 
     /// The same from a mark on. `anchor`: the picture of the last distinct frame.
     #[must_use]
-    pub fn go_on(self, mark: Mark, anchor: Planes) -> Self {
+    pub fn go_on(self, mark: ResumePoint, anchor: Planes) -> Self {
         Self { from: Some((mark, anchor)), ..self }
     }
 
@@ -164,7 +164,7 @@ impl Pacing {
         let mut stage = Interpolating {
             pacing: self,
             network,
-            motion: Motion::default(),
+            motion: ChangeDetector::default(),
             number: 0,
             anchor: None,
             stamp: 0,
@@ -175,7 +175,7 @@ impl Pacing {
         if let Some((mark, anchor)) = from {
             stage.pacing.timeline = stage.pacing.timeline.go_on(mark.standing);
             if stage.judges() {
-                stage.motion = Motion::after(&anchor, f32::from_bits(mark.usual));
+                stage.motion = ChangeDetector::after(&anchor, f32::from_bits(mark.usual));
             }
             (stage.number, stage.before, stage.last) = (mark.number, mark.before, mark.last);
             (stage.anchor, stage.stamp) = (Some((mark.anchor, anchor)), mark.stamp);
@@ -199,7 +199,7 @@ struct Gate {
     /// The chunk of the last frame.
     current: Option<i64>,
     /// Where the line stood before what is let out now.
-    mark: Option<Box<Mark>>,
+    mark: Option<Box<ResumePoint>>,
 }
 
 impl Gate {
@@ -218,7 +218,7 @@ impl Gate {
         &mut self,
         frame: Planes,
         &Slot { pts, duration, .. }: &Slot,
-        emit: &mut Emit<'_, Timed<Planes>>,
+        emit: &mut Emit<'_, OutputFrame<Planes>>,
     ) -> Result<()> {
         if pts < self.from {
             return Ok(());
@@ -226,16 +226,17 @@ impl Gate {
         let chunk = self.chunk_of(pts);
         let begins = self.current.is_some() && chunk != self.current;
         self.current = chunk;
-        let mark = self.mark.as_ref().filter(|_| begins).map(|mark| Box::new(Mark { from: pts, ..(**mark).clone() }));
-        emit(Timed { frame, pts, duration, mark })
+        let mark =
+            self.mark.as_ref().filter(|_| begins).map(|mark| Box::new(ResumePoint { from: pts, ..(**mark).clone() }));
+        emit(OutputFrame { frame, pts, duration, mark })
     }
 }
 
 /// The stage between decoding and upscaling: holds the last distinct frame.
 pub struct Interpolating<'a> {
-    pacing: Pacing,
+    pacing: Retime,
     network: Option<&'a mut Interpolator>,
-    motion: Motion,
+    motion: ChangeDetector,
     number: u64,
     anchor: Option<(u64, Planes)>,
     /// The anchor's time stamp in the stream.
@@ -248,9 +249,9 @@ pub struct Interpolating<'a> {
 
 impl Interpolating<'_> {
     /// Takes the next frame, or the end, and emits what is shown before it.
-    pub fn step(&mut self, item: Option<Taken>, emit: &mut Emit<'_, Timed<Planes>>) -> Result<()> {
+    pub fn step(&mut self, item: Option<SourceFrame>, emit: &mut Emit<'_, OutputFrame<Planes>>) -> Result<()> {
         let standing = self.gate.chunk.map(|_| (self.pacing.timeline.standing().clone(), self.motion.usual()));
-        let Some(Taken { frame, pts, duration, stamp }) = item else {
+        let Some(SourceFrame { frame, pts, duration, stamp }) = item else {
             let slots = self.pacing.timeline.finish(self.last);
             self.mark(standing, &slots);
             return if self.hand_on(&slots, emit)? { Ok(()) } else { self.show(&slots, None, emit) };
@@ -273,7 +274,7 @@ impl Interpolating<'_> {
     fn mark(&mut self, standing: Option<(Standing, f32)>, slots: &[Slot]) {
         self.gate.mark = standing.filter(|_| self.gate.is_crossed(slots)).zip(self.anchor.as_ref()).map(
             |((standing, usual), (anchor, picture))| {
-                Box::new(Mark {
+                Box::new(ResumePoint {
                     from: 0,
                     number: self.number,
                     before: self.before,
@@ -289,7 +290,7 @@ impl Interpolating<'_> {
     }
 
     /// Emits the frame that is held where it alone is shown and no longer needed, which saves a copy.
-    fn hand_on(&mut self, slots: &[Slot], emit: &mut Emit<'_, Timed<Planes>>) -> Result<bool> {
+    fn hand_on(&mut self, slots: &[Slot], emit: &mut Emit<'_, OutputFrame<Planes>>) -> Result<bool> {
         let [slot @ Slot { shown: Shown::Source(number), .. }] = slots else { return Ok(false) };
         match self.anchor.take_if(|(n, _)| n == number) {
             Some((_, frame)) => self.gate.pass(frame, slot, emit).map(|()| true),
@@ -319,7 +320,7 @@ impl Interpolating<'_> {
         &mut self,
         slots: &[Slot],
         newest: Option<&(u64, Planes)>,
-        emit: &mut Emit<'_, Timed<Planes>>,
+        emit: &mut Emit<'_, OutputFrame<Planes>>,
     ) -> Result<()> {
         let between = |s: &Slot| matches!(s.shown, Shown::Between { .. });
         for group in slots.chunk_by(|a, b| between(a) && between(b)) {
@@ -340,7 +341,7 @@ impl Interpolating<'_> {
         &mut self,
         group: &[Slot],
         newest: Option<&(u64, Planes)>,
-        emit: &mut Emit<'_, Timed<Planes>>,
+        emit: &mut Emit<'_, OutputFrame<Planes>>,
     ) -> Result<()> {
         let gate = &mut self.gate;
         let (Some(network), Some((_, first)), Some((_, second))) = (self.network.as_mut(), &self.anchor, newest) else {

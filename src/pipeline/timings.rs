@@ -25,7 +25,7 @@ pub struct StageSeconds {
 
 /// What a run took.
 #[derive(Debug, Clone)]
-pub struct Perf {
+pub struct Timings {
     began: Instant,
     /// In the order in which they ended.
     pub stages: Vec<StageSeconds>,
@@ -33,13 +33,13 @@ pub struct Perf {
     pub split: Option<String>,
 }
 
-impl Default for Perf {
+impl Default for Timings {
     fn default() -> Self {
         Self { began: Instant::now(), stages: vec![], split: None }
     }
 }
 
-impl Perf {
+impl Timings {
     /// Times a stage.
     pub fn time<T>(&mut self, name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
         let begin = Instant::now();

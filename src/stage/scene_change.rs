@@ -28,15 +28,15 @@ impl Change {
 
 /// Judges frames one after the other.
 #[derive(Debug, Clone, Default)]
-pub struct Motion {
+pub struct ChangeDetector {
     /// Luma of the last distinct frame and its width.
     before: Option<(Vec<f32>, usize)>,
     /// The mean difference of the last two frames that followed each other without a cut.
     usual: f32,
 }
 
-impl Motion {
-    /// As it was after a frame that was kept; `usual` as [`Motion::usual`] told it.
+impl ChangeDetector {
+    /// As it was after a frame that was kept; `usual` as [`ChangeDetector::usual`] told it.
     pub fn after(planes: &Array3<f32>, usual: f32) -> Self {
         Self { before: Some((luma(planes), planes.dim().2)), usual }
     }

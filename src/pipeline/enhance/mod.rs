@@ -7,7 +7,7 @@ mod video_source;
 
 pub use refine::outlook;
 pub use resume::{Identity, folder_of as chunks_of};
-pub use video::Made;
+pub use video::PendingOutput;
 pub(super) use video::{Networks, options, through};
 
 use std::{
@@ -21,8 +21,8 @@ use crate::pipeline::{
     context::Context,
     postprocess::{self, Interpolator, Upscaler},
     report::SizeRow,
-    retime::Pacing,
-    timings::Perf,
+    retime::Retime,
+    timings::Timings,
 };
 use crate::{
     error::{Error, Result},
@@ -57,12 +57,18 @@ impl<'a> Enhancer<'a> {
     }
 
     /// Makes one item into its place. `identity`: what tells whether an earlier run may be gone on with.
-    pub fn make(&mut self, source: &Source, place: Place, identity: &Identity<'_>, perf: &mut Perf) -> Result<Made> {
+    pub fn make(
+        &mut self,
+        source: &Source,
+        place: Place,
+        identity: &Identity<'_>,
+        perf: &mut Timings,
+    ) -> Result<PendingOutput> {
         if let Source::File(path) = source
             && let Kind::Picture(format) = sniff(path)?
         {
             let (place, frames) = self.picture(path, format, place, perf)?;
-            return Ok(Made { place, frames, resumed: false });
+            return Ok(PendingOutput { place, frames, resumed: false });
         }
         if self.refiner.is_some() {
             return Err(still(source.name()));
@@ -70,7 +76,7 @@ impl<'a> Enhancer<'a> {
         video::enhance(source, place, self.plan, &mut self.networks, self.cx, (identity, perf))
     }
 
-    fn picture(&mut self, input: &Path, format: Format, mut place: Place, perf: &mut Perf) -> Result<(Place, u64)> {
+    fn picture(&mut self, input: &Path, format: Format, mut place: Place, perf: &mut Timings) -> Result<(Place, u64)> {
         if self.plan.interpolation.is_some() && self.plan.upscaling.is_none() && self.refiner.is_none() {
             let name = input.display();
             return Err(Error::failed(format!(
@@ -208,7 +214,7 @@ fn video_sizes(plan: &EnhancePlan, size: (usize, usize), timing: &Timing) -> Res
     let (mut count, mut rate) = (timing.frames, timing.rate.value());
     let mut sizes = vec![row("decode", size, count, rate)];
     if plan.interpolation.is_some() {
-        let pacing = Pacing::new(plan.interpolation.as_ref(), timing)?;
+        let pacing = Retime::new(plan.interpolation.as_ref(), timing)?;
         (count, rate) = (pacing.frames, pacing.rate.value());
         sizes.push(row("interpolate", size, count, rate));
     }

@@ -21,7 +21,7 @@ use crate::pipeline::{
     generate::run_config::noise_type,
     postprocess::{Upscaler, filter, output_size},
     prompts,
-    timings::Perf,
+    timings::Timings,
     vae::{Autoencoder, Way},
 };
 use crate::{
@@ -274,7 +274,7 @@ impl<'a> Refiner<'a> {
         let guided = [0.0, 0.5, 1.0].iter().any(|&sigma| settings.guidance.needs_negative(sigma));
         let negative = plan.negative_prompt.as_deref().unwrap_or(family.negative_prompt());
         let texts: Vec<&str> = std::iter::once(plan.prompt.as_str()).chain(guided.then_some(negative)).collect();
-        let mut conditions = prompts::encode(&texts, folder, family, cx, &mut Perf::default())?.into_iter();
+        let mut conditions = prompts::encode(&texts, folder, family, cx, &mut Timings::default())?.into_iter();
         let (tile, nothing) = ((settings.tile.0, settings.tile.0), || Error::failed("no prompt was encoded"));
         Ok(Self {
             positive: conditions.next().ok_or_else(nothing)?,

@@ -18,7 +18,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::pipeline::retime::{Mark, Timed};
+use crate::pipeline::retime::{OutputFrame, ResumePoint};
 use crate::{
     error::{Error, Result},
     media::video::{
@@ -70,7 +70,7 @@ struct Line {
     #[serde(flatten)]
     chunk: Chunk,
     /// How the line is taken up after it; `None`: it is the last.
-    next: Option<Mark>,
+    next: Option<ResumePoint>,
 }
 
 /// Chunks in the making.
@@ -125,7 +125,7 @@ impl<'a> Chunks<'a> {
     }
 
     /// Where to go on: at the begin, at a mark, or not at all.
-    pub fn next(&self) -> Option<Option<&Mark>> {
+    pub fn next(&self) -> Option<Option<&ResumePoint>> {
         match self.lines.last() {
             None => Some(None),
             Some(line) => line.next.as_ref().map(Some),
@@ -134,7 +134,7 @@ impl<'a> Chunks<'a> {
 
     /// Takes the next frame; one with a mark begins a chunk. Waits for the encoder, and for the disk only if a whole chunk was
     /// encoded since it was given the last one.
-    pub fn write(&mut self, Timed { frame, pts, duration, mark }: Timed<Frame>) -> Result<()> {
+    pub fn write(&mut self, OutputFrame { frame, pts, duration, mark }: OutputFrame<Frame>) -> Result<()> {
         if let Some(mark) = mark {
             self.seal(Some(*mark))?;
         }
@@ -173,7 +173,7 @@ impl<'a> Chunks<'a> {
     }
 
     /// Ends the chunk in the making and sends it to disk.
-    fn seal(&mut self, next: Option<Mark>) -> Result<()> {
+    fn seal(&mut self, next: Option<ResumePoint>) -> Result<()> {
         let Some(writer) = self.writer.take() else { return Ok(()) };
         let (written, chunk) = writer.finish()?;
         self.sealed()?;

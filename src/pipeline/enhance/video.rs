@@ -5,10 +5,10 @@ use std::{path::Path, sync::atomic::AtomicBool};
 use crate::pipeline::{
     context::Context,
     enhance::resume::{Chunks, Identity},
-    enhance::video_source::Material,
+    enhance::video_source::VideoSource,
     postprocess,
-    retime::{Mark, Pacing, Taken, Timed},
-    timings::Perf,
+    retime::{OutputFrame, ResumePoint, Retime, SourceFrame},
+    timings::Timings,
 };
 use crate::{
     error::Result,
@@ -36,7 +36,7 @@ pub struct Networks {
 }
 
 /// The form of a video after all stages.
-pub fn output(plan: &EnhancePlan, info: &VideoInfo, pacing: &Pacing, source: &Path) -> Output {
+pub fn output(plan: &EnhancePlan, info: &VideoInfo, pacing: &Retime, source: &Path) -> Output {
     let (height, width) = match &plan.upscaling {
         Some(u) => postprocess::output_size(u.target, info.height, info.width),
         None => (info.height, info.width),
@@ -61,7 +61,7 @@ pub fn options(output: &plan::Output) -> VideoOptions {
 }
 
 /// What was made: a file that is not named yet.
-pub struct Made {
+pub struct PendingOutput {
     /// Where it is.
     pub place: Place,
     /// Frames in it.
@@ -76,8 +76,8 @@ const CHUNK: f64 = 10.0;
 
 /// A video to be made.
 struct Clip<'a> {
-    material: Material<'a>,
-    pacing: Pacing,
+    material: VideoSource<'a>,
+    pacing: Retime,
     deep: bool,
     form: Output,
 }
@@ -89,20 +89,20 @@ pub fn enhance(
     plan: &EnhancePlan,
     networks: &mut Networks,
     cx: &Context<'_>,
-    (identity, perf): (&Identity<'_>, &mut Perf),
-) -> Result<Made> {
+    (identity, perf): (&Identity<'_>, &mut Timings),
+) -> Result<PendingOutput> {
     let material = match source {
-        Source::File(path) => Material::video(path, plan)?,
-        Source::Sequence { pattern, files } => Material::pictures(pattern, files, plan)?,
+        Source::File(path) => VideoSource::video(path, plan)?,
+        Source::Sequence { pattern, files } => VideoSource::pictures(pattern, files, plan)?,
     };
-    let pacing = Pacing::new(plan.interpolation.as_ref(), material.timing())?;
+    let pacing = Retime::new(plan.interpolation.as_ref(), material.timing())?;
     let (form, deep) = match &material {
-        Material::Video { path, info, part, .. } => {
+        VideoSource::Video { path, info, part, .. } => {
             let form = Output { part: *part, ..output(plan, info, &pacing, path) };
             let deep = form.bit_depth > 8;
             (form, deep)
         }
-        Material::Pictures { like, .. } => {
+        VideoSource::Pictures { like, .. } => {
             let (h, w) = plan
                 .upscaling
                 .as_ref()
@@ -139,12 +139,12 @@ impl Clip<'_> {
         plan: &EnhancePlan,
         networks: &mut Networks,
         cx: &Context<'_>,
-        perf: &mut Perf,
-    ) -> Result<Made> {
+        perf: &mut Timings,
+    ) -> Result<PendingOutput> {
         let mut writer = Writer::create_in(place, &options(&plan.encoding), &self.form)?;
         let name = self.material.name().display();
         let mut task = Task::new(cx.progress, format!("enhance {name}"), Some(self.pacing.frames), Unit::Frames);
-        let take = |Timed { frame, pts, duration, .. }: Timed<Frame>| {
+        let take = |OutputFrame { frame, pts, duration, .. }: OutputFrame<Frame>| {
             writer.write_at(&frame, pts, duration)?;
             task.step(1)
         };
@@ -152,7 +152,7 @@ impl Clip<'_> {
         let (place, summary) = writer.close()?;
         times.iter().for_each(|time| perf.add(&time.name, time.busy.as_secs_f64()));
         told(&name, &summary);
-        Ok(Made { place, frames: summary.frames, resumed: false })
+        Ok(PendingOutput { place, frames: summary.frames, resumed: false })
     }
 
     /// As [`Clip::at_once`] by way of chunks, going on where an earlier run was stopped.
@@ -163,8 +163,8 @@ impl Clip<'_> {
         plan: &EnhancePlan,
         networks: &mut Networks,
         cx: &Context<'_>,
-        (identity, perf): (&Identity<'_>, &mut Perf),
-    ) -> Result<Made> {
+        (identity, perf): (&Identity<'_>, &mut Timings),
+    ) -> Result<PendingOutput> {
         let options = options(&plan.encoding);
         let place = chunk::rehearse(place, &options, &self.form)?;
         let name = self.material.name().display();
@@ -175,7 +175,7 @@ impl Clip<'_> {
         }
         let mut task = Task::new(cx.progress, format!("enhance {name}"), Some(self.pacing.frames), Unit::Frames);
         task.step(frames)?;
-        if let Some(mark) = chunks.next().map(Option::<&Mark>::cloned) {
+        if let Some(mark) = chunks.next().map(Option::<&ResumePoint>::cloned) {
             let pacing = self.pacing.in_chunks(seconds);
             let (pacing, frames) = match mark {
                 None => (pacing, self.material.frames()?),
@@ -197,7 +197,7 @@ impl Clip<'_> {
         let joined = perf.time("join", || chunk::join(place, &options, &self.form, &finished));
         let (place, summary) = joined.inspect_err(|_| chunks.kept())?;
         told(&name, &summary);
-        Ok(Made { place, frames: summary.frames, resumed })
+        Ok(PendingOutput { place, frames: summary.frames, resumed })
     }
 }
 
@@ -211,24 +211,28 @@ fn told(name: &impl std::fmt::Display, summary: &Summary) {
 /// Frames at the source's times through interpolation and upscaling to `take` at the output's times, each stage on its own
 /// thread. `deep`: 16 bits.
 pub fn through(
-    frames: impl Iterator<Item = Result<Taken>> + Send,
-    pacing: Pacing,
+    frames: impl Iterator<Item = Result<SourceFrame>> + Send,
+    pacing: Retime,
     deep: bool,
     networks: &mut Networks,
-    take: impl FnMut(Timed<Frame>) -> Result<()>,
+    take: impl FnMut(OutputFrame<Frame>) -> Result<()>,
 ) -> Result<Vec<StageTime>> {
     let cancel: &AtomicBool = stop_flag();
     let mut interpolating = pacing.stage(networks.interpolate.as_mut());
     let upscale = &mut networks.upscale;
     let line = Line::source(cancel, "decode", WAITING, frames);
     let line = line.stage("interpolate", WAITING, move |item, emit: &mut Emit<'_, _>| interpolating.step(item, emit));
-    let line = line.stage("upscale", WAITING, move |item: Option<Timed<Planes>>, emit: &mut Emit<'_, Timed<Frame>>| {
-        let Some(Timed { frame, pts, duration, mark }) = item else { return Ok(()) };
-        let planes = match upscale.as_mut() {
-            Some(upscaler) => upscaler.apply(frame)?,
-            None => frame,
-        };
-        emit(Timed { frame: Frame::from_planes(&planes, deep), pts, duration, mark })
-    });
+    let line = line.stage(
+        "upscale",
+        WAITING,
+        move |item: Option<OutputFrame<Planes>>, emit: &mut Emit<'_, OutputFrame<Frame>>| {
+            let Some(OutputFrame { frame, pts, duration, mark }) = item else { return Ok(()) };
+            let planes = match upscale.as_mut() {
+                Some(upscaler) => upscaler.apply(frame)?,
+                None => frame,
+            };
+            emit(OutputFrame { frame: Frame::from_planes(&planes, deep), pts, duration, mark })
+        },
+    );
     line.sink("encode", take)
 }

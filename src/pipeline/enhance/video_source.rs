@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::pipeline::retime::{Mark, Taken};
+use crate::pipeline::retime::{ResumePoint, SourceFrame};
 use crate::{
     error::{Error, Result},
     media::{
@@ -14,10 +14,10 @@ use crate::{
 };
 
 /// Frames on their way into the line.
-pub type Frames<'a> = Box<dyn Iterator<Item = Result<Taken>> + Send + 'a>;
+pub type Frames<'a> = Box<dyn Iterator<Item = Result<SourceFrame>> + Send + 'a>;
 
 /// Frames at their times, to be had more than once.
-pub enum Material<'a> {
+pub enum VideoSource<'a> {
     /// A video or an animated picture.
     #[allow(missing_docs)]
     Video { path: &'a Path, info: Box<VideoInfo>, timing: Timing, part: Option<Part> },
@@ -53,7 +53,7 @@ pub fn pictures<'a>(pattern: &Path, files: &'a [PathBuf], plan: &EnhancePlan) ->
     Ok((files, Timing::at_rate(rate, files.len() as u64)))
 }
 
-impl<'a> Material<'a> {
+impl<'a> VideoSource<'a> {
     /// A file.
     pub fn video(path: &'a Path, plan: &EnhancePlan) -> Result<Self> {
         let mut info = Reader::open(path)?.with_alpha().info().clone();
@@ -95,9 +95,9 @@ impl<'a> Material<'a> {
     /// The picture that is held at a mark, and the frames that follow.
     ///
     /// Errors: those of decoding; the picture is another than when the mark was made.
-    pub fn go_on(&self, mark: &Mark) -> Result<(Planes, Frames<'_>)> {
+    pub fn go_on(&self, mark: &ResumePoint) -> Result<(Planes, Frames<'_>)> {
         let between = mark.number.saturating_sub(mark.anchor + 1);
-        let is_it = |taken: &Taken| media::hash(&taken.frame) == mark.hash;
+        let is_it = |taken: &SourceFrame| media::hash(&taken.frame) == mark.hash;
         if let Self::Video { timing: Timing { stamped: true, .. }, .. } = self
             && let Ok(mut decoding) = self.decoding(Some(mark.stamp))
             && let Some(Ok(anchor)) = decoding.next()
@@ -149,7 +149,7 @@ impl<'a> Material<'a> {
     }
 
     /// Pictures from one on.
-    fn read_from(&self, number: usize) -> impl Iterator<Item = Result<Taken>> + Send + '_ {
+    fn read_from(&self, number: usize) -> impl Iterator<Item = Result<SourceFrame>> + Send + '_ {
         let (files, like) = match self {
             Self::Pictures { files, like, .. } => (*files, Some(like)),
             Self::Video { .. } => (&[][..], None),
@@ -157,7 +157,7 @@ impl<'a> Material<'a> {
         let take = move |(pts, file): (usize, &PathBuf)| {
             let pts = pts as i64;
             let like = like.ok_or_else(|| Error::failed("no picture"))?;
-            Ok(Taken { frame: like.read(file)?, pts, duration: 1, stamp: pts })
+            Ok(SourceFrame { frame: like.read(file)?, pts, duration: 1, stamp: pts })
         };
         files.iter().enumerate().skip(number).map(take)
     }
@@ -173,7 +173,7 @@ struct Decoding {
 }
 
 impl Iterator for Decoding {
-    type Item = Result<Taken>;
+    type Item = Result<SourceFrame>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
@@ -196,7 +196,12 @@ impl Iterator for Decoding {
             }
             self.given += 1;
             let pts = self.clock.position(&frame);
-            return Some(Ok(Taken { stamp: frame.pts, frame: frame.frame.planes(), pts, duration: self.timing.last }));
+            return Some(Ok(SourceFrame {
+                stamp: frame.pts,
+                frame: frame.frame.planes(),
+                pts,
+                duration: self.timing.last,
+            }));
         }
     }
 }

@@ -35,7 +35,7 @@ const STRETCH: std::ops::RangeInclusive<f64> = 0.98..=1.02;
 
 /// A picture or clip to start from, upright, not yet encoded.
 #[derive(Debug)]
-pub struct Source {
+pub struct InitImage {
     /// Where it stands, for messages.
     place: String,
     path: PathBuf,
@@ -57,7 +57,7 @@ enum Pixels {
     Clip { orientation: u8 },
 }
 
-impl Source {
+impl InitImage {
     /// Reads a picture, or counts a clip's frames. Errors: neither of both, damaged, transparent, a film.
     pub fn open(path: &Path) -> Result<Self> {
         let place = format!("--image-path {}", path.display());

@@ -5,7 +5,7 @@ pub(super) mod run_config;
 mod sample;
 mod video;
 
-pub use run_config::{Resolved, plan_generate};
+pub use run_config::{RunConfig, plan_generate};
 pub use video::Form;
 
 use std::{collections::BTreeMap, io::Write, path::Path, time::Instant};
@@ -15,12 +15,12 @@ use ndarray::{Array3, ArrayD};
 use crate::pipeline::{
     context::{Context, Role},
     diagnose::blame,
-    generate::init_image::{Encoder, EncoderGraphs, Source},
-    generate::run_config::Resolved,
+    generate::init_image::{Encoder, EncoderGraphs, InitImage},
+    generate::run_config::RunConfig,
     postprocess::Upscaler,
     prompts,
     report::{Generated, OutputRow},
-    timings::Perf,
+    timings::Timings,
     vae::Way,
 };
 use crate::{
@@ -52,7 +52,7 @@ enum Decoder {
 }
 
 impl Decoder {
-    fn write(r: &Resolved, cx: &Context<'_>) -> Result<Self> {
+    fn write(r: &RunConfig, cx: &Context<'_>) -> Result<Self> {
         let part = |part| cx.graph(&r.folder, "vae", part, Role::Exact);
         if !r.family.is_video() {
             return part(Part::Decoder).map(|graph| Self::Picture(Box::new(graph)));
@@ -74,8 +74,8 @@ type Kept = BTreeMap<String, ArrayD<f32>>;
 
 /// Runs a plan. Each network is loaded once for all prompts and seeds.
 pub fn generate(plan: &GeneratePlan, cx: &Context<'_>) -> Result<Generated> {
-    let resolved = Resolved::new(plan)?;
-    let mut perf = Perf::default();
+    let resolved = RunConfig::new(plan)?;
+    let mut perf = Timings::default();
     perf.split = Some(resolved.split());
     let items = items(plan, resolved.family.is_video());
     reserve(plan, &items)?;
@@ -176,7 +176,7 @@ fn reserve(plan: &GeneratePlan, items: &[(usize, Item<'_>)]) -> Result<()> {
 }
 
 /// The start's latent at the size of the first level.
-fn encode(source: &Source, r: &Resolved, cx: &Context<'_>) -> Result<ArrayD<f32>> {
+fn encode(source: &InitImage, r: &RunConfig, cx: &Context<'_>) -> Result<ArrayD<f32>> {
     let tiling = r.vae.announced(Way::Encode, source.encoded(r.family.factor(), r.size), cx);
     let graphs = EncoderGraphs::new(&r.folder, r.family.as_ref(), cx)?;
     let mut encoder = Encoder::load(&graphs, r.family.as_ref(), tiling, cx)?;
@@ -187,9 +187,9 @@ fn encode(source: &Source, r: &Resolved, cx: &Context<'_>) -> Result<ArrayD<f32>
 /// Every prompt's condition, and the negative prompt's where guidance wants it.
 fn conditions(
     plan: &GeneratePlan,
-    r: &Resolved,
+    r: &RunConfig,
     cx: &Context<'_>,
-    perf: &mut Perf,
+    perf: &mut Timings,
 ) -> Result<(Vec<Condition>, Option<Condition>)> {
     let wants_negative = r.sigmas.iter().any(|&s| r.guidance.needs_negative(s));
     let negative = plan.negative_prompt.as_deref().unwrap_or(r.family.negative_prompt());
@@ -203,7 +203,7 @@ fn conditions(
 /// What every output shares.
 struct Run<'a> {
     plan: &'a GeneratePlan,
-    resolved: &'a Resolved,
+    resolved: &'a RunConfig,
     cx: &'a Context<'a>,
 }
 
@@ -218,11 +218,11 @@ fn noise_source(generator: Generator) -> NoiseSource {
 /// Decodes, enlarges and writes.
 fn finish(
     plan: &GeneratePlan,
-    r: &Resolved,
+    r: &RunConfig,
     cx: &Context<'_>,
     decoder: &Model,
     jobs: Vec<Job<'_>>,
-    perf: &mut Perf,
+    perf: &mut Timings,
 ) -> Result<Vec<OutputRow>> {
     let begin = Instant::now();
     let tiling = r.vae.announced(Way::Decode, (r.size.height, r.size.width), cx);
@@ -243,7 +243,7 @@ fn finish(
     Ok(made)
 }
 
-fn write(plan: &GeneratePlan, r: &Resolved, job: &Job<'_>, planes: &Array3<f32>) -> Result<OutputRow> {
+fn write(plan: &GeneratePlan, r: &RunConfig, job: &Job<'_>, planes: &Array3<f32>) -> Result<OutputRow> {
     let (_, height, width) = planes.dim();
     let text = vec![("parameters".to_string(), parameters(plan, r, job))];
     let picture = Picture { text, ..Picture::from(Frame::from_planes(planes, false)) };
@@ -270,7 +270,7 @@ fn write(plan: &GeneratePlan, r: &Resolved, job: &Job<'_>, planes: &Array3<f32>)
 }
 
 /// The parameters in the form that the A1111 web interface writes and viewers read.
-fn parameters(plan: &GeneratePlan, r: &Resolved, job: &Job<'_>) -> String {
+fn parameters(plan: &GeneratePlan, r: &RunConfig, job: &Job<'_>) -> String {
     let mut text = plan.prompts[job.prompt].clone();
     if let Some(negative) = &plan.negative_prompt {
         text.push_str(&format!("\nNegative prompt: {negative}"));

@@ -2,9 +2,9 @@
 
 use crate::pipeline::{
     generate::Form,
-    generate::init_image::Source,
+    generate::init_image::InitImage,
     generate::sample::Pass,
-    report::{GenerateForecast, SizeRow, StageRow},
+    report::{GenerateForecast, LevelRow, SizeRow},
     vae::{Autoencoder, Way},
 };
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Every number of a run.
-pub struct Resolved {
+pub struct RunConfig {
     /// The checkpoint's folder.
     pub folder: ModelFolder,
     /// Its conventions.
@@ -41,7 +41,7 @@ pub struct Resolved {
     /// What the network is told of guidance.
     pub scale: f32,
     /// The picture or clip that is started from.
-    pub start: Option<Source>,
+    pub start: Option<InitImage>,
     /// How much of the schedule is done again from it, in (0, 1].
     pub strength: Option<f64>,
     /// Decoded frames a second of a video; 0 for pictures.
@@ -54,7 +54,7 @@ pub struct Resolved {
     flop: Option<Box<dyn Fn(usize) -> f64>>,
 }
 
-impl Resolved {
+impl RunConfig {
     /// Reads configs and decides everything; refuses what the family cannot do.
     pub fn new(plan: &GeneratePlan) -> Result<Self> {
         let folder = ModelFolder::open(&plan.model.path)?;
@@ -73,7 +73,7 @@ impl Resolved {
         let defaults = family.defaults(convention);
         let (height, width) = plan.size.unwrap_or((defaults.size.height, defaults.size.width));
         refuse(plan, family.as_ref())?;
-        let start = plan.start.as_ref().map(|start| Source::open(&start.image)).transpose()?;
+        let start = plan.start.as_ref().map(|start| InitImage::open(&start.image)).transpose()?;
         let clip = start.as_ref().filter(|source| source.is_clip());
         let frames = plan.frames.or(clip.map(|clip| clip.frames).filter(|_| family.is_video()));
         let size = Size { height, width, frames: frames.unwrap_or(defaults.size.frames) };
@@ -153,7 +153,7 @@ impl Resolved {
     }
 
     /// The stages as `plan` prints them.
-    pub fn stages(&self) -> Vec<StageRow> {
+    pub fn stages(&self) -> Vec<LevelRow> {
         let mut latent = self.family.latent_shape(self.size);
         let axes = latent.len();
         self.levels
@@ -161,7 +161,7 @@ impl Resolved {
             .map(|level| {
                 (latent[axes - 2], latent[axes - 1]) = (level.height, level.width);
                 let tokens = self.family.tokens(&latent);
-                StageRow {
+                LevelRow {
                     height: level.height,
                     width: level.width,
                     steps: level.steps(),
@@ -175,7 +175,7 @@ impl Resolved {
     }
 
     /// What growth saves of the cost that is linear in tokens, in words.
-    fn notes(&self, stages: &[StageRow]) -> Vec<String> {
+    fn notes(&self, stages: &[LevelRow]) -> Vec<String> {
         let spent: usize = stages.iter().map(|s| s.tokens * s.steps).sum();
         let full = stages.last().map_or(1, |s| s.tokens) * stages.iter().map(|s| s.steps).sum::<usize>();
         let saved =
@@ -297,7 +297,7 @@ fn scales(plan: &GeneratePlan, height: usize) -> Result<spectral::Scales> {
 
 /// What a generate call would do, without loading weights. Every graph is written, so missing, misshapen and unused weights are found.
 pub fn plan_generate(plan: &GeneratePlan) -> Result<GenerateForecast> {
-    let resolved = Resolved::new(plan)?;
+    let resolved = RunConfig::new(plan)?;
     let (mut weights, mut largest) = (0, 0);
     for (name, class) in resolved.folder.components().filter(|(_, class)| compile::CLASSES.contains(class)) {
         let part = part_of(resolved.family.as_ref(), name, Part::Decoder);
@@ -327,7 +327,7 @@ pub fn plan_generate(plan: &GeneratePlan) -> Result<GenerateForecast> {
 }
 
 /// What comes out of each stage after the transformer.
-fn sizes(plan: &GeneratePlan, resolved: &Resolved) -> Result<Vec<SizeRow>> {
+fn sizes(plan: &GeneratePlan, resolved: &RunConfig) -> Result<Vec<SizeRow>> {
     let Size { height, width, frames } = resolved.size;
     let video = resolved.family.is_video();
     let row = |stage: &str, (height, width): (usize, usize), frames: usize, fps: f64| SizeRow {

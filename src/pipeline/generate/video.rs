@@ -14,8 +14,8 @@ use crate::{
         enhance::{self, Networks},
         postprocess,
         report::OutputRow,
-        retime::{Pacing, Taken, Timed},
-        timings::Perf,
+        retime::{OutputFrame, Retime, SourceFrame},
+        timings::Timings,
         vae::Way,
     },
     plan::GeneratePlan,
@@ -26,7 +26,7 @@ use crate::{
 /// Pictures and frames a second of a video after all stages; `height` and `width` are those of decoding.
 pub struct Form {
     /// The times of its pictures.
-    pub pacing: Pacing,
+    pub pacing: Retime,
     /// (height, width) of a picture.
     pub size: (usize, usize),
     /// Pictures.
@@ -43,7 +43,7 @@ impl Form {
             None => (height, width),
         };
         let rate = Rational::of_rate(fps);
-        let pacing = Pacing::new(plan.interpolation.as_ref(), &Timing::at_rate(rate, frames as u64))?;
+        let pacing = Retime::new(plan.interpolation.as_ref(), &Timing::at_rate(rate, frames as u64))?;
         Ok(Self { size, frames: pacing.frames as usize, rate: pacing.rate, pacing })
     }
 }
@@ -53,7 +53,7 @@ pub(super) fn finish(
     run: &Run<'_>,
     graphs: &[Model; 4],
     jobs: Vec<Job<'_>>,
-    perf: &mut Perf,
+    perf: &mut Timings,
 ) -> Result<Vec<OutputRow>> {
     let Run { plan, resolved, cx, .. } = *run;
     let begin = Instant::now();
@@ -82,14 +82,16 @@ pub(super) fn finish(
         let mut writer = writer.transpose()?;
         let mut task = Task::new(cx.progress, "decode", Some(form.frames as u64), Unit::Frames);
         let frames = decoder.frames(resolved.family.unscale(&job.latent));
-        let frames = (0..).zip(frames).map(|(pts, frame)| Ok(Taken { frame: frame?, pts, duration: 1, stamp: pts }));
-        let times = enhance::through(frames, form.pacing.clone(), false, &mut networks, |Timed { frame, .. }| {
-            // One tick each, the last one too, as published.
-            if let Some(writer) = &mut writer {
-                writer.write(&frame)?;
-            }
-            task.step(1)
-        })?;
+        let frames =
+            (0..).zip(frames).map(|(pts, frame)| Ok(SourceFrame { frame: frame?, pts, duration: 1, stamp: pts }));
+        let times =
+            enhance::through(frames, form.pacing.clone(), false, &mut networks, |OutputFrame { frame, .. }| {
+                // One tick each, the last one too, as published.
+                if let Some(writer) = &mut writer {
+                    writer.write(&frame)?;
+                }
+                task.step(1)
+            })?;
         if let Some(writer) = writer {
             writer.finish()?;
         }
