@@ -9,7 +9,7 @@ use crescendo::{
     runtime::{DeviceChoice, Engine, Load, Options},
     stage::{
         interpolate::{Interpolate, Planes},
-        motion::{Change, Motion},
+        scene_change::{Change, ChangeDetector},
     },
     tensor::Frame,
 };
@@ -277,7 +277,7 @@ fn scores_are_those_of_scdet() {
     let answer = String::from_utf8_lossy(&answer);
     let wanted: Vec<f32> =
         answer.lines().filter_map(|l| l.strip_prefix("lavfi.scd.score=")?.parse::<f32>().ok()).collect();
-    let mut motion = Motion::default();
+    let mut motion = ChangeDetector::default();
     let found: Vec<Option<Change>> = frames(&path).iter().map(|f| motion.see(&f.planes(), 0.1, false)).collect();
     assert_eq!(found.len(), 21);
     let scores: Vec<f32> = found.iter().map(|c| c.map_or(0.0, |c| c.score)).collect();

@@ -16,7 +16,6 @@ use crate::pipeline::{
     context::{Context, Role},
     diagnose::blame,
     generate::init_image::{Encoder, EncoderGraphs, InitImage},
-    generate::run_config::RunConfig,
     postprocess::Upscaler,
     prompts,
     report::{Generated, OutputRow},
