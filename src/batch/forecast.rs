@@ -29,7 +29,7 @@ pub fn plan_enhance(plan: &EnhancePlan) -> Result<EnhanceForecast> {
     let mut forecast = EnhanceForecast { seconds: Some(0.0), notes, ..EnhanceForecast::default() };
     let (mut memory, mut disk) = (0u64, 0u64);
     for job in &plan.jobs {
-        let (sizes, cause) = match pipeline::sizes(plan, &job.source) {
+        let (sizes, cause) = match pipeline::sizes(plan, &job.input) {
             Ok(sizes) => (sizes, None),
             Err(e) if plan.jobs.len() == 1 => return Err(e),
             Err(e) => (Vec::new(), Some(e.to_string())),
@@ -42,7 +42,7 @@ pub fn plan_enhance(plan: &EnhancePlan) -> Result<EnhanceForecast> {
             forecast.frames += last.frames;
             forecast.seconds = forecast.seconds.and_then(|all| Some(all + measured.seconds(&sizes, keys)?));
         }
-        let (input, output) = (job.source.name().to_path_buf(), job.output.clone());
+        let (input, output) = (job.input.name().to_path_buf(), job.output.clone());
         forecast.items.push(EnhanceForecastRow { input, output, sizes, cause });
     }
     forecast.memory_bytes = Some(networks + memory * plan.batch.jobs.min(plan.jobs.len()) as u64);

@@ -14,7 +14,7 @@ use walkdir::WalkDir;
 
 use crate::{
     error::{Error, Result},
-    plan::{EnhancePlan, Model, Source},
+    plan::{EnhancePlan, Input, Model},
 };
 
 /// The part of a result's identity that all items of a run share.
@@ -117,10 +117,10 @@ pub fn file(path: &Path) -> Result<String> {
 }
 
 /// The hash of an input: of a file, or over those of numbered pictures.
-pub fn source(source: &Source) -> Result<String> {
+pub fn source(source: &Input) -> Result<String> {
     match source {
-        Source::File(path) => file(path),
-        Source::Sequence { files, .. } => {
+        Input::File(path) => file(path),
+        Input::Sequence { files, .. } => {
             let mut hasher = blake3::Hasher::new();
             for path in files {
                 hasher.update(file(path)?.as_bytes());
@@ -136,8 +136,8 @@ fn hex(hasher: &blake3::Hasher) -> String {
 
 /// A file that has not been written to since has the same stamp; so a large input need not be read to be known. `None` for
 /// numbered pictures, and for a file changed in the last seconds, whose next change might not show.
-pub fn stamp(source: &Source) -> Option<String> {
-    let Source::File(path) = source else { return None };
+pub fn stamp(source: &Input) -> Option<String> {
+    let Input::File(path) = source else { return None };
     let data = fs::metadata(path).ok()?;
     let changed = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(data.ctime()).ok()?);
     let age = SystemTime::now().duration_since(changed).ok()?;
@@ -146,11 +146,11 @@ pub fn stamp(source: &Source) -> Option<String> {
 
 /// Whether an input is the same file as before: its number, length and times. It stands for the bytes only while nothing but this
 /// run looks at it.
-pub fn state(source: &Source) -> String {
+pub fn state(source: &Input) -> String {
     let of = |path: &Path| fs::metadata(path).map(|data| written(&data)).unwrap_or_default();
     match source {
-        Source::File(path) => of(path),
-        Source::Sequence { files, .. } => files.iter().map(|path| of(path)).collect::<Vec<_>>().join(" "),
+        Input::File(path) => of(path),
+        Input::Sequence { files, .. } => files.iter().map(|path| of(path)).collect::<Vec<_>>().join(" "),
     }
 }
 

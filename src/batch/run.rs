@@ -173,7 +173,7 @@ impl<'a> Run<'a> {
         let output = (status != Status::Failed).then(|| job.output.clone());
         let seconds = begin.elapsed().as_secs_f64();
         let busy = status == Status::Skipped && cause.is_some();
-        let row = ItemRow { input: job.source.name().into(), output, status, cause, frames, seconds };
+        let row = ItemRow { input: job.input.name().into(), output, status, cause, frames, seconds };
         if !(busy && first)
             && let Err(e) = self.tell(&row, hash)
         {
@@ -182,7 +182,7 @@ impl<'a> Run<'a> {
         if status == Status::Failed && self.plan.batch.fail_fast {
             self.stop.store(true, Ordering::Relaxed);
         }
-        let sizes = if all { pipeline::sizes(self.plan, &job.source).ok() } else { None };
+        let sizes = if all { pipeline::sizes(self.plan, &job.input).ok() } else { None };
         let mut state = lock(&self.state);
         state.tally.add(&sizes.unwrap_or_default(), |stage| perf.of(stage));
         perf.stages.iter().for_each(|s| state.perf.add(&s.name, s.seconds));
@@ -207,7 +207,7 @@ impl<'a> Run<'a> {
     }
 
     fn attempt(&self, job: &Job, perf: &mut Timings, hash: &mut Option<String>) -> Result<Outcome, Fault> {
-        let (stamp, before) = (identity::stamp(&job.source), identity::state(&job.source));
+        let (stamp, before) = (identity::stamp(&job.input), identity::state(&job.input));
         let (input, own) = (OnceCell::new(), self.own(job)?);
         let hashed = || match input.get() {
             Some(known) => Ok(String::clone(known)),
@@ -228,10 +228,10 @@ impl<'a> Run<'a> {
             Claim::Busy => return Ok(Outcome::Busy),
         };
         let unchanged = || {
-            if identity::state(&job.source) == before {
+            if identity::state(&job.input) == before {
                 return Ok(());
             }
-            let name = job.source.name().display();
+            let name = job.input.name().display();
             Err(Error::failed(format!("{name}: was changed while it was read; enhance it again")))
         };
         let Recipe { models, settings, .. } = self.recipe.clone();
@@ -239,7 +239,7 @@ impl<'a> Run<'a> {
         let identity =
             Identity { input: &hashed, models: &models, settings: &settings, unchanged: &unchanged, overwrite };
         let mut enhancer = self.enhancer().map_err(Fault::Run)?;
-        let made = catch_unwind(AssertUnwindSafe(|| enhancer.make(&job.source, place, &identity, perf)));
+        let made = catch_unwind(AssertUnwindSafe(|| enhancer.make(&job.input, place, &identity, perf)));
         let fault = |_| Error::failed("a fault in this program, which standard error tells; please report it");
         let PendingOutput { place, frames, resumed } = made.map_err(fault)??;
         unchanged()?;
@@ -271,7 +271,7 @@ impl<'a> Run<'a> {
         let known = self.journal.as_ref().and_then(|journal| journal.find(&job.output));
         match known {
             Some(record) if stamp.is_some() && record.stamp.as_deref() == stamp => Ok(record.input),
-            _ => identity::source(&job.source),
+            _ => identity::source(&job.input),
         }
     }
 

@@ -10,7 +10,7 @@ use walkdir::WalkDir;
 
 use crate::{
     error::{Error, Result},
-    plan::{Job, Source},
+    plan::{Input, Job},
 };
 
 /// Endings of pictures that are taken from folders.
@@ -64,9 +64,9 @@ pub fn jobs(typed: &Typed) -> Result<Jobs> {
             tracing::warn!("{}: left out: the list has a folder where it should have files", file.display());
             continue;
         }
-        found.push((Source::File(file.clone()), below(file)));
+        found.push((Input::File(file.clone()), below(file)));
     }
-    if let [(Source::File(path), _)] = found.as_slice()
+    if let [(Input::File(path), _)] = found.as_slice()
         && one
         && path.symlink_metadata().is_err()
     {
@@ -78,13 +78,13 @@ pub fn jobs(typed: &Typed) -> Result<Jobs> {
         check_folder(folder, found.len(), slash)?;
     }
     let mut changed = Vec::new();
-    let place = |(source, name): (Source, PathBuf)| {
-        let Some(folder) = &folder else { return Job { source, output: typed.output.clone() } };
+    let place = |(input, name): (Input, PathBuf)| {
+        let Some(folder) = &folder else { return Job { input, output: typed.output.clone() } };
         let named = writable(&name);
         if named != name {
-            changed.push(format!("{} → {}", source.name().display(), named.display()));
+            changed.push(format!("{} → {}", input.name().display(), named.display()));
         }
-        Job { output: folder.join(named), source }
+        Job { output: folder.join(named), input }
     };
     let jobs = once(found.into_iter().map(place).collect())?;
     several("written with another ending, as theirs cannot be written", &changed);
@@ -92,7 +92,7 @@ pub fn jobs(typed: &Typed) -> Result<Jobs> {
 }
 
 /// What one typed input stands for, and the name of each result; whether that is one file.
-fn plain(input: &Path, typed: &Typed, found: &mut Vec<(Source, PathBuf)>) -> Result<bool> {
+fn plain(input: &Path, typed: &Typed, found: &mut Vec<(Input, PathBuf)>) -> Result<bool> {
     let text = input.to_string_lossy();
     if input.is_dir() {
         walk(input, typed, found)?;
@@ -104,7 +104,7 @@ fn plain(input: &Path, typed: &Typed, found: &mut Vec<(Source, PathBuf)>) -> Res
                 let name = input.display();
                 return Err(Error::usage(format!("{name}: numbered pictures need --fps, their frames a second")));
             }
-            found.push((Source::Sequence { pattern: input.into(), files: pattern.files()? }, pattern.name()));
+            found.push((Input::Sequence { pattern: input.into(), files: pattern.files()? }, pattern.name()));
             return Ok(true);
         }
         if text.contains(['*', '?', '[']) {
@@ -112,7 +112,7 @@ fn plain(input: &Path, typed: &Typed, found: &mut Vec<(Source, PathBuf)>) -> Res
             return Ok(false);
         }
     }
-    found.push((Source::File(input.into()), input.file_name().unwrap_or_default().into()));
+    found.push((Input::File(input.into()), input.file_name().unwrap_or_default().into()));
     Ok(true)
 }
 
@@ -132,7 +132,7 @@ fn check_folder(folder: &Path, inputs: usize, slash: bool) -> Result<()> {
 }
 
 /// Every picture and video in a folder, by its name; hidden files, and the results of an earlier run, are not looked at.
-fn walk(folder: &Path, typed: &Typed, found: &mut Vec<(Source, PathBuf)>) -> Result<()> {
+fn walk(folder: &Path, typed: &Typed, found: &mut Vec<(Input, PathBuf)>) -> Result<()> {
     let results = typed.output.canonicalize().ok().filter(|o| folder.canonicalize().is_ok_and(|f| f != *o));
     let depth = if typed.recursive { usize::MAX } else { 1 };
     let hidden = |name: &std::ffi::OsStr| name.as_encoded_bytes().starts_with(b".");
@@ -157,7 +157,7 @@ fn walk(folder: &Path, typed: &Typed, found: &mut Vec<(Source, PathBuf)>) -> Res
             folders.extend((entry.depth() > 0 && !typed.recursive).then(|| path.display().to_string()));
         } else if PICTURES.contains(&&*ending) || VIDEOS.contains(&&*ending) {
             let name = path.strip_prefix(folder).unwrap_or(path).to_path_buf();
-            found.push((Source::File(path.into()), name));
+            found.push((Input::File(path.into()), name));
         } else {
             others.push(path.display().to_string());
         }
@@ -173,14 +173,14 @@ fn walk(folder: &Path, typed: &Typed, found: &mut Vec<(Source, PathBuf)>) -> Res
 
 /// What cannot be looked at (a link to nowhere, a folder that is closed) becomes an item, which fails with the cause; a link to a
 /// folder that it lies in is left out.
-fn unreadable(folder: &Path, error: &walkdir::Error, found: &mut Vec<(Source, PathBuf)>) -> Result<()> {
+fn unreadable(folder: &Path, error: &walkdir::Error, found: &mut Vec<(Input, PathBuf)>) -> Result<()> {
     match error.path() {
         Some(path) if error.loop_ancestor().is_some() => {
             tracing::warn!("{}: left out: a link to a folder that it lies in", path.display());
         }
         Some(path) if error.depth() > 0 => {
             let name = path.strip_prefix(folder).unwrap_or(path).to_path_buf();
-            found.push((Source::File(path.into()), name));
+            found.push((Input::File(path.into()), name));
         }
         _ => return Err(Error::failed(format!("reading the folder {}: {error}", folder.display()))),
     }
@@ -188,7 +188,7 @@ fn unreadable(folder: &Path, error: &walkdir::Error, found: &mut Vec<(Source, Pa
 }
 
 /// Files that a glob matches; their place in the tree counts from the last folder that is written out.
-fn matching(pattern: &str, found: &mut Vec<(Source, PathBuf)>) -> Result<()> {
+fn matching(pattern: &str, found: &mut Vec<(Input, PathBuf)>) -> Result<()> {
     let wrong = |e: &dyn std::fmt::Display| Error::usage(format!("{pattern}: {e}"));
     let literal = |part: &Component<'_>| !part.as_os_str().to_string_lossy().contains(['*', '?', '[']);
     let base: PathBuf = Path::new(pattern).components().take_while(literal).collect();
@@ -198,7 +198,7 @@ fn matching(pattern: &str, found: &mut Vec<(Source, PathBuf)>) -> Result<()> {
         let path = path.map_err(|e| wrong(&e))?;
         if path.is_file() {
             let name = path.strip_prefix(&base).unwrap_or(&path).to_path_buf();
-            found.push((Source::File(path), name));
+            found.push((Input::File(path), name));
         }
     }
     if found.len() == before {
@@ -219,7 +219,7 @@ fn once(jobs: Vec<Job>) -> Result<Vec<Job>> {
     let mut by_output: HashMap<PathBuf, PathBuf> = HashMap::new();
     let mut kept = Vec::with_capacity(jobs.len());
     for job in jobs {
-        let (source, output) = (job.source.name().to_path_buf(), &job.output);
+        let (source, output) = (job.input.name().to_path_buf(), &job.output);
         match by_output.get(output) {
             Some(other) if *other == source => continue,
             Some(other) => {

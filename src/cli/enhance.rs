@@ -7,7 +7,7 @@ use clap::Args;
 use super::{
     args::Shared,
     output::EncodingArgs,
-    plan::{Batch, Cut, Destination, EnhancePlan, Filter, Quality, Rate, Refine, RefineBy, Target},
+    plan::{Batch, Destination, EnhancePlan, Filter, Quality, Rate, Refine, RefineBy, Target, Trim},
     post::{InterpolationArgs, InterpolationExtra, UpscalingArgs, UpscalingExtra},
     resolve::Models,
     value,
@@ -264,7 +264,7 @@ impl EnhanceArgs {
             refine,
             fps: self.time.fps,
             encoding,
-            cut: Cut { start: self.time.start, end: self.time.end, chunk: self.time.chunk },
+            trim: Trim { start: self.time.start, end: self.time.end, chunk: self.time.chunk },
             batch: Batch {
                 skip_existing: self.batch.skip_existing,
                 jobs: self.batch.jobs,

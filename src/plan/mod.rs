@@ -93,7 +93,8 @@ pub struct EnhancePlan {
     /// How results are encoded; its target is not used.
     pub encoding: Output,
     /// Part of a video, seconds.
-    pub cut: Cut,
+    #[serde(rename = "cut")]
+    pub trim: Trim,
     /// Work on many files.
     pub batch: Batch,
     /// Seed of `refine`.
@@ -110,14 +111,14 @@ pub struct EnhancePlan {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
     /// What it is made from.
-    pub source: Source,
+    pub input: Input,
     /// The file to write.
     pub output: PathBuf,
 }
 
 /// What a result of `enhance` is made from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
+pub enum Input {
     /// A picture or a video.
     File(PathBuf),
     /// Numbered pictures, which are the frames of a video at [`EnhancePlan::fps`].
@@ -129,7 +130,7 @@ pub enum Source {
     },
 }
 
-impl Source {
+impl Input {
     /// What it is called in messages: the file, or the pattern.
     pub fn name(&self) -> &std::path::Path {
         match self {
@@ -366,7 +367,7 @@ pub enum RefineBy {
 
 /// Part of a video.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Cut {
+pub struct Trim {
     /// Seconds from its begin.
     pub start: Option<f64>,
     /// Seconds from its begin.

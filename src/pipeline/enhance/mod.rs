@@ -32,7 +32,7 @@ use crate::{
         sniff,
         video::{Timing, probe},
     },
-    plan::{EnhancePlan, Source},
+    plan::{EnhancePlan, Input},
     tensor::Frame,
 };
 
@@ -59,12 +59,12 @@ impl<'a> Enhancer<'a> {
     /// Makes one item into its place. `identity`: what tells whether an earlier run may be gone on with.
     pub fn make(
         &mut self,
-        source: &Source,
+        source: &Input,
         place: Place,
         identity: &Identity<'_>,
         perf: &mut Timings,
     ) -> Result<PendingOutput> {
-        if let Source::File(path) = source
+        if let Input::File(path) = source
             && let Kind::Picture(format) = sniff(path)?
         {
             let (place, frames) = self.picture(path, format, place, perf)?;
@@ -84,7 +84,7 @@ impl<'a> Enhancer<'a> {
                 format.name()
             )));
         }
-        if self.plan.cut.start.is_some() || self.plan.cut.end.is_some() {
+        if self.plan.trim.start.is_some() || self.plan.trim.end.is_some() {
             let name = input.display();
             return Err(Error::failed(format!("{name} is a picture, which has no part; leave out --start and --end")));
         }
@@ -131,16 +131,16 @@ fn still(name: &Path) -> Error {
 /// An error for flags that are understood and not built, and for what a model cannot do, before any weight is read.
 pub fn refuse(plan: &EnhancePlan) -> Result<()> {
     if let (Some(_), [only]) = (&plan.refine, plan.jobs.as_slice()) {
-        let video = match &only.source {
-            Source::File(path) => matches!(sniff(path), Ok(Kind::Video)),
-            Source::Sequence { .. } => true,
+        let video = match &only.input {
+            Input::File(path) => matches!(sniff(path), Ok(Kind::Video)),
+            Input::Sequence { .. } => true,
         };
         if video {
-            return Err(still(only.source.name()));
+            return Err(still(only.input.name()));
         }
     }
     Refinement::new(plan)?;
-    let files = plan.jobs.iter().any(|job| matches!(job.source, Source::File(_)));
+    let files = plan.jobs.iter().any(|job| matches!(job.input, Input::File(_)));
     if let Some(fps) = plan.fps.filter(|_| files) {
         return Err(Error::usage(format!(
             "--fps {fps}: another rate for a video's frames would let its sound run away; --interpolate {fps}fps makes frames at that rate"
@@ -156,24 +156,24 @@ pub fn make_folder_of(output: &Path) -> Result<()> {
 }
 
 /// The form of an input, then after each stage, from the heads of files. Pictures have no rate.
-pub fn sizes(plan: &EnhancePlan, source: &Source) -> Result<Vec<SizeRow>> {
+pub fn sizes(plan: &EnhancePlan, source: &Input) -> Result<Vec<SizeRow>> {
     match source {
-        Source::File(path) => match sniff(path)? {
+        Input::File(path) => match sniff(path)? {
             Kind::Picture(_) => picture::size(path).map(|(width, height)| picture_sizes(plan, (height, width))),
             Kind::Video if plan.refine.is_some() => Err(still(path)),
             Kind::Video => {
                 let info = probe(path)?;
-                let whole = plan.cut.start.is_none() && plan.cut.end.is_none();
+                let whole = plan.trim.start.is_none() && plan.trim.end.is_none();
                 let timing = match plan.interpolation {
                     // Headers are enough where frames stay as they are.
                     None if whole => Timing::at_rate(info.frame_rate, info.frames.unwrap_or(0)),
-                    _ => video_source::timing(path, &plan.cut)?.0,
+                    _ => video_source::timing(path, &plan.trim)?.0,
                 };
                 video_sizes(plan, (info.height, info.width), &timing)
             }
         },
-        Source::Sequence { .. } if plan.refine.is_some() => Err(still(source.name())),
-        Source::Sequence { pattern, files } => {
+        Input::Sequence { .. } if plan.refine.is_some() => Err(still(source.name())),
+        Input::Sequence { pattern, files } => {
             let (files, timing) = video_source::pictures(pattern, files, plan)?;
             let first = files.first().map_or_else(PathBuf::new, Clone::clone);
             let (width, height) = picture::size(&first)?;

@@ -35,7 +35,7 @@ use crate::{
     },
     model::ModelFolder,
     onnx,
-    plan::{EnhancePlan, Refine, RefineBy, Source, Target, Vae, VaeTiling},
+    plan::{EnhancePlan, Input, Refine, RefineBy, Target, Vae, VaeTiling},
     progress::{Progress, Task, Unit},
     runtime::Network,
     schedule::{BfStream, Guidance, NoiseSource, scale_noise},
@@ -429,7 +429,7 @@ pub fn outlook(plan: &EnhancePlan) -> Result<(Vec<String>, u64)> {
     let mut notes = Vec::new();
     for job in &plan.jobs {
         // What cannot be read is told beside its name.
-        let Source::File(path) = &job.source else { continue };
+        let Input::File(path) = &job.input else { continue };
         let Ok((width, height)) = picture::size(path) else { continue };
         notes.extend(r.notes((height, width))?.into_iter().filter(|note| !notes.contains(note)).collect::<Vec<_>>());
     }

@@ -17,7 +17,7 @@ use crate::{
         queue::{Emit, Line, StageTime},
         video::{Output, Summary, VideoInfo, VideoOptions, Writer, chunk},
     },
-    plan::{self, EnhancePlan, Source},
+    plan::{self, EnhancePlan, Input},
     progress::{Task, Unit, stop_flag},
     stage::interpolate::Planes,
     tensor::Frame,
@@ -84,7 +84,7 @@ struct Clip<'a> {
 
 /// Enhances one video into its place.
 pub fn enhance(
-    source: &Source,
+    source: &Input,
     place: Place,
     plan: &EnhancePlan,
     networks: &mut Networks,
@@ -92,8 +92,8 @@ pub fn enhance(
     (identity, perf): (&Identity<'_>, &mut Timings),
 ) -> Result<PendingOutput> {
     let material = match source {
-        Source::File(path) => VideoSource::video(path, plan)?,
-        Source::Sequence { pattern, files } => VideoSource::pictures(pattern, files, plan)?,
+        Input::File(path) => VideoSource::video(path, plan)?,
+        Input::Sequence { pattern, files } => VideoSource::pictures(pattern, files, plan)?,
     };
     let pacing = Retime::new(plan.interpolation.as_ref(), material.timing())?;
     let (form, deep) = match &material {
@@ -115,14 +115,14 @@ pub fn enhance(
     let timing = material.timing();
     let length = (timing.end + timing.last) as f64 * timing.tick.value();
     let seconds =
-        plan.cut.chunk.filter(|s| *s < length).or((plan.cut.chunk.is_none() && length > LONG).then_some(CHUNK));
+        plan.trim.chunk.filter(|s| *s < length).or((plan.trim.chunk.is_none() && length > LONG).then_some(CHUNK));
     let clip = Clip { material, pacing, deep, form };
     match seconds {
         Some(seconds) if chunk::joins(place.target()) => {
             clip.in_chunks(seconds, place, plan, networks, cx, (identity, perf))
         }
         _ => {
-            if plan.cut.chunk.is_some() && !chunk::joins(place.target()) {
+            if plan.trim.chunk.is_some() && !chunk::joins(place.target()) {
                 let name = place.target().display();
                 tracing::warn!("{name}: animated pictures are made in one piece, whatever --chunk says");
             }

@@ -9,7 +9,7 @@ use crate::{
         self, picture,
         video::{Clock, Part, Rational, Reader, Timing, VideoInfo},
     },
-    plan::{Cut, EnhancePlan},
+    plan::{EnhancePlan, Trim},
     stage::interpolate::Planes,
 };
 
@@ -27,11 +27,11 @@ pub enum VideoSource<'a> {
 }
 
 /// The timing of a video, or of the part of it that is asked for.
-pub fn timing(path: &Path, cut: &Cut) -> Result<(Timing, Option<Part>)> {
-    if cut.start.is_none() && cut.end.is_none() {
+pub fn timing(path: &Path, trim: &Trim) -> Result<(Timing, Option<Part>)> {
+    if trim.start.is_none() && trim.end.is_none() {
         return Timing::read(path).map(|timing| (timing, None));
     }
-    Timing::read_part(path, cut.start, cut.end).map(|(timing, part)| (timing, Some(part)))
+    Timing::read_part(path, trim.start, trim.end).map(|(timing, part)| (timing, Some(part)))
 }
 
 /// Those of numbered pictures that are asked for, and their timing.
@@ -39,7 +39,7 @@ pub fn pictures<'a>(pattern: &Path, files: &'a [PathBuf], plan: &EnhancePlan) ->
     let rate = Rational::of_rate(plan.fps.unwrap_or(25.0));
     let (name, over) = (pattern.display(), files.len() as f64 / rate.value());
     let near = 1e-6;
-    for (flag, at) in [("--start", plan.cut.start), ("--end", plan.cut.end)] {
+    for (flag, at) in [("--start", plan.trim.start), ("--end", plan.trim.end)] {
         if let Some(at) = at.filter(|at| *at > over + near) {
             return Err(Error::failed(format!(
                 "{name} ends at {over:.3} s, before {flag} {at}; give a time within it"
@@ -47,7 +47,7 @@ pub fn pictures<'a>(pattern: &Path, files: &'a [PathBuf], plan: &EnhancePlan) ->
         }
     }
     let index = |at: f64| ((at * rate.value() - near).ceil().max(0.0) as usize).min(files.len());
-    let (from, to) = (plan.cut.start.map_or(0, index), plan.cut.end.map_or(files.len(), index));
+    let (from, to) = (plan.trim.start.map_or(0, index), plan.trim.end.map_or(files.len(), index));
     let files = files.get(from..to).filter(|files| !files.is_empty());
     let files = files.ok_or_else(|| Error::failed(format!("{name}: no picture lies in the part that is asked for")))?;
     Ok((files, Timing::at_rate(rate, files.len() as u64)))
@@ -57,7 +57,7 @@ impl<'a> VideoSource<'a> {
     /// A file.
     pub fn video(path: &'a Path, plan: &EnhancePlan) -> Result<Self> {
         let mut info = Reader::open(path)?.with_alpha().info().clone();
-        let (timing, part) = timing(path, &plan.cut)?;
+        let (timing, part) = timing(path, &plan.trim)?;
         info.start = part.map_or(info.start, |part| part.start);
         Ok(Self::Video { path, info: Box::new(info), timing, part })
     }
