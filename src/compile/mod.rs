@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 
 pub use export::{Export, export};
 pub use identify::{Identity, identify};
-pub use vae::{VaeForm, autoencoder};
+pub use vae::{VaeSpec, autoencoder};
 
 use crate::{
     arch::{
@@ -40,33 +40,33 @@ use crate::{
     weights::Checkpoint,
 };
 
-/// Which part of a component is wanted.
+/// Which graph of a component to build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
-    /// The network.
-    Whole,
-    /// The half of an autoencoder that makes latents.
+pub enum Subgraph {
+    /// The whole network: a transformer or a text encoder.
+    Full,
+    /// A language model up to these hidden states.
+    HiddenStates(States),
+    /// VAE encoder; of a video VAE, for the first frame.
     Encoder,
-    /// The half that makes pictures.
+    /// Video VAE encoder for the frames after the first. It reads the caches of the previous call.
+    CachedEncoder,
+    /// VAE decoder; of a video VAE, for the first latent frame.
     Decoder,
-    /// Of a decoder language model: its layers up to these hidden states.
-    States(States),
-    /// The half of a video's autoencoder that makes latents, after the first.
-    LaterEncoder,
-    /// The half that makes a video's pictures, after those of the first latent frame.
-    LaterDecoder,
-    /// The half that makes a video's pictures in two graphs: latents → features, of the first latent frame.
-    Features,
-    /// The same of those after it.
-    LaterFeatures,
-    /// The other graph: features → one picture, the first.
-    Pictures,
-    /// The same of those after it.
-    LaterPictures,
+    /// Video VAE decoder for the latent frames after the first. It reads the caches of the previous call.
+    CachedDecoder,
+    /// Low-resolution part of a video VAE decoder, latents → features, for the first latent frame.
+    DecoderTrunk,
+    /// [`Subgraph::DecoderTrunk`] for the latent frames after the first.
+    CachedDecoderTrunk,
+    /// Full-resolution part of a video VAE decoder, features → one picture, for the first picture.
+    DecoderHead,
+    /// [`Subgraph::DecoderHead`] for the pictures after the first.
+    CachedDecoderHead,
 }
 
 /// Classes of diffusers and transformers that can be built.
-pub const CLASSES: &[&str] = &[
+const CLASSES: &[&str] = &[
     "AutoencoderKL",
     "AutoencoderKLFlux2",
     "AutoencoderKLQwenImage",
@@ -85,12 +85,17 @@ pub const CLASSES: &[&str] = &[
     "ZImageTransformer2DModel",
 ];
 
+/// Whether the class can be built.
+pub fn supports(class: &str) -> bool {
+    CLASSES.contains(&class)
+}
+
 const LANGUAGE_MODELS: &[&str] =
     &["Mistral3ForConditionalGeneration", "Qwen2_5_VLForConditionalGeneration", "Qwen3ForCausalLM", "Qwen3Model"];
 
 /// Builds a component of a diffusers folder. `tokens` fixes the number of picture tokens of a transformer, for engines that
 /// need fixed shapes.
-pub fn component(folder: &Path, class: &str, part: Part, tokens: Option<usize>, target: Target) -> Result<Model> {
+pub fn component(folder: &Path, class: &str, part: Subgraph, tokens: Option<usize>, target: Target) -> Result<Model> {
     if !CLASSES.contains(&class) {
         let (place, known) = (folder.display(), CLASSES.join(", "));
         return Err(Error::failed(format!("{place}: class {class} is not known; known are {known}")));
@@ -103,19 +108,23 @@ pub fn component(folder: &Path, class: &str, part: Part, tokens: Option<usize>, 
         "CLIPTextModel" => Clip::detect(config(folder)?, &checkpoint)?.build(&scope),
         "AutoencoderKLQwenImage" => {
             let vae = VaeWan::detect(&config(folder)?, &checkpoint)?;
-            if part == Part::Encoder { vae.build_picture_encoder(&scope) } else { vae.build_picture_decoder(&scope) }
+            if part == Subgraph::Encoder {
+                vae.build_picture_encoder(&scope)
+            } else {
+                vae.build_picture_decoder(&scope)
+            }
         }
         "AutoencoderKLWan" => {
             let vae = VaeWan::detect(&config(folder)?, &checkpoint)?;
             match part {
-                Part::Encoder => vae.build_encoder(&scope, Frames::First),
-                Part::LaterEncoder => vae.build_encoder(&scope, Frames::Later),
-                Part::LaterDecoder => vae.build_decoder(&scope, Frames::Later, Depth::Whole),
-                Part::Features => vae.build_decoder(&scope, Frames::First, Depth::Features),
-                Part::LaterFeatures => vae.build_decoder(&scope, Frames::Later, Depth::Features),
-                Part::Pictures => vae.build_decoder(&scope, Frames::First, Depth::Pictures),
-                Part::LaterPictures => vae.build_decoder(&scope, Frames::Later, Depth::Pictures),
-                Part::Whole | Part::Decoder | Part::States(_) => {
+                Subgraph::Encoder => vae.build_encoder(&scope, Frames::First),
+                Subgraph::CachedEncoder => vae.build_encoder(&scope, Frames::Later),
+                Subgraph::CachedDecoder => vae.build_decoder(&scope, Frames::Later, Depth::Whole),
+                Subgraph::DecoderTrunk => vae.build_decoder(&scope, Frames::First, Depth::Features),
+                Subgraph::CachedDecoderTrunk => vae.build_decoder(&scope, Frames::Later, Depth::Features),
+                Subgraph::DecoderHead => vae.build_decoder(&scope, Frames::First, Depth::Pictures),
+                Subgraph::CachedDecoderHead => vae.build_decoder(&scope, Frames::Later, Depth::Pictures),
+                Subgraph::Full | Subgraph::Decoder | Subgraph::HiddenStates(_) => {
                     vae.build_decoder(&scope, Frames::First, Depth::Whole);
                 }
             }
@@ -127,7 +136,7 @@ pub fn component(folder: &Path, class: &str, part: Part, tokens: Option<usize>, 
         "WanTransformer3DModel" => Wan::detect(config(folder)?, &checkpoint)?.build(&scope, tokens),
         "ZImageTransformer2DModel" => ZImage::detect(config(folder)?, &checkpoint)?.build(&scope, tokens),
         class if LANGUAGE_MODELS.contains(&class) => {
-            let Part::States(states) = part else {
+            let Subgraph::HiddenStates(states) = part else {
                 let place = folder.display();
                 return Err(Error::failed(format!("{place}: of a {class} the wanted hidden states must be named")));
             };
@@ -135,7 +144,7 @@ pub fn component(folder: &Path, class: &str, part: Part, tokens: Option<usize>, 
         }
         _ => {
             let vae = VaeKl::detect(&config(folder)?, &checkpoint)?;
-            if part == Part::Encoder { vae.build_encoder(&scope) } else { vae.build_decoder(&scope) }
+            if part == Subgraph::Encoder { vae.build_encoder(&scope) } else { vae.build_decoder(&scope) }
         }
     }
     scope.finish()
@@ -162,11 +171,11 @@ impl Cost {
     }
 }
 
-/// Rows of text that [`transformer_flop`] counts where text is not part of the sequence.
+/// Rows of text that [`transformer_cost`] counts where text is not part of the sequence.
 const TEXT_ROWS: usize = 512;
 
-/// The cost of a transformer, from its headers; none for a class that is not known.
-pub fn transformer_flop(folder: &Path, class: &str) -> Result<Option<Cost>> {
+/// The cost of a transformer, from its headers; an error for a class that is not a transformer.
+pub fn transformer_cost(folder: &Path, class: &str) -> Result<Cost> {
     let c = Checkpoint::open(folder)?;
     let (per_token, per_pair) = match class {
         "Flux2Transformer2DModel" => Flux2::detect(&c)?.cost(),
@@ -174,9 +183,9 @@ pub fn transformer_flop(folder: &Path, class: &str) -> Result<Option<Cost>> {
         "QwenImageTransformer2DModel" => QwenImage::detect(&c)?.cost(),
         "WanTransformer3DModel" => Wan::detect(config(folder)?, &c)?.cost(TEXT_ROWS),
         "ZImageTransformer2DModel" => ZImage::detect(config(folder)?, &c)?.cost(),
-        _ => return Ok(None),
+        other => return Err(Error::failed(format!("{}: {other} is not a known transformer", folder.display()))),
     };
-    Ok(Some(Cost { per_token, per_pair }))
+    Ok(Cost { per_token, per_pair })
 }
 
 /// An upscaling network, ready to load.
@@ -185,18 +194,18 @@ pub struct Upscaler {
     /// The graph: `picture` → `enlarged`.
     pub model: Model,
     /// What a run needs to know.
-    pub form: UpscalerForm,
+    pub spec: UpscalerSpec,
 }
 
 /// What a run needs to know of an upscaling network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct UpscalerForm {
+pub struct UpscalerSpec {
     /// Output pixels per input pixel, each way.
     pub scale: usize,
     /// Rows and columns must be multiples of this.
     pub multiple: usize,
     /// Input pixels that an output pixel depends on, to each side.
-    pub reach: usize,
+    pub receptive_field: usize,
     /// Bytes of activations per input pixel at the peak, about.
     pub pixel_bytes: usize,
 }
@@ -233,7 +242,10 @@ fn build_upscaler(own: &Checkpoint, scope: Scope) -> Result<Upscaler> {
     let reach = scope.graph().reach("picture", "enlarged", multiple, scale);
     let model = scope.finish()?;
     let whole = || Error::failed(format!("{}: a pixel of it depends on the whole picture", own.origin().display()));
-    Ok(Upscaler { model, form: UpscalerForm { scale, multiple, reach: reach.ok_or_else(whole)?, pixel_bytes } })
+    Ok(Upscaler {
+        model,
+        spec: UpscalerSpec { scale, multiple, receptive_field: reach.ok_or_else(whole)?, pixel_bytes },
+    })
 }
 
 /// An interpolation network, ready to load.

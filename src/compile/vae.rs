@@ -13,7 +13,7 @@ use crate::{
 
 /// What a run needs to know of an autoencoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct VaeForm {
+pub struct VaeSpec {
     /// Picture pixels per pixel of the latents outside the network, each way.
     pub factor: usize,
     /// Side of the patches that these latents are of.
@@ -46,7 +46,7 @@ enum Side {
 const WAN_TILE: (usize, usize) = (256, 64);
 
 /// Reads the form of a class that [`super::component`] builds an autoencoder of.
-pub fn autoencoder(folder: &Path, class: &str) -> Result<VaeForm> {
+pub fn autoencoder(folder: &Path, class: &str) -> Result<VaeSpec> {
     let c = Checkpoint::open(folder)?;
     match class {
         "AutoencoderKL" | "AutoencoderKLFlux2" => {
@@ -59,7 +59,7 @@ pub fn autoencoder(folder: &Path, class: &str) -> Result<VaeForm> {
                 None => 1024,
             };
             let [decode_bytes, encode_bytes] = vae.pixel_bytes(&c)?;
-            let form = VaeForm {
+            let form = VaeSpec {
                 factor: vae.factor(),
                 patch: vae.patch(),
                 tile,
@@ -77,7 +77,7 @@ pub fn autoencoder(folder: &Path, class: &str) -> Result<VaeForm> {
             let (tile, overlap) = WAN_TILE;
             // A video's graphs are for the first frame and for later ones.
             let weights = half_of_weights(&c) * if video { 2 } else { 1 };
-            Ok(VaeForm { factor: vae.factor(), patch: 1, tile, overlap, decode_bytes, encode_bytes, weights })
+            Ok(VaeSpec { factor: vae.factor(), patch: 1, tile, overlap, decode_bytes, encode_bytes, weights })
         }
         other => Err(Error::failed(format!("{}: {other} is no autoencoder that is known", folder.display()))),
     }

@@ -1,7 +1,7 @@
 //! What a run is given besides its plan: the engine, and someone who watches.
 
 use crate::{
-    compile::{self, Part},
+    compile::{self, Subgraph},
     error::Result,
     model::ModelFolder,
     onnx::{Model, Provider, Target},
@@ -62,7 +62,7 @@ impl<'a> Context<'a> {
     }
 
     /// The graph of a component of a diffusers folder, `vae` or the like.
-    pub fn graph(&self, folder: &ModelFolder, name: &str, part: Part, role: Role) -> Result<Model> {
+    pub fn graph(&self, folder: &ModelFolder, name: &str, part: Subgraph, role: Role) -> Result<Model> {
         compile::component(&folder.path(name)?, folder.class_of(name)?, part, None, self.target(role))
     }
 

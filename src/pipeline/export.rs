@@ -13,7 +13,7 @@ use super::{
     report::{Exported, GraphRow},
 };
 use crate::{
-    compile::{self, Part},
+    compile::{self, Subgraph},
     error::{Error, Result},
     family::{self, Convention, Size},
     model::ModelFolder,
@@ -37,7 +37,7 @@ pub fn export(plan: &ExportPlan) -> Result<Exported> {
         folder(plan, target, &mut write)?;
         copy_small(&plan.model, &plan.model, &out)?;
         let model = ModelFolder::open(&plan.model)?;
-        for (name, _) in model.components().filter(|(_, class)| compile::CLASSES.contains(class)) {
+        for (name, _) in model.components().filter(|(_, class)| compile::supports(class)) {
             out.shards(&model.path(name)?, name)?;
         }
         // Last: a folder that has it is complete.
@@ -64,16 +64,16 @@ fn folder(plan: &ExportPlan, target: Target, write: &mut Write<'_>) -> Result<()
     let build = |name: &str, part, tokens| {
         compile::component(&folder.path(name)?, folder.class_of(name)?, part, tokens, target)
     };
-    for (name, class) in folder.components().filter(|(_, class)| compile::CLASSES.contains(class)) {
+    for (name, class) in folder.components().filter(|(_, class)| compile::supports(class)) {
         if name == "vae" {
-            write("vae_encoder", name, class, &build(name, Part::Encoder, None)?)?;
-            write("vae_decoder", name, class, &build(name, Part::Decoder, None)?)?;
+            write("vae_encoder", name, class, &build(name, Subgraph::Encoder, None)?)?;
+            write("vae_decoder", name, class, &build(name, Subgraph::Decoder, None)?)?;
             if family.is_video() {
-                write("vae_encoder.later", name, class, &build(name, Part::LaterEncoder, None)?)?;
-                write("vae_decoder.later", name, class, &build(name, Part::LaterDecoder, None)?)?;
+                write("vae_encoder.later", name, class, &build(name, Subgraph::CachedEncoder, None)?)?;
+                write("vae_decoder.later", name, class, &build(name, Subgraph::CachedDecoder, None)?)?;
             }
         } else {
-            write(name, name, class, &build(name, part_of(family.as_ref(), name, Part::Whole), None)?)?;
+            write(name, name, class, &build(name, part_of(family.as_ref(), name, Subgraph::Full), None)?)?;
         }
     }
     let default = family.defaults(Convention::Diffusers).size;
@@ -91,7 +91,7 @@ fn folder(plan: &ExportPlan, target: Target, write: &mut Write<'_>) -> Result<()
                 plan.levels
             )));
         }
-        let model = build("transformer", Part::Whole, Some(family.tokens(&latent)))?;
+        let model = build("transformer", Subgraph::Full, Some(family.tokens(&latent)))?;
         write(&format!("transformer.{}x{}", latent[axes - 2], latent[axes - 1]), "transformer", class, &model)?;
     }
     Ok(())

@@ -14,7 +14,7 @@ use super::{
     diagnose::{alive, blame},
 };
 use crate::{
-    compile::{self, UpscalerForm},
+    compile::{self, UpscalerSpec},
     error::{At, Error, Result},
     media::{
         alpha,
@@ -34,7 +34,7 @@ use crate::{
 #[derive(Clone)]
 pub struct Upscaler {
     network: Option<Arc<Mutex<Upscale>>>,
-    form: UpscalerForm,
+    form: UpscalerSpec,
     plan: Upscaling,
     /// Bytes that a network's activations may take.
     memory: u64,
@@ -47,7 +47,7 @@ impl Upscaler {
     pub fn load(plan: &Upscaling, cx: &Context<'_>) -> Result<Self> {
         // The other half is for what runs beside it in the line.
         let memory = memory_budget(cx.options.memory_limit) / 2;
-        let none = UpscalerForm { scale: 1, multiple: 1, reach: 0, pixel_bytes: 0 };
+        let none = UpscalerSpec { scale: 1, multiple: 1, receptive_field: 0, pixel_bytes: 0 };
         let told = Arc::default();
         let Some(model) = &plan.model else {
             return Ok(Self { network: None, form: none, plan: plan.clone(), memory, told });
@@ -60,7 +60,7 @@ impl Upscaler {
                 Some(d) => compile::blended_upscaler(&model.path, &d.weak.path, d.strength as f32, target)?,
                 None => compile::upscaler(&model.path, target)?,
             };
-            (cx.load_beside("the upscaler", &built.model)?, built.form)
+            (cx.load_beside("the upscaler", &built.model)?, built.spec)
         };
         let whole = Form { scale: form.scale, multiple: form.multiple, tile: 0, halo: 0 };
         Ok(Self {
@@ -125,18 +125,18 @@ impl Upscaler {
 
     /// Tiles for a picture of this size: none where the whole picture's activations fit, else the largest that do.
     fn tiles(&mut self, h: usize, w: usize) -> Form {
-        let UpscalerForm { scale, multiple, reach, pixel_bytes } = self.form;
+        let UpscalerSpec { scale, multiple, receptive_field, pixel_bytes } = self.form;
         let pixels = self.memory as usize / pixel_bytes.max(1);
         let window = ((pixels as f64).sqrt() as usize).max(64);
         let tile = self.plan.tile.unwrap_or(if h * w <= pixels { 0 } else { window });
         let whole = tile == 0 || (h <= tile && w <= tile);
         // A halo of more than half the tile makes more than four times the work.
         let affordable = HALO.max(if self.plan.tile.is_some() { tile / 2 } else { window / 4 });
-        let halo = self.plan.tile_overlap.unwrap_or(if reach <= affordable { reach } else { HALO });
-        if !whole && halo < reach {
+        let halo = self.plan.tile_overlap.unwrap_or(if receptive_field <= affordable { receptive_field } else { HALO });
+        if !whole && halo < receptive_field {
             self.tell(
                 "halo",
-                format!("tiles overlap by {halo} of the {reach} pixels that the network can see to each side, so a little may differ at their borders (Real-ESRGAN's own tiles overlap by 10; --tile-overlap {reach} is exact)"),
+                format!("tiles overlap by {halo} of the {receptive_field} pixels that the network can see to each side, so a little may differ at their borders (Real-ESRGAN's own tiles overlap by 10; --tile-overlap {receptive_field} is exact)"),
             );
         }
         let side = if self.plan.tile.is_some() { tile } else { tile.saturating_sub(2 * halo).max(32) };
@@ -183,7 +183,7 @@ pub fn filter(f: plan::Filter) -> Filter {
 }
 
 /// Somebody else's `.onnx`: one picture in, one out, of one scale factor, found by a trial.
-fn foreign(path: &Path, cx: &Context<'_>) -> Result<(Network, UpscalerForm)> {
+fn foreign(path: &Path, cx: &Context<'_>) -> Result<(Network, UpscalerSpec)> {
     let mut network = cx.engine.load_file("the upscaler", path, &Load::default())?;
     let place = path.display();
     let fits = |s: &crate::runtime::Signature| {
@@ -220,7 +220,7 @@ fn foreign(path: &Path, cx: &Context<'_>) -> Result<(Network, UpscalerForm)> {
         )));
     }
     // Nothing is known of its inside: tiles overlap by the default halo, memory is taken to be a deep network's.
-    Ok((network, UpscalerForm { scale, multiple: 4, reach: HALO, pixel_bytes: 768 * scale * scale }))
+    Ok((network, UpscalerSpec { scale, multiple: 4, receptive_field: HALO, pixel_bytes: 768 * scale * scale }))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -9,7 +9,7 @@ use super::{
     timings::Timings,
 };
 use crate::{
-    compile::Part,
+    compile::Subgraph,
     error::Result,
     family::{Condition, Family},
     model::ModelFolder,
@@ -32,7 +32,7 @@ pub fn encode(
     for k in 0..calls.first().map_or(0, Vec::len) {
         let component = calls[0][k].component;
         let begin = Instant::now();
-        let model = cx.graph(folder, component, part_of(family, component, Part::Whole), Role::Transformer)?;
+        let model = cx.graph(folder, component, part_of(family, component, Subgraph::Full), Role::Transformer)?;
         let mut network = cx.load(component, &model)?;
         let mut task = Task::new(cx.progress, component, Some(texts.len() as u64), Unit::Steps);
         for (answers, calls) in answers.iter_mut().zip(&calls) {

@@ -2,7 +2,7 @@
 
 use super::context::Context;
 use crate::{
-    compile::{self, VaeForm},
+    compile::{self, VaeSpec},
     error::{Error, Result},
     model::ModelFolder,
     plan::{self, RuntimeOptions, Vae, VaeTiling},
@@ -25,7 +25,7 @@ pub enum Way {
 /// A run's autoencoder: what it needs, what it may have, and what was asked for.
 #[derive(Debug, Clone, Copy)]
 pub struct Autoencoder {
-    form: VaeForm,
+    form: VaeSpec,
     asked: Vae,
     limit: Option<u64>,
     /// Bytes that it may take; `None`: nobody knows, so that `auto` makes no tiles.
@@ -70,7 +70,7 @@ impl Autoencoder {
 
     /// Tiles of a side, with the overlap that was asked for or the reference's share of it, in whole latent pixels.
     fn tiles(&self, side: usize) -> Tiles {
-        let VaeForm { factor, tile, overlap, .. } = self.form;
+        let VaeSpec { factor, tile, overlap, .. } = self.form;
         let share = || side * overlap / tile.max(1) / factor * factor;
         Tiles { side, overlap: self.asked.overlap.unwrap_or_else(share) }
     }

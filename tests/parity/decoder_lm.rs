@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crescendo::{
-    compile::{self, Part},
+    compile::{self, Subgraph},
     model::{Pads, States},
     onnx::Target,
     tensor::Tensor,
@@ -53,7 +53,7 @@ fn language_model_states_equal_transformers() {
         let golden = Golden::open(&format!("{model}/text.safetensors"));
         let folder = goldens(model).join("model/text_encoder");
         for (on, target) in TARGETS {
-            let built = compile::component(&folder, class, Part::States(states), None, target);
+            let built = compile::component(&folder, class, Subgraph::HiddenStates(states), None, target);
             let mut net = match built.and_then(|m| load(&m)) {
                 Ok(net) => net,
                 Err(e) => {
@@ -93,7 +93,13 @@ fn mistral_states_equal_transformers() {
     for layout in ["old", "new"] {
         for (on, target) in TARGETS {
             let class = "Mistral3ForConditionalGeneration";
-            let built = compile::component(&goldens("mistral").join(layout), class, Part::States(states), None, target);
+            let built = compile::component(
+                &goldens("mistral").join(layout),
+                class,
+                Subgraph::HiddenStates(states),
+                None,
+                target,
+            );
             let mut net = built.and_then(|m| load(&m)).map_err(|e| e.to_string());
             for n in 0..3 {
                 let ids: Vec<i64> = golden.i64(&format!("{n}.ids")).into_iter().collect();
@@ -118,7 +124,7 @@ fn mistral_states_equal_transformers() {
 fn faults_are_named() {
     let mut table = Table::default();
     let of = |folder: &Path, hidden, pads| {
-        let part = Part::States(States { hidden, pads });
+        let part = Subgraph::HiddenStates(States { hidden, pads });
         compile::component(folder, "Qwen3Model", part, None, Target::CPU).map(|_| ()).map_err(|e| e.to_string())
     };
     let model = goldens("z-image/model/text_encoder");
@@ -129,7 +135,7 @@ fn faults_are_named() {
     wants("too deep", of(&model, &[4], Pads::None), "hidden states [4] are wanted of a model of 3 layers");
     wants("too far back", of(&model, &[-5], Pads::None), "hidden states [-5] are wanted of a model of 3 layers");
     wants("none", of(&model, &[], Pads::None), "hidden states [] are wanted of a model of 3 layers");
-    let whole = compile::component(&model, "Qwen3Model", Part::Whole, None, Target::CPU);
+    let whole = compile::component(&model, "Qwen3Model", Subgraph::Full, None, Target::CPU);
     wants("unasked", whole.map(|_| ()).map_err(|e| e.to_string()), "the wanted hidden states must be named");
     for (what, from, to, wanted) in [
         (

@@ -2,7 +2,7 @@
 
 use crescendo::{
     Result, compile,
-    compile::UpscalerForm,
+    compile::UpscalerSpec,
     onnx::Target,
     stage::upscale::{Form, Upscale},
 };
@@ -23,11 +23,11 @@ fn planes(a: ArrayD<f32>) -> Array3<f32> {
     a.index_axis_move(Axis(0), 0).into_dimensionality().unwrap()
 }
 
-fn upscaler(file: &str, target: Target, tile: usize, halo: Option<usize>) -> Result<(Upscale, UpscalerForm)> {
+fn upscaler(file: &str, target: Target, tile: usize, halo: Option<usize>) -> Result<(Upscale, UpscalerSpec)> {
     let built = compile::upscaler(&goldens("esrgan").join(file), target)?;
-    let UpscalerForm { scale, multiple, reach, .. } = built.form;
-    let form = Form { scale, multiple, tile, halo: halo.unwrap_or(reach) };
-    Ok((Upscale::new(load(&built.model)?, form), built.form))
+    let UpscalerSpec { scale, multiple, receptive_field, .. } = built.spec;
+    let form = Form { scale, multiple, tile, halo: halo.unwrap_or(receptive_field) };
+    Ok((Upscale::new(load(&built.model)?, form), built.spec))
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn tiled_equals_untiled() {
 }
 
 #[test]
-fn a_halo_of_the_reach_is_needed_and_enough() {
+fn a_halo_of_the_receptive_field_is_needed_and_enough() {
     let golden = Golden::open("esrgan/goldens.safetensors");
     let mut table = Table::default();
     for (file, case, n) in [("compact-x2.safetensors", "compact-x2", 1), ("compact-x4.pth", "compact-x4", 0)] {
@@ -94,11 +94,11 @@ fn a_halo_of_the_reach_is_needed_and_enough() {
         let picture = concatenate(Axis(1), &[row.view(), row.view(), row.view()]).unwrap();
         let (mut stage, form) = upscaler(file, Target::CPU, 0, None).unwrap();
         let whole = stage.enlarge(&picture).unwrap();
-        for (halo, equal) in [(0, false), (form.reach - 1, false), (form.reach, true)] {
+        for (halo, equal) in [(0, false), (form.receptive_field - 1, false), (form.receptive_field, true)] {
             let (mut stage, _) = upscaler(file, Target::CPU, 3, Some(halo)).unwrap();
             let got = stage.enlarge(&picture).unwrap();
             let worst = (&got - &whole).iter().fold(0f32, |m, v| m.max(v.abs()));
-            let row = format!("{file} halo {halo} of {}: {worst:9.2e}, equal {equal}", form.reach);
+            let row = format!("{file} halo {halo} of {}: {worst:9.2e}, equal {equal}", form.receptive_field);
             table.row((worst < 1e-5) == equal, row);
         }
     }
@@ -114,7 +114,7 @@ fn blended_weights_equal_spandrel() {
     for share in ["0.0", "0.3", "1.0"] {
         for (name, target) in TARGETS {
             let built = compile::blended_upscaler(&own, &other, share.parse().unwrap(), target).unwrap();
-            let UpscalerForm { scale, multiple, .. } = built.form;
+            let UpscalerSpec { scale, multiple, .. } = built.spec;
             let form = Form { scale, multiple, tile: 0, halo: 0 };
             let got = Upscale::new(load(&built.model).unwrap(), form).enlarge(&picture).map_err(|e| e.to_string());
             let want = planes(golden.f32(&format!("blend-{share}.out"))).into_dyn();

@@ -9,7 +9,7 @@ use std::{
 
 use crescendo::{
     Result, compile,
-    compile::Part,
+    compile::Subgraph,
     model::{Pads, States},
     onnx::{Provider, Target},
     tensor::DType,
@@ -66,28 +66,32 @@ impl Weights {
 enum As {
     Upscaler,
     Interpolator,
-    Component(&'static str, Part),
+    Component(&'static str, Subgraph),
 }
 
-const TRANSFORMER: As = As::Component("FluxTransformer2DModel", Part::Whole);
-const Z_IMAGE: As = As::Component("ZImageTransformer2DModel", Part::Whole);
-const QWEN3: As = As::Component("Qwen3Model", Part::States(States { hidden: &[-2], pads: Pads::None }));
-const QWEN2_5: As =
-    As::Component("Qwen2_5_VLForConditionalGeneration", Part::States(States { hidden: &[-1], pads: Pads::After }));
-const MISTRAL: As =
-    As::Component("Mistral3ForConditionalGeneration", Part::States(States { hidden: &[0, 3], pads: Pads::Before }));
-const CLIP: As = As::Component("CLIPTextModel", Part::Whole);
-const T5: As = As::Component("T5EncoderModel", Part::Whole);
-const DECODER: As = As::Component("AutoencoderKL", Part::Decoder);
-const ENCODER: As = As::Component("AutoencoderKL", Part::Encoder);
-const WAN: As = As::Component("WanTransformer3DModel", Part::Whole);
-const UMT5: As = As::Component("UMT5EncoderModel", Part::Whole);
-const WAN_LATER_DECODER: As = As::Component("AutoencoderKLWan", Part::LaterDecoder);
-const WAN_LATER_ENCODER: As = As::Component("AutoencoderKLWan", Part::LaterEncoder);
+const TRANSFORMER: As = As::Component("FluxTransformer2DModel", Subgraph::Full);
+const Z_IMAGE: As = As::Component("ZImageTransformer2DModel", Subgraph::Full);
+const QWEN3: As = As::Component("Qwen3Model", Subgraph::HiddenStates(States { hidden: &[-2], pads: Pads::None }));
+const QWEN2_5: As = As::Component(
+    "Qwen2_5_VLForConditionalGeneration",
+    Subgraph::HiddenStates(States { hidden: &[-1], pads: Pads::After }),
+);
+const MISTRAL: As = As::Component(
+    "Mistral3ForConditionalGeneration",
+    Subgraph::HiddenStates(States { hidden: &[0, 3], pads: Pads::Before }),
+);
+const CLIP: As = As::Component("CLIPTextModel", Subgraph::Full);
+const T5: As = As::Component("T5EncoderModel", Subgraph::Full);
+const DECODER: As = As::Component("AutoencoderKL", Subgraph::Decoder);
+const ENCODER: As = As::Component("AutoencoderKL", Subgraph::Encoder);
+const WAN: As = As::Component("WanTransformer3DModel", Subgraph::Full);
+const UMT5: As = As::Component("UMT5EncoderModel", Subgraph::Full);
+const WAN_LATER_DECODER: As = As::Component("AutoencoderKLWan", Subgraph::CachedDecoder);
+const WAN_LATER_ENCODER: As = As::Component("AutoencoderKLWan", Subgraph::CachedEncoder);
 
-const FLUX2: As = As::Component("Flux2Transformer2DModel", Part::Whole);
-const QWEN_IMAGE: As = As::Component("QwenImageTransformer2DModel", Part::Whole);
-const FLUX2_DECODER: As = As::Component("AutoencoderKLFlux2", Part::Decoder);
+const FLUX2: As = As::Component("Flux2Transformer2DModel", Subgraph::Full);
+const QWEN_IMAGE: As = As::Component("QwenImageTransformer2DModel", Subgraph::Full);
+const FLUX2_DECODER: As = As::Component("AutoencoderKLFlux2", Subgraph::Decoder);
 
 /// Every architecture that the goldens have, small.
 fn sources() -> Vec<(PathBuf, As)> {

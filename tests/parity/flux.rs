@@ -2,7 +2,7 @@
 
 use crescendo::{
     Result, compile,
-    compile::Part,
+    compile::Subgraph,
     family::{self, Family},
     model::ModelFolder,
     onnx::{Model, Target},
@@ -30,12 +30,12 @@ struct Case {
     guidance: Option<Vec<f32>>,
 }
 
-fn built(model: &str, component: &str, part: Part, tokens: Option<usize>, target: Target) -> Result<Model> {
+fn built(model: &str, component: &str, part: Subgraph, tokens: Option<usize>, target: Target) -> Result<Model> {
     let class = CLASSES.iter().find(|(name, _)| *name == component).unwrap().1;
     compile::component(&goldens(model).join("model").join(component), class, part, tokens, target)
 }
 
-fn network(component: &str, part: Part, target: Target) -> Result<Network> {
+fn network(component: &str, part: Subgraph, target: Target) -> Result<Network> {
     built("flux1-dev", component, part, None, target).and_then(|m| load(&m))
 }
 
@@ -60,7 +60,7 @@ fn clip_states_and_pooled_text_equal_transformers() {
     let all = |name: &str| stack((0..4).map(|n| golden.f32(&format!("{n}.clip.{name}"))).collect());
     let mut table = Table::default();
     for (name, target) in TARGETS {
-        let mut net = match network("text_encoder", Part::Whole, target) {
+        let mut net = match network("text_encoder", Subgraph::Full, target) {
             Ok(net) => net,
             Err(e) => {
                 table.row(false, format!("clip {name}: {e}"));
@@ -89,7 +89,7 @@ fn t5_states_equal_transformers() {
     let golden = Golden::open("flux1-dev/text.safetensors");
     let mut table = Table::default();
     for (name, target) in TARGETS {
-        match network("text_encoder_2", Part::Whole, target) {
+        match network("text_encoder_2", Subgraph::Full, target) {
             Err(e) => table.row(false, format!("t5 {name}: {e}")),
             Ok(mut net) => {
                 for n in 0..4 {
@@ -130,7 +130,7 @@ fn transformer_velocity_equals_diffusers() {
         for (name, target) in TARGETS {
             for bounded_casts in [false, true] {
                 let how = Load { bounded_casts, ..Load::default() };
-                let model_of = |tokens| built(model, "transformer", Part::Whole, tokens, target);
+                let model_of = |tokens| built(model, "transformer", Subgraph::Full, tokens, target);
                 let mut compare = |net: &Result<Model>, n: usize, what: &str| {
                     let inputs = transformer_inputs(family.as_ref(), &golden, n, &rows[n]);
                     let got = net.as_ref().map_err(ToString::to_string).and_then(|net| {
@@ -158,8 +158,8 @@ fn autoencoder_equals_diffusers() {
     let mut table = Table::default();
     for (name, target) in TARGETS {
         let rows = [
-            (Part::Decoder, "decode", "latents", &[("picture", "image")][..]),
-            (Part::Encoder, "encode", "picture", &[("mean", "mean"), ("logvar", "logvar")][..]),
+            (Subgraph::Decoder, "decode", "latents", &[("picture", "image")][..]),
+            (Subgraph::Encoder, "encode", "picture", &[("mean", "mean"), ("logvar", "logvar")][..]),
         ];
         for (part, what, input, outputs) in rows {
             let mut net = network("vae", part, target);

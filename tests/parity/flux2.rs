@@ -2,7 +2,7 @@
 
 use crescendo::{
     Result, compile,
-    compile::Part,
+    compile::Subgraph,
     family,
     model::ModelFolder,
     onnx::{Model, Target},
@@ -13,7 +13,7 @@ use crate::table::{Golden, NETWORK, TARGETS, Table, goldens, load, output, run};
 
 fn transformer(model: &str, tokens: Option<usize>, target: Target) -> Result<Model> {
     let folder = goldens(model).join("model/transformer");
-    compile::component(&folder, "Flux2Transformer2DModel", Part::Whole, tokens, target)
+    compile::component(&folder, "Flux2Transformer2DModel", Subgraph::Full, tokens, target)
 }
 
 /// Rows and columns of tokens in the full runs.
@@ -49,8 +49,8 @@ fn autoencoder_equals_diffusers() {
     let folder = goldens("flux2-klein/model/vae");
     let mut table = Table::default();
     let rows = [
-        (Part::Decoder, "decode", "latents", "latents", "picture", "image"),
-        (Part::Encoder, "encode", "picture", "image", "mean", "latents"),
+        (Subgraph::Decoder, "decode", "latents", "latents", "picture", "image"),
+        (Subgraph::Encoder, "encode", "picture", "image", "mean", "latents"),
     ];
     for (name, target) in TARGETS {
         for (part, what, input, from, ours, theirs) in rows {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crescendo::{
-    compile::{self, Part},
+    compile::{self, Subgraph},
     model::{Pads, States},
     onnx::{Model, Provider, Target, proto::NodeProto},
     runtime::Load,
@@ -18,18 +18,18 @@ use crate::table::{TARGETS, Table, engine, goldens, output, relative_error, run}
 
 const CUDA: Target = Target { provider: Provider::Cuda, compute: DType::BF16 };
 
-fn component(name: &str, class: &str, part: Part, target: Target) -> Model {
+fn component(name: &str, class: &str, part: Subgraph, target: Target) -> Model {
     compile::component(&goldens("flux1-dev/model").join(name), class, part, None, target).unwrap()
 }
 
-fn of(model: &str, name: &str, class: &str, part: Part, target: Target) -> Model {
+fn of(model: &str, name: &str, class: &str, part: Subgraph, target: Target) -> Model {
     compile::component(&goldens(model).join(name), class, part, None, target).unwrap()
 }
 
 /// A language model of each kind, the transformers of Z-Image, FLUX.2 and Qwen-Image, FLUX.2's autoencoder, every network of
 /// FLUX.1, an upscaler of each kind, and two versions of RIFE.
 fn all(target: Target) -> Vec<(&'static str, Model)> {
-    let states = |hidden, pads| Part::States(States { hidden, pads });
+    let states = |hidden, pads| Subgraph::HiddenStates(States { hidden, pads });
     let upscaler = |file| compile::upscaler(&goldens("esrgan").join(file), target).unwrap().model;
     let rife = |version, scale| {
         let path = goldens("rife").join(version).join("flownet.pkl");
@@ -48,22 +48,22 @@ fn all(target: Target) -> Vec<(&'static str, Model)> {
             "language_model-before",
             of("mistral", "old", "Mistral3ForConditionalGeneration", states(&[1, 2, 3], Pads::Before), target),
         ),
-        ("z_image", of("z-image/model", "transformer", "ZImageTransformer2DModel", Part::Whole, target)),
-        ("flux2", of("flux2-dev/model", "transformer", "Flux2Transformer2DModel", Part::Whole, target)),
-        ("flux2_vae_decoder", of("flux2-klein/model", "vae", "AutoencoderKLFlux2", Part::Decoder, target)),
-        ("flux2_vae_encoder", of("flux2-klein/model", "vae", "AutoencoderKLFlux2", Part::Encoder, target)),
-        ("qwen_image", of("qwen-image/model", "transformer", "QwenImageTransformer2DModel", Part::Whole, target)),
-        ("wan_transformer", wan("transformer", "WanTransformer3DModel", Part::Whole)),
-        ("wan_text_encoder", wan("text_encoder", "UMT5EncoderModel", Part::Whole)),
-        ("wan_vae_decoder", wan("vae", "AutoencoderKLWan", Part::Decoder)),
-        ("wan_vae_decoder.later", wan("vae", "AutoencoderKLWan", Part::LaterDecoder)),
-        ("wan_vae_encoder", wan("vae", "AutoencoderKLWan", Part::Encoder)),
-        ("wan_vae_encoder.later", wan("vae", "AutoencoderKLWan", Part::LaterEncoder)),
-        ("text_encoder", component("text_encoder", "CLIPTextModel", Part::Whole, target)),
-        ("text_encoder_2", component("text_encoder_2", "T5EncoderModel", Part::Whole, target)),
-        ("transformer", component("transformer", "FluxTransformer2DModel", Part::Whole, target)),
-        ("vae_decoder", component("vae", "AutoencoderKL", Part::Decoder, target)),
-        ("vae_encoder", component("vae", "AutoencoderKL", Part::Encoder, target)),
+        ("z_image", of("z-image/model", "transformer", "ZImageTransformer2DModel", Subgraph::Full, target)),
+        ("flux2", of("flux2-dev/model", "transformer", "Flux2Transformer2DModel", Subgraph::Full, target)),
+        ("flux2_vae_decoder", of("flux2-klein/model", "vae", "AutoencoderKLFlux2", Subgraph::Decoder, target)),
+        ("flux2_vae_encoder", of("flux2-klein/model", "vae", "AutoencoderKLFlux2", Subgraph::Encoder, target)),
+        ("qwen_image", of("qwen-image/model", "transformer", "QwenImageTransformer2DModel", Subgraph::Full, target)),
+        ("wan_transformer", wan("transformer", "WanTransformer3DModel", Subgraph::Full)),
+        ("wan_text_encoder", wan("text_encoder", "UMT5EncoderModel", Subgraph::Full)),
+        ("wan_vae_decoder", wan("vae", "AutoencoderKLWan", Subgraph::Decoder)),
+        ("wan_vae_decoder.later", wan("vae", "AutoencoderKLWan", Subgraph::CachedDecoder)),
+        ("wan_vae_encoder", wan("vae", "AutoencoderKLWan", Subgraph::Encoder)),
+        ("wan_vae_encoder.later", wan("vae", "AutoencoderKLWan", Subgraph::CachedEncoder)),
+        ("text_encoder", component("text_encoder", "CLIPTextModel", Subgraph::Full, target)),
+        ("text_encoder_2", component("text_encoder_2", "T5EncoderModel", Subgraph::Full, target)),
+        ("transformer", component("transformer", "FluxTransformer2DModel", Subgraph::Full, target)),
+        ("vae_decoder", component("vae", "AutoencoderKL", Subgraph::Decoder, target)),
+        ("vae_encoder", component("vae", "AutoencoderKL", Subgraph::Encoder, target)),
         ("rrdb-x4", upscaler("rrdb-x4.pth")),
         ("rrdb-x1", upscaler("rrdb-x1.safetensors")),
         ("plus-x4", upscaler("plus-x4-old.pth")),
@@ -92,7 +92,7 @@ fn nodes_are_named_after_their_weights() {
     let rows: [(&str, Model, &[&str]); 5] = [
         (
             "transformer",
-            component("transformer", "FluxTransformer2DModel", Part::Whole, Target::CPU),
+            component("transformer", "FluxTransformer2DModel", Subgraph::Full, Target::CPU),
             &[
                 "/x_embedder",
                 "/transformer_blocks.0/attn/to_q",
@@ -112,8 +112,14 @@ fn nodes_are_named_after_their_weights() {
         ),
         (
             "wan later decoder",
-            compile::component(&goldens("wan/model/vae"), "AutoencoderKLWan", Part::LaterDecoder, None, Target::CPU)
-                .unwrap(),
+            compile::component(
+                &goldens("wan/model/vae"),
+                "AutoencoderKLWan",
+                Subgraph::CachedDecoder,
+                None,
+                Target::CPU,
+            )
+            .unwrap(),
             &[
                 "/post_quant_conv",
                 "/decoder/mid_block/attentions.0/to_qkv",
@@ -126,7 +132,7 @@ fn nodes_are_named_after_their_weights() {
         ),
         (
             "clip",
-            component("text_encoder", "CLIPTextModel", Part::Whole, Target::CPU),
+            component("text_encoder", "CLIPTextModel", Subgraph::Full, Target::CPU),
             &[
                 "/text_model/encoder/layers.0/self_attn/q_proj",
                 "/text_model/embeddings/token_embedding/Gather",

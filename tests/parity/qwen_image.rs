@@ -1,6 +1,6 @@
 //! Qwen-Image's networks against diffusers (`scripts/reference/families.py`).
 
-use crescendo::{compile, compile::Part, family, model::ModelFolder, tensor::Tensor};
+use crescendo::{compile, compile::Subgraph, family, model::ModelFolder, tensor::Tensor};
 
 use crate::table::{Golden, NETWORK, TARGETS, Table, goldens, load, output, run};
 
@@ -21,7 +21,7 @@ fn transformer_velocity_equals_diffusers() {
             inputs.extend([("latents", of("hidden_states")), ("text", text), ("sigma", of("timestep"))]);
             for tokens in [None, Some(rows * columns)] {
                 let (folder, class) = (model.join("transformer"), "QwenImageTransformer2DModel");
-                let built = compile::component(&folder, class, Part::Whole, tokens, target);
+                let built = compile::component(&folder, class, Subgraph::Full, tokens, target);
                 let got = built.and_then(|m| load(&m)).map_err(|e| e.to_string());
                 let got = got.and_then(|mut net| output(&run(&mut net, &inputs), "velocity"));
                 let row = format!("qwen-image {name} {case} {tokens:?}");

@@ -1,7 +1,7 @@
 //! Autoencoders in tiles, and a video's decoder in two graphs, against diffusers (`scripts/reference/vae_tiles.py`, `families.py`).
 
 use crescendo::{
-    compile::{self, Part},
+    compile::{self, Subgraph},
     family,
     model::ModelFolder,
     onnx::Target,
@@ -22,7 +22,7 @@ struct Case {
     overlap: usize,
 }
 
-fn network(model: &str, part: Part, target: Target) -> Network {
+fn network(model: &str, part: Subgraph, target: Target) -> Network {
     let folder = ModelFolder::open(&goldens(model).join("model")).unwrap();
     let class = folder.class_of("vae").unwrap();
     compile::component(&folder.path("vae").unwrap(), class, part, None, target).and_then(|m| load(&m)).unwrap()
@@ -31,10 +31,10 @@ fn network(model: &str, part: Part, target: Target) -> Network {
 fn networks(target: Target) -> Networks {
     let part = |part| network("wan", part, target);
     Networks {
-        first_features: part(Part::Features),
-        later_features: part(Part::LaterFeatures),
-        first_picture: part(Part::Pictures),
-        later_picture: part(Part::LaterPictures),
+        first_features: part(Subgraph::DecoderTrunk),
+        later_features: part(Subgraph::CachedDecoderTrunk),
+        first_picture: part(Subgraph::DecoderHead),
+        later_picture: part(Subgraph::CachedDecoderHead),
     }
 }
 
@@ -49,7 +49,7 @@ fn pictures(video: &mut VideoDecoder<'_>, latent: ArrayD<f32>) -> Result<ArrayD<
 /// The latent of pictures [1, 3, t, h, w] in 0..=1.
 fn encoded(pictures: &ArrayD<f32>, tiling: Option<Tiling>, target: Target) -> crescendo::Result<ArrayD<f32>> {
     let part = |part| network("wan", part, target);
-    let mut encoder = VideoEncoder::new(part(Part::Encoder), part(Part::LaterEncoder), tiling)?;
+    let mut encoder = VideoEncoder::new(part(Subgraph::Encoder), part(Subgraph::CachedEncoder), tiling)?;
     let frames = pictures.index_axis(Axis(0), 0);
     encoder.encode(&mut frames.axis_iter(Axis(1)).map(|f| Ok(f.to_owned().into_dimensionality().unwrap())))
 }
@@ -79,7 +79,7 @@ fn tiles_equal_diffusers() {
             let mut video = VideoDecoder::new(networks(Target::CPU), Some(tiling), folder.path().into(), &Silent);
             pictures(&mut video, of("latents"))
         } else {
-            let mut decoder = network(&model, Part::Decoder, Target::CPU);
+            let mut decoder = network(&model, Subgraph::Decoder, Target::CPU);
             let planes = vae::decode(&mut decoder, flat(of("latents")), Some(tiling)).map_err(|e| e.to_string());
             planes.map(|p| p.mapv(|v| v * 2.0 - 1.0).insert_axis(Axis(0)).into_dyn())
         };
@@ -90,7 +90,7 @@ fn tiles_equal_diffusers() {
             (encoded(&picture, Some(tiling), Target::CPU), of("mean"))
         } else {
             let planes = flat(picture).index_axis_move(Axis(0), 0).into_dimensionality().unwrap();
-            let mut encoder = network(&model, Part::Encoder, Target::CPU);
+            let mut encoder = network(&model, Subgraph::Encoder, Target::CPU);
             (vae::encode(&mut encoder, &planes, Some(tiling)), flat(of("mean")))
         };
         table.compare(format!("encode {name}"), got, &mean, NETWORK);

@@ -2,7 +2,7 @@
 
 use crescendo::{
     Result, compile,
-    compile::Part,
+    compile::Subgraph,
     family::{self, Family, wan::clean},
     model::ModelFolder,
     onnx::Target,
@@ -20,7 +20,7 @@ use crate::table::{Golden, NETWORK, Outputs, TARGETS, Table, goldens, load, outp
 /// reference in f32 is up to 6·10⁻⁵ away from itself in f64.
 const DECODED: f32 = 3e-4;
 
-fn network(model: &str, component: &str, part: Part, target: Target) -> Result<Network> {
+fn network(model: &str, component: &str, part: Subgraph, target: Target) -> Result<Network> {
     let class = match (model, component) {
         (_, "text_encoder") => "UMT5EncoderModel",
         ("wan", _) => "AutoencoderKLWan",
@@ -51,7 +51,7 @@ fn transformer_velocity_equals_diffusers() {
         for (name, target) in TARGETS {
             for tokens in [None, Some(family.tokens(&shape))] {
                 let folder = goldens("wan/model/transformer");
-                let model = compile::component(&folder, "WanTransformer3DModel", Part::Whole, tokens, target);
+                let model = compile::component(&folder, "WanTransformer3DModel", Subgraph::Full, tokens, target);
                 let out = model.and_then(|m| load(&m)).map_err(|e| e.to_string());
                 let out = out.and_then(|mut net| run(&mut net, &inputs));
                 let got = output(&out, "velocity").map(|v| family.velocity(&v, &shape).unwrap());
@@ -68,7 +68,7 @@ fn umt5_states_equal_transformers() {
     let golden = Golden::open("wan/text.safetensors");
     let mut table = Table::default();
     for (name, target) in TARGETS {
-        let mut net = network("wan", "text_encoder", Part::Whole, target);
+        let mut net = network("wan", "text_encoder", Subgraph::Full, target);
         for n in 0..3 {
             let ids = golden.i64(&format!("{n}.ids"));
             let used = ids.iter().position(|&id| id == 0).unwrap_or(ids.len());
@@ -113,13 +113,13 @@ fn video_autoencoder_as_a_stream_equals_diffusers() {
     let mut table = Table::default();
     for (name, target) in TARGETS {
         for n in 0..2 {
-            let parts = |parts: [Part; 2]| parts.map(|part| network("wan", "vae", part, target));
+            let parts = |parts: [Subgraph; 2]| parts.map(|part| network("wan", "vae", part, target));
             let latents = family.unscale(&golden.f32(&format!("decode.{n}.latents")));
-            let got = stream(parts([Part::Decoder, Part::LaterDecoder]), "latents", "picture", &latents, 1);
+            let got = stream(parts([Subgraph::Decoder, Subgraph::CachedDecoder]), "latents", "picture", &latents, 1);
             let got = output(&got, "picture").map(|p| p.mapv(|v| v.clamp(-1.0, 1.0)));
             table.compare(format!("vae {name} decode {n}"), got, &golden.f32(&format!("decode.{n}.image")), DECODED);
             let image = golden.f32(&format!("encode.{n}.image"));
-            let got = stream(parts([Part::Encoder, Part::LaterEncoder]), "picture", "mean", &image, 4);
+            let got = stream(parts([Subgraph::Encoder, Subgraph::CachedEncoder]), "picture", "mean", &image, 4);
             let want = golden.f32(&format!("encode.{n}.mean"));
             table.compare(format!("vae {name} encode {n}"), output(&got, "mean"), &want, NETWORK);
         }
@@ -140,11 +140,11 @@ fn picture_autoencoder_equals_diffusers() {
                 output(&out.and_then(|mut net| run(&mut net, &[(input, given.into())])), wanted)
             };
             let latents = family.unscale(&golden.f32(&format!("decode.{n}.latents")));
-            let got = call(Part::Decoder, "latents", "picture", latents).map(|p| p.mapv(|v| v.clamp(-1.0, 1.0)));
+            let got = call(Subgraph::Decoder, "latents", "picture", latents).map(|p| p.mapv(|v| v.clamp(-1.0, 1.0)));
             let want = golden.f32(&format!("decode.{n}.image"));
             table.compare(format!("picture vae {name} decode {n}"), got, &want, DECODED);
             let image = golden.f32(&format!("encode.{n}.image")).index_axis_move(Axis(2), 0);
-            let got = call(Part::Encoder, "picture", "mean", image);
+            let got = call(Subgraph::Encoder, "picture", "mean", image);
             let want = golden.f32(&format!("encode.{n}.mean")).index_axis_move(Axis(2), 0);
             table.compare(format!("picture vae {name} encode {n}"), got, &want, NETWORK);
         }
@@ -199,10 +199,10 @@ fn times_are_those_of_the_schedule() {
 fn a_video_is_decoded_as_it_is_asked_for() {
     let part = |part| network("wan", "vae", part, Target::CPU).unwrap();
     let networks = Networks {
-        first_features: part(Part::Features),
-        later_features: part(Part::LaterFeatures),
-        first_picture: part(Part::Pictures),
-        later_picture: part(Part::LaterPictures),
+        first_features: part(Subgraph::DecoderTrunk),
+        later_features: part(Subgraph::CachedDecoderTrunk),
+        first_picture: part(Subgraph::DecoderHead),
+        later_picture: part(Subgraph::CachedDecoderHead),
     };
     let mut video = VideoDecoder::new(networks, None, std::env::temp_dir(), &Silent);
     // What is not yet asked for is not yet decoded: a latent frame that cannot be stops the frames that come of it alone.

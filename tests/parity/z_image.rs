@@ -1,7 +1,7 @@
 //! Z-Image's transformer against diffusers, both calls of the first step of each run (`scripts/reference/families.py`).
 
 use crescendo::{
-    compile::{self, Part},
+    compile::{self, Subgraph},
     family,
     model::ModelFolder,
     tensor::Tensor,
@@ -32,7 +32,7 @@ fn transformer_velocity_equals_diffusers() {
                 let tokens = family.tokens(latent.shape());
                 for (what, tokens) in [("", None), (" fixed", Some(tokens))] {
                     let class = "ZImageTransformer2DModel";
-                    let built = compile::component(&model.join("transformer"), class, Part::Whole, tokens, target);
+                    let built = compile::component(&model.join("transformer"), class, Subgraph::Full, tokens, target);
                     let out = built.and_then(|m| load(&m)).map_err(|e| e.to_string());
                     let out = out.and_then(|mut net| output(&run(&mut net, &inputs), "velocity"));
                     let out = out.and_then(|v| family.velocity(&v, latent.shape()).map_err(|e| e.to_string()));

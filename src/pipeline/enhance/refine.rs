@@ -25,7 +25,7 @@ use crate::pipeline::{
     vae::{Autoencoder, Way},
 };
 use crate::{
-    compile::{self, Part},
+    compile::{self, Subgraph},
     error::{At, Error, Result},
     family::{self, Condition, Convention, Family, GuidanceRequest, Size},
     media::{
@@ -268,9 +268,9 @@ impl<'a> Refiner<'a> {
     pub fn load(settings: Refinement, cx: &'a Context<'_>) -> Result<Self> {
         let Refinement { folder, family, plan, .. } = &settings;
         let family = family.as_ref();
-        let transformer = cx.graph(folder, "transformer", Part::Whole, Role::Transformer)?;
-        let encoder = cx.graph(folder, "vae", Part::Encoder, Role::Exact)?;
-        let decoder = cx.graph(folder, "vae", Part::Decoder, Role::Exact)?;
+        let transformer = cx.graph(folder, "transformer", Subgraph::Full, Role::Transformer)?;
+        let encoder = cx.graph(folder, "vae", Subgraph::Encoder, Role::Exact)?;
+        let decoder = cx.graph(folder, "vae", Subgraph::Decoder, Role::Exact)?;
         let guided = [0.0, 0.5, 1.0].iter().any(|&sigma| settings.guidance.needs_negative(sigma));
         let negative = plan.negative_prompt.as_deref().unwrap_or(family.negative_prompt());
         let texts: Vec<&str> = std::iter::once(plan.prompt.as_str()).chain(guided.then_some(negative)).collect();
@@ -434,7 +434,7 @@ pub fn outlook(plan: &EnhancePlan) -> Result<(Vec<String>, u64)> {
         notes.extend(r.notes((height, width))?.into_iter().filter(|note| !notes.contains(note)).collect::<Vec<_>>());
     }
     let mut bytes = r.autoencoder.planned_bytes(Way::Decode, (r.tile.0, r.tile.0));
-    for (name, part) in [("transformer", Part::Whole), ("vae", Part::Encoder), ("vae", Part::Decoder)] {
+    for (name, part) in [("transformer", Subgraph::Full), ("vae", Subgraph::Encoder), ("vae", Subgraph::Decoder)] {
         let model = compile::component(&r.folder.path(name)?, r.folder.class_of(name)?, part, None, onnx::Target::CPU)?;
         // The CPU computes in f32: weights are widened once, or stay mapped under a memory limit.
         bytes += if plan.runtime.memory_limit.is_some() { 0 } else { 4 * model.parameters };

@@ -9,7 +9,7 @@ use ndarray::{Array3, ArrayD, Axis, s};
 
 use crate::pipeline::context::{Context, Role};
 use crate::{
-    compile::Part,
+    compile::Subgraph,
     error::{At, Error, Result},
     family::{Family, Size},
     media::{
@@ -261,8 +261,8 @@ impl EncoderGraphs {
     pub fn new(folder: &ModelFolder, family: &dyn Family, cx: &Context<'_>) -> Result<Self> {
         let graph = |part| cx.graph(folder, "vae", part, Role::Exact);
         Ok(Self {
-            first: graph(Part::Encoder)?,
-            later: family.is_video().then(|| graph(Part::LaterEncoder)).transpose()?,
+            first: graph(Subgraph::Encoder)?,
+            later: family.is_video().then(|| graph(Subgraph::CachedEncoder)).transpose()?,
         })
     }
 }

@@ -23,7 +23,7 @@ use crate::pipeline::{
     vae::Way,
 };
 use crate::{
-    compile::Part,
+    compile::Subgraph,
     error::{Error, Result},
     family::Condition,
     media::{
@@ -54,9 +54,10 @@ impl Decoder {
     fn write(r: &RunConfig, cx: &Context<'_>) -> Result<Self> {
         let part = |part| cx.graph(&r.folder, "vae", part, Role::Exact);
         if !r.family.is_video() {
-            return part(Part::Decoder).map(|graph| Self::Picture(Box::new(graph)));
+            return part(Subgraph::Decoder).map(|graph| Self::Picture(Box::new(graph)));
         }
-        let [a, b, c, d] = [Part::Features, Part::LaterFeatures, Part::Pictures, Part::LaterPictures];
+        let [a, b, c, d] =
+            [Subgraph::DecoderTrunk, Subgraph::CachedDecoderTrunk, Subgraph::DecoderHead, Subgraph::CachedDecoderHead];
         Ok(Self::Video(Box::new([part(a)?, part(b)?, part(c)?, part(d)?])))
     }
 }
@@ -80,7 +81,7 @@ pub fn generate(plan: &GeneratePlan, cx: &Context<'_>) -> Result<Generated> {
     reserve(plan, &items)?;
     // All graphs first: whatever is wrong with the checkpoint is said before anything heavy is done.
     let (folder, family) = (&resolved.folder, resolved.family.as_ref());
-    let transformer = cx.graph(folder, "transformer", Part::Whole, Role::Transformer)?;
+    let transformer = cx.graph(folder, "transformer", Subgraph::Full, Role::Transformer)?;
     let decoder = Decoder::write(&resolved, cx)?;
     if let Some(source) = &resolved.start {
         source.notes(family, resolved.size).iter().for_each(|note| tracing::warn!("{note}"));

@@ -8,7 +8,7 @@ use crate::pipeline::{
     vae::{Autoencoder, Way},
 };
 use crate::{
-    compile::{self, Part},
+    compile::{self, Subgraph},
     error::{Error, Result},
     family::{self, Convention, Family, GuidanceRequest, Size},
     model::ModelFolder,
@@ -119,8 +119,8 @@ impl RunConfig {
         let vae = Autoencoder::new(plan.vae, &plan.runtime, &folder)?;
         let calls = if guidance.needs_negative(sigmas[0]) { 2.0 } else { 1.0 };
         let text = family.text_rows();
-        let flop = compile::transformer_flop(&folder.path("transformer")?, folder.class_of("transformer")?)?
-            .map(|cost| -> Box<dyn Fn(usize) -> f64> { Box::new(move |tokens| calls * cost.of(tokens, text)) });
+        let cost = compile::transformer_cost(&folder.path("transformer")?, folder.class_of("transformer")?)?;
+        let flop: Option<Box<dyn Fn(usize) -> f64>> = Some(Box::new(move |tokens| calls * cost.of(tokens, text)));
         Ok(Self {
             folder,
             family,
@@ -213,9 +213,9 @@ fn first_step(family: &dyn Family, steps: usize, strength: f64) -> Result<usize>
 }
 
 /// The part of a component that a family's runs need; `otherwise` where there is no choice.
-pub(in crate::pipeline) fn part_of(family: &dyn Family, component: &str, otherwise: Part) -> Part {
+pub(in crate::pipeline) fn part_of(family: &dyn Family, component: &str, otherwise: Subgraph) -> Subgraph {
     match family.states() {
-        Some(states) if component == "text_encoder" => Part::States(states),
+        Some(states) if component == "text_encoder" => Subgraph::HiddenStates(states),
         _ => otherwise,
     }
 }
@@ -299,8 +299,8 @@ fn scales(plan: &GeneratePlan, height: usize) -> Result<spectral::Scales> {
 pub fn plan_generate(plan: &GeneratePlan) -> Result<GenerateForecast> {
     let resolved = RunConfig::new(plan)?;
     let (mut weights, mut largest) = (0, 0);
-    for (name, class) in resolved.folder.components().filter(|(_, class)| compile::CLASSES.contains(class)) {
-        let part = part_of(resolved.family.as_ref(), name, Part::Decoder);
+    for (name, class) in resolved.folder.components().filter(|(_, class)| compile::supports(class)) {
+        let part = part_of(resolved.family.as_ref(), name, Subgraph::Decoder);
         let model = compile::component(&resolved.folder.path(name)?, class, part, None, Target::CPU)?;
         weights += model.weight_bytes;
         // The CPU computes in f32: weights are widened once, or stay mapped under a memory limit.
