@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind, Result},
-    media::Place,
+    media::PendingFile,
     pipeline::{self, Context, Enhanced, Enhancer, Identity, ItemRow, PendingOutput, Status, Timings, chunks_of},
     plan::{EnhancePlan, Job},
     progress::{self, Task, Unit},
@@ -36,7 +36,7 @@ use crate::{
 pub fn enhance(plan: &EnhancePlan, cx: &Context<'_>) -> Result<Enhanced> {
     pipeline::refuse(plan)?;
     if let Some(path) = &plan.perf_dump {
-        drop(Place::new(path, true)?);
+        drop(PendingFile::create(path, true)?);
     }
     let count = plan.jobs.len();
     let task = (count > 1).then(|| Task::new(cx.progress, "items", Some(count as u64), Unit::Steps));
@@ -111,9 +111,9 @@ enum Outcome {
 
 /// Who works on an item.
 enum Claim {
-    Mine(Place),
+    Mine(PendingFile),
     /// An earlier run was killed between the entry and the name: so many frames.
-    Whole(Place, u64),
+    Whole(PendingFile, u64),
     Finished(u64),
     Busy,
 }
@@ -284,7 +284,7 @@ impl<'a> Run<'a> {
         }
         pipeline::make_folder_of(&job.output)?;
         let overwrite = self.plan.encoding.overwrite;
-        let Some(place) = Place::claim_as_left(&job.output, overwrite)? else {
+        let Some(place) = PendingFile::try_open(&job.output, overwrite)? else {
             return Ok(finished.map_or(Claim::Busy, Claim::Finished));
         };
         // Another run may have finished it since it was looked at; from here on none can.

@@ -10,7 +10,7 @@ use super::identity::Recipe;
 use crate::{
     error::{Error, Result},
     hub::cache::own_cache,
-    media::Place,
+    media::PendingFile,
     pipeline::SizeRow,
     plan::EnhancePlan,
 };
@@ -122,7 +122,7 @@ impl Tally {
         let folder = path.parent().unwrap_or(Path::new("."));
         fs::create_dir_all(folder).map_err(|e| Error::io("making the folder", folder, &e))?;
         let text = serde_json::to_string_pretty(&measured.0).map_err(|e| Error::failed(e.to_string()))?;
-        let mut file = Place::new(&path, true)?;
+        let mut file = PendingFile::create(&path, true)?;
         file.write((text + "\n").as_bytes())?;
         file.commit().map(drop)
     }

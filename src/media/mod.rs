@@ -6,25 +6,25 @@
 //!                      └─ info, sound, subtitles, chapters ──────────────────┘
 //! ```
 //!
-//! Every file is written beside its final name, synced and renamed ([`Place`]): what has the final name is whole.
+//! Every file is written beside its final name, synced and renamed ([`PendingFile`]): what has the final name is whole.
 
 pub mod alpha;
+mod atomic_file;
 pub mod picture;
-mod place;
 pub mod queue;
 pub mod resize;
 pub mod video;
 
 use std::{fs::File, io::Read, path::Path};
 
+pub use atomic_file::PendingFile;
 pub use picture::{Format, Picture, PictureOptions};
-pub use place::Place;
 
 use crate::error::{Error, Result};
 
 /// What a media file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub enum FileType {
     /// One still picture.
     Picture(Format),
     /// Frames in time: everything FFmpeg finds video in, and GIF, APNG and WebP files of more than one frame.
@@ -47,16 +47,16 @@ pub fn hash(samples: &ndarray::Array3<f32>) -> String {
 /// What a file is, by its content; the name does not matter.
 ///
 /// Errors: unreadable, empty, neither a picture nor a video.
-pub fn sniff(path: &Path) -> Result<Kind> {
+pub fn sniff(path: &Path) -> Result<FileType> {
     let failed = |e: std::io::Error| Error::io("reading", path, &e);
     let mut head = Vec::new();
     File::open(path).and_then(|f| f.take(64).read_to_end(&mut head)).map_err(failed)?;
     match Format::of_content(&head) {
         Some(format @ (Format::Gif | Format::Png | Format::WebP)) => {
             let bytes = std::fs::read(path).map_err(failed)?;
-            Ok(if picture::is_animated(format, &bytes) { Kind::Video } else { Kind::Picture(format) })
+            Ok(if picture::is_animated(format, &bytes) { FileType::Video } else { FileType::Picture(format) })
         }
-        Some(format) => Ok(Kind::Picture(format)),
-        None => video::probe(path).map(|_| Kind::Video),
+        Some(format) => Ok(FileType::Picture(format)),
+        None => video::probe(path).map(|_| FileType::Video),
     }
 }

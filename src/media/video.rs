@@ -27,10 +27,10 @@ pub use color::{Color, Range};
 pub use door::{Reader, Writer, probe};
 pub use ffmpeg::{ffmpeg_version, show_ffmpeg_log, video_decoders, video_encoders};
 pub use info::{SideData, StreamInfo, StreamKind, VideoInfo};
-pub use output::{Output, VideoOptions};
+pub use output::{VideoOptions, VideoSpec};
 pub use reader::VideoFrame;
 pub use scale::Sampling;
-pub use timing::{Clock, Part, Timing, Window};
+pub use timing::{Clock, TimeRange, Timing, Window};
 pub use writer::Summary;
 
 /// A ratio: frames a second, seconds a tick, or the width of a sample to its height. `0/1` is unknown.

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::{
     error::{Error, Result},
-    media::Place,
+    media::PendingFile,
     runtime::peak_memory,
 };
 
@@ -86,7 +86,7 @@ impl Timings {
         let dump = json!({"stages": self.stages, "split": self.split, "total_seconds": self.total(), "peak_memory_bytes": peak_memory()});
         let text =
             serde_json::to_string_pretty(&dump).map_err(|e| Error::failed(format!("{}: {e}", path.display())))?;
-        let mut place = Place::new(path, true)?;
+        let mut place = PendingFile::create(path, true)?;
         place.write((text + "\n").as_bytes())?;
         place.commit()?;
         Ok(())

@@ -5,8 +5,8 @@ use std::{fs, path::Path};
 use crescendo::{
     Error,
     media::{
-        Kind, sniff,
-        video::{Output, Reader, Summary, VideoOptions, Writer, probe},
+        FileType, sniff,
+        video::{Reader, Summary, VideoOptions, VideoSpec, Writer, probe},
     },
     tensor::Frame,
 };
@@ -18,7 +18,7 @@ use crate::{ffmpeg, report, run};
 fn passed(from: &Path, to: &Path, options: &VideoOptions) -> Result<Summary, Error> {
     let reader = Reader::open(from)?.with_alpha();
     let info = reader.info().clone();
-    let mut output = Output::like(&info, (info.width, info.height), info.frame_rate, Some(from.into()));
+    let mut output = VideoSpec::like(&info, (info.width, info.height), info.frame_rate, Some(from.into()));
     output.time_base = info.time_base;
     let mut writer = Writer::create(to, options, &output)?;
     let frames: Vec<_> = reader.collect::<Result<_, _>>()?;
@@ -108,7 +108,7 @@ fn animations_keep_their_times_loops_and_holes() {
     ] {
         let name = format!("from-{from}.{to}");
         let row = format!("{from} → {to}");
-        assert_eq!(sniff(&folder.path().join(from)).unwrap(), Kind::Video, "{from}");
+        assert_eq!(sniff(&folder.path().join(from)).unwrap(), FileType::Video, "{from}");
         let extra = if lossless { vec![("lossless".into(), "1".into())] } else { Vec::new() };
         let options = VideoOptions { overwrite: true, extra, ..VideoOptions::default() };
         let path = folder.path().join(&name);

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use crescendo::{
     Error,
-    media::video::{Output, Reader, Summary, VideoOptions, Writer},
+    media::video::{Reader, Summary, VideoOptions, VideoSpec, Writer},
     tensor::Frame,
 };
 use serde_json::Value;
@@ -15,7 +15,7 @@ use crate::{ffmpeg, ffprobe, report, run};
 pub(crate) fn passed(from: &Path, to: &Path, options: &VideoOptions) -> Result<Summary, Error> {
     let reader = Reader::open(from)?.with_alpha();
     let info = reader.info().clone();
-    let mut output = Output::like(&info, (info.width, info.height), info.frame_rate, Some(from.into()));
+    let mut output = VideoSpec::like(&info, (info.width, info.height), info.frame_rate, Some(from.into()));
     if info.variable_rate {
         output.time_base = info.time_base;
     }

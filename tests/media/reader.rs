@@ -2,7 +2,7 @@ use std::{fs, path::Path};
 
 use crescendo::{
     media::{
-        Format, Kind, sniff,
+        FileType, Format, sniff,
         video::{Color, Range, Rational, Reader, VideoFrame, probe},
     },
     tensor::Samples,
@@ -272,15 +272,15 @@ fn files_are_known_by_their_content() {
     let folder = tempfile::tempdir().unwrap();
     ffmpeg(folder.path(), &format!("{BARS} @/a.mp4"));
     fs::rename(folder.path().join("a.mp4"), folder.path().join("a:b.png")).unwrap();
-    assert_eq!(sniff(&folder.path().join("a:b.png")).unwrap(), Kind::Video);
+    assert_eq!(sniff(&folder.path().join("a:b.png")).unwrap(), FileType::Video);
     let rows = [
-        ("wrong_name.jpg", Kind::Picture(Format::Png)),
-        ("rgb.jpg", Kind::Picture(Format::Jpeg)),
-        ("lossy.webp", Kind::Picture(Format::WebP)),
-        ("rgb.tiff", Kind::Picture(Format::Tiff)),
-        ("moving.gif", Kind::Video),
-        ("moving.png", Kind::Video),
-        ("moving.webp", Kind::Video),
+        ("wrong_name.jpg", FileType::Picture(Format::Png)),
+        ("rgb.jpg", FileType::Picture(Format::Jpeg)),
+        ("lossy.webp", FileType::Picture(Format::WebP)),
+        ("rgb.tiff", FileType::Picture(Format::Tiff)),
+        ("moving.gif", FileType::Video),
+        ("moving.png", FileType::Video),
+        ("moving.webp", FileType::Video),
     ];
     for (name, kind) in rows {
         assert_eq!(sniff(&data(name)).unwrap(), kind, "{name}");

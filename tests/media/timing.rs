@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crescendo::{
-    media::video::{Output, Rational, Reader, Timing, VideoOptions, Writer},
+    media::video::{Rational, Reader, Timing, VideoOptions, VideoSpec, Writer},
     tensor::{Frame, Samples},
 };
 use serde_json::Value;
@@ -117,7 +117,7 @@ fn frames_are_written_at_their_times() {
         let path = folder.path().join(name);
         let pix_fmt = (codec == "mjpeg").then(|| "yuvj420p".into());
         let options = VideoOptions { codec: Some(codec.into()), pix_fmt, ..VideoOptions::default() };
-        let output = Output { time_base: Rational::new(1, 90000), ..Output::new(64, 48, Rational::new(30, 1)) };
+        let output = VideoSpec { time_base: Rational::new(1, 90000), ..VideoSpec::new(64, 48, Rational::new(30, 1)) };
         let mut writer = Writer::create(&path, &options, &output).unwrap();
         for (n, pts) in ticks.iter().enumerate() {
             let next = ticks.get(n + 1).copied().unwrap_or(pts + 9000);
@@ -150,7 +150,7 @@ fn times_that_stand_still_are_refused() {
     let mut faults = Vec::new();
     for (pts, duration) in [(3, 1), (0, 1), (5, 0), (9, -1)] {
         let path = folder.path().join("a.mp4");
-        let output = Output::new(64, 48, Rational::new(30, 1));
+        let output = VideoSpec::new(64, 48, Rational::new(30, 1));
         let mut writer = Writer::create(&path, &VideoOptions::default(), &output).unwrap();
         writer.write_at(&black, 2, 2).unwrap();
         let error = writer.write_at(&black, pts, duration).unwrap_err().to_string();

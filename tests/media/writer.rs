@@ -11,7 +11,7 @@ use crescendo::{
         Picture, PictureOptions,
         picture::write,
         queue::Line,
-        video::{Output, Rational, Reader, Summary, VideoOptions, Writer, video_encoders},
+        video::{Rational, Reader, Summary, VideoOptions, VideoSpec, Writer, video_encoders},
     },
     tensor::{Frame, Samples},
 };
@@ -24,7 +24,7 @@ fn enhance(from: &Path, to: &Path, options: &VideoOptions, scale: usize) -> Resu
     let reader = Reader::open(from)?;
     let info = reader.info().clone();
     let (width, height) = (info.width * scale, info.height * scale);
-    let output = Output::like(&info, (width, height), info.frame_rate.times(2), Some(from.into()));
+    let output = VideoSpec::like(&info, (width, height), info.frame_rate.times(2), Some(from.into()));
     let mut writer = Writer::create(to, options, &output)?;
     for frame in reader {
         let frame = frame?.frame;
@@ -249,7 +249,7 @@ fn frame(width: usize, height: usize, deep: bool, n: usize) -> Frame {
     Frame { width, height, channels: 3, samples }
 }
 
-fn encode(path: &Path, options: &VideoOptions, output: &Output, deep: bool, count: usize) -> Result<Summary, Error> {
+fn encode(path: &Path, options: &VideoOptions, output: &VideoSpec, deep: bool, count: usize) -> Result<Summary, Error> {
     let mut writer = Writer::create(path, options, output)?;
     for n in 0..count {
         writer.write(&frame(output.width, output.height, deep, n))?;
@@ -286,7 +286,7 @@ fn encoded_frames_decode_to_themselves() {
     let mut faults = Vec::new();
     for (i, (ending, codec, crf, (width, height), bits, pixels, least)) in rows.into_iter().enumerate() {
         let path = folder.path().join(format!("{i}.{ending}"));
-        let output = Output { bit_depth: bits, ..Output::new(width, height, Rational::new(25, 1)) };
+        let output = VideoSpec { bit_depth: bits, ..VideoSpec::new(width, height, Rational::new(25, 1)) };
         if let Err(e) = encode(&path, &options(codec, crf), &output, bits > 8, 12) {
             faults.push(format!("{codec}: {e}"));
             continue;
@@ -330,7 +330,8 @@ fn requests_that_cannot_be_done_leave_nothing() {
     ];
     let mut faults = Vec::new();
     for (name, options, wanted) in rows {
-        let result = encode(&folder.path().join(name), &options, &Output::new(97, 63, Rational::new(25, 1)), false, 2);
+        let result =
+            encode(&folder.path().join(name), &options, &VideoSpec::new(97, 63, Rational::new(25, 1)), false, 2);
         let error = result.err().map_or(String::new(), |e| e.to_string());
         if !error.contains(wanted) || error.contains('\n') || names(folder.path()) != ["taken.mp4"] {
             faults.push(format!("{name}: {error:?}, {:?}", names(folder.path())));
@@ -338,7 +339,7 @@ fn requests_that_cannot_be_done_leave_nothing() {
     }
     assert_eq!(fs::read(folder.path().join("taken.mp4")).unwrap(), b"mine");
     let path = folder.path().join("b.mp4");
-    let output = Output::new(96, 64, Rational::new(25, 1));
+    let output = VideoSpec::new(96, 64, Rational::new(25, 1));
     let mut writer = Writer::create(&path, &VideoOptions::default(), &output).unwrap();
     assert_eq!(names(folder.path()), [".b.part.mp4", "taken.mp4"]);
     let second = Writer::create(&path, &VideoOptions::default(), &output).err().unwrap().to_string();
@@ -359,7 +360,7 @@ fn copy_a_clip() {
     let clip = PathBuf::from(std::env::var_os("CLIP").unwrap());
     let reader = Reader::open(&clip).unwrap();
     let info = reader.info().clone();
-    let output = Output::like(&info, (info.width, info.height), info.frame_rate, Some(clip.clone()));
+    let output = VideoSpec::like(&info, (info.width, info.height), info.frame_rate, Some(clip.clone()));
     let options = VideoOptions { preset: Some("ultrafast".into()), ..VideoOptions::default() };
     let mut writer = Writer::create(&clip.with_extension("copy.mp4"), &options, &output).unwrap();
     let cancel = AtomicBool::new(false);
@@ -408,7 +409,7 @@ fn write_more_than_fits() {
         }
     };
     let mut writer =
-        Writer::create(&folder.join("a.mp4"), &options, &Output::new(256, 256, Rational::new(25, 1))).unwrap();
+        Writer::create(&folder.join("a.mp4"), &options, &VideoSpec::new(256, 256, Rational::new(25, 1))).unwrap();
     let video = (0..60).try_for_each(|n| writer.write(&noisy(n))).and_then(|()| writer.finish()).unwrap_err();
     let picture = write(&folder.join("a.png"), &Picture::from(noisy(0)), &PictureOptions::default()).unwrap_err();
     println!("{video}\n{picture}");

@@ -10,7 +10,7 @@ use image::{
 use super::{Format, Picture};
 use crate::{
     error::{At, Error, Result},
-    media::Place,
+    media::PendingFile,
     tensor::{Frame, Samples},
 };
 
@@ -34,18 +34,18 @@ impl Default for PictureOptions {
     }
 }
 
-/// Writes a picture in the format of the name's extension, whole or not at all ([`Place`]); returns its size in bytes.
+/// Writes a picture in the format of the name's extension, whole or not at all ([`PendingFile`]); returns its size in bytes.
 ///
 /// Errors: those of [`encode`], a name that is taken, a folder that cannot be written, a full disk.
 pub fn write(path: &Path, picture: &Picture, options: &PictureOptions) -> Result<u64> {
     let format = Format::of_name(path)?;
-    let mut place = Place::new(path, options.overwrite)?;
+    let mut place = PendingFile::create(path, options.overwrite)?;
     write_in(&mut place, picture, format, options)?;
     place.commit()
 }
 
 /// Writes a picture into a place that the caller names.
-pub fn write_in(place: &mut Place, picture: &Picture, format: Format, options: &PictureOptions) -> Result<()> {
+pub fn write_in(place: &mut PendingFile, picture: &Picture, format: Format, options: &PictureOptions) -> Result<()> {
     let name = place.target().display().to_string();
     place.write(&encode(picture, format, options).at(&name)?)?;
     if options.verify {

@@ -16,13 +16,13 @@ use libwebp_sys as webp;
 use super::{
     Color, Rational, Sampling, Summary, Timing, VideoFrame, VideoInfo, VideoOptions,
     info::{self, StreamInfo, StreamKind},
-    output::Output,
+    output::VideoSpec,
     verify::{self, Written},
 };
 use crate::{
     error::{At, Error, Result},
     media::{
-        Place,
+        PendingFile,
         picture::{PALETTE_SPEED, palette_pixels},
     },
     tensor::{Frame, Samples},
@@ -275,7 +275,7 @@ pub(super) fn beside(source: &Path) -> Result<Vec<String>> {
 /// Writes a GIF: each frame whole, with a palette of its own (exact up to 256 colours, else NeuQuant's, without dithering),
 /// alpha of one half or more opaque, times rounded to 10 ms without running away.
 pub(super) struct Gif {
-    place: Place,
+    place: PendingFile,
     encoder: GifEncoder<BufWriter<File>>,
     size: (usize, usize),
     frames: u64,
@@ -291,7 +291,7 @@ pub(super) struct Gif {
 
 impl Gif {
     /// Errors: a codec that is none of GIF's, a size it cannot hold, a name that is taken.
-    pub fn create(place: Place, options: &VideoOptions, output: &Output) -> Result<Self> {
+    pub fn create(place: PendingFile, options: &VideoOptions, output: &VideoSpec) -> Result<Self> {
         let path = place.target();
         let asked = options.codec.as_deref().filter(|c| *c != "gif");
         let other = [(asked, "codec"), (options.pix_fmt.as_deref(), "pixel format")];
@@ -369,7 +369,7 @@ impl Gif {
     }
 
     /// Ends the file, which is not named yet.
-    pub fn close(self) -> Result<(Place, Summary)> {
+    pub fn close(self) -> Result<(PendingFile, Summary)> {
         if self.frames == 0 {
             return Err(self.failed("a video has at least one frame, and there was none"));
         }

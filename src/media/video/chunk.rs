@@ -17,12 +17,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     encode::{Encode, Given},
-    output::{Output, VideoOptions},
+    output::{VideoOptions, VideoSpec},
     writer,
 };
 use crate::{
     error::{Error, Result},
-    media::Place,
+    media::PendingFile,
     tensor::Frame,
 };
 
@@ -69,7 +69,7 @@ pub fn joins(target: &Path) -> bool {
 /// Opens encoder and container once and closes them, so that what cannot be is told before anything is made.
 ///
 /// Errors: those of [`Writer::create`](super::Writer::create).
-pub fn rehearse(place: Place, options: &VideoOptions, output: &Output) -> Result<Place> {
+pub fn rehearse(place: PendingFile, options: &VideoOptions, output: &VideoSpec) -> Result<PendingFile> {
     writer::rehearse(place, options, output)
 }
 
@@ -77,11 +77,11 @@ pub fn rehearse(place: Place, options: &VideoOptions, output: &Output) -> Result
 ///
 /// Errors: a chunk that cannot be read; those of [`Writer::create`](super::Writer::create).
 pub fn join(
-    place: Place,
+    place: PendingFile,
     options: &VideoOptions,
-    output: &Output,
+    output: &VideoSpec,
     chunks: &[Chunk],
-) -> Result<(Place, super::Summary)> {
+) -> Result<(PendingFile, super::Summary)> {
     writer::join(place, options, output, chunks)
 }
 
@@ -108,7 +108,7 @@ impl ChunkWriter {
         path: &Path,
         target: &Path,
         options: &VideoOptions,
-        output: &Output,
+        output: &VideoSpec,
         before: Option<&Chunk>,
     ) -> Result<Self> {
         let (_, form) = writer::container(target, output.plays.is_some())?;

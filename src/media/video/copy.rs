@@ -9,7 +9,7 @@ use ffmpeg_next::{
 };
 
 use super::{
-    Part,
+    TimeRange,
     ffmpeg::{self, c_string, check, reason, text},
     info::{self, StreamInfo, StreamKind},
     subtitle::Recoder,
@@ -52,7 +52,7 @@ impl Copies {
     /// Adds the source's streams, chapters and metadata to a file whose first stream is the new video.
     ///
     /// Errors: the source cannot be read, or it has sound that the container cannot take.
-    pub fn open(source: &Path, part: Option<Part>, target: &mut Output) -> Result<Self> {
+    pub fn open(source: &Path, part: Option<TimeRange>, target: &mut Output) -> Result<Self> {
         let input = ffmpeg::open(source)?;
         let video = info::of_input(&input, source)?;
         let mut copies = Self {

@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use super::{
-    Output, Summary, VideoFrame, VideoInfo, VideoOptions,
+    Summary, VideoFrame, VideoInfo, VideoOptions, VideoSpec,
     animation::{self, Gif, WebP},
     info, reader, writer,
 };
-use crate::{error::Result, media::Place, tensor::Frame};
+use crate::{error::Result, media::PendingFile, tensor::Frame};
 
 /// Reads what a file holds without decoding it.
 ///
@@ -87,7 +87,7 @@ impl Iterator for Reader {
     }
 }
 
-/// Encodes frames to a file that gets its name in [`Writer::finish`] ([`Place`]); dropped before, it
+/// Encodes frames to a file that gets its name in [`Writer::finish`] ([`PendingFile`]); dropped before, it
 /// leaves nothing behind. Videos are interleaved with the source's other streams.
 ///
 /// It holds the frames that the encoder looks ahead at, and of the other streams what lies within ten seconds.
@@ -103,12 +103,12 @@ impl Writer {
     ///
     /// Errors: a name without a container, a name that is taken, an unknown encoder (lists those there are), pixel
     /// format or option, a codec or sound that the container cannot hold, a folder that cannot be written.
-    pub fn create(path: &Path, options: &VideoOptions, output: &Output) -> Result<Self> {
-        Self::create_in(Place::new(path, options.overwrite)?, options, output)
+    pub fn create(path: &Path, options: &VideoOptions, output: &VideoSpec) -> Result<Self> {
+        Self::create_in(PendingFile::create(path, options.overwrite)?, options, output)
     }
 
     /// As [`Writer::create`] in a place that is taken already; it decides whether a file is replaced.
-    pub fn create_in(place: Place, options: &VideoOptions, output: &Output) -> Result<Self> {
+    pub fn create_in(place: PendingFile, options: &VideoOptions, output: &VideoSpec) -> Result<Self> {
         let is_gif = place.target().extension().is_some_and(|e| e.eq_ignore_ascii_case("gif"));
         Ok(Self(if is_gif {
             Target::Gif(Box::new(Gif::create(place, options, output)?))
@@ -127,9 +127,9 @@ impl Writer {
         }
     }
 
-    /// Encodes a frame that is shown from `pts` for `duration` ticks of [`Output::time_base`]: RGB or RGBA of the output's
+    /// Encodes a frame that is shown from `pts` for `duration` ticks of [`VideoSpec::time_base`]: RGB or RGBA of the output's
     /// size, 8 or 16 bits. Where the encoder has no transparency, frames are shown over black. Time stamps count from
-    /// [`Output::start`]. Waits for the encoder and the disk.
+    /// [`VideoSpec::start`]. Waits for the encoder and the disk.
     ///
     /// Errors: another size, transparency that was not announced, a time stamp that is not after the last, a failing
     /// encoder, a full disk.
@@ -149,8 +149,8 @@ impl Writer {
         Ok(summary)
     }
 
-    /// As [`Writer::finish`], but the file is not named yet: that is left to [`Place::commit`], which also tells its size.
-    pub fn close(self) -> Result<(Place, Summary)> {
+    /// As [`Writer::finish`], but the file is not named yet: that is left to [`PendingFile::commit`], which also tells its size.
+    pub fn close(self) -> Result<(PendingFile, Summary)> {
         match self.0 {
             Target::Stream(writer) => writer.close(),
             Target::Gif(gif) => gif.close(),

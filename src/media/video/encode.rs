@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     color::Color,
     ffmpeg::{self, check},
-    output::{self, Encoder, Output, VideoOptions},
+    output::{self, Encoder, VideoOptions, VideoSpec},
     reader::allocate,
     scale::{Layout, Scaler},
     verify::Pixels,
@@ -63,7 +63,7 @@ impl Encode {
     pub fn open(
         (container, global_header): (&str, bool),
         options: &VideoOptions,
-        output: &Output,
+        output: &VideoSpec,
         target: PathBuf,
         given: Option<Given>,
     ) -> Result<Self> {

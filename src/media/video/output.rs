@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use ffmpeg_next::{Codec, codec, ffi};
 
 use super::{
-    Part, Rational,
+    Rational, TimeRange,
     color::{Color, Range},
     ffmpeg::{self, c_string, check, text, video_encoders},
     hdr,
@@ -56,7 +56,7 @@ impl Default for VideoOptions {
 
 /// The video to write: what the frames are, and what is said about them.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Output {
+pub struct VideoSpec {
     /// Columns of every frame.
     pub width: usize,
     /// Rows of every frame.
@@ -89,10 +89,10 @@ pub struct Output {
     /// The file whose sound, subtitles, attachments, chapters and metadata are copied, none of it re-encoded.
     pub source: Option<PathBuf>,
     /// The part of `source` that is wanted; `None`: all of it.
-    pub part: Option<Part>,
+    pub time_range: Option<TimeRange>,
 }
 
-impl Output {
+impl VideoSpec {
     /// A generated video: BT.709, 8 bits, nothing else.
     pub fn new(width: usize, height: usize, frame_rate: Rational) -> Self {
         Self {
@@ -111,7 +111,7 @@ impl Output {
             left_out: Vec::new(),
             metadata: Vec::new(),
             source: None,
-            part: None,
+            time_range: None,
         }
     }
 
@@ -190,7 +190,12 @@ fn default_codec(container: &str, alpha: bool) -> &'static str {
 }
 
 /// Opens the encoder for an output in a container of FFmpeg's name.
-pub(super) fn open(options: &VideoOptions, output: &Output, container: &str, global_header: bool) -> Result<Encoder> {
+pub(super) fn open(
+    options: &VideoOptions,
+    output: &VideoSpec,
+    container: &str,
+    global_header: bool,
+) -> Result<Encoder> {
     let codec = find(options.codec.as_deref().unwrap_or_else(|| default_codec(container, output.alpha)))?;
     let name = codec.name().to_owned();
     if output.width * output.height == 0
@@ -343,7 +348,7 @@ fn own_words(settings: &mut Vec<(String, String)>, list: &str, words: impl Itera
 }
 
 /// The pixel format to encode in. Error: one that FFmpeg or the encoder does not know.
-fn pixel_format(codec: Codec, options: &VideoOptions, output: &Output) -> Result<(ffi::AVPixelFormat, Format)> {
+fn pixel_format(codec: Codec, options: &VideoOptions, output: &VideoSpec) -> Result<(ffi::AVPixelFormat, Format)> {
     use ffi::AVPixelFormat::*;
     // SAFETY: a constant list that ends with NONE, or null for any.
     let offered: Vec<ffi::AVPixelFormat> = unsafe {
@@ -381,7 +386,7 @@ fn pixel_format(codec: Codec, options: &VideoOptions, output: &Output) -> Result
 }
 
 /// Names of the pixel format that holds an output, the best first: FFmpeg does not have every combination.
-fn wanted(output: &Output) -> [String; 2] {
+fn wanted(output: &VideoSpec) -> [String; 2] {
     let alpha = if output.alpha { "a" } else { "" };
     let odd = output.width % 2 + output.height % 2 > 0;
     let layout = match output.sampling {
@@ -401,7 +406,7 @@ fn wanted(output: &Output) -> [String; 2] {
 }
 
 /// What of an output's form a pixel format does not hold. Transparency is told when some is seen.
-fn losses(output: &Output, format: &Format, encoder: &str) -> Vec<String> {
+fn losses(output: &VideoSpec, format: &Format, encoder: &str) -> Vec<String> {
     let (pixels, depth) = (format.name(), output.bit_depth);
     let mut losses = Vec::new();
     if format.bits() < depth.min(16) {

@@ -16,7 +16,7 @@ const JITTER: f64 = 0.02;
 
 /// A part of a file, in seconds from the beginning of its container.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Part {
+pub struct TimeRange {
     /// Where it begins.
     pub begin: f64,
     /// Where it ends; far away where nothing was asked for.
@@ -98,7 +98,7 @@ impl Timing {
     /// begin to be shown there. Its first frame has position 0.
     ///
     /// Errors: those of [`probe`](super::probe), a time after the end, no frame between both, an animated WebP.
-    pub fn read_part(path: &Path, begin: Option<f64>, end: Option<f64>) -> Result<(Self, Part)> {
+    pub fn read_range(path: &Path, begin: Option<f64>, end: Option<f64>) -> Result<(Self, TimeRange)> {
         let name = path.display();
         if WebP::open(path)?.is_some() {
             return Err(Error::failed(format!(
@@ -135,7 +135,7 @@ impl Timing {
             )));
         }
         let begin = begin.unwrap_or(0.0);
-        let part = Part { begin, end: end.unwrap_or(1e9), start: times[from] - begin };
+        let part = TimeRange { begin, end: end.unwrap_or(1e9), start: times[from] - begin };
         let mut window = Window { skip: from as u64, first: 0, after: i64::MAX };
         if !stamped {
             let timing = Self::at_rate(rate, (to - from) as u64);

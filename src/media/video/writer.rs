@@ -12,12 +12,12 @@ use super::{
     ffmpeg::{self, c_string, check, reason, text, url},
     info::SideData,
     kept::Asked,
-    output::{Encoder, Output, VideoOptions},
+    output::{Encoder, VideoOptions, VideoSpec},
     verify::{self, Written},
 };
 use crate::{
     error::{At, Error, Result},
-    media::Place,
+    media::PendingFile,
     tensor::Frame,
 };
 
@@ -37,7 +37,7 @@ pub struct Summary {
 }
 
 /// Encodes frames and writes them, interleaved with the source's other streams, to a file that gets its name in
-/// [`Writer::finish`] ([`Place`]); dropped before, it leaves nothing behind.
+/// [`Writer::finish`] ([`PendingFile`]); dropped before, it leaves nothing behind.
 ///
 /// It holds the frames that the encoder looks ahead at, and of the other streams what lies within ten seconds.
 pub struct Writer {
@@ -53,7 +53,7 @@ impl Writer {
     ///
     /// Errors: a name without a container, a name that is taken, an unknown encoder (lists those there are), pixel
     /// format or option, a codec or sound that the container cannot hold, a folder that cannot be written.
-    pub fn create(place: Place, options: &VideoOptions, output: &Output) -> Result<Self> {
+    pub fn create(place: PendingFile, options: &VideoOptions, output: &VideoSpec) -> Result<Self> {
         let (target, form) = container(place.target(), output.plays.is_some())?;
         let mut encode = Encode::open(form.wants(), options, output, place.target().into(), None)?;
         let muxer = Muxer::begin(place, target, form.name, options, output, &mut encode.encoder)?;
@@ -67,9 +67,9 @@ impl Writer {
         self.write_at(frame, self.encode.given.span.1, 1)
     }
 
-    /// Encodes a frame that is shown from `pts` for `duration` ticks of [`Output::time_base`]: RGB or RGBA of the output's
+    /// Encodes a frame that is shown from `pts` for `duration` ticks of [`VideoSpec::time_base`]: RGB or RGBA of the output's
     /// size, 8 or 16 bits. Where the encoder has no transparency, frames are shown over black. Time stamps count from
-    /// [`Output::start`]. Waits for the encoder and the disk.
+    /// [`VideoSpec::start`]. Waits for the encoder and the disk.
     ///
     /// Errors: another size, transparency that was not announced, a time stamp that is not after the last, a failing encoder, a full disk.
     pub fn write_at(&mut self, frame: &Frame, pts: i64, duration: i64) -> Result<()> {
@@ -81,7 +81,7 @@ impl Writer {
     /// Encodes what is left, copies what is left and closes the file, which is not named yet.
     ///
     /// Errors: no frame was written, a failing encoder, a full disk.
-    pub fn close(mut self) -> Result<(Place, Summary)> {
+    pub fn close(mut self) -> Result<(PendingFile, Summary)> {
         if self.encode.is_empty() {
             return Err(self.muxer.failed("a video has at least one frame, and there was none"));
         }
@@ -92,7 +92,7 @@ impl Writer {
 }
 
 /// Opens encoder and container and lets them go.
-pub(super) fn rehearse(place: Place, options: &VideoOptions, output: &Output) -> Result<Place> {
+pub(super) fn rehearse(place: PendingFile, options: &VideoOptions, output: &VideoSpec) -> Result<PendingFile> {
     let (target, form) = container(place.target(), output.plays.is_some())?;
     let mut encode = Encode::open(form.wants(), options, output, place.target().into(), None)?;
     Muxer::begin(place, target, form.name, options, output, &mut encode.encoder).map(|muxer| muxer.place)
@@ -103,11 +103,11 @@ pub(super) fn rehearse(place: Place, options: &VideoOptions, output: &Output) ->
 ///
 /// Errors: a chunk that cannot be read, or that an encoder of another kind made; a full disk; those of [`Writer::create`].
 pub(super) fn join(
-    place: Place,
+    place: PendingFile,
     options: &VideoOptions,
-    output: &Output,
+    output: &VideoSpec,
     chunks: &[Chunk],
-) -> Result<(Place, Summary)> {
+) -> Result<(PendingFile, Summary)> {
     let (target, form) = container(place.target(), output.plays.is_some())?;
     let given = chunks.last().map(|c| c.given.clone()).unwrap_or_default();
     let mut encode = Encode::open(form.wants(), options, output, place.target().into(), Some(given))?;
@@ -133,7 +133,7 @@ pub(super) fn join(
 
 /// The file: packets of the video, and the source's other streams between them.
 struct Muxer {
-    place: Place,
+    place: PendingFile,
     target: context::Output,
     copies: Option<Copies>,
     size: (usize, usize),
@@ -156,11 +156,11 @@ struct Muxer {
 impl Muxer {
     /// Opens the temporary file and writes the container's head.
     fn begin(
-        place: Place,
+        place: PendingFile,
         mut target: context::Output,
         container: String,
         options: &VideoOptions,
-        output: &Output,
+        output: &VideoSpec,
         encoder: &mut Encoder,
     ) -> Result<Self> {
         let path = place.target();
@@ -175,7 +175,7 @@ impl Muxer {
         let animation = matches!(container.as_str(), "apng" | "webp");
         let source = output.source.as_deref();
         let beside = source.filter(|_| animation).map(animation::beside).transpose()?;
-        let open = |source| Copies::open(source, output.part, &mut target);
+        let open = |source| Copies::open(source, output.time_range, &mut target);
         let copies = source.filter(|_| !animation).map(open).transpose()?;
         let mut told = output.left_out.clone();
         told.extend(beside.unwrap_or_default());
@@ -252,7 +252,7 @@ impl Muxer {
     }
 
     /// Copies what is left, closes the file and reads it again.
-    fn close(mut self, encoder: Encoder, given: &Given) -> Result<(Place, Summary)> {
+    fn close(mut self, encoder: Encoder, given: &Given) -> Result<(PendingFile, Summary)> {
         if let Some(copies) = &mut self.copies {
             copies.pump(&mut self.target, None).at(self.place.target().display())?;
         }
@@ -362,7 +362,7 @@ pub(super) fn container(path: &Path, animated: bool) -> Result<(context::Output,
 }
 
 /// Adds the video as the first stream, with what is said about it.
-fn add_video(target: &mut context::Output, encoder: &Encoder, output: &Output, container: &str) -> Result<()> {
+fn add_video(target: &mut context::Output, encoder: &Encoder, output: &VideoSpec, container: &str) -> Result<()> {
     let failed = |why: String| Error::failed(format!("adding the video to {container}: {why}"));
     // SAFETY: the new stream belongs to the target; FFmpeg copies the parameters, and side data into its own memory.
     unsafe {

@@ -27,7 +27,7 @@ use crate::pipeline::{
 use crate::{
     error::{Error, Result},
     media::{
-        Kind, Place, picture,
+        FileType, PendingFile, picture,
         picture::{Format, Picture, PictureOptions},
         sniff,
         video::{Timing, probe},
@@ -60,12 +60,12 @@ impl<'a> Enhancer<'a> {
     pub fn make(
         &mut self,
         source: &Input,
-        place: Place,
+        place: PendingFile,
         identity: &Identity<'_>,
         perf: &mut Timings,
     ) -> Result<PendingOutput> {
         if let Input::File(path) = source
-            && let Kind::Picture(format) = sniff(path)?
+            && let FileType::Picture(format) = sniff(path)?
         {
             let (place, frames) = self.picture(path, format, place, perf)?;
             return Ok(PendingOutput { place, frames, resumed: false });
@@ -76,7 +76,13 @@ impl<'a> Enhancer<'a> {
         video::enhance(source, place, self.plan, &mut self.networks, self.cx, (identity, perf))
     }
 
-    fn picture(&mut self, input: &Path, format: Format, mut place: Place, perf: &mut Timings) -> Result<(Place, u64)> {
+    fn picture(
+        &mut self,
+        input: &Path,
+        format: Format,
+        mut place: PendingFile,
+        perf: &mut Timings,
+    ) -> Result<(PendingFile, u64)> {
         if self.plan.interpolation.is_some() && self.plan.upscaling.is_none() && self.refiner.is_none() {
             let name = input.display();
             return Err(Error::failed(format!(
@@ -132,7 +138,7 @@ fn still(name: &Path) -> Error {
 pub fn refuse(plan: &EnhancePlan) -> Result<()> {
     if let (Some(_), [only]) = (&plan.refine, plan.jobs.as_slice()) {
         let video = match &only.input {
-            Input::File(path) => matches!(sniff(path), Ok(Kind::Video)),
+            Input::File(path) => matches!(sniff(path), Ok(FileType::Video)),
             Input::Sequence { .. } => true,
         };
         if video {
@@ -159,9 +165,9 @@ pub fn make_folder_of(output: &Path) -> Result<()> {
 pub fn sizes(plan: &EnhancePlan, source: &Input) -> Result<Vec<SizeRow>> {
     match source {
         Input::File(path) => match sniff(path)? {
-            Kind::Picture(_) => picture::size(path).map(|(width, height)| picture_sizes(plan, (height, width))),
-            Kind::Video if plan.refine.is_some() => Err(still(path)),
-            Kind::Video => {
+            FileType::Picture(_) => picture::size(path).map(|(width, height)| picture_sizes(plan, (height, width))),
+            FileType::Video if plan.refine.is_some() => Err(still(path)),
+            FileType::Video => {
                 let info = probe(path)?;
                 let whole = plan.trim.start.is_none() && plan.trim.end.is_none();
                 let timing = match plan.interpolation {

@@ -22,7 +22,7 @@ use crate::pipeline::retime::{OutputFrame, ResumePoint};
 use crate::{
     error::{Error, Result},
     media::video::{
-        Output, VideoOptions,
+        VideoOptions, VideoSpec,
         chunk::{Chunk, ChunkWriter, Written},
         ffmpeg_version,
     },
@@ -78,7 +78,7 @@ pub struct Chunks<'a> {
     folder: PathBuf,
     target: PathBuf,
     options: &'a VideoOptions,
-    form: &'a Output,
+    form: &'a VideoSpec,
     identity: &'a Identity<'a>,
     /// Finished, in order.
     lines: Vec<Line>,
@@ -96,7 +96,7 @@ impl<'a> Chunks<'a> {
     pub fn open(
         target: &Path,
         options: &'a VideoOptions,
-        form: &'a Output,
+        form: &'a VideoSpec,
         identity: &'a Identity<'a>,
     ) -> Result<Self> {
         let folder = folder_of(target);

@@ -13,9 +13,9 @@ use crate::pipeline::{
 use crate::{
     error::Result,
     media::{
-        Place,
+        PendingFile,
         queue::{Emit, Line, StageTime},
-        video::{Output, Summary, VideoInfo, VideoOptions, Writer, chunk},
+        video::{Summary, VideoInfo, VideoOptions, VideoSpec, Writer, chunk},
     },
     plan::{self, EnhancePlan, Input},
     progress::{Task, Unit, stop_flag},
@@ -36,12 +36,12 @@ pub struct Networks {
 }
 
 /// The form of a video after all stages.
-pub fn output(plan: &EnhancePlan, info: &VideoInfo, pacing: &Retime, source: &Path) -> Output {
+pub fn output(plan: &EnhancePlan, info: &VideoInfo, pacing: &Retime, source: &Path) -> VideoSpec {
     let (height, width) = match &plan.upscaling {
         Some(u) => postprocess::output_size(u.target, info.height, info.width),
         None => (info.height, info.width),
     };
-    let mut output = Output::like(info, (width, height), pacing.rate, Some(source.to_path_buf()));
+    let mut output = VideoSpec::like(info, (width, height), pacing.rate, Some(source.to_path_buf()));
     output.time_base = pacing.tick;
     output
 }
@@ -63,7 +63,7 @@ pub fn options(output: &plan::Output) -> VideoOptions {
 /// What was made: a file that is not named yet.
 pub struct PendingOutput {
     /// Where it is.
-    pub place: Place,
+    pub place: PendingFile,
     /// Frames in it.
     pub frames: u64,
     /// Whether chunks of an earlier run are in it.
@@ -79,13 +79,13 @@ struct Clip<'a> {
     material: VideoSource<'a>,
     pacing: Retime,
     deep: bool,
-    form: Output,
+    form: VideoSpec,
 }
 
 /// Enhances one video into its place.
 pub fn enhance(
     source: &Input,
-    place: Place,
+    place: PendingFile,
     plan: &EnhancePlan,
     networks: &mut Networks,
     cx: &Context<'_>,
@@ -98,7 +98,7 @@ pub fn enhance(
     let pacing = Retime::new(plan.interpolation.as_ref(), material.timing())?;
     let (form, deep) = match &material {
         VideoSource::Video { path, info, part, .. } => {
-            let form = Output { part: *part, ..output(plan, info, &pacing, path) };
+            let form = VideoSpec { time_range: *part, ..output(plan, info, &pacing, path) };
             let deep = form.bit_depth > 8;
             (form, deep)
         }
@@ -108,8 +108,8 @@ pub fn enhance(
                 .as_ref()
                 .map_or(like.size, |u| postprocess::output_size(u.target, like.size.0, like.size.1));
             let bit_depth = if like.deep { 10 } else { 8 };
-            let new = Output::new(w, h, pacing.rate);
-            (Output { bit_depth, alpha: like.alpha, time_base: pacing.tick, ..new }, like.deep)
+            let new = VideoSpec::new(w, h, pacing.rate);
+            (VideoSpec { bit_depth, alpha: like.alpha, time_base: pacing.tick, ..new }, like.deep)
         }
     };
     let timing = material.timing();
@@ -135,7 +135,7 @@ impl Clip<'_> {
     /// All frames through the line and into the file.
     fn at_once(
         self,
-        place: Place,
+        place: PendingFile,
         plan: &EnhancePlan,
         networks: &mut Networks,
         cx: &Context<'_>,
@@ -159,7 +159,7 @@ impl Clip<'_> {
     fn in_chunks(
         self,
         seconds: f64,
-        place: Place,
+        place: PendingFile,
         plan: &EnhancePlan,
         networks: &mut Networks,
         cx: &Context<'_>,

@@ -7,7 +7,7 @@ use crate::{
     error::{Error, Result},
     media::{
         self, picture,
-        video::{Clock, Part, Rational, Reader, Timing, VideoInfo},
+        video::{Clock, Rational, Reader, TimeRange, Timing, VideoInfo},
     },
     plan::{EnhancePlan, Trim},
     stage::interpolate::Planes,
@@ -20,7 +20,7 @@ pub type Frames<'a> = Box<dyn Iterator<Item = Result<SourceFrame>> + Send + 'a>;
 pub enum VideoSource<'a> {
     /// A video or an animated picture.
     #[allow(missing_docs)]
-    Video { path: &'a Path, info: Box<VideoInfo>, timing: Timing, part: Option<Part> },
+    Video { path: &'a Path, info: Box<VideoInfo>, timing: Timing, part: Option<TimeRange> },
     /// Numbered pictures at a rate.
     #[allow(missing_docs)]
     Pictures { pattern: &'a Path, files: &'a [PathBuf], like: Like<'a>, timing: Timing },

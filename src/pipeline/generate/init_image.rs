@@ -13,7 +13,7 @@ use crate::{
     error::{At, Error, Result},
     family::{Family, Size},
     media::{
-        Kind,
+        FileType,
         picture::{self, Format},
         resize::{Filter, resize},
         sniff,
@@ -62,8 +62,8 @@ impl InitImage {
     pub fn open(path: &Path) -> Result<Self> {
         let place = format!("--image-path {}", path.display());
         match sniff(path).at("--image-path")? {
-            Kind::Picture(format) => Self::still(path, place, format),
-            Kind::Video => Self::clip(path, place),
+            FileType::Picture(format) => Self::still(path, place, format),
+            FileType::Video => Self::clip(path, place),
         }
     }
 

@@ -27,7 +27,7 @@ use crate::{
     error::{Error, Result},
     family::Condition,
     media::{
-        Place,
+        PendingFile,
         picture::{self, Format, Picture, PictureOptions},
     },
     onnx::Model,
@@ -167,10 +167,10 @@ fn reserve(plan: &GeneratePlan, items: &[(usize, Item<'_>)]) -> Result<()> {
         if !item.video {
             Format::of_name(&path)?;
         }
-        drop(Place::new(&path, true)?);
+        drop(PendingFile::create(&path, true)?);
     }
     for path in plan.save_latents.iter().chain(&plan.perf_dump) {
-        drop(Place::new(path, true)?);
+        drop(PendingFile::create(path, true)?);
     }
     Ok(())
 }
@@ -300,7 +300,7 @@ fn save_latents(path: &Path, kept: &Kept) -> Result<()> {
         })
         .collect::<Result<Vec<_>>>()?;
     let file = safetensors::serialize(views, None).map_err(broken)?;
-    let mut place = Place::new(path, true)?;
+    let mut place = PendingFile::create(path, true)?;
     place.write(&file)?;
     place.commit()?;
     Ok(())

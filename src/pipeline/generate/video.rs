@@ -8,7 +8,7 @@ use std::{
 use super::{Job, Run, parameters};
 use crate::{
     error::Result,
-    media::video::{Output, Rational, Timing, Writer},
+    media::video::{Rational, Timing, VideoSpec, Writer},
     onnx::Model,
     pipeline::{
         enhance::{self, Networks},
@@ -76,7 +76,7 @@ pub(super) fn finish(
     let mut made = Vec::with_capacity(jobs.len());
     for job in jobs {
         let path = plan.output.path(job.item)?;
-        let mut output = Output::new(form.size.1, form.size.0, form.rate);
+        let mut output = VideoSpec::new(form.size.1, form.size.0, form.rate);
         output.metadata.push(("comment".into(), parameters(plan, resolved, &job)));
         let writer = path.as_ref().map(|path| Writer::create(path, &enhance::options(&plan.output), &output));
         let mut writer = writer.transpose()?;

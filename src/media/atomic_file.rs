@@ -11,9 +11,9 @@ use std::{
 use crate::error::{Error, Result};
 
 /// A file in the making. It lives at `.name.part.ext` beside its final name, under a lock, and gets that name only in
-/// [`Place::commit`]; dropped before, it leaves nothing behind. A file of a killed run is simply written over.
+/// [`PendingFile::commit`]; dropped before, it leaves nothing behind. A file of a killed run is simply written over.
 #[derive(Debug)]
-pub struct Place {
+pub struct PendingFile {
     target: PathBuf,
     temporary: PathBuf,
     file: File,
@@ -21,28 +21,28 @@ pub struct Place {
     committed: bool,
 }
 
-impl Place {
+impl PendingFile {
     /// Opens the temporary file for `target`.
     ///
     /// Errors: `target` exists and `overwrite` is false (usage), it is a folder, its folder is missing or not
     /// writable, or another process is writing the same file.
-    pub fn new(target: &Path, overwrite: bool) -> Result<Self> {
+    pub fn create(target: &Path, overwrite: bool) -> Result<Self> {
         if !overwrite && !target.is_dir() && target.symlink_metadata().is_ok() {
             return Err(taken(target));
         }
         let busy = || Error::failed(format!("{}: another process is writing this file", target.display()));
-        Self::claim(target, overwrite)?.ok_or_else(busy)
+        Self::try_create(target, overwrite)?.ok_or_else(busy)
     }
 
-    /// As [`Place::new`], but whether `target` exists is not looked at before [`Place::commit`], and `None` says that somebody
+    /// As [`PendingFile::create`], but whether `target` exists is not looked at before [`PendingFile::commit`], and `None` says that somebody
     /// else is writing the same file.
-    pub fn claim(target: &Path, overwrite: bool) -> Result<Option<Self>> {
-        let place = Self::claim_as_left(target, overwrite)?;
+    pub fn try_create(target: &Path, overwrite: bool) -> Result<Option<Self>> {
+        let place = Self::try_open(target, overwrite)?;
         place.map(|place| place.clear().map(|()| place)).transpose()
     }
 
-    /// As [`Place::claim`], with what an earlier run that was killed has left in the temporary file.
-    pub fn claim_as_left(target: &Path, overwrite: bool) -> Result<Option<Self>> {
+    /// As [`PendingFile::try_create`], with what an earlier run that was killed has left in the temporary file.
+    pub fn try_open(target: &Path, overwrite: bool) -> Result<Option<Self>> {
         let name = target.file_name().filter(|_| !target.is_dir());
         let name = name.ok_or_else(|| Error::usage(format!("{}: is a folder; name a file in it", target.display())))?;
         let mut part = OsString::from(".");
@@ -100,7 +100,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for PendingFile {
     fn drop(&mut self) {
         if !self.committed {
             let _ = fs::remove_file(&self.temporary);
@@ -173,8 +173,8 @@ mod tests {
     fn names_are_taken_once() {
         let folder = tempfile::tempdir().unwrap();
         let target = folder.path().join("a.png");
-        let mut mine = Place::claim(&target, false).unwrap().unwrap();
-        assert!(Place::claim(&target, true).unwrap().is_none(), "a file in the making has one writer");
+        let mut mine = PendingFile::try_create(&target, false).unwrap().unwrap();
+        assert!(PendingFile::try_create(&target, true).unwrap().is_none(), "a file in the making has one writer");
         mine.write(b"mine").unwrap();
         fs::write(&target, "yours").unwrap();
         assert!(mine.commit().unwrap_err().to_string().contains("exists already"));
@@ -189,7 +189,7 @@ mod tests {
         let target = folder.path().join("a.png");
         fs::write(&target, "finished").unwrap();
         fs::hard_link(&target, folder.path().join(".a.part.png")).unwrap();
-        let mut place = Place::new(&target, true).unwrap();
+        let mut place = PendingFile::create(&target, true).unwrap();
         place.write(b"half").unwrap();
         assert_eq!(fs::read(&target).unwrap(), b"finished");
         drop(place);
