@@ -14,7 +14,6 @@ const MODULES: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("tensor", &["error"]),
     ("progress", &["error"]),
-    ("plan", &["error"]),
     ("catalog", &["error"]),
     ("hub", &["error", "progress", "catalog"]),
     ("weights", &["error", "tensor"]),
@@ -28,6 +27,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("family", &["error", "tensor", "spectral", "schedule", "model"]),
     ("stage", &["error", "tensor", "progress", "runtime", "spectral", "schedule", "family"]),
     ("media", &["error", "tensor", "progress"]),
+    ("plan", &["error", "media"]),
     (
         "pipeline",
         &[

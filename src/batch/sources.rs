@@ -10,20 +10,9 @@ use walkdir::WalkDir;
 
 use crate::{
     error::{Error, Result},
+    media::format::{self, FileFormat},
     plan::{Input, Job},
 };
-
-/// Endings of pictures that are taken from folders.
-const PICTURES: [&str; 9] = ["png", "apng", "jpg", "jpeg", "webp", "gif", "tif", "tiff", "bmp"];
-/// Endings of videos that are taken from folders.
-const VIDEOS: [&str; 22] = [
-    "mp4", "mkv", "mov", "m4v", "webm", "avi", "ts", "mts", "m2ts", "flv", "mpg", "mpeg", "wmv", "ogv", "3gp", "y4m",
-    "vob", "mxf", "asf", "m2v", "divx", "f4v",
-];
-/// Endings that results keep; other pictures become .png, other videos .mkv, which holds whatever they hold.
-const KEPT: [&str; 16] = [
-    "png", "apng", "jpg", "jpeg", "webp", "gif", "mp4", "mkv", "mov", "m4v", "webm", "avi", "ts", "mts", "m2ts", "flv",
-];
 
 /// What was typed.
 #[derive(Debug, Clone, Default)]
@@ -80,7 +69,7 @@ pub fn jobs(typed: &Typed) -> Result<Jobs> {
     let mut changed = Vec::new();
     let place = |(input, name): (Input, PathBuf)| {
         let Some(folder) = &folder else { return Job { input, output: typed.output.clone() } };
-        let named = writable(&name);
+        let named = format::output_name(&name);
         if named != name {
             changed.push(format!("{} → {}", input.name().display(), named.display()));
         }
@@ -122,8 +111,7 @@ fn check_folder(folder: &Path, inputs: usize, slash: bool) -> Result<()> {
         let many = if inputs == 1 { "a folder is needed".into() } else { format!("there are {inputs} inputs") };
         return Err(Error::usage(format!("-o {shown} is a file, but {many}; give a folder")));
     }
-    let ending = ending(folder);
-    if !slash && !folder.is_dir() && (PICTURES.contains(&&*ending) || VIDEOS.contains(&&*ending)) {
+    if !slash && !folder.is_dir() && FileFormat::of_path(folder).is_some() {
         return Err(Error::usage(format!(
             "-o {shown} is named like a file, but a folder is needed for these inputs; write {shown}/ if it is one"
         )));
@@ -152,10 +140,9 @@ fn walk(folder: &Path, typed: &Typed, found: &mut Vec<(Input, PathBuf)>) -> Resu
             }
         };
         let path = entry.path();
-        let ending = ending(path);
         if entry.file_type().is_dir() {
             folders.extend((entry.depth() > 0 && !typed.recursive).then(|| path.display().to_string()));
-        } else if PICTURES.contains(&&*ending) || VIDEOS.contains(&&*ending) {
+        } else if FileFormat::of_path(path).is_some() {
             let name = path.strip_prefix(folder).unwrap_or(path).to_path_buf();
             found.push((Input::File(path.into()), name));
         } else {
@@ -243,21 +230,6 @@ fn once(jobs: Vec<Job>) -> Result<Vec<Job>> {
 
 fn same(a: &Path, b: &Path) -> bool {
     matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
-}
-
-fn ending(path: &Path) -> String {
-    path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase()).unwrap_or_default()
-}
-
-/// The name with an ending that can be written.
-fn writable(name: &Path) -> PathBuf {
-    let ending = ending(name);
-    match &*ending {
-        e if KEPT.contains(&e) => name.into(),
-        e if PICTURES.contains(&e) => name.with_extension("png"),
-        e if VIDEOS.contains(&e) => name.with_extension("mkv"),
-        _ => name.into(),
-    }
 }
 
 /// One line for many names.
@@ -371,12 +343,6 @@ mod tests {
         {
             if below(Path::new(listed)) != Path::new(want) {
                 bad.push(format!("{listed}: {:?}", below(Path::new(listed))));
-            }
-        }
-        for (name, want) in [("a.PNG", "a.PNG"), ("a.tif", "a.png"), ("a.wmv", "a.mkv"), ("a.mov", "a.mov"), ("a", "a")]
-        {
-            if writable(Path::new(name)) != Path::new(want) {
-                bad.push(format!("{name}: {:?}", writable(Path::new(name))));
             }
         }
         assert!(bad.is_empty(), "{}", bad.join("\n"));

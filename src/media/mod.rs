@@ -10,6 +10,7 @@
 
 pub mod alpha;
 mod atomic_file;
+pub mod format;
 pub mod picture;
 pub mod queue;
 pub mod resize;
@@ -18,7 +19,8 @@ pub mod video;
 use std::{fs::File, io::Read, path::Path};
 
 pub use atomic_file::PendingFile;
-pub use picture::{Format, Picture, PictureOptions};
+pub use format::{FileFormat, PictureFormat};
+pub use picture::{Picture, PictureOptions};
 
 use crate::error::{Error, Result};
 
@@ -26,7 +28,7 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FileType {
     /// One still picture.
-    Picture(Format),
+    Picture(PictureFormat),
     /// Frames in time: everything FFmpeg finds video in, and GIF, APNG and WebP files of more than one frame.
     Video,
 }
@@ -51,8 +53,8 @@ pub fn sniff(path: &Path) -> Result<FileType> {
     let failed = |e: std::io::Error| Error::io("reading", path, &e);
     let mut head = Vec::new();
     File::open(path).and_then(|f| f.take(64).read_to_end(&mut head)).map_err(failed)?;
-    match Format::of_content(&head) {
-        Some(format @ (Format::Gif | Format::Png | Format::WebP)) => {
+    match PictureFormat::of_content(&head) {
+        Some(format @ (PictureFormat::Gif | PictureFormat::Png | PictureFormat::WebP)) => {
             let bytes = std::fs::read(path).map_err(failed)?;
             Ok(if picture::is_animated(format, &bytes) { FileType::Video } else { FileType::Picture(format) })
         }

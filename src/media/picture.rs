@@ -18,77 +18,12 @@ use image::{
 
 use crate::{
     error::{At, Error, Result},
+    media::format::PictureFormat,
     tensor::{Frame, Samples},
 };
 
 /// A decoded picture larger than this is refused: a small file can claim any size.
 const MEMORY_LIMIT: u64 = 4 << 30;
-
-/// How a still picture is stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[allow(missing_docs)]
-pub enum Format {
-    Png,
-    Jpeg,
-    WebP,
-    Gif,
-    Tiff,
-    Bmp,
-}
-
-impl Format {
-    /// The format of a file that begins with `head` (32 bytes suffice).
-    pub fn of_content(head: &[u8]) -> Option<Self> {
-        Some(match image::guess_format(head).ok()? {
-            image::ImageFormat::Png => Self::Png,
-            image::ImageFormat::Jpeg => Self::Jpeg,
-            image::ImageFormat::WebP => Self::WebP,
-            image::ImageFormat::Gif => Self::Gif,
-            image::ImageFormat::Tiff => Self::Tiff,
-            image::ImageFormat::Bmp => Self::Bmp,
-            _ => return None,
-        })
-    }
-
-    /// The format to write to a file of this name. Error: an extension other than .png, .jpg, .jpeg, .webp, .gif, .tif, .tiff.
-    pub fn of_name(path: &Path) -> Result<Self> {
-        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
-        match extension.as_str() {
-            "png" => Ok(Self::Png),
-            "jpg" | "jpeg" => Ok(Self::Jpeg),
-            "webp" => Ok(Self::WebP),
-            "gif" => Ok(Self::Gif),
-            "tif" | "tiff" => Ok(Self::Tiff),
-            _ => Err(Error::usage(format!(
-                "{}: pictures are written as .png, .jpg, .jpeg, .webp, .gif, .tif or .tiff; give the file one of these endings",
-                path.display()
-            ))),
-        }
-    }
-
-    /// The format's usual name: `PNG`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Png => "PNG",
-            Self::Jpeg => "JPEG",
-            Self::WebP => "WebP",
-            Self::Gif => "GIF",
-            Self::Tiff => "TIFF",
-            Self::Bmp => "BMP",
-        }
-    }
-
-    fn decoder_format(self) -> image::ImageFormat {
-        match self {
-            Self::Png => image::ImageFormat::Png,
-            Self::Jpeg => image::ImageFormat::Jpeg,
-            Self::WebP => image::ImageFormat::WebP,
-            Self::Gif => image::ImageFormat::Gif,
-            Self::Tiff => image::ImageFormat::Tiff,
-            Self::Bmp => image::ImageFormat::Bmp,
-        }
-    }
-}
 
 /// A picture and what travels with it.
 #[derive(Debug, Clone, PartialEq)]
@@ -108,13 +43,16 @@ pub struct Picture {
 
 impl Picture {
     /// What of it a format does not hold, each a phrase to tell the person. Transparency in a JPEG is an error of writing.
-    pub fn not_held(&self, format: Format) -> Vec<String> {
+    pub fn not_held(&self, format: PictureFormat) -> Vec<String> {
         let name = format.name();
         let rows = [
-            (self.frame.is_deep() && !matches!(format, Format::Png | Format::Tiff), "8 of 16 bits a sample"),
-            (!self.text.is_empty() && format != Format::Png, "the text that a PNG carries"),
-            (self.exif.is_some() && matches!(format, Format::Gif | Format::Tiff), "EXIF"),
-            (self.icc.is_some() && format == Format::Gif, "the colour profile"),
+            (
+                self.frame.is_deep() && !matches!(format, PictureFormat::Png | PictureFormat::Tiff),
+                "8 of 16 bits a sample",
+            ),
+            (!self.text.is_empty() && format != PictureFormat::Png, "the text that a PNG carries"),
+            (self.exif.is_some() && matches!(format, PictureFormat::Gif | PictureFormat::Tiff), "EXIF"),
+            (self.icc.is_some() && format == PictureFormat::Gif, "the colour profile"),
         ];
         rows.iter().filter(|(lost, _)| *lost).map(|(_, what)| format!("{what} (a {name} does not hold it)")).collect()
     }
@@ -159,15 +97,15 @@ pub fn decode(bytes: &[u8]) -> Result<Picture> {
     if bytes.is_empty() {
         return Err(Error::failed("the file is empty"));
     }
-    let Some(format) = Format::of_content(bytes) else {
+    let Some(format) = PictureFormat::of_content(bytes) else {
         return Err(Error::failed("is not a picture this program reads (PNG, JPEG, WebP, GIF, TIFF, BMP)"));
     };
     let broken = |why: String| {
         Error::failed(format!("the {} is damaged or cut off ({why}); get a whole copy of the file", format.name()))
     };
     let (mut picture, space) = match format {
-        Format::Png => (png(bytes).map_err(broken)?, *b"RGB "),
-        Format::Jpeg => {
+        PictureFormat::Png => (png(bytes).map_err(broken)?, *b"RGB "),
+        PictureFormat::Jpeg => {
             let components = jpeg::components(bytes).map_err(|why| broken(why.into()))?;
             let space = if components == 4 { *b"CMYK" } else { *b"RGB " };
             (other(format, bytes).map_err(broken)?, space)
@@ -182,12 +120,12 @@ pub fn decode(bytes: &[u8]) -> Result<Picture> {
 }
 
 /// Whether a picture file holds more than one frame. A damaged file holds what can be read of it.
-pub(super) fn is_animated(format: Format, bytes: &[u8]) -> bool {
+pub(super) fn is_animated(format: PictureFormat, bytes: &[u8]) -> bool {
     let bytes = Cursor::new(bytes);
     match format {
-        Format::Gif => GifDecoder::new(bytes).is_ok_and(|d| d.into_frames().nth(1).is_some()),
-        Format::WebP => WebPDecoder::new(bytes).is_ok_and(|d| d.has_animation()),
-        Format::Png => png::Decoder::new(bytes)
+        PictureFormat::Gif => GifDecoder::new(bytes).is_ok_and(|d| d.into_frames().nth(1).is_some()),
+        PictureFormat::WebP => WebPDecoder::new(bytes).is_ok_and(|d| d.has_animation()),
+        PictureFormat::Png => png::Decoder::new(bytes)
             .read_info()
             .is_ok_and(|r| r.info().animation_control.is_some_and(|a| a.num_frames > 1)),
         _ => false,
@@ -248,11 +186,11 @@ fn png(bytes: &[u8]) -> Result<Picture, String> {
 }
 
 /// Every other format through the image crate.
-fn other(format: Format, bytes: &[u8]) -> Result<Picture, String> {
+fn other(format: PictureFormat, bytes: &[u8]) -> Result<Picture, String> {
     let text = |e: image::ImageError| e.to_string();
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(MEMORY_LIMIT);
-    let mut reader = ImageReader::with_format(Cursor::new(bytes), format.decoder_format());
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format.decoder());
     reader.limits(limits);
     let mut decoder = reader.into_decoder().map_err(text)?;
     if decoder.total_bytes() > MEMORY_LIMIT {
@@ -260,7 +198,7 @@ fn other(format: Format, bytes: &[u8]) -> Result<Picture, String> {
     }
     // Limits that come with the pixels' size hold for a TIFF's profile too: one that has none yet reads it.
     let icc = match format {
-        Format::Tiff => TiffDecoder::new(Cursor::new(bytes)).and_then(|mut d| d.icc_profile()).map_err(text)?,
+        PictureFormat::Tiff => TiffDecoder::new(Cursor::new(bytes)).and_then(|mut d| d.icc_profile()).map_err(text)?,
         _ => decoder.icc_profile().map_err(text)?,
     };
     let exif = decoder.exif_metadata().map_err(text)?.map(|e| tiff(&e).to_vec());
@@ -269,7 +207,7 @@ fn other(format: Format, bytes: &[u8]) -> Result<Picture, String> {
     let image = DynamicImage::from_decoder(decoder).map_err(text)?;
     let (width, height) = (image.width(), image.height());
     // A GIF always comes with alpha, whether a colour of its palette is clear or not.
-    let opaque = format == Format::Gif && image.to_rgba8().pixels().all(|p| p[3] == u8::MAX);
+    let opaque = format == PictureFormat::Gif && image.to_rgba8().pixels().all(|p| p[3] == u8::MAX);
     let alpha = image.color().has_alpha() && !opaque;
     let deep = image.color().bytes_per_pixel() / image.color().channel_count() > 1;
     let samples = match (deep, alpha) {

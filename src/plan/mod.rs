@@ -12,7 +12,7 @@ mod output;
 
 pub use noise::{Generator, Gpu, Torch};
 pub(crate) use output::known_extension;
-pub use output::{Destination, Item, Output, PICTURES, VIDEOS, slug};
+pub use output::{Destination, Item, Output, slug};
 
 /// What `generate` shall make.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    media::format::{self, FileFormat},
+};
 
 /// Where results go.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -58,11 +61,6 @@ pub struct Item<'a> {
     pub video: bool,
 }
 
-/// Extensions of pictures that can be written.
-pub const PICTURES: [&str; 5] = ["png", "jpg", "jpeg", "webp", "gif"];
-/// Extensions of videos that can be written.
-pub const VIDEOS: [&str; 4] = ["mp4", "mkv", "webm", "gif"];
-
 impl Output {
     /// Compression, 0 (smallest) to 100 (best): as asked for, else 50 for a video and 75 for a picture.
     pub fn compression(&self, video: bool) -> u8 {
@@ -73,7 +71,7 @@ impl Output {
     ///
     /// Fails when a given name is taken and `overwrite` is off, or its extension is not for this kind of result.
     pub fn path(&self, item: Item) -> Result<Option<PathBuf>> {
-        let default = if item.video { "mp4" } else { "png" };
+        let default = if item.video { format::DEFAULT_VIDEO } else { format::DEFAULT_PICTURE };
         match &self.destination {
             Destination::Nowhere | Destination::StandardOutput => Ok(None),
             Destination::Folder(folder) => {
@@ -113,20 +111,23 @@ fn append(path: &Path, tail: &str) -> PathBuf {
 pub(crate) fn known_extension(path: &Path) -> Result<Option<String>> {
     let Some(extension) = path.extension() else { return Ok(None) };
     let extension = extension.to_string_lossy().to_ascii_lowercase();
-    if PICTURES.contains(&&*extension) || VIDEOS.contains(&&*extension) {
+    if FileFormat::of_path(path).is_some_and(|format| format.writes_pictures() || format.writes_videos()) {
         return Ok(Some(extension));
     }
     Err(Error::usage(format!(
-        "{}: .{extension} cannot be written; use .png, .jpg, .webp or .gif for a picture, .mp4, .mkv, .webm or .gif for a video",
-        path.display()
+        "{}: .{extension} cannot be written; use {} for a picture, {} for a video",
+        path.display(),
+        format::picture_extensions(),
+        format::video_extensions()
     )))
 }
 
 fn fits(extension: &str, video: bool, path: &Path) -> Result<()> {
+    let format = FileFormat::of_path(&Path::new("x").with_extension(extension));
     let (right, kind, use_) = if video {
-        (VIDEOS.contains(&extension), "video", ".mp4, .mkv, .webm or .gif")
+        (format.is_some_and(FileFormat::writes_videos), "video", format::video_extensions())
     } else {
-        (PICTURES.contains(&extension), "picture", ".png, .jpg, .webp or .gif")
+        (format.is_some_and(FileFormat::writes_pictures), "picture", format::picture_extensions())
     };
     if right {
         return Ok(());

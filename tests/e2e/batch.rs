@@ -288,6 +288,25 @@ fn ctrl_c_stops_and_a_rerun_goes_on() {
     assert!(run.code == Some(0) && states(&run)["skipped"] >= 20, "{:?} {}", states(&run), run.err);
 }
 
+/// Every format that is written keeps its extension; the others become PNG, with a warning.
+#[test]
+fn results_keep_the_format_of_their_inputs() {
+    let bench = Bench::new();
+    fs::create_dir(bench.path("in")).unwrap();
+    for name in ["a.tiff", "b.TIF", "c.bmp", "d.webp", "e.jpg"] {
+        let path = bench.path(&format!("in/{name}"));
+        ffmpeg(&["-i", &here("tests/data/pictures/chelsea.png"), "-vf", "crop=16:16", path.to_str().unwrap()]);
+    }
+    let run = bench.run(&format!("enhance in -o out {UP}"));
+    assert_eq!(run.code, Some(0), "{}", run.err);
+    assert_eq!(names(&bench.path("out")), ["a.tiff", "b.TIF", "c.png", "d.webp", "e.jpg"]);
+    for name in ["a.tiff", "b.TIF"] {
+        let bytes = fs::read(bench.path(&format!("out/{name}"))).unwrap();
+        assert!(bytes.starts_with(b"II*\0") || bytes.starts_with(b"MM\0*"), "{name} is not a TIFF");
+    }
+    assert!(run.err.contains("c.bmp → c.png") && !run.err.contains("a.tiff →"), "{}", run.err);
+}
+
 /// What is typed, what is read from standard input, and which results come of it.
 #[test]
 fn inputs_and_where_their_results_go() {

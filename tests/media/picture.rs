@@ -2,7 +2,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use crescendo::{
     media::{
-        Format, Picture, PictureOptions,
+        Picture, PictureFormat, PictureOptions,
         picture::{decode, encode, read, write},
     },
     tensor::{Frame, Samples},
@@ -136,21 +136,21 @@ fn what_is_written_is_read_again() {
     let lossless = PictureOptions { lossless: true, ..PictureOptions::default() };
     let fine = PictureOptions { quality: 95, ..PictureOptions::default() };
     let rows = [
-        ("png", Format::Png, 3, false, &fine, 0),
-        ("png alpha", Format::Png, 4, false, &fine, 0),
-        ("png 16", Format::Png, 3, true, &fine, 0),
-        ("png 16 alpha", Format::Png, 4, true, &fine, 0),
-        ("jpeg", Format::Jpeg, 3, false, &fine, 8),
-        ("jpeg 16", Format::Jpeg, 3, true, &fine, 8),
-        ("webp", Format::WebP, 3, false, &fine, 12),
-        ("webp alpha", Format::WebP, 4, false, &fine, 12),
-        ("webp lossless", Format::WebP, 3, false, &lossless, 0),
-        ("webp lossless alpha", Format::WebP, 4, false, &lossless, 0),
-        ("tiff", Format::Tiff, 3, false, &fine, 0),
-        ("tiff alpha", Format::Tiff, 4, false, &fine, 0),
-        ("tiff 16", Format::Tiff, 3, true, &fine, 0),
-        ("tiff 16 alpha", Format::Tiff, 4, true, &fine, 0),
-        ("gif", Format::Gif, 3, false, &fine, 40),
+        ("png", PictureFormat::Png, 3, false, &fine, 0),
+        ("png alpha", PictureFormat::Png, 4, false, &fine, 0),
+        ("png 16", PictureFormat::Png, 3, true, &fine, 0),
+        ("png 16 alpha", PictureFormat::Png, 4, true, &fine, 0),
+        ("jpeg", PictureFormat::Jpeg, 3, false, &fine, 8),
+        ("jpeg 16", PictureFormat::Jpeg, 3, true, &fine, 8),
+        ("webp", PictureFormat::WebP, 3, false, &fine, 12),
+        ("webp alpha", PictureFormat::WebP, 4, false, &fine, 12),
+        ("webp lossless", PictureFormat::WebP, 3, false, &lossless, 0),
+        ("webp lossless alpha", PictureFormat::WebP, 4, false, &lossless, 0),
+        ("tiff", PictureFormat::Tiff, 3, false, &fine, 0),
+        ("tiff alpha", PictureFormat::Tiff, 4, false, &fine, 0),
+        ("tiff 16", PictureFormat::Tiff, 3, true, &fine, 0),
+        ("tiff 16 alpha", PictureFormat::Tiff, 4, true, &fine, 0),
+        ("gif", PictureFormat::Gif, 3, false, &fine, 40),
     ];
     let mut faults = Vec::new();
     for (name, format, channels, deep, options, tolerance) in rows {
@@ -163,10 +163,10 @@ fn what_is_written_is_read_again() {
                 continue;
             }
         };
-        let scale = if deep && !matches!(format, Format::Png | Format::Tiff) { 257 } else { 1 };
+        let scale = if deep && !matches!(format, PictureFormat::Png | PictureFormat::Tiff) { 257 } else { 1 };
         let theirs = samples(&after.frame);
         let worst = samples(&before.frame).iter().zip(&theirs).map(|(a, b)| (a / scale - b).abs()).max().unwrap();
-        let text = if format == Format::Png { before.text.clone() } else { Vec::new() };
+        let text = if format == PictureFormat::Png { before.text.clone() } else { Vec::new() };
         let named = |what: &str| before.not_held(format).iter().any(|l| l.starts_with(what));
         let icc = after.icc == before.icc || named("the colour profile");
         let exif = after.exif == before.exif || named("EXIF");
@@ -189,7 +189,7 @@ fn an_extended_webp_says_what_it_holds() {
         let mut picture = full(channels, false);
         picture.icc = picture.icc.filter(|_| icc);
         picture.exif = picture.exif.filter(|_| exif);
-        let bytes = encode(&picture, Format::WebP, &PictureOptions::default()).unwrap();
+        let bytes = encode(&picture, PictureFormat::WebP, &PictureOptions::default()).unwrap();
         assert_eq!((&bytes[12..16], bytes[20]), (&b"VP8X"[..], flags), "{channels} {icc} {exif}");
         assert_eq!(bytes.len(), 8 + u32::from_le_bytes(bytes[4..8].try_into().unwrap()) as usize);
     }
@@ -197,7 +197,7 @@ fn an_extended_webp_says_what_it_holds() {
 
 #[test]
 fn quality_decides_the_size() {
-    for format in [Format::Jpeg, Format::WebP] {
+    for format in [PictureFormat::Jpeg, PictureFormat::WebP] {
         let size = |quality| {
             let options = PictureOptions { quality, ..PictureOptions::default() };
             encode(&full(3, false), format, &options).unwrap().len()
@@ -259,9 +259,9 @@ fn files_are_written_whole_or_not_at_all() {
     let rows = [
         ("a.png", 3, "exists already; choose another name or pass --overwrite"),
         ("b.jpg", 4, "JPEG has no transparency and this picture has some; write a .png or a .webp"),
-        ("b.bmp", 3, "pictures are written as .png, .jpg, .jpeg, .webp, .gif, .tif or .tiff"),
+        ("b.bmp", 3, "a picture cannot be written with this extension; use .png, .jpg, .webp, .gif or .tiff"),
         ("missing/b.png", 3, "does not exist; create it"),
-        (".", 3, "pictures are written as"),
+        (".", 3, "a picture cannot be written with this extension"),
     ];
     for (name, channels, wanted) in rows {
         let error = write(&folder.path().join(name), &full(channels, false), &options).unwrap_err().to_string();

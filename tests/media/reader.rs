@@ -2,7 +2,7 @@ use std::{fs, path::Path};
 
 use crescendo::{
     media::{
-        FileType, Format, sniff,
+        FileType, PictureFormat, sniff,
         video::{Color, Range, Rational, Reader, VideoFrame, probe},
     },
     tensor::Samples,
@@ -274,10 +274,10 @@ fn files_are_known_by_their_content() {
     fs::rename(folder.path().join("a.mp4"), folder.path().join("a:b.png")).unwrap();
     assert_eq!(sniff(&folder.path().join("a:b.png")).unwrap(), FileType::Video);
     let rows = [
-        ("wrong_name.jpg", FileType::Picture(Format::Png)),
-        ("rgb.jpg", FileType::Picture(Format::Jpeg)),
-        ("lossy.webp", FileType::Picture(Format::WebP)),
-        ("rgb.tiff", FileType::Picture(Format::Tiff)),
+        ("wrong_name.jpg", FileType::Picture(PictureFormat::Png)),
+        ("rgb.jpg", FileType::Picture(PictureFormat::Jpeg)),
+        ("lossy.webp", FileType::Picture(PictureFormat::WebP)),
+        ("rgb.tiff", FileType::Picture(PictureFormat::Tiff)),
         ("moving.gif", FileType::Video),
         ("moving.png", FileType::Video),
         ("moving.webp", FileType::Video),

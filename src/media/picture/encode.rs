@@ -7,10 +7,10 @@ use image::{
     codecs::{gif::GifEncoder, jpeg::JpegEncoder, tiff::TiffEncoder},
 };
 
-use super::{Format, Picture};
+use super::Picture;
 use crate::{
     error::{At, Error, Result},
-    media::PendingFile,
+    media::{PendingFile, format::PictureFormat},
     tensor::{Frame, Samples},
 };
 
@@ -38,14 +38,19 @@ impl Default for PictureOptions {
 ///
 /// Errors: those of [`encode`], a name that is taken, a folder that cannot be written, a full disk.
 pub fn write(path: &Path, picture: &Picture, options: &PictureOptions) -> Result<u64> {
-    let format = Format::of_name(path)?;
+    let format = PictureFormat::of_name(path)?;
     let mut place = PendingFile::create(path, options.overwrite)?;
     write_in(&mut place, picture, format, options)?;
     place.commit()
 }
 
 /// Writes a picture into a place that the caller names.
-pub fn write_in(place: &mut PendingFile, picture: &Picture, format: Format, options: &PictureOptions) -> Result<()> {
+pub fn write_in(
+    place: &mut PendingFile,
+    picture: &Picture,
+    format: PictureFormat,
+    options: &PictureOptions,
+) -> Result<()> {
     let name = place.target().display().to_string();
     place.write(&encode(picture, format, options).at(&name)?)?;
     if options.verify {
@@ -55,7 +60,7 @@ pub fn write_in(place: &mut PendingFile, picture: &Picture, format: Format, opti
 }
 
 /// Decodes what was written. Errors: another size, or other samples of a lossless format.
-fn verify(file: &Path, picture: &Picture, format: Format, options: &PictureOptions) -> Result<()> {
+fn verify(file: &Path, picture: &Picture, format: PictureFormat, options: &PictureOptions) -> Result<()> {
     let bytes = std::fs::read(file).map_err(|e| Error::io("reading", file, &e))?;
     let (found, wanted) = (super::decode(&bytes)?.frame, &picture.frame);
     if (found.width, found.height) != (wanted.width, wanted.height) {
@@ -64,8 +69,8 @@ fn verify(file: &Path, picture: &Picture, format: Format, options: &PictureOptio
         return Err(Error::failed(format!("the file decodes to {sizes}; write it again")));
     }
     let same = match format {
-        Format::Png | Format::Tiff => found.samples == wanted.samples,
-        Format::WebP if options.lossless => eight_bits(&found.samples) == eight_bits(&wanted.samples),
+        PictureFormat::Png | PictureFormat::Tiff => found.samples == wanted.samples,
+        PictureFormat::WebP if options.lossless => eight_bits(&found.samples) == eight_bits(&wanted.samples),
         _ => true,
     };
     if same {
@@ -81,7 +86,7 @@ fn verify(file: &Path, picture: &Picture, format: Format, options: &PictureOptio
 /// (8 or 16 bits, ICC, not compressed). What a format does not hold, [`Picture::not_held`] tells; 16 bits are rounded to 8.
 ///
 /// Errors: transparency in a JPEG, extents the format cannot hold, metadata too large for it, another format.
-pub fn encode(picture: &Picture, format: Format, options: &PictureOptions) -> Result<Vec<u8>> {
+pub fn encode(picture: &Picture, format: PictureFormat, options: &PictureOptions) -> Result<Vec<u8>> {
     let frame = &picture.frame;
     let (extent, largest) = (frame.width.max(frame.height), largest(format)?);
     let filled = frame.width * frame.height * frame.channels;
@@ -103,21 +108,21 @@ pub fn encode(picture: &Picture, format: Format, options: &PictureOptions) -> Re
         )));
     }
     match format {
-        Format::Png => png(picture).map_err(|e| Error::failed(format!("encoding PNG: {e}"))),
-        Format::Jpeg => jpeg(picture, options),
-        Format::Gif => gif(frame),
-        Format::Tiff => tiff(picture),
+        PictureFormat::Png => png(picture).map_err(|e| Error::failed(format!("encoding PNG: {e}"))),
+        PictureFormat::Jpeg => jpeg(picture, options),
+        PictureFormat::Gif => gif(frame),
+        PictureFormat::Tiff => tiff(picture),
         _ => webp(picture, options),
     }
 }
 
-fn largest(format: Format) -> Result<usize> {
+fn largest(format: PictureFormat) -> Result<usize> {
     match format {
-        Format::Png => Ok(i32::MAX as usize),
-        Format::Jpeg => Ok(65535),
-        Format::WebP => Ok(16383),
-        Format::Gif => Ok(65535),
-        Format::Tiff => Ok(i32::MAX as usize),
+        PictureFormat::Png => Ok(i32::MAX as usize),
+        PictureFormat::Jpeg => Ok(65535),
+        PictureFormat::WebP => Ok(16383),
+        PictureFormat::Gif => Ok(65535),
+        PictureFormat::Tiff => Ok(i32::MAX as usize),
         other => Err(Error::usage(format!("{} is not written; choose PNG, JPEG, WebP, GIF or TIFF", other.name()))),
     }
 }

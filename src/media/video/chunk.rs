@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    media::PendingFile,
+    media::{PendingFile, format::FileFormat},
     tensor::Frame,
 };
 
@@ -62,8 +62,7 @@ impl Chunk {
 
 /// Whether a file of this name can be put together from chunks: animated pictures cannot.
 pub fn joins(target: &Path) -> bool {
-    let pictures = ["gif", "webp", "png", "apng"];
-    !target.extension().is_some_and(|e| pictures.iter().any(|p| e.eq_ignore_ascii_case(p)))
+    !FileFormat::of_path(target).is_some_and(|format| format.animated)
 }
 
 /// Opens encoder and container once and closes them, so that what cannot be is told before anything is made.

@@ -8,7 +8,7 @@ use super::{
     Rational,
     color::Color,
     ffmpeg::{self, number, text},
-    scale::{Format, Sampling},
+    scale::{PixelFormat, Sampling},
 };
 use crate::error::{Error, Result};
 
@@ -142,7 +142,8 @@ pub(super) fn of_input(input: &Input, path: &Path) -> Result<VideoInfo> {
         let stream = &**context.streams.add(index);
         (stream, &*stream.codecpar)
     };
-    let Some((_, format)) = Format::of(parameters.format).filter(|_| parameters.width > 0 && parameters.height > 0)
+    let Some((_, format)) =
+        PixelFormat::of(parameters.format).filter(|_| parameters.width > 0 && parameters.height > 0)
     else {
         if container == "image2" || container.ends_with("_pipe") {
             return Err(failed("is neither a picture nor a video, whatever its name says; get a whole copy".into()));

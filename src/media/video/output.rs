@@ -10,9 +10,12 @@ use super::{
     ffmpeg::{self, c_string, check, text, video_encoders},
     hdr,
     info::{SideData, VideoInfo},
-    scale::{Format, Sampling},
+    scale::{PixelFormat, Sampling},
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    media::format::FileFormat,
+};
 
 /// How a video is encoded: what the command line says.
 #[derive(Debug, Clone, PartialEq)]
@@ -178,15 +181,10 @@ pub(super) fn find(name: &str) -> Result<Codec> {
     })
 }
 
-/// The encoder that is used where none is asked for. `container`: FFmpeg's name.
+/// The default encoder of a container of FFmpeg's name.
 fn default_codec(container: &str, alpha: bool) -> &'static str {
-    match container {
-        "webm" => "libvpx-vp9",
-        "apng" => "apng",
-        "webp" => "libwebp_anim",
-        "mov" if alpha => "prores_ks",
-        _ => "h264",
-    }
+    let (opaque, clear) = FileFormat::of_muxer(container).map_or(("h264", "h264"), |format| format.encoders);
+    if alpha { clear } else { opaque }
 }
 
 /// Opens the encoder for an output in a container of FFmpeg's name.
@@ -348,7 +346,7 @@ fn own_words(settings: &mut Vec<(String, String)>, list: &str, words: impl Itera
 }
 
 /// The pixel format to encode in. Error: one that FFmpeg or the encoder does not know.
-fn pixel_format(codec: Codec, options: &VideoOptions, output: &VideoSpec) -> Result<(ffi::AVPixelFormat, Format)> {
+fn pixel_format(codec: Codec, options: &VideoOptions, output: &VideoSpec) -> Result<(ffi::AVPixelFormat, PixelFormat)> {
     use ffi::AVPixelFormat::*;
     // SAFETY: a constant list that ends with NONE, or null for any.
     let offered: Vec<ffi::AVPixelFormat> = unsafe {
@@ -356,7 +354,7 @@ fn pixel_format(codec: Codec, options: &VideoOptions, output: &VideoSpec) -> Res
         let at = |i| (!list.is_null()).then(|| *list.add(i)).filter(|f| *f != AV_PIX_FMT_NONE);
         (0..).map_while(at).collect()
     };
-    let named = |format: ffi::AVPixelFormat| Format::of(format as i32).map(|(_, known)| (format, known));
+    let named = |format: ffi::AVPixelFormat| PixelFormat::of(format as i32).map(|(_, known)| (format, known));
     // SAFETY: FFmpeg looks the name up.
     let by_name = |name: &str| unsafe { ffi::av_get_pix_fmt(c_string(name).as_ptr()) };
     // libwebp's YCbCr is always BT.601: it shall make its own.
@@ -406,7 +404,7 @@ fn wanted(output: &VideoSpec) -> [String; 2] {
 }
 
 /// What of an output's form a pixel format does not hold. Transparency is told when some is seen.
-fn losses(output: &VideoSpec, format: &Format, encoder: &str) -> Vec<String> {
+fn losses(output: &VideoSpec, format: &PixelFormat, encoder: &str) -> Vec<String> {
     let (pixels, depth) = (format.name(), output.bit_depth);
     let mut losses = Vec::new();
     if format.bits() < depth.min(16) {

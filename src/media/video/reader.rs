@@ -14,7 +14,7 @@ use super::{
     ffmpeg::{self, last_line, reason},
     hdr,
     info::{self, VideoInfo},
-    scale::{Format, Layout, Scaler},
+    scale::{Layout, PixelFormat, Scaler},
 };
 use crate::{
     error::{Error, Result},
@@ -339,7 +339,7 @@ impl Reader {
             let (w, h) = (raw.width, raw.height);
             return Err(format!("the size changes from {width}x{height} to {w}x{h}; cut the file there"));
         }
-        let (format, known) = Format::of(raw.format).ok_or("the frame has no pixel format")?;
+        let (format, known) = PixelFormat::of(raw.format).ok_or("the frame has no pixel format")?;
         // What the frame does not say, the container may.
         let (said, told) = (Color::of_frame(raw), self.info.color);
         let color = Color {

@@ -31,9 +31,9 @@ pub(super) struct Layout {
 }
 
 /// What a pixel format is.
-pub(super) struct Format(&'static ffi::AVPixFmtDescriptor);
+pub(super) struct PixelFormat(&'static ffi::AVPixFmtDescriptor);
 
-impl Format {
+impl PixelFormat {
     /// The format of a decoder's number; `None` where there is none.
     pub fn of(format: i32) -> Option<(ffi::AVPixelFormat, Self)> {
         // SAFETY: the descriptor list is constant; a number becomes an enum only by coming out of that list.
@@ -164,8 +164,8 @@ impl Scaler {
     }
 
     /// The format of one side, if its numbers have a meaning we can convert.
-    fn side(&self, layout: Layout) -> Result<Format, String> {
-        let (_, format) = Format::of(layout.format as i32).ok_or("the frame has no pixel format")?;
+    fn side(&self, layout: Layout) -> Result<PixelFormat, String> {
+        let (_, format) = PixelFormat::of(layout.format as i32).ok_or("the frame has no pixel format")?;
         if !format.is_rgb() && !layout.color.has_known_matrix() {
             let matrix = layout.color.matrix;
             return Err(format!("YCbCr with matrix coefficients {matrix} of H.273 cannot be converted to RGB"));

@@ -55,7 +55,7 @@ impl Pixels {
         // SAFETY: the frame owns its planes; FFmpeg writes no more than the length it is told.
         unsafe {
             let raw = &*frame.as_ptr();
-            let (format, _) = super::scale::Format::of(raw.format).filter(|_| raw.format == self.format)?;
+            let (format, _) = super::scale::PixelFormat::of(raw.format).filter(|_| raw.format == self.format)?;
             let size = ffi::av_image_get_buffer_size(format, raw.width, raw.height, 1);
             self.room.resize(usize::try_from(size).ok()?, 0);
             let (data, strides) = (raw.data.as_ptr().cast(), raw.linesize.as_ptr());

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     error::{At, Error, Result},
-    media::PendingFile,
+    media::{PendingFile, format::FileFormat},
     tensor::Frame,
 };
 
@@ -340,8 +340,9 @@ impl Container {
 pub(super) fn container(path: &Path, animated: bool) -> Result<(context::Output, Container)> {
     ffmpeg::init();
     let url = url(path)?;
-    let png = animated && path.extension().is_some_and(|e| e.eq_ignore_ascii_case("png"));
-    let name = if png { c"apng".as_ptr() } else { std::ptr::null() };
+    let format = FileFormat::of_path(path).filter(|format| format.writes_videos() || animated && format.animated);
+    let muxer = format.and_then(|format| format.muxer).map(c_string);
+    let name = muxer.as_ref().map_or(std::ptr::null(), |name| name.as_ptr());
     let mut raw = std::ptr::null_mut();
     // SAFETY: FFmpeg allocates a context, which is then owned, or leaves null.
     unsafe {

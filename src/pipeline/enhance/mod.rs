@@ -27,8 +27,8 @@ use crate::pipeline::{
 use crate::{
     error::{Error, Result},
     media::{
-        FileType, PendingFile, picture,
-        picture::{Format, Picture, PictureOptions},
+        FileType, PendingFile, PictureFormat, picture,
+        picture::{Picture, PictureOptions},
         sniff,
         video::{Timing, probe},
     },
@@ -79,7 +79,7 @@ impl<'a> Enhancer<'a> {
     fn picture(
         &mut self,
         input: &Path,
-        format: Format,
+        format: PictureFormat,
         mut place: PendingFile,
         perf: &mut Timings,
     ) -> Result<(PendingFile, u64)> {
@@ -94,7 +94,7 @@ impl<'a> Enhancer<'a> {
             let name = input.display();
             return Err(Error::failed(format!("{name} is a picture, which has no part; leave out --start and --end")));
         }
-        let written = Format::of_name(place.target())?;
+        let written = PictureFormat::of_name(place.target())?;
         let mut read = perf.time("decode", || picture::read(input))?;
         for left in &read.left_out {
             tracing::warn!("{}: left out: {left}", input.display());
@@ -109,7 +109,7 @@ impl<'a> Enhancer<'a> {
                     tracing::warn!("{}: {warning}", input.display());
                 }
                 let turn = Turn(read.orientation());
-                if written == Format::Png {
+                if written == PictureFormat::Png {
                     refiner.settings.sign(&mut read);
                 }
                 perf.time("refine", || refiner.apply(planes, upscaler.as_mut(), turn))?

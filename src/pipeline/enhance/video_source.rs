@@ -27,11 +27,11 @@ pub enum VideoSource<'a> {
 }
 
 /// The timing of a video, or of the part of it that is asked for.
-pub fn timing(path: &Path, trim: &Trim) -> Result<(Timing, Option<Part>)> {
+pub fn timing(path: &Path, trim: &Trim) -> Result<(Timing, Option<TimeRange>)> {
     if trim.start.is_none() && trim.end.is_none() {
         return Timing::read(path).map(|timing| (timing, None));
     }
-    Timing::read_part(path, trim.start, trim.end).map(|(timing, part)| (timing, Some(part)))
+    Timing::read_range(path, trim.start, trim.end).map(|(timing, part)| (timing, Some(part)))
 }
 
 /// Those of numbered pictures that are asked for, and their timing.

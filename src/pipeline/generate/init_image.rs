@@ -13,8 +13,8 @@ use crate::{
     error::{At, Error, Result},
     family::{Family, Size},
     media::{
-        FileType,
-        picture::{self, Format},
+        FileType, PictureFormat,
+        picture::{self},
         resize::{Filter, resize},
         sniff,
         video::{Reader, StreamKind, VideoInfo},
@@ -67,7 +67,7 @@ impl InitImage {
         }
     }
 
-    fn still(path: &Path, place: String, format: Format) -> Result<Self> {
+    fn still(path: &Path, place: String, format: PictureFormat) -> Result<Self> {
         let read = picture::read(path).at("--image-path")?;
         let mut left_out = read.left_out.clone();
         if transparent(&read.frame) {

@@ -27,8 +27,8 @@ use crate::{
     error::{Error, Result},
     family::Condition,
     media::{
-        PendingFile,
-        picture::{self, Format, Picture, PictureOptions},
+        PendingFile, PictureFormat,
+        picture::{self, Picture, PictureOptions},
     },
     onnx::Model,
     plan::{Destination, GeneratePlan, Generator, Gpu, Item, Torch},
@@ -165,7 +165,7 @@ fn reserve(plan: &GeneratePlan, items: &[(usize, Item<'_>)]) -> Result<()> {
             std::fs::create_dir_all(folder).map_err(|e| Error::io("making the folder", folder, &e))?;
         }
         if !item.video {
-            Format::of_name(&path)?;
+            PictureFormat::of_name(&path)?;
         }
         drop(PendingFile::create(&path, true)?);
     }
@@ -259,7 +259,7 @@ fn write(plan: &GeneratePlan, r: &RunConfig, job: &Job<'_>, planes: &Array3<f32>
             picture::write(path, &picture, &options)?;
         }
         None if plan.output.destination == Destination::StandardOutput => {
-            let bytes = picture::encode(&picture, Format::Png, &options)?;
+            let bytes = picture::encode(&picture, PictureFormat::Png, &options)?;
             let mut out = std::io::stdout().lock();
             let written = out.write_all(&bytes).and_then(|()| out.flush());
             written.map_err(|e| Error::failed(format!("writing to standard output: {e}")))?;
