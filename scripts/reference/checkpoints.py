@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Write tiny random checkpoints in the layout of the released ones.
+"""Writes tiny random checkpoints in the layout of the released ones.
 
     checkpoints.py [NAME...]
 
-Sizes are odd on purpose, so that nothing can be taken for granted that a config or a shape tells: text width, inner
-width and heads × head size all differ, the VAE has 4 latent channels and groups of 4, every level another width.
+The sizes are unusual on purpose: a reader must take each size from the config or from a shape. The text hidden size, the inner
+hidden size and heads × head_dim all differ. The VAE has 4 latent channels, norm groups of 4 and a different channel count at each
+resolution.
 """
 
 import argparse
@@ -73,7 +74,7 @@ def flux_vae():
 def build_flux1(guidance, scheduler, layers, single_layers):
     clip, vocab, merges = clip_tokenizer()
     t5 = t5_tokenizer()
-    parts = dict(
+    components = dict(
         scheduler=scheduler,
         vae=flux_vae(),
         text_encoder=CLIPTextModel(
@@ -97,13 +98,13 @@ def build_flux1(guidance, scheduler, layers, single_layers):
         ),
     )  # fmt: skip
     return dict(
-        pipeline=FluxPipeline, parts=parts, shard="200KB", bpe={"tokenizer": (vocab, merges)},
+        pipeline=FluxPipeline, components=components, shard="200KB", bpe={"tokenizer": (vocab, merges)},
         names={"tokenizer_2": "T5TokenizerFast"},
     )  # fmt: skip
 
 
-def flux1(folder, dtype, seed, **form):
-    save_checkpoint(folder, build_flux1(**form), dtype, seed)
+def flux1(folder, dtype, seed, **options):
+    save_checkpoint(folder, build_flux1(**options), dtype, seed)
     shutil.copy(folder / "tokenizer/tokenizer.json", folder.parent / "clip_tokenizer.json")
     as_clip_release(folder / "tokenizer")
 
@@ -116,7 +117,7 @@ def flux1_dev():
 
 
 def flux1_schnell():
-    """bf16 files, as released."""
+    """Writes bf16 files, like the release."""
     folder = GOLDENS / "flux1-schnell/model"
     scheduler = flow_scheduler(shift=1.0, use_dynamic_shifting=False)
     flux1(folder, torch.bfloat16, 100, guidance=False, scheduler=scheduler, layers=1, single_layers=2)
@@ -127,12 +128,12 @@ def flux1_schnell():
 def flux1_demo():
     folder = ROOT / "models/demo/flux1-tiny"
     readme = folder / "README.md"
-    kept = readme.read_text() if readme.exists() else None
+    readme_text = readme.read_text() if readme.exists() else None
     scheduler = flow_scheduler(shift=3.0, use_dynamic_shifting=True)
     flux1(folder, torch.bfloat16, 0, guidance=True, scheduler=scheduler, layers=1, single_layers=2)
     (folder.parent / "clip_tokenizer.json").unlink()
-    if kept:
-        readme.write_text(kept)
+    if readme_text:
+        readme.write_text(readme_text)
     return folder
 
 
@@ -140,7 +141,7 @@ def flux1_demo():
 
 
 def qwen3_config(vocab_size, layers, hidden):
-    """head_dim * heads differs from hidden, as in Qwen3-4B."""
+    """heads × head_dim differs from the hidden size, as in Qwen3-4B."""
     return Qwen3Config(
         vocab_size=vocab_size, hidden_size=hidden, intermediate_size=2 * hidden, num_hidden_layers=layers,
         num_attention_heads=4, num_key_value_heads=2, head_dim=8, rms_norm_eps=1e-6, tie_word_embeddings=True,
@@ -150,12 +151,12 @@ def qwen3_config(vocab_size, layers, hidden):
 
 def build_flux2_klein():
     tokenizer, vocab, merges = qwen_tokenizer()
-    parts = dict(
+    components = dict(
         scheduler=flow_scheduler(shift=3.0, use_dynamic_shifting=True),
         vae=AutoencoderKLFlux2(
             block_out_channels=(8, 12, 16, 16), layers_per_block=2, latent_channels=4, norm_num_groups=4
         ),
-        # the pipeline reads hidden states 9, 18 and 27
+        # The pipeline reads hidden states 9, 18 and 27.
         text_encoder=Qwen3ForCausalLM(qwen3_config(len(tokenizer) + 5, layers=28, hidden=16)),
         tokenizer=tokenizer,
         transformer=Flux2Transformer2DModel(
@@ -164,14 +165,14 @@ def build_flux2_klein():
         ),
     )  # fmt: skip
     return dict(
-        pipeline=Flux2KleinPipeline, parts=parts, config=dict(is_distilled=True), shard="5GB",
+        pipeline=Flux2KleinPipeline, components=components, config=dict(is_distilled=True), shard="5GB",
         bpe={"tokenizer": (vocab, merges)}, names={"tokenizer": "Qwen2TokenizerFast"},
     )  # fmt: skip
 
 
 def build_wan():
     tokenizer = t5_tokenizer()
-    parts = dict(
+    components = dict(
         scheduler=UniPCMultistepScheduler(
             prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0, num_train_timesteps=1000,
             solver_order=2, solver_type="bh2", final_sigmas_type="zero",
@@ -188,13 +189,13 @@ def build_wan():
             num_attention_heads=2, attention_head_dim=16, text_dim=24, ffn_dim=96, num_layers=2
         ),
     )  # fmt: skip
-    return dict(pipeline=WanPipeline, parts=parts, shard="100KB", names={"tokenizer": "T5TokenizerFast"})
+    return dict(pipeline=WanPipeline, components=components, shard="100KB", names={"tokenizer": "T5TokenizerFast"})
 
 
 def build_z_image():
     tokenizer, vocab, merges = qwen_tokenizer()
     causal = Qwen3ForCausalLM(qwen3_config(len(tokenizer) + 5, layers=3, hidden=40))
-    parts = dict(
+    components = dict(
         scheduler=flow_scheduler(shift=3.0, use_dynamic_shifting=False),
         vae=flux_vae(),
         text_encoder=causal.model,
@@ -205,7 +206,7 @@ def build_z_image():
         ),
     )  # fmt: skip
     return dict(
-        pipeline=ZImagePipeline, parts=parts, shard="200KB", bpe={"tokenizer": (vocab, merges)}, causal=causal
+        pipeline=ZImagePipeline, components=components, shard="200KB", bpe={"tokenizer": (vocab, merges)}, causal=causal
     )
 
 
@@ -218,7 +219,7 @@ def build_qwen_image():
         rope_parameters={"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 3, 3]},
     )  # fmt: skip
     vision = dict(depth=1, hidden_size=16, intermediate_size=32, num_heads=2, out_hidden_size=48)
-    parts = dict(
+    components = dict(
         scheduler=flow_scheduler(
             shift=1.0, use_dynamic_shifting=True, max_shift=0.9, max_image_seq_len=8192, shift_terminal=0.02
         ),
@@ -229,7 +230,7 @@ def build_qwen_image():
             num_layers=2, attention_head_dim=16, num_attention_heads=2, joint_attention_dim=48, axes_dims_rope=(4, 6, 6)
         ),
     )  # fmt: skip
-    return dict(pipeline=QwenImagePipeline, parts=parts, shard="100KB", bpe={"tokenizer": (vocab, merges)})
+    return dict(pipeline=QwenImagePipeline, components=components, shard="100KB", bpe={"tokenizer": (vocab, merges)})
 
 
 def family(name, build, dtype, seed):

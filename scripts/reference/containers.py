@@ -1,4 +1,4 @@
-"""The two pickle containers that torch has written, byte for byte the same on every run."""
+"""Writers of torch's two pickle containers. The same input gives the same bytes."""
 
 import io
 import pickle
@@ -8,20 +8,20 @@ from collections import OrderedDict
 
 import torch
 
-# torch still hands storages of this kind to picklers.
+# torch still passes TypedStorage objects to picklers.
 warnings.filterwarnings("ignore", message="TypedStorage is deprecated")
 
 LEGACY_MAGIC, LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 
 
 def save_zip(value, path):
-    """As torch has saved since 1.6."""
+    """Writes the zip container of torch 1.6 and later."""
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save(value, path)
 
 
 def save_legacy(value, path):
-    """As torch saved before 1.6, with storages named by number: torch itself names them by memory address."""
+    """Writes the container of torch before 1.6. Storage keys are numbers; torch uses memory addresses."""
     storages = []
 
     class Pickler(pickle.Pickler):
@@ -32,8 +32,8 @@ def save_legacy(value, path):
             if key is None:
                 key = len(storages)
                 storages.append(item)
-            kind = getattr(torch, item.pickle_storage_type())
-            return ("storage", kind, str(key), "cpu", item.size(), None)
+            storage_class = getattr(torch, item.pickle_storage_type())
+            return ("storage", storage_class, str(key), "cpu", item.size(), None)
 
     body = io.BytesIO()
     sizes = dict(short=2, int=4, long=4)
@@ -47,10 +47,10 @@ def save_legacy(value, path):
         body.write(bytes(storage.untyped()))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(body.getvalue())
-    back = torch.load(path, weights_only=True)
-    inner = next((v for v in back.values() if isinstance(v, dict)), back)
-    wanted = next((v for v in value.values() if isinstance(v, dict)), value)
-    assert inner.keys() == wanted.keys() and all(torch.equal(inner[k], wanted[k]) for k in inner), path
+    loaded = torch.load(path, weights_only=True)
+    inner = next((v for v in loaded.values() if isinstance(v, dict)), loaded)
+    expected = next((v for v in value.values() if isinstance(v, dict)), value)
+    assert inner.keys() == expected.keys() and all(torch.equal(inner[k], expected[k]) for k in inner), path
 
 
 def prefixed(prefix, state):
@@ -58,7 +58,7 @@ def prefixed(prefix, state):
 
 
 def with_metadata(state):
-    """A state dict as modules give it: `_metadata` is set on it by the pickle's BUILD."""
+    """Returns a state dict like `Module.state_dict()`: it has `_metadata`, which the pickle sets with BUILD."""
     state = OrderedDict(state)
     state._metadata = OrderedDict({"": {"version": 1}})
     return state

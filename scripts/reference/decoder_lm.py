@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Goldens of a Mistral-Small as FLUX.2-dev reads it, and of what the families' tiny encoders leave out.
+"""Writes goldens of a tiny Mistral 3 text encoder, in the two file layouts of FLUX.2-dev.
 
-Writes `tests/goldens/mistral`: `old` has the released layout (transformers 4), `new` the one that transformers 5 writes;
-`states.{json,safetensors}` what the model gives for prompts padded on the left.
+Writes `tests/goldens/mistral`. `old` has the released layout (transformers 4), `new` has the layout of transformers 5.
+`states.{json,safetensors}` holds the hidden states of left-padded prompts.
 """
 
 import json
@@ -15,8 +15,8 @@ from transformers import Mistral3Config, Mistral3ForConditionalGeneration, Mistr
 from tiny import GOLDENS, randomise, release_config, rewrite_json, save_file, write_golden, write_json
 
 OUT = GOLDENS / "mistral"
-HIDDEN = [1, 2, 3]
-PAD, ROWS = 11, 24
+HIDDEN_LAYERS = [1, 2, 3]
+PAD_ID, ROWS = 11, 24
 
 
 def build():
@@ -32,8 +32,8 @@ def build():
     return randomise(Mistral3ForConditionalGeneration(config), 700).to(torch.bfloat16)
 
 
-def released(name):
-    """Names of transformers 4, which the released files have."""
+def released_name(name):
+    """Returns the tensor name of transformers 4, which the released files use."""
     if name == "lm_head.weight":
         return "language_model.lm_head.weight"
     name = name.removeprefix("model.")
@@ -48,28 +48,28 @@ def main():
     assert any(n.startswith("model.language_model.layers.4.") for n in names), names[:3]
     state = {n: t.contiguous() for n, t in model.state_dict().items()}
     config = json.loads(model.config.to_json_string(use_diff=False))
-    for folder, rename in (("new", str), ("old", released)):
+    for folder, rename in (("new", str), ("old", released_name)):
         (OUT / folder).mkdir(parents=True)
         save_file({rename(n): t for n, t in state.items()}, OUT / folder / "model.safetensors", metadata={"format": "pt"})
         write_json(OUT / folder / "config.json", config)
     rewrite_json(OUT / "old/config.json", lambda c: c | {"text_config": release_config(c["text_config"])})
-    again = Mistral3ForConditionalGeneration.from_pretrained(OUT / "old", dtype=torch.float32)
-    for name, tensor in again.state_dict().items():
+    reloaded = Mistral3ForConditionalGeneration.from_pretrained(OUT / "old", dtype=torch.float32)
+    for name, tensor in reloaded.state_dict().items():
         assert torch.equal(tensor, state[name].float()), name
     assert load_file(OUT / "old/model.safetensors").keys() != state.keys()
 
-    gen = torch.Generator().manual_seed(1)
+    generator = torch.Generator().manual_seed(1)
     tensors, rows = {}, []
     for n, length in enumerate([9, 1, ROWS]):
-        text = torch.randint(12, 60, (length,), generator=gen)
-        ids = torch.cat([torch.full((ROWS - length,), PAD), text])[None]
+        text = torch.randint(12, 60, (length,), generator=generator)
+        ids = torch.cat([torch.full((ROWS - length,), PAD_ID), text])[None]
         mask = torch.cat([torch.zeros(ROWS - length), torch.ones(length)])[None].long()
-        out = again(input_ids=ids, attention_mask=mask, output_hidden_states=True, use_cache=False)
-        states = torch.cat([out.hidden_states[k] for k in HIDDEN], dim=-1)
-        tensors |= {f"{n}.ids": ids, f"{n}.mask": mask, f"{n}.states": states}
+        output = reloaded(input_ids=ids, attention_mask=mask, output_hidden_states=True, use_cache=False)
+        hidden_states = torch.cat([output.hidden_states[k] for k in HIDDEN_LAYERS], dim=-1)
+        tensors |= {f"{n}.ids": ids, f"{n}.mask": mask, f"{n}.states": hidden_states}
         rows.append(dict(text=length, rows=ROWS))
     write_golden(OUT / "states.safetensors", tensors)
-    write_json(OUT / "states.json", dict(hidden=HIDDEN, rows=rows))
+    write_json(OUT / "states.json", dict(hidden=HIDDEN_LAYERS, rows=rows))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Tiny upscalers in every form in which the released ones come, judged by spandrel.
+"""Writes tiny upscalers in every layout of the released ones, with goldens from spandrel.
 
-Writes tests/goldens/esrgan/: the checkpoints, cases.json (what each file is) and goldens.safetensors with
-`<case>.N.in` and `<case>.N.out`, [1, 3, h, w], 0…1, f32, unclamped. Needs `pip install spandrel torchvision`.
+Writes tests/goldens/esrgan/: the checkpoints, cases.json (a description of each file) and goldens.safetensors with
+`<case>.N.in` and `<case>.N.out`, [1, 3, h, w], 0…1, f32, unclamped. Requires `pip install spandrel torchvision`.
 """
 
 import json
@@ -23,7 +23,7 @@ SIZES = {1: [(20, 16), (23, 17)], 2: [(12, 16), (15, 9)], 3: [(12, 10)], 4: [(12
 
 torch.set_num_threads(1)
 
-# spandrel takes the growth of 32 for granted; the tiny files have another.
+# spandrel assumes a growth of 32 channels. The tiny files have fewer.
 rrdb = RRDB.B.RRDB
 RRDB.B.RRDB = lambda **arguments: rrdb(**(arguments | dict(gc=GROWTH)))
 
@@ -31,8 +31,8 @@ RRDB.B.RRDB = lambda **arguments: rrdb(**(arguments | dict(gc=GROWTH)))
 # ----------------------------------------------------------------------------------------------- networks
 
 
-def draw(shapes, seed):
-    """Weights that keep a signal's variance through leaky ReLUs; PReLU slopes around .2."""
+def random_weights(shapes, seed):
+    """Random weights that keep the variance through leaky ReLUs. PReLU slopes are around 0.2."""
     generator = torch.Generator().manual_seed(seed)
     state = OrderedDict()
     for name, shape in shapes:
@@ -47,7 +47,7 @@ def draw(shapes, seed):
 
 
 def rrdbnet(inputs, ups, blocks, seed, plus=False):
-    """Real-ESRGAN's names (basicsr RRDBNet)."""
+    """Weights of an RRDBNet under Real-ESRGAN's names (basicsr RRDBNet)."""
     f, g = FEATURES, GROWTH
     shapes = [("conv_first", (f, inputs, 3, 3))]
     for block in range(blocks):
@@ -57,18 +57,18 @@ def rrdbnet(inputs, ups, blocks, seed, plus=False):
             shapes += [(f"{name}1x1", (g, f, 1, 1))] if plus else []
     tail = ["conv_body", *(f"conv_up{i + 1}" for i in range(ups)), "conv_hr"]
     shapes += [*((name, (f, f, 3, 3)) for name in tail), ("conv_last", (3, f, 3, 3))]
-    return draw(shapes, seed)
+    return random_weights(shapes, seed)
 
 
 def compact(features, convs, scale, seed):
     shapes = [("body.0", (features, 3, 3, 3)), ("body.1", (features,))]
     for i in range(convs):
         shapes += [(f"body.{2 * i + 2}", (features, features, 3, 3)), (f"body.{2 * i + 3}", (features,))]
-    return draw([*shapes, (f"body.{2 * convs + 2}", (3 * scale**2, features, 3, 3))], seed)
+    return random_weights([*shapes, (f"body.{2 * convs + 2}", (3 * scale**2, features, 3, 3))], seed)
 
 
 def old_names(state):
-    """ESRGAN's first names: a Sequential with every layer counted."""
+    """Renames to the original ESRGAN names: positions in nested Sequentials."""
     ups = sum(1 for key in state if re.fullmatch(r"conv_up\d\.weight", key))
     blocks = 1 + max(int(key.split(".")[1]) for key in state if key.startswith("body."))
     fixed = {"conv_first": "model.0", "conv_body": f"model.1.sub.{blocks}"}
@@ -99,7 +99,7 @@ def bsrgan_names(state):
 
 
 def picture(height, width, seed):
-    """Waves and an edge in 8 bits, 0…1."""
+    """A test picture of waves and an edge: [1, 3, h, w], multiples of 1/255 in 0…1."""
     y, x = torch.meshgrid(torch.arange(height) / 12, torch.arange(width) / 12, indexing="ij")
     waves = torch.stack([torch.sin((3 + c) * x + (2 + seed) * y + c) for c in range(3)])
     edge = ((x + y) % 1 < 0.5).float()
@@ -107,10 +107,10 @@ def picture(height, width, seed):
 
 
 @torch.no_grad()
-def balance(state, last, run):
-    """Scale the last convolution so that pictures come out around .5 ± .2."""
+def balance(state, last, evaluate):
+    """Scales the last convolution so that the output has mean 0.5 and standard deviation 0.2."""
     for _ in range(2):
-        values = run(state)
+        values = evaluate(state)
         gain = 0.2 / values.std()
         mean = values.mean(dim=(0, 2, 3))
         weight, bias = state[last + ".weight"], state[last + ".bias"]
@@ -121,12 +121,12 @@ def balance(state, last, run):
 
 
 @torch.no_grad()
-def judge(state, image):
+def reference_output(state, image):
     return spandrel.ModelLoader().load_from_state_dict(OrderedDict(state)).model.eval()(image)
 
 
 def load(path):
-    """spandrel's loader; it refuses pickled Parameters, which torch reads."""
+    """Loads a file with spandrel. spandrel rejects pickled Parameters, so torch reads that file."""
     if path.name != "compact-x1.pth":
         return spandrel.ModelLoader().load_from_file(path)
     state = torch.load(path, weights_only=True)
@@ -134,7 +134,7 @@ def load(path):
 
 
 def cases():
-    """name → (state in Real-ESRGAN's names, facts)"""
+    """Returns case name → (state dict in Real-ESRGAN's names, facts)."""
     nets = {
         "rrdb-x4": (rrdbnet(3, 2, 2, 1), dict(architecture="rrdbnet", scale=4, blocks=2)),
         "rrdb-x2": (rrdbnet(12, 2, 1, 2), dict(architecture="rrdbnet", scale=2, blocks=1)),
@@ -157,11 +157,11 @@ def cases():
         facts["features"] = features
         facts["parameters"] = sum(t.numel() for t in state.values())
         if name != "compact-x1" and facts["architecture"] == "srvggnet":
-            state[last + ".weight"] *= 0.3  # the nearest-upsampled input is added to it
+            state[last + ".weight"] *= 0.3  # the network adds the nearest-neighbour upsampled input
             continue
         run_names = old_names if name in ("rrdb-up0", "plus-x4") else OrderedDict
         image = picture(24, 20, 0)
-        balance(state, last, lambda s, names=run_names: judge(names(s), image))
+        balance(state, last, lambda s, names=run_names: reference_output(names(s), image))
     return nets
 
 
@@ -170,17 +170,17 @@ def half(state):
 
 
 def files(nets):
-    """file → (case, content, writer): each container, wrapper, prefix and naming at least once."""
+    """Returns file → (case, content, writer). Each container, wrapper, prefix and naming occurs at least once."""
     state = {name: net[0] for name, net in nets.items()}
-    bare = with_metadata(state["compact-x2"])
-    training = dict(epoch=7, lr=1e-4, betas=(0.9, 0.99), state_dict=with_metadata(prefixed("module.", bare)))
-    before_averaging = OrderedDict((key, -value) for key, value in state["rrdb-x2"].items())
+    plain = with_metadata(state["compact-x2"])
+    training = dict(epoch=7, lr=1e-4, betas=(0.9, 0.99), state_dict=with_metadata(prefixed("module.", plain)))
+    raw_weights = OrderedDict((key, -value) for key, value in state["rrdb-x2"].items())
     parameters = OrderedDict((key, torch.nn.Parameter(value)) for key, value in state["compact-x1"].items())
     return {
         "rrdb-x4.pth": ("rrdb-x4", dict(params_ema=with_metadata(state["rrdb-x4"])), save_zip),
         "rrdb-x4-old.pth": ("rrdb-x4", old_names(state["rrdb-x4"]), save_legacy),
         "rrdb-x4-bsrgan.pth": ("rrdb-x4", prefixed("module.", bsrgan_names(state["rrdb-x4"])), save_zip),
-        "rrdb-x2.pth": ("rrdb-x2", dict(params=before_averaging, params_ema=state["rrdb-x2"]), save_legacy),
+        "rrdb-x2.pth": ("rrdb-x2", dict(params=raw_weights, params_ema=state["rrdb-x2"]), save_legacy),
         "rrdb-x1.safetensors": ("rrdb-x1", state["rrdb-x1"], save_file),
         "rrdb-x8.pth": ("rrdb-x8", dict(params=state["rrdb-x8"]), save_legacy),
         "rrdb-x8-old.pth": ("rrdb-x8", old_names(state["rrdb-x8"]), save_zip),
@@ -189,23 +189,24 @@ def files(nets):
         "plus-x4-old.pth": ("plus-x4", old_names(state["plus-x4"]), save_zip),
         "compact-x4.pth": ("compact-x4", dict(params=state["compact-x4"]), save_zip),
         "compact-x3.pth": ("compact-x3", prefixed("netG.", state["compact-x3"]), save_zip),
-        "compact-x2.safetensors": ("compact-x2", bare, save_file),
+        "compact-x2.safetensors": ("compact-x2", plain, save_file),
         "compact-x2-legacy.pth": ("compact-x2", training, save_legacy),
-        "compact-x2-f16.pth": ("compact-x2-f16", dict(params_ema=half(bare)), save_zip),
+        "compact-x2-f16.pth": ("compact-x2-f16", dict(params_ema=half(plain)), save_zip),
         "compact-x1.pth": ("compact-x1", parameters, save_zip),
     }
 
 
 @torch.no_grad()
-def blended(own, goldens):
-    """A second weight set beside compact-x4, named as Real-ESRGAN names the weakly denoising one, and blends of the two as its
-    `dni` makes them: `blend-S.out` with the part S of the first."""
-    other = compact(8, 3, 4, 21)
-    other["body.8.weight"] *= 0.3
-    save_zip(dict(params=other), OUT / "compact-wdn-x4.pth")
+def write_blends(first, goldens):
+    """Writes a weakly denoising partner of compact-x4 under Real-ESRGAN's name (`wdn`), and goldens of their blends.
+
+    Like Real-ESRGAN's `dni` weights: `blend-S.out` is S × compact-x4 + (1 − S) × compact-wdn-x4."""
+    second = compact(8, 3, 4, 21)
+    second["body.8.weight"] *= 0.3
+    save_zip(dict(params=second), OUT / "compact-wdn-x4.pth")
     for share in (0.0, 0.3, 1.0):
-        state = OrderedDict((key, share * own[key] + (1 - share) * other[key]) for key in own)
-        goldens[f"blend-{share}.out"] = judge(state, goldens["compact-x4.0.in"]).contiguous()
+        state = OrderedDict((key, share * first[key] + (1 - share) * second[key]) for key in first)
+        goldens[f"blend-{share}.out"] = reference_output(state, goldens["compact-x4.0.in"]).contiguous()
 
 
 @torch.no_grad()
@@ -224,13 +225,13 @@ def main():
             result = model.model.float().eval()(image)
             expected = tuple(facts["scale"] * side for side in size)
             assert result.shape[-2:] == expected and result.isfinite().all() and result.std() > 0.05, f"{file}: {size}"
-            known = goldens.setdefault(f"{case}.{n}.out", result.contiguous())
-            assert (known - result).abs().max() < 1e-6, f"{file}: differs from another file of {case}"
+            golden = goldens.setdefault(f"{case}.{n}.out", result.contiguous())
+            assert (golden - result).abs().max() < 1e-6, f"{file}: output differs from another file of {case}"
             goldens[f"{case}.{n}.in"] = image
         dtype = "f16" if case.endswith("f16") else "f32"
         rows.append(dict(file=file, case=case, sizes=SIZES[facts["scale"]], dtype=dtype, **facts))
         print(f"  {file:24} {path.stat().st_size / 1e3:5.0f} kB  x{model.scale} {model.architecture.id} {model.tags}")
-    blended(nets["compact-x4"][0], goldens)
+    write_blends(nets["compact-x4"][0], goldens)
     save_file(goldens, OUT / "goldens.safetensors")
     (OUT / "cases.json").write_text(json.dumps(rows, indent=1) + "\n")
 

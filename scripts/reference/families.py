@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Goldens of FLUX.2-klein, Wan 2.1, Z-Image and Qwen-Image: prompts, VAEs, whole and grown runs, in f32.
+"""Writes goldens of FLUX.2-klein, Wan 2.1, Z-Image and Qwen-Image: prompts, VAEs, full and progressive runs, in f32.
 
     families.py [flux2-klein wan z-image qwen-image]
 
-Every run goes through one loop around the real transformer, scheduler and VAE, because a latent cannot grow inside a
-pipeline's own call; where nothing grows, the pipeline's call must give the same latents and pictures, and is what is kept.
+A latent cannot grow inside a diffusers pipeline call, so every run uses one loop around the diffusers transformer, scheduler and
+VAE. A run without growth must equal the pipeline's output, and the golden stores the pipeline's tensors.
 """
 
 import argparse
@@ -71,7 +71,7 @@ class Klein:
 
 class ZImage:
     name, call = "z-image", dict(guidance_scale=4.0, cfg_normalization=True, max_sequence_length=64)
-    decoded = []  # FLUX.1's VAE
+    decoded = []  # same VAE as FLUX.1
     more = [
         ("truncated-64x96", dict(cfg_truncation=0.2, cfg_normalization=False)),
         ("loose-64x96", dict(cfg_normalization=1.5)),
@@ -92,15 +92,15 @@ class ZImage:
 
     def velocity(self, pipe, latents, t, positive, negative, case):
         time = (1000 - t.expand(2)) / 1000
-        both = pipe.transformer([latents[0][:, None]] * 2, time, [positive[0], negative[0]], return_dict=False)[0]
-        pos, neg = (out.float() for out in both)
+        outputs = pipe.transformer([latents[0][:, None]] * 2, time, [positive[0], negative[0]], return_dict=False)[0]
+        pos, neg = (out.float() for out in outputs)
         scale = 0 if time[0] > case.get("cfg_truncation", 1) else case["guidance_scale"]
         if scale == 0:
             return -pos[None, :, 0]
         combined = pos + scale * (pos - neg)
         if case["cfg_normalization"]:
-            most = pos.norm() * float(case["cfg_normalization"])
-            combined = combined * (most / combined.norm()).clamp(max=1)
+            max_norm = pos.norm() * float(case["cfg_normalization"])
+            combined = combined * (max_norm / combined.norm()).clamp(max=1)
         return -combined[None, :, 0]
 
     def spatial(self, pipe, latents, size):
@@ -110,7 +110,7 @@ class ZImage:
         return pipe.vae.decode(latents / pipe.vae.config.scaling_factor + pipe.vae.config.shift_factor).sample
 
 
-def denormalised(pipe, latents):
+def denormalise(pipe, latents):
     mean, std = (torch.tensor(v).view(1, -1, 1, 1, 1) for v in (pipe.vae.config.latents_mean, pipe.vae.config.latents_std))
     return latents / (1 / std) + mean
 
@@ -138,10 +138,10 @@ class QwenImage:
         pos, neg = (
             pipe.transformer(
                 hidden_states=pack(latents), timestep=t.expand(1) / 1000, guidance=None,
-                encoder_hidden_states_mask=mask, encoder_hidden_states=states,
+                encoder_hidden_states_mask=mask, encoder_hidden_states=embeds,
                 img_shapes=[[(1, size[0] // 2, size[1] // 2)]], return_dict=False,
             )[0]
-            for states, mask in (positive, negative)
+            for embeds, mask in (positive, negative)
         )  # fmt: skip
         combined = neg + case["true_cfg_scale"] * (pos - neg)
         combined = combined * (pos.norm(dim=-1, keepdim=True) / combined.norm(dim=-1, keepdim=True))
@@ -151,7 +151,7 @@ class QwenImage:
         return unpack(latents, *size)
 
     def decode(self, pipe, latents):
-        return pipe.vae.decode(denormalised(pipe, latents[:, :, None])).sample[:, :, 0]
+        return pipe.vae.decode(denormalise(pipe, latents[:, :, None])).sample[:, :, 0]
 
 
 class Wan:
@@ -173,8 +173,8 @@ class Wan:
 
     def velocity(self, pipe, latents, t, positive, negative, case):
         pos, neg = (
-            pipe.transformer(latents, timestep=t.expand(1), encoder_hidden_states=states, return_dict=False)[0]
-            for states in (positive, negative)
+            pipe.transformer(latents, timestep=t.expand(1), encoder_hidden_states=embeds, return_dict=False)[0]
+            for embeds in (positive, negative)
         )
         return neg + case["guidance_scale"] * (pos - neg)
 
@@ -182,11 +182,11 @@ class Wan:
         return latents
 
     def decode(self, pipe, latents):
-        return pipe.vae.decode(denormalised(pipe, latents)).sample
+        return pipe.vae.decode(denormalise(pipe, latents)).sample
 
 
 def pixels(decoded):
-    """[1, 3, (f,) h, w] → uint8 [h, w, 3] or [f, h, w, 3]"""
+    """[1, 3, (f,) h, w] in −1…1 → uint8 [h, w, 3] or [f, h, w, 3]."""
     rounded = ((decoded[0] * 0.5 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
     return rounded.movedim(0, -1)
 
@@ -203,22 +203,22 @@ def tensors_in(value, prefix):
 
 
 def text(family, out, pipe):
-    """`N.{ids,mask}` as the text encoder gets them and `N.states` as the transformer does, for prompt N of text.json."""
-    tensors, seen = {}, {}
+    """Writes prompt N of text.json: `N.{ids,mask}` are the text encoder's inputs, `N.states` is the transformer's input."""
+    tensors, inputs = {}, {}
 
     def hook(_module, args, kwargs):
-        seen.update(kwargs, **({"input_ids": args[0]} if args else {}))
+        inputs.update(kwargs, **({"input_ids": args[0]} if args else {}))
 
     handle = pipe.text_encoder.register_forward_pre_hook(hook, with_kwargs=True)
     for n, prompt in enumerate(ENCODED):
         if family.name == "qwen-image" and not prompt:
             prompt = " "
-        given = family.text(pipe, prompt)
-        while isinstance(given, (list, tuple)):
-            given = given[0]
-        tensors |= {f"{n}.ids": seen["input_ids"], f"{n}.states": given}
-        if seen.get("attention_mask") is not None:
-            tensors[f"{n}.mask"] = seen["attention_mask"].long()
+        embeds = family.text(pipe, prompt)
+        while isinstance(embeds, (list, tuple)):
+            embeds = embeds[0]
+        tensors |= {f"{n}.ids": inputs["input_ids"], f"{n}.states": embeds}
+        if inputs.get("attention_mask") is not None:
+            tensors[f"{n}.mask"] = inputs["attention_mask"].long()
     handle.remove()
     write_golden(out / "text.safetensors", tensors)
     prompts = [" " if family.name == "qwen-image" and not p else p for p in ENCODED]
@@ -228,13 +228,14 @@ def text(family, out, pipe):
 
 
 def vae(family, out, pipe):
-    """`decode.N.{latents,image}`: latents as in a run, before any un-scaling; `encode.N.{image,mean}` as the encoder gives
-    it."""
+    """Writes `decode.N.{latents,image}` and `encode.N.{image,mean}`.
+
+    `latents` are those of a run, before denormalisation. `mean` is the encoder's output."""
     tensors = {}
     for n, shape in enumerate(family.decoded):
         latents = noise(30 + n, *shape)
-        given = latents[:, :, 0] if family.name == "qwen-image" else latents
-        tensors |= {f"decode.{n}.latents": given, f"decode.{n}.image": family.decode(pipe, given)}
+        run_latents = latents[:, :, 0] if family.name == "qwen-image" else latents
+        tensors |= {f"decode.{n}.latents": run_latents, f"decode.{n}.image": family.decode(pipe, run_latents)}
     for n, (height, width) in enumerate([(32, 48), (48, 16)] if family.decoded else []):
         image = picture(height, width)
         if family.name in ("wan", "qwen-image"):
@@ -251,7 +252,7 @@ def vae(family, out, pipe):
 
 
 def reset(scheduler, step):
-    """Forget the solver's history: what it knew was of another size."""
+    """Clears the solver's history, which has the old latent size, and sets the step."""
     if hasattr(scheduler, "model_outputs"):
         scheduler.model_outputs = [None] * scheduler.config.solver_order
         scheduler.timestep_list = [None] * scheduler.config.solver_order
@@ -260,7 +261,7 @@ def reset(scheduler, step):
 
 
 def loop(family, pipe, case):
-    """Noise to picture, growing where the case has sizes to grow through."""
+    """Denoises noise to a picture. The latent grows through `case["sizes"]`, if present."""
     full = family.grid(case["height"], case["width"])
     sizes, rewind = case.get("sizes", [full]), case.get("progressive_mode") == "dct_rewind"
     mu = family.schedule(pipe, case["steps"], full)
@@ -298,7 +299,7 @@ def loop(family, pipe, case):
 
 
 def pipeline_run(family, pipe, case):
-    """The pipeline's own call, with the first call of the transformer: `dit.in.*`, `dit.out`."""
+    """Runs the diffusers pipeline. Also records the first transformer call: `dit.in.*`, `dit.out`."""
     size = family.grid(case["height"], case["width"])
     tensors = {"noise": noise(case["seed"], *family.shape(size))}
 
@@ -331,11 +332,11 @@ def runs(family, out, pipe):
         tensors, report = loop(family, pipe, case)
         check_picture(case["name"], tensors["picture"])
         if "sizes" not in case:
-            own = pipeline_run(family, pipe, case)
+            expected = pipeline_run(family, pipe, case)
             for key, value in tensors.items():
-                error = (value.float() - own[key].float()).abs().max().item()
+                error = (value.float() - expected[key].float()).abs().max().item()
                 assert error <= (1 if key == "picture" else 1e-4), f"{family.name} {case['name']} {key}: {error}"
-            tensors = own
+            tensors = expected
         write_golden(out / "runs" / (case["name"] + ".safetensors"), tensors)
         rows.append(case | report)
         steps = " ".join(f"{g['sigma']:.3f}→{g['sigma_after']:.3f}@{g['step']}" for g in report.get("growth", []))
@@ -349,23 +350,23 @@ def cases(family):
         del case["guidance_scale"]
         return case | family.call | more
 
-    def grown(name, size, scales, steps, delta, spectrum):
+    def progressive(name, size, scales, steps, delta, spectrum):
         height, width = family.grid(*size)
-        sizes = [(even(height * s), even(width * s)) for s in scales]
+        sizes = [(round_to_patch(height * s), round_to_patch(width * s)) for s in scales]
         more = dict(progressive_scales=scales, sizes=sizes, progressive_delta=delta)
         return run(name, size, 42, steps, progressive_mode="dct_rewind", **more, spectrum=spectrum)
 
-    def even(length):
-        """klein's latent is packed already."""
+    def round_to_patch(length):
+        """Rounds to whole patches. The latent of FLUX.2 is already packed."""
         return round(length) if isinstance(family, Klein) else 2 * round(length / 2)
 
-    flat = (2.0, 1.5)
+    spectrum_flat = (2.0, 1.5)
     return [
         *(run(name, (64, 96), 42, 4, **more) for name, more in getattr(family, "more", [])),
         run("fullres-64x96", (64, 96), 42, 4),
         run("fullres-96x64", (96, 64), 7, 5 if family.name == "wan" else 3, prompt=OTHER_PROMPT),
-        grown("dct-rewind-1", (64, 96 if family.name == "wan" else 128), [0.5, 1], 5, 0.05, flat),
-        grown("dct-rewind-thirds", (96, 64), [2 / 3, 1], 5, 0.05, flat),
+        progressive("dct-rewind-1", (64, 96 if family.name == "wan" else 128), [0.5, 1], 5, 0.05, spectrum_flat),
+        progressive("dct-rewind-thirds", (96, 64), [2 / 3, 1], 5, 0.05, spectrum_flat),
     ]
 
 

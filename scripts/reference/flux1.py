@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Goldens of FLUX.1 from the tiny checkpoints: tokenizers, text encoders, transformer, VAE, whole and grown runs.
+"""Writes goldens of the tiny FLUX.1 checkpoints: tokenizers, text encoders, transformer, VAE, full and progressive runs.
 
-Everything is computed in f32, from bf16 files where the checkpoint holds those (flux1-schnell).
+All computation is in f32. The weights of flux1-schnell are stored as bf16.
 """
 
 import numpy as np
@@ -57,20 +57,20 @@ def image_ids(rows, columns):
 
 
 def tokenizers(out, pipe):
-    """Both routes to CLIP's ids agree: from vocab.json and merges.txt, and from tokenizer.json."""
-    whole = Tokenizer.from_file(str(out / "clip_tokenizer.json"))
+    """Writes the ids of both tokenizers. CLIP must give the same ids from vocab.json + merges.txt and from tokenizer.json."""
+    fast_tokenizer = Tokenizer.from_file(str(out / "clip_tokenizer.json"))
     rows = []
     for prompt in HARD_PROMPTS:
         clip = pipe.tokenizer(prompt, max_length=77, truncation=True).input_ids
         full = pipe.tokenizer(prompt).input_ids
-        assert whole.encode(prompt).ids == full, f"CLIP's two routes differ on {prompt!r}"
+        assert fast_tokenizer.encode(prompt).ids == full, f"CLIP tokenizer files disagree on {prompt!r}"
         t5 = pipe.tokenizer_2(prompt, max_length=512, truncation=True).input_ids
         rows.append(dict(prompt=prompt, clip=clip, t5=t5))
     write_json(out / "tokenizers.json", dict(clip_max_length=77, t5_max_length=512, rows=rows))
 
 
 def text(out, pipe):
-    """`N.clip.{ids,hidden,pooled}`, `N.t5.{ids,states}` for prompt N of text.json, as the pipeline makes them."""
+    """Writes `N.clip.{ids,hidden,pooled}` and `N.t5.{ids,states}` of prompt N of text.json, as in the pipeline."""
     tensors = {}
     for n, row in enumerate(ENCODED):
         clip = pipe.tokenizer(row["prompt"], padding="max_length", max_length=77, truncation=True, return_tensors="pt")
@@ -79,14 +79,14 @@ def text(out, pipe):
             row["prompt"], padding="max_length", max_length=row["max_sequence_length"], truncation=True,
             return_tensors="pt",
         )  # fmt: skip
-        states = pipe.text_encoder_2(t5.input_ids)[0]
+        t5_states = pipe.text_encoder_2(t5.input_ids)[0]
         prompt_embeds, pooled, _ = pipe.encode_prompt(
             prompt=row["prompt"], prompt_2=None, max_sequence_length=row["max_sequence_length"]
         )
-        assert torch.equal(prompt_embeds, states) and torch.equal(pooled, encoded.pooler_output)
+        assert torch.equal(prompt_embeds, t5_states) and torch.equal(pooled, encoded.pooler_output)
         tensors |= {
             f"{n}.clip.ids": clip.input_ids, f"{n}.clip.hidden": encoded.last_hidden_state,
-            f"{n}.clip.pooled": encoded.pooler_output, f"{n}.t5.ids": t5.input_ids, f"{n}.t5.states": states,
+            f"{n}.clip.pooled": encoded.pooler_output, f"{n}.t5.ids": t5.input_ids, f"{n}.t5.states": t5_states,
         }  # fmt: skip
     assert (tensors["0.clip.pooled"] - tensors["1.clip.pooled"]).abs().max() > 0.1
     write_golden(out / "text.safetensors", tensors)
@@ -94,7 +94,7 @@ def text(out, pipe):
 
 
 def transformer(out, pipe):
-    """One forward a case: `N.in.*`, `N.out`, and the streams after every block of case 0 (`0.block.…`)."""
+    """Writes one forward pass per case: `N.in.*`, `N.out`, and the output of every block of case 0 (`0.block.…`)."""
     model, guided = pipe.transformer, pipe.transformer.config.guidance_embeds
     cases = [
         dict(rows=4, columns=6, text=40, sigma=[0.8125], guidance=[3.5], seed=1),
@@ -114,26 +114,26 @@ def transformer(out, pipe):
             txt_ids=torch.zeros(case["text"], 3),
         )
         tensors |= {f"{n}.in.{key}": value for key, value in inputs.items() if value is not None}
-        with Streams(model, f"{n}.block", tensors if n == 0 else {}):
+        with BlockOutputs(model, f"{n}.block", tensors if n == 0 else {}):
             tensors[f"{n}.out"] = model(**inputs, return_dict=False)[0]
-        still = model(**(inputs | dict(img_ids=torch.zeros(tokens, 3))), return_dict=False)[0]
-        assert (still - tensors[f"{n}.out"]).abs().max() > 0.01, "positions do not matter"
+        without_positions = model(**(inputs | dict(img_ids=torch.zeros(tokens, 3))), return_dict=False)[0]
+        assert (without_positions - tensors[f"{n}.out"]).abs().max() > 0.01, "the output does not depend on the positions"
         if not guided:
             del case["guidance"]
     write_golden(out / "transformer.safetensors", tensors)
     write_json(out / "transformer.json", cases)
 
 
-class Streams:
-    """Keeps what every block returns: text and image of the double blocks, both joined of the single ones."""
+class BlockOutputs:
+    """Records the text and image streams that every block returns."""
 
     def __init__(self, model, prefix, into):
         self.handles = []
-        for kind in ("transformer_blocks", "single_transformer_blocks"):
-            for i, block in enumerate(getattr(model, kind)):
-                self.handles.append(block.register_forward_hook(self.keep(f"{prefix}.{kind}.{i}", into)))
+        for blocks_name in ("transformer_blocks", "single_transformer_blocks"):
+            for i, block in enumerate(getattr(model, blocks_name)):
+                self.handles.append(block.register_forward_hook(self.hook_for(f"{prefix}.{blocks_name}.{i}", into)))
 
-    def keep(self, name, into):
+    def hook_for(self, name, into):
         def hook(_module, _args, output):
             into[name + ".text"], into[name + ".image"] = (t.clone() for t in output)
 
@@ -148,7 +148,7 @@ class Streams:
 
 
 def picture(height, width):
-    """A smooth picture with edges, −1…1, [1, 3, h, w]; no random numbers."""
+    """A deterministic smooth picture with edges: [1, 3, h, w] in −1…1."""
     y, x = torch.meshgrid(torch.linspace(0, 1, height), torch.linspace(0, 1, width), indexing="ij")
     waves = [torch.sin(6 * x + 3 * y), torch.cos(9 * y - 2 * x), torch.sin(20 * x * y)]
     disc = ((x - 0.4) ** 2 + (y - 0.6) ** 2 < 0.06).float()
@@ -156,7 +156,7 @@ def picture(height, width):
 
 
 def vae(out, pipe):
-    """`decode.N.{latents,image}` (latents as the decoder takes them) and `encode.N.{image,mean,logvar}`."""
+    """Writes `decode.N.{latents,image}` (`latents` is the decoder's input) and `encode.N.{image,mean,logvar}`."""
     tensors = {}
     for n, (h, w) in enumerate([(8, 12), (13, 6)]):
         latents = noise(30 + n, 1, 4, h, w) / pipe.vae.config.scaling_factor + pipe.vae.config.shift_factor
@@ -171,24 +171,24 @@ def vae(out, pipe):
     write_golden(out / "vae.safetensors", tensors)
 
 
-# ---------------------------------------------------------------------------------------------- whole runs
+# ------------------------------------------------------------------------------------------------ full runs
 
 
 def full_run(pipe, case):
-    """The pipeline's own call; `noise`, `latents.N` after step N and `picture`."""
+    """Runs the diffusers pipeline. Records `noise`, `latents.N` after step N, and `picture`."""
     h, w = case["height"] // 8, case["width"] // 8
     dtype = torch.bfloat16 if case.get("noise_dtype") == "bfloat16" else torch.float32
-    drawn = torch.randn(1, 4, h, w, generator=torch.Generator().manual_seed(case["seed"]), dtype=dtype).float()
-    tensors = {"noise": drawn}
+    initial_noise = torch.randn(1, 4, h, w, generator=torch.Generator().manual_seed(case["seed"]), dtype=dtype).float()
+    tensors = {"noise": initial_noise}
 
     def on_step(_pipe, step, _t, kwargs):
         tensors[f"latents.{step}"] = unpack(kwargs["latents"], h, w)
         return {}
 
-    start = dict(latents=pack(drawn)) if dtype is torch.bfloat16 else {}
+    initial_latents = dict(latents=pack(initial_noise)) if dtype is torch.bfloat16 else {}
     arguments = {k: v for k, v in case.items() if k not in ("name", "seed", "steps", "noise_dtype")}
     result = pipe(
-        **arguments, **start, num_inference_steps=case["steps"], output_type="np", callback_on_step_end=on_step,
+        **arguments, **initial_latents, num_inference_steps=case["steps"], output_type="np", callback_on_step_end=on_step,
         generator=torch.Generator().manual_seed(case["seed"]),
     )  # fmt: skip
     tensors["picture"] = torch.from_numpy((result.images[0] * 255).round().astype(np.uint8))
@@ -206,8 +206,8 @@ def shift_of(pipe, h, w):
     )
 
 
-def grown_run(pipe, case):
-    """A progressive run; besides what a full one keeps, `grow.K.{before,noise,after}` for growth K."""
+def progressive_run(pipe, case):
+    """Runs with progressive growth. Also records `grow.K.{before,noise,after}` of growth K."""
     sizes, steps, rewind = case["sizes"], case["steps"], case["progressive_mode"] == "dct_rewind"
     mu = shift_of(pipe, *sizes[-1])
     pipe.scheduler.set_timesteps(sigmas=np.linspace(1, 1 / steps, steps), mu=mu)
@@ -260,14 +260,14 @@ def fullres(name, size, seed, steps, guidance, prompt=PROMPT, tokens=64, **more)
 
 
 def grown(name, size, scales, levels, steps, delta, spectrum, seed, mode="dct_rewind"):
-    """`levels`: the latent's rows and columns at each level, the last being the whole; `scales`: as typed."""
+    """`levels`: rows and columns of the latent at each level; the last is the full size. `scales`: the argument values."""
     return fullres(
         name, size, seed, steps, 3.5, progressive_mode=mode, progressive_scales=scales, sizes=levels,
         progressive_delta=delta, spectrum=spectrum,
     )  # fmt: skip
 
 
-# FLUX.1's own spectrum, and a flatter one under which small latents grow in the middle of a short run.
+# The spectrum of FLUX.1, and a flatter one with which small latents grow in the middle of a short run.
 FLUX, FLAT = (203.615097, 1.915461), (2.0, 1.5)
 DEV_RUNS = [
     fullres("fullres-64x96", (64, 96), 42, 4, 3.5, tokens=512),
@@ -292,7 +292,7 @@ SCHNELL_RUNS = [
 def runs(out, pipe, cases):
     rows = []
     for case in cases:
-        run = grown_run if "sizes" in case else full_run
+        run = progressive_run if "sizes" in case else full_run
         tensors, report = run(pipe, case)
         check_picture(case["name"], tensors["picture"])
         write_golden(out / "runs" / (case["name"] + ".safetensors"), tensors)

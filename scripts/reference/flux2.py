@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Goldens of FLUX.2-dev, with a checkpoint of its own, and of klein before distillation, which is flux2-klein's run with
-guidance. The runs are those of families.py.
+"""Writes goldens of FLUX.2-dev and of FLUX.2-klein-base (klein before distillation), with the runs of families.py.
+
+FLUX.2-dev has its own checkpoint. FLUX.2-klein-base uses the files of flux2-klein and runs with guidance.
 
     flux2.py [flux2-dev flux2-klein-base]
 """
@@ -33,16 +34,16 @@ TEMPLATE = (
 
 
 def mistral_tokenizer():
-    """Byte-level BPE with Mistral's special tokens in front; adds <s> to plain text, pads on the left."""
-    split = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    vocab, merges = train_bpe(piece for line in CORPUS for piece, _ in split.pre_tokenize_str(line))
+    """Byte-level BPE. Mistral's special tokens have the first ids. It prepends <s> to plain text and pads on the left."""
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    vocab, merges = train_bpe(piece for line in CORPUS for piece, _ in byte_level.pre_tokenize_str(line))
     vocab = {name: i for i, name in enumerate([*SPECIAL, *vocab])}
-    whole = Tokenizer(models.BPE(vocab=vocab, merges=merges))
-    whole.pre_tokenizer, whole.decoder = split, decoders.ByteLevel()
-    whole.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in SPECIAL])
-    whole.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", vocab["<s>"])])
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges))
+    tokenizer.pre_tokenizer, tokenizer.decoder = byte_level, decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in SPECIAL])
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", vocab["<s>"])])
     return PreTrainedTokenizerFast(
-        tokenizer_object=whole, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="<pad>",
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="<pad>",
         padding_side="left", chat_template=TEMPLATE, model_max_length=131072,
     )  # fmt: skip
 
@@ -58,12 +59,12 @@ def build_flux2_dev():
         hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2, image_size=32, patch_size=16
     )
     config = Mistral3Config(text_config=language, vision_config=vision, tie_word_embeddings=False)
-    parts = dict(
+    components = dict(
         scheduler=flow_scheduler(shift=3.0, use_dynamic_shifting=True),
         vae=AutoencoderKLFlux2(
             block_out_channels=(8, 12, 16, 16), layers_per_block=2, latent_channels=4, norm_num_groups=4
         ),
-        # the pipeline reads hidden states 10, 20 and 30
+        # The pipeline reads hidden states 10, 20 and 30.
         text_encoder=Mistral3ForConditionalGeneration(config),
         tokenizer=tokenizer,
         transformer=Flux2Transformer2DModel(
@@ -71,7 +72,7 @@ def build_flux2_dev():
             joint_attention_dim=48, axes_dims_rope=(4, 4, 4, 4), guidance_embeds=True,
         ),
     )  # fmt: skip
-    return dict(pipeline=Flux2Pipeline, parts=parts, shard="5GB")
+    return dict(pipeline=Flux2Pipeline, components=components, shard="5GB")
 
 
 class Dev(Klein):
@@ -81,7 +82,7 @@ class Dev(Klein):
         folder = GOLDENS / self.name / "model"
         save_checkpoint(folder, build_flux2_dev(), torch.bfloat16, 700)
         pipe = load_checkpoint(folder)
-        # A processor of pictures too, in the release.
+        # The release lists a processor for text and pictures as its tokenizer.
         rewrite_json(folder / "model_index.json", lambda index: index | dict(tokenizer=["transformers", "PixtralProcessor"]))
         return pipe
 
@@ -105,18 +106,18 @@ class Base(Klein):
     name, call = "flux2-klein-base", dict(guidance_scale=4.0, max_sequence_length=64)
 
     def load(self):
-        """flux2-klein's files under another index."""
+        """Links to the files of flux2-klein, with another model_index.json."""
         source, folder = GOLDENS / "flux2-klein/model", GOLDENS / self.name / "model"
         shutil.rmtree(folder, ignore_errors=True)
         index = json.loads((source / "model_index.json").read_text()) | dict(is_distilled=False)
         write_json(folder / "model_index.json", index)
-        for part in source.iterdir():
-            if part.is_dir():
-                (folder / part.name).symlink_to(f"../../flux2-klein/model/{part.name}")
+        for component in source.iterdir():
+            if component.is_dir():
+                (folder / component.name).symlink_to(f"../../flux2-klein/model/{component.name}")
         return load_checkpoint(folder)
 
     def velocity(self, pipe, latents, t, positive, negative, case):
-        pos, neg = (Klein.velocity(self, pipe, latents, t, states, None, case) for states in (positive, negative))
+        pos, neg = (Klein.velocity(self, pipe, latents, t, embeds, None, case) for embeds in (positive, negative))
         return neg + case["guidance_scale"] * (pos - neg)
 
 

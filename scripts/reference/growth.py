@@ -1,7 +1,7 @@
-"""Progressive growth of a latent, in torch: the loop that the progressive goldens judge against.
+"""Progressive growth of a latent, in torch: the reference of the progressive goldens.
 
-Written from the published method (spectral activation times, DCT-II embedding, rewind) for any ratio of sizes. At ratio
-2 it is the published form. The transformer, the scheduler and the VAE around it are diffusers' own.
+Implements the published method (spectral activation times, DCT-II embedding, rewind) for any ratio of sizes. At ratio 2 it equals
+the published formulas. Transformer, scheduler and VAE come from diffusers.
 """
 
 import math
@@ -34,7 +34,7 @@ class Grown:
 
 
 def grow(latents, size, sigma, seed, rewind):
-    """[…, h, w] → […, h', w']: coefficients embedded low, σ·noise above, f32 out."""
+    """[…, h, w] → […, h', w'] in f32: DCT coefficients of the latent at low frequencies, σ·noise at high ones."""
     (h, w), (height, width) = latents.shape[-2:], size
     noise = torch.randn(*latents.shape[:-2], height, width, generator=torch.Generator().manual_seed(seed))
     spectrum = noise.double() * sigma
@@ -48,17 +48,19 @@ def grow(latents, size, sigma, seed, rewind):
 
 
 def activation(delta, spectrum, frequency):
-    """The σ at which a latent has nothing left to say below this frequency, in cycles per side of the full latent."""
+    """Activation σ of a frequency (cycles per side of the full latent). Above it, this frequency is noise within the tolerance
+    `delta`. `spectrum`: (a, β) of the power law a·f^−β."""
     a, beta = spectrum
     power = a * frequency**-beta
     return 1 / (1 + math.sqrt(delta / (power * (1 + power - delta))))
 
 
 def transition_steps(sigmas, scales, full, delta, spectrum):
-    """The first step of every level after the first: (threshold, step) a level; `sigmas` without the final 0. A level holds
-    frequencies up to its scale times half the smaller side of the `full` latent, before its size is rounded."""
-    found = []
+    """Returns (threshold, first step) of every level after the first. `sigmas` excludes the final 0.
+
+    A level holds frequencies up to its scale × half the smaller side of the `full` latent, before rounding of its size."""
+    transitions = []
     for scale in scales[:-1]:
         threshold = activation(delta, spectrum, scale * min(full) / 2)
-        found.append((threshold, next((i for i, s in enumerate(sigmas) if s <= threshold), len(sigmas))))
-    return found
+        transitions.append((threshold, next((i for i, s in enumerate(sigmas) if s <= threshold), len(sigmas))))
+    return transitions

@@ -1,7 +1,7 @@
-"""What the released checkpoints are made of: configs, tensor names, shapes, dtypes, shards, totals.
+"""Contents of the released checkpoints: configs, tensor names, shapes, dtypes, shards, totals.
 
-Names and shapes come from the model classes on the meta device, so nothing here allocates a weight; `tensors` and `bytes`
-are what the released index files and file sizes say, and are checked.
+Names and shapes come from the model classes on the meta device, so no weight is allocated. `tensors` and `bytes` are the totals of
+the released index files and file sizes; `names_and_shapes` checks them.
 """
 
 import json
@@ -47,19 +47,19 @@ SAFETENSORS_NAMES = {BF16: "BF16", F32: "F32", torch.int64: "I64"}
 
 
 @dataclass
-class Part:
-    """One component's folder."""
+class Component:
+    """One component: one folder of a checkpoint."""
 
     model: type
     config: object  # keyword arguments of a diffusers class, or a transformers configuration
     dtype: torch.dtype
     tensors: int
-    bytes: int | None  # none where it is not known
+    bytes: int | None  # None: unknown
     shards: int = 1
-    shard_bytes: float = 1e10  # a file is closed when the next tensor would exceed this
-    drop: str = r"(?!)"  # names that the released file does not hold: tied weights, buffers
+    shard_bytes: float = 1e10  # maximum bytes per shard
+    drop: str = r"(?!)"  # names that the released file lacks: tied weights, buffers
     rename: list = field(default_factory=list)  # (pattern, replacement) on names
-    listed: str | None = None  # the class in model_index.json, where it is another than the file's
+    index_class: str | None = None  # the class in model_index.json, if it differs from `model`
 
     @property
     def stem(self):
@@ -70,23 +70,23 @@ class Part:
             return self.model(**self.config) if isinstance(self.config, dict) else self.model(self.config)
 
     def names_and_shapes(self):
-        """[(name, dtype, shape)] in the model's order; the totals must be the released ones."""
-        found = []
+        """Returns [(name, dtype, shape)] in the model's order. Fails if the totals differ from the release."""
+        rows = []
         for name, tensor in self.build().state_dict().items():
             if re.search(self.drop, name):
                 continue
             for pattern, replacement in self.rename:
                 name = re.sub(pattern, replacement, name)
-            found.append((name, self.dtype if tensor.is_floating_point() else tensor.dtype, tuple(tensor.shape)))
-        total = sum(math.prod(shape) * dtype.itemsize for _, dtype, shape in found)
+            rows.append((name, self.dtype if tensor.is_floating_point() else tensor.dtype, tuple(tensor.shape)))
+        total = sum(math.prod(shape) * dtype.itemsize for _, dtype, shape in rows)
         self.bytes = self.bytes or total
-        assert (len(found), total) == (self.tensors, self.bytes), (
-            f"{self.model.__name__}: {len(found)} tensors of {total} bytes, the release has {self.tensors} of {self.bytes}"
+        assert (len(rows), total) == (self.tensors, self.bytes), (
+            f"{self.model.__name__}: {len(rows)} tensors of {total} bytes, the release has {self.tensors} of {self.bytes}"
         )
-        return found
+        return rows
 
     def released_config(self):
-        """config.json as the release has it, with transformers' keys of version 4."""
+        """Returns config.json as released, with the keys of transformers 4."""
         if not isinstance(self.config, dict):
             config = release_config(json.loads(self.config.to_json_string(use_diff=False)))
             config.pop("torch_dtype", None)
@@ -99,17 +99,17 @@ class Part:
 @dataclass
 class Release:
     pipeline: str
-    parts: dict  # folder → Part
+    components: dict  # folder → Component
     scheduler: dict
-    tokenizers: dict  # folder → class that model_index.json names
+    tokenizers: dict  # folder → class name in model_index.json
     scheduler_class: type = FlowMatchEulerDiscreteScheduler
-    options: dict = field(default_factory=dict)  # of the pipeline, in model_index.json
+    options: dict = field(default_factory=dict)  # pipeline options in model_index.json
 
     def model_index(self):
         index = {"_class_name": self.pipeline, "_diffusers_version": "0.30.0.dev0"} | self.options
         index["scheduler"] = ["diffusers", self.scheduler_class.__name__]
-        for folder, part in self.parts.items():
-            index[folder] = [part.model.__module__.split(".")[0], part.listed or part.model.__name__]
+        for folder, component in self.components.items():
+            index[folder] = [component.model.__module__.split(".")[0], component.index_class or component.model.__name__]
         return index | {folder: ["transformers", name] for folder, name in self.tokenizers.items()}
 
 
@@ -123,7 +123,7 @@ def clip_l():
         bos_token_id=0, eos_token_id=2, pad_token_id=1,
     )  # fmt: skip
     rename = [(r"^(?!text_model\.)", "text_model.")]
-    return Part(CLIPTextModel, config, BF16, 196, 246_120_960, drop="position_ids", rename=rename)
+    return Component(CLIPTextModel, config, BF16, 196, 246_120_960, drop="position_ids", rename=rename)
 
 
 def t5_xxl():
@@ -132,7 +132,7 @@ def t5_xxl():
         feed_forward_proj="gated-gelu", relative_attention_num_buckets=32, relative_attention_max_distance=128,
         layer_norm_epsilon=1e-6, dropout_rate=0.1, tie_word_embeddings=False,
     )  # fmt: skip
-    return Part(
+    return Component(
         T5EncoderModel, config, BF16, 219, 9_524_621_312, shards=2, shard_bytes=5e9, drop=r"encoder\.embed_tokens"
     )
 
@@ -143,7 +143,7 @@ def flux1_vae():
         block_out_channels=[128, 256, 512, 512], layers_per_block=2, latent_channels=16, norm_num_groups=32,
         sample_size=1024, scaling_factor=0.3611, shift_factor=0.1159, use_quant_conv=False, use_post_quant_conv=False,
     )  # fmt: skip
-    return Part(AutoencoderKL, config, BF16, 244, 167_639_366)
+    return Component(AutoencoderKL, config, BF16, 244, 167_639_366)
 
 
 def flux1(guidance, tensors, size, **scheduler):
@@ -157,7 +157,7 @@ def flux1(guidance, tensors, size, **scheduler):
         dict(
             text_encoder=clip_l(),
             text_encoder_2=t5_xxl(),
-            transformer=Part(FluxTransformer2DModel, config, BF16, tensors, size, shards=3),
+            transformer=Component(FluxTransformer2DModel, config, BF16, tensors, size, shards=3),
             vae=flux1_vae(),
         ),
         dict(base_shift=0.5, max_shift=1.15, base_image_seq_len=256, max_image_seq_len=4096) | scheduler,
@@ -178,7 +178,7 @@ def qwen3(hidden, mlp, tied, tensors, size, **more):
         num_key_value_heads=8, head_dim=128, rms_norm_eps=1e-6, max_position_embeddings=40960, tie_word_embeddings=tied,
         rope_parameters=rope(1e6),
     )  # fmt: skip
-    return Part(Qwen3ForCausalLM, config, BF16, tensors, size, drop="lm_head" if tied else r"(?!)", **more)
+    return Component(Qwen3ForCausalLM, config, BF16, tensors, size, drop="lm_head" if tied else r"(?!)", **more)
 
 
 def qwen3_4b(**more):
@@ -199,11 +199,11 @@ def qwen2_5_vl():
     )  # fmt: skip
     rename = [(r"^model\.language_model\.", "model."), (r"^model\.visual\.", "visual.")]
     size = 16_584_333_312
-    return Part(Qwen2_5_VLForConditionalGeneration, config, BF16, 729, size, shards=4, shard_bytes=5e9, rename=rename)
+    return Component(Qwen2_5_VLForConditionalGeneration, config, BF16, 729, size, shards=4, shard_bytes=5e9, rename=rename)
 
 
 def mistral_small():
-    """Of the vision tower only its place among the names matters; its bytes are not known from an index."""
+    """Includes the vision tower for its names. The total size is unknown: the release's index does not give it."""
     text = MistralConfig(
         vocab_size=131072, hidden_size=5120, intermediate_size=32768, num_hidden_layers=40, num_attention_heads=32,
         num_key_value_heads=8, head_dim=128, rms_norm_eps=1e-5, rope_parameters=rope(1e9), sliding_window=None,
@@ -218,7 +218,7 @@ def mistral_small():
         (r"^model\.language_model\.", "language_model.model."),
         (r"^model\.", ""),
     ]
-    return Part(Mistral3ForConditionalGeneration, config, BF16, 585, None, shards=10, shard_bytes=4.9e9, rename=rename)
+    return Component(Mistral3ForConditionalGeneration, config, BF16, 585, None, shards=10, shard_bytes=4.9e9, rename=rename)
 
 
 # ------------------------------------------------------------------------------------------------ FLUX.2
@@ -235,8 +235,8 @@ def flux2(text, layers, heads, joint, tensors, size, shards, vae=BF16):
         "Flux2KleinPipeline" if klein else "Flux2Pipeline",
         dict(
             text_encoder=text,
-            transformer=Part(Flux2Transformer2DModel, config, BF16, tensors, size, shards=shards),
-            vae=Part(AutoencoderKLFlux2, {}, vae, 251, None),
+            transformer=Component(Flux2Transformer2DModel, config, BF16, tensors, size, shards=shards),
+            vae=Component(AutoencoderKLFlux2, {}, vae, 251, None),
         ),
         dict(
             shift=3.0, use_dynamic_shifting=True, base_shift=0.5, max_shift=1.15, base_image_seq_len=256,
@@ -259,8 +259,8 @@ def qwen_image():
         "QwenImagePipeline",
         dict(
             text_encoder=qwen2_5_vl(),
-            transformer=Part(QwenImageTransformer2DModel, config, BF16, 1933, 40_860_802_176, shards=9, shard_bytes=4.999e9),
-            vae=Part(AutoencoderKLQwenImage, {}, BF16, 194, 253_785_062),
+            transformer=Component(QwenImageTransformer2DModel, config, BF16, 1933, 40_860_802_176, shards=9, shard_bytes=4.999e9),
+            vae=Component(AutoencoderKLQwenImage, {}, BF16, 194, 253_785_062),
         ),
         dict(
             shift=1.0, use_dynamic_shifting=True, base_shift=0.5, max_shift=0.9, base_image_seq_len=256,
@@ -280,7 +280,7 @@ def umt5_xxl():
         tie_word_embeddings=False,
     )  # fmt: skip
     size = 22_723_641_344
-    return Part(UMT5EncoderModel, config, F32, 242, size, shards=5, shard_bytes=5e9, drop=r"encoder\.embed_tokens")
+    return Component(UMT5EncoderModel, config, F32, 242, size, shards=5, shard_bytes=5e9, drop=r"encoder\.embed_tokens")
 
 
 def wan(layers, heads, ffn, tensors, size, shards, shard_bytes):
@@ -293,8 +293,8 @@ def wan(layers, heads, ffn, tensors, size, shards, shard_bytes):
         "WanPipeline",
         dict(
             text_encoder=umt5_xxl(),
-            transformer=Part(WanTransformer3DModel, config, F32, tensors, size, shards, shard_bytes),
-            vae=Part(AutoencoderKLWan, {}, F32, 194, 507_570_124),
+            transformer=Component(WanTransformer3DModel, config, F32, tensors, size, shards, shard_bytes),
+            vae=Component(AutoencoderKLWan, {}, F32, 194, 507_570_124),
         ),
         dict(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0),
         dict(tokenizer="T5TokenizerFast"),
@@ -314,8 +314,8 @@ def z_image(dtype, size, shards, shift):
     return Release(
         "ZImagePipeline",
         dict(
-            text_encoder=qwen3_4b(shards=3, shard_bytes=4e9, listed="Qwen3Model"),
-            transformer=Part(ZImageTransformer2DModel, config, dtype, 521, size, shards=shards),
+            text_encoder=qwen3_4b(shards=3, shard_bytes=4e9, index_class="Qwen3Model"),
+            transformer=Component(ZImageTransformer2DModel, config, dtype, 521, size, shards=shards),
             vae=flux1_vae(),
         ),
         dict(shift=shift, use_dynamic_shifting=False),

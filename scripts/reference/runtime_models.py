@@ -1,13 +1,12 @@
 #!/usr/bin/env python3
-"""Writes src/runtime/probe.onnx and tests/data/runtime: small graphs, and what torch says a warp gives.
+"""Writes src/runtime/probe.onnx and tests/data/runtime: small graphs, and outputs of the warp operator from torch.
 
-    scripts/reference/runtime_models.py        (needs onnx, torch, numpy)
+    scripts/reference/runtime_models.py        (requires onnx, torch, numpy)
 """
 
 import pathlib
 
 import numpy as np
-import onnx
 import torch
 from onnx import TensorProto as T
 from onnx import helper as h
@@ -16,8 +15,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 DATA = ROOT / "tests/data/runtime"
 
 
-def value(name, shape, kind=T.FLOAT):
-    return h.make_tensor_value_info(name, kind, shape)
+def value(name, shape, dtype=T.FLOAT):
+    return h.make_tensor_value_info(name, dtype, shape)
 
 
 def save(path, nodes, inputs, outputs, initializers=(), metadata=()):
@@ -54,7 +53,7 @@ def graphs():
     ]
     pictures = [value("image", ["n", "c", "h", "w"]), value("grid", ["n", 2, "h", "w"])]
     save(DATA / "grid_sample.onnx", grid, pictures, [value("warped", ["n", "c", "h", "w"])])
-    # A doubling Expand: the test asks it for more memory than there is.
+    # A test asks this Expand for more memory than the machine has.
     save(
         DATA / "expand.onnx",
         [h.make_node("Expand", ["x", "shape"], ["z"], "/decoder/expand")],
@@ -64,7 +63,7 @@ def graphs():
 
 
 def rife_warp(image, flow):
-    """The warp of RIFE's IFNet: https://github.com/hzwer/Practical-RIFE, model/warplayer.py."""
+    """The warp of RIFE's IFNet. Source: https://github.com/hzwer/Practical-RIFE, model/warplayer.py."""
     n, _, rows, columns = flow.shape
     x = torch.linspace(-1.0, 1.0, columns).view(1, 1, 1, columns).expand(n, -1, rows, -1)
     y = torch.linspace(-1.0, 1.0, rows).view(1, 1, rows, 1).expand(n, -1, -1, columns)
@@ -74,15 +73,15 @@ def rife_warp(image, flow):
 
 
 def warps():
-    """warp.bin: per case n c h w as four i32, then image, flow and result as f32, little-endian."""
+    """Writes warp.bin: per case n, c, h, w as i32, then image, flow and output as f32, little-endian."""
     generator = torch.Generator().manual_seed(7)
     with (DATA / "warp.bin").open("wb") as file:
-        for n, c, rows, columns, reach in [(1, 1, 2, 2, 1.0), (2, 3, 5, 7, 2.5), (1, 2, 33, 10, 30.0), (1, 3, 4, 4, 0.0), (1, 1, 3, 4, 1e6)]:
+        for n, c, rows, columns, flow_scale in [(1, 1, 2, 2, 1.0), (2, 3, 5, 7, 2.5), (1, 2, 33, 10, 30.0), (1, 3, 4, 4, 0.0), (1, 1, 3, 4, 1e6)]:
             image = torch.randn(n, c, rows, columns, generator=generator)
-            flow = torch.randn(n, 2, rows, columns, generator=generator) * reach
+            flow = torch.randn(n, 2, rows, columns, generator=generator) * flow_scale
             file.write(np.array([n, c, rows, columns], "<i4").tobytes())
-            for part in (image, flow, rife_warp(image, flow)):
-                file.write(part.numpy().astype("<f4").tobytes())
+            for array in (image, flow, rife_warp(image, flow)):
+                file.write(array.numpy().astype("<f4").tobytes())
 
 
 if __name__ == "__main__":

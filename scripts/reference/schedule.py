@@ -1,6 +1,9 @@
 #!/usr/bin/env python3
-"""Writes tests/goldens/schedule/schedule.json with torch and diffusers 0.42.1: sigmas, timesteps, mu, solver
-trajectories, guidance, and the bf16 noise of older torch. Run from the repository root."""
+"""Writes tests/goldens/schedule/schedule.json with torch and diffusers 0.42.1.
+
+Contents: sigmas, timesteps, mu, solver trajectories, guidance, noise digests, and the bf16 noise of older torch.
+Run from the repository root.
+"""
 
 import hashlib
 import json
@@ -74,7 +77,7 @@ def schedule_rows():
 
 
 def wan_twice(steps, shift):
-    """Wan's own UniPC: sigma max comes out of a shifted f32 training table, and the points are shifted again in f64."""
+    """The UniPC schedule of Wan's repository: sigma_max comes from a shifted f32 training table; f64 points are shifted again."""
     table = torch.from_numpy(1.0 - np.linspace(1, 1 / 1000, 1000)[::-1].copy()).to(torch.float32)
     table = shift * table / (1 + (shift - 1) * table)
     points = np.linspace(table[0].item(), table[-1].item(), steps + 1)[:-1]
@@ -85,7 +88,7 @@ def wan_twice(steps, shift):
 
 
 def trajectory(name, scheduler, dtype=torch.float32, reset=None):
-    """Random velocities; at step `reset` the latent is redrawn, sigma rewound by the published rule, the history dropped."""
+    """Solver steps with random velocities. Step `reset` draws a new latent, rewinds sigma and clears the history."""
     steps = len(scheduler.timesteps)
     scheduler.set_begin_index(0)
     x, after = randn(7, dtype=dtype), []
@@ -128,7 +131,7 @@ def guidance():
 
 
 def old_bf16(seed, n):
-    """Older torch's bf16 fill, with torch's own bf16 arithmetic: 8-bit uniforms, every intermediate a bf16."""
+    """bf16 `randn` of older torch: 8-bit uniforms, and every intermediate value in bf16."""
     raw = np.random.MT19937()
     state = raw.state
     state["state"] = {"key": np.random.RandomState(seed).get_state()[1], "pos": 624}
@@ -150,7 +153,7 @@ def old_bf16(seed, n):
 
 
 def noise_digests():
-    """sha256 of the values as little-endian f32 (f64 for float64, of which only the sum is compared)."""
+    """sha256 of the values as little-endian f32, their sum and last value. Tests compare only the sum of float64 rows."""
     rows = []
     for dtype in (torch.float32, torch.bfloat16, torch.float64):
         for seed, n in ((0, 1), (3, 15), (0, 16), (5, 17), (42, 1000), (1234567890123, 65536), (42, 65539)):

@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
-"""Writes tests/goldens/spectral/spectral.json with scipy, PyWavelets, numpy and the schedulers of diffusers 0.42.1:
-transforms, growth in each basis, ladders, and whole progressive runs. Run from the repository root."""
+"""Writes tests/goldens/spectral/spectral.json with scipy, PyWavelets, numpy and the schedulers of diffusers 0.42.1.
+
+Contents: transforms, growth in each basis, activation times, progressive runs. Run from the repository root.
+"""
 
 import json
 import math
@@ -43,7 +45,7 @@ def grow_dwt(x, noise):
 
 
 def grow_fft(x, noise):
-    """Weights per signed frequency: 1 inside, 1/2 at each sign of a doubled highest frequency, 0 outside."""
+    """FFT growth. Weight per signed frequency: 1 inside the small spectrum, 1/2 at both signs of its Nyquist frequency, 0 outside."""
     (h, w), (big_h, big_w) = x.shape, noise.shape
 
     def weights(small, big):
@@ -63,7 +65,7 @@ GROW = {"dct": grow_dct, "dwt": grow_dwt, "fft": grow_fft}
 
 
 def grow(transform, x, noise, sigma, rewind):
-    """The published step at every ratio r: times r/(1+(r-1)sigma), sigma to r*sigma/(1+(r-1)sigma)."""
+    """The published growth step for a size ratio r. Rewind multiplies latent and sigma by r/(1+(r-1)sigma)."""
     out = planes(GROW[transform], x, noise * np.float32(sigma))
     if not rewind:
         return out.astype(np.float32), float(np.float32(sigma))
@@ -119,7 +121,9 @@ def unipc(steps, shift):
 
 
 def run_rows():
-    """Whole loops (made-up spectra, so that latents this small change size in the middle): random velocities, the transition rule, growth, rewind, history dropped; seed + 10000 k for the noise."""
+    """Progressive runs with random velocities. Growth k draws noise from seed + 10000 k and clears the solver history.
+
+    The spectra are invented, so that these small latents grow in the middle of a run."""
     rows = []
     for name, make, spectrum, lead in (
         ("euler", lambda: euler(10, shift=3.0), (0.5, 1.9), (1, 2)), ("unipc", lambda: unipc(12, 5.0), (0.8, 2.4), (1, 2, 3)),

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Goldens of runs that start from a picture or a clip, in f32.
+"""Writes goldens of runs that start from a picture or a clip (image-to-image, video-to-video), in f32.
 
     start.py [flux1-dev flux2-dev flux2-klein flux2-klein-base qwen-image wan z-image]
 
-One loop around the real modules, as in families.py. Where the source has the result's size and nothing grows, the image-to-image
-(video-to-video) pipeline's own call must give the same latents and pictures; FLUX.2 has none. Those pipelines that draw from the
-latent's distribution are held to its mean, so that their noise is the generator's first.
+One loop around the diffusers modules, as in families.py. A run without growth whose source has the output size must equal the output
+of the image-to-image or video-to-video pipeline of diffusers. FLUX.2 has no such pipeline. Pipelines that sample the VAE posterior
+use its mean here, so that the generator's first numbers are the noise.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from flux1 import image_ids, pack, picture, shift_of, unpack
 from growth import dct2, grow, idct2, transition_steps
 from tiny import GOLDENS, PROMPT, check_picture, load_checkpoint, write_golden, write_json
 
-# Has nothing to repair in these prompts, and need not be installed.
+# ftfy changes nothing in these prompts. With this stub it need not be installed.
 pipeline_wan_video2video.ftfy = SimpleNamespace(fix_text=str)
 DiagonalGaussianDistribution.sample = lambda self, generator=None: self.mode()
 
@@ -69,7 +69,7 @@ class Flux1:
 
 
 class Flux1Start(Flux1):
-    twin, strength = FluxImg2ImgPipeline, 0.6
+    pipeline_class, strength = FluxImg2ImgPipeline, 0.6
     more = [("start-true-cfg", dict(negative_prompt="blurry, dark", true_cfg_scale=4.0))]
 
     def encode(self, pipe, image):
@@ -77,61 +77,61 @@ class Flux1Start(Flux1):
 
 
 class ZImageStart(families.ZImage):
-    twin, strength = ZImageImg2ImgPipeline, 0.6
-    # Other than from a prompt alone, noise is of the text's type.
+    pipeline_class, strength = ZImageImg2ImgPipeline, 0.6
+    # Unlike text-to-image, this pipeline draws noise in the dtype of the text embeddings.
     more = [("start-bf16-noise", dict(noise_dtype="bfloat16"))]
     encode = Flux1Start.encode
 
 
-def normalised(pipe, mean):
-    centre, std = (torch.tensor(v).view(1, -1, 1, 1, 1) for v in (pipe.vae.config.latents_mean, pipe.vae.config.latents_std))
-    return (mean - centre) / std
+def normalise(pipe, mean):
+    latents_mean, std = (torch.tensor(v).view(1, -1, 1, 1, 1) for v in (pipe.vae.config.latents_mean, pipe.vae.config.latents_std))
+    return (mean - latents_mean) / std
 
 
 class QwenImageStart(families.QwenImage):
-    twin, strength, more = QwenImageImg2ImgPipeline, 0.6, []
+    pipeline_class, strength, more = QwenImageImg2ImgPipeline, 0.6, []
 
     def encode(self, pipe, image):
-        return normalised(pipe, pipe.vae.encode(image[:, :, None]).latent_dist.mode())[:, :, 0]
+        return normalise(pipe, pipe.vae.encode(image[:, :, None]).latent_dist.mode())[:, :, 0]
 
 
 class WanStart(families.Wan):
-    twin, strength, more = WanVideoToVideoPipeline, 0.8, []
+    pipeline_class, strength, more = WanVideoToVideoPipeline, 0.8, []
 
     def encode(self, pipe, image):
-        return normalised(pipe, pipe.vae.encode(image).latent_dist.mode())
+        return normalise(pipe, pipe.vae.encode(image).latent_dist.mode())
 
 
 class KleinStart(families.Klein):
-    twin, strength, more = None, 0.6, []
+    pipeline_class, strength, more = None, 0.6, []
 
     def encode(self, pipe, image):
         return pipe._encode_vae_image(image, None)
 
 
 class DevStart(flux2.Dev):
-    twin, strength, more = None, 0.6, []
+    pipeline_class, strength, more = None, 0.6, []
     encode = KleinStart.encode
 
 
 class BaseStart(flux2.Base):
-    twin, strength, more = None, 0.6, []
+    pipeline_class, strength, more = None, 0.6, []
     encode = KleinStart.encode
 
 
 FAMILIES = {f.name: f for f in (Flux1Start(), DevStart(), KleinStart(), BaseStart(), QwenImageStart(), WanStart(), ZImageStart())}
 
 
-def source(family, case):
-    """uint8 [h, w, 3], or [f, h, w, 3] of a clip."""
+def source_image(family, case):
+    """The source picture, uint8 [h, w, 3], or clip, [f, h, w, 3]."""
     height, width, frames = case["source"]
     moving = [picture(height, width).roll(3 * f, -1) for f in range(frames)]
     rounded = [((m[0] * 0.5 + 0.5) * 255).round().to(torch.uint8).permute(1, 2, 0) for m in moving]
     return torch.stack(rounded) if case["clip"] else rounded[0]
 
 
-def planes(family, case, image):
-    """What the encoder takes, −1…1: [1, 3, h, w], of Wan [1, 3, f, h, w]."""
+def encoder_input(family, case, image):
+    """The VAE encoder's input in −1…1: [1, 3, h, w]; Wan: [1, 3, f, h, w]."""
     values = (image.numpy().astype(np.float32) / 255)
     values = 2.0 * torch.from_numpy(values) - 1.0
     if family.name != "wan":
@@ -142,7 +142,7 @@ def planes(family, case, image):
 
 
 def resized(latents, size):
-    """Coefficients that both sizes hold, at the amplitude of the new one."""
+    """Resizes in the DCT domain: keeps the coefficients that both sizes have, and scales them to the new size."""
     (h, w), (height, width) = latents.shape[-2:], size
     spectrum = torch.zeros(*latents.shape[:-2], height, width, dtype=torch.float64)
     rows, columns = min(h, height), min(w, width)
@@ -162,22 +162,22 @@ def loop(family, pipe, case, image):
     if len(sizes) > 1:
         growth = case["progressive_scales"], full, case["progressive_delta"], case["spectrum"]
         levels = transition_steps(planned[:steps], *growth)
-        # Levels that end before the first step are passed over.
+        # Skip levels that end before the first step.
         level = sum(step <= first for _, step in levels)
     reset(scheduler, first)
-    passed = level
+    skipped = level
     positive, negative = (family.text(pipe, case.get(key, "")) for key in ("prompt", "negative_prompt"))
-    start = resized(family.encode(pipe, planes(family, case, image)), full)
+    start = resized(family.encode(pipe, encoder_input(family, case, image)), full)
     start = resized(start, sizes[level])
     dtype = torch.bfloat16 if case.get("noise_dtype") == "bfloat16" else torch.float32
-    drawn = torch.randn(start.shape, generator=torch.Generator().manual_seed(case["seed"]), dtype=dtype).float()
+    noise = torch.randn(start.shape, generator=torch.Generator().manual_seed(case["seed"]), dtype=dtype).float()
     sigma = scheduler.sigmas[first]
-    latents = sigma * drawn + (1.0 - sigma) * start
-    tensors, report = {"image": image, "start": start, "noise": drawn}, []
+    latents = sigma * noise + (1.0 - sigma) * start
+    tensors, report = {"image": image, "start": start, "noise": noise}, []
     for step in range(first, steps):
         while level < len(levels) and levels[level][1] == step:
             sigma = scheduler.sigmas[step].item()
-            grown = grow(latents, sizes[level + 1], sigma, case["seed"] + 10_000 * (level + 1 - passed), True)
+            grown = grow(latents, sizes[level + 1], sigma, case["seed"] + 10_000 * (level + 1 - skipped), True)
             report.append(dict(threshold=levels[level][0], step=step, sigma=sigma, sigma_after=grown.sigma))
             latents, level = grown.latents, level + 1
             scheduler.sigmas[step], scheduler.timesteps[step] = grown.sigma, grown.sigma * 1000
@@ -188,27 +188,27 @@ def loop(family, pipe, case, image):
         tensors[f"latents.{step}"] = latents
     assert level == len(levels), f"{case['name']}: grew to level {level} of {len(levels)}"
     tensors |= {"latents": latents, "picture": pixels(family.decode(pipe, latents))}
-    return tensors, dict(mu=mu, first_step=first, **(dict(passed=passed, growth=report) if levels else {}))
+    return tensors, dict(mu=mu, first_step=first, **(dict(passed=skipped, growth=report) if levels else {}))
 
 
 def pipeline_run(family, pipe, case, image, first):
-    """The image-to-image pipeline's own call on pictures as PIL reads them."""
-    wanted = inspect.signature(family.twin.__init__).parameters
-    twin, tensors = family.twin(**{k: v for k, v in pipe.components.items() if k in wanted}), {}
-    twin.set_progress_bar_config(disable=True)
+    """Runs the image-to-image or video-to-video pipeline of diffusers on PIL pictures."""
+    parameters = inspect.signature(family.pipeline_class.__init__).parameters
+    pipeline, tensors = family.pipeline_class(**{k: v for k, v in pipe.components.items() if k in parameters}), {}
+    pipeline.set_progress_bar_config(disable=True)
     size = family.grid(case["height"], case["width"])
 
     def on_step(_pipe, step, _t, kwargs):
         tensors[f"latents.{first + step}"] = family.spatial(pipe, kwargs["latents"], size)
         return {}
 
-    one = Image.fromarray
-    frames = [one(f.numpy()) for f in image] if case["clip"] else [one(image.numpy())] * case.get("num_frames", 1)
-    given = dict(video=frames) if family.name == "wan" else dict(image=frames[0])
-    apart = ("name", "seed", "steps", "source", "clip", "num_frames")
-    arguments = {k: v for k, v in case.items() if k not in apart}
-    result = twin(
-        **given, **arguments, num_inference_steps=case["steps"], output_type="np", callback_on_step_end=on_step,
+    to_pil = Image.fromarray
+    frames = [to_pil(f.numpy()) for f in image] if case["clip"] else [to_pil(image.numpy())] * case.get("num_frames", 1)
+    inputs = dict(video=frames) if family.name == "wan" else dict(image=frames[0])
+    excluded = ("name", "seed", "steps", "source", "clip", "num_frames")
+    arguments = {k: v for k, v in case.items() if k not in excluded}
+    result = pipeline(
+        **inputs, **arguments, num_inference_steps=case["steps"], output_type="np", callback_on_step_end=on_step,
         generator=torch.Generator().manual_seed(case["seed"]),
     )  # fmt: skip
     images = result.frames[0] if hasattr(result, "frames") else result.images[0]
@@ -217,8 +217,8 @@ def pipeline_run(family, pipe, case, image, first):
     return tensors
 
 
-def packed(family):
-    """FLUX.2's latent is one of patches already."""
+def is_packed(family):
+    """Whether one latent pixel is one patch, as in FLUX.2."""
     return isinstance(family, families.Klein)
 
 
@@ -232,19 +232,19 @@ def cases(family):
         )  # fmt: skip
         return base | family.call | more
 
-    def grown(name, shape, steps, strength, size, scales, delta=0.05):
-        patch = 1 if packed(family) else 2
+    def progressive(name, shape, steps, strength, size, scales, delta=0.05):
+        patch = 1 if is_packed(family) else 2
         sizes = [tuple(patch * round(n * s / patch) for n in family.grid(*size)) for s in scales]
         more = dict(progressive_scales=scales, sizes=sizes, progressive_delta=delta, spectrum=(2.0, 1.5))
         return run(name, shape, steps, strength, size, progressive_mode="dct_rewind", **more)
 
     rows = [
         run("start", (64, 96), 5),
-        # A latent of 6×9 becomes one of 8×12; FLUX.2's are half of that.
-        run("start-grown", (32, 48) if packed(family) else (48, 72), 4, 0.5),
-        grown("start-levels", (64, 96), 6, 0.9 if wan else 0.8, (64, 96), [0.5, 1]),
-        # The first level is over when this begins.
-        grown("start-late", (64, 96), 6, 0.3, (64, 96), [0.5, 1]),
+        # The latent grows from 6×9 to 8×12; from 2×3 to 4×6 for FLUX.2.
+        run("start-grown", (32, 48) if is_packed(family) else (48, 72), 4, 0.5),
+        progressive("start-levels", (64, 96), 6, 0.9 if wan else 0.8, (64, 96), [0.5, 1]),
+        # The first level ends before the first step.
+        progressive("start-late", (64, 96), 6, 0.3, (64, 96), [0.5, 1]),
     ]
     if wan:
         rows.append(run("start-clip", (64, 96), 5, clip=True, num_frames=9))
@@ -261,16 +261,16 @@ def main():
         family, out, rows = FAMILIES[name], GOLDENS / name, []
         pipe = family.load() if hasattr(family, "load") else load_checkpoint(out / "model")
         for case in cases(family):
-            image = source(family, case)
+            image = source_image(family, case)
             tensors, report = loop(family, pipe, case, image)
             check_picture(case["name"], tensors["picture"])
             worst = ""
-            if family.twin and not {"sizes", "noise_dtype"} & set(case) and case["source"][:2] == [case["height"], case["width"]]:
-                own = pipeline_run(family, pipe, case, image, report["first_step"])
-                errors = {k: (own[k].float() - tensors[k].float()).abs().max().item() for k in own}
+            if family.pipeline_class and not {"sizes", "noise_dtype"} & set(case) and case["source"][:2] == [case["height"], case["width"]]:
+                expected = pipeline_run(family, pipe, case, image, report["first_step"])
+                errors = {k: (expected[k].float() - tensors[k].float()).abs().max().item() for k in expected}
                 assert all(e <= (1 if k == "picture" else 1e-4) for k, e in errors.items()), f"{name} {case['name']}: {errors}"
-                tensors |= own
-                worst = f"pipeline's own, loop within {max(e for k, e in errors.items() if k != 'picture'):.1e}"
+                tensors |= expected
+                worst = f"equals the pipeline, maximum error {max(e for k, e in errors.items() if k != 'picture'):.1e}"
             write_golden(out / "runs" / (case["name"] + ".safetensors"), tensors)
             rows.append(case | report)
             steps = " ".join(f"{g['sigma']:.3f}→{g['sigma_after']:.3f}@{g['step']}" for g in report.get("growth", []))

@@ -1,4 +1,4 @@
-"""What every script here shares: tiny tokenizers, weights that matter, the released on-disk layout, golden files."""
+"""Shared code of these scripts: tiny tokenizers, random weights, the released on-disk layout, golden files."""
 
 import json
 import math
@@ -19,7 +19,7 @@ from transformers import CLIPTextModel, CLIPTokenizer, Qwen2Tokenizer, T5Tokeniz
 ROOT = Path(__file__).resolve().parents[2]
 GOLDENS = ROOT / "tests/goldens"
 
-# One thread, so that sums are taken in one order on every machine.
+# One thread: the order of summation is the same on every machine.
 torch.set_num_threads(1)
 torch.use_deterministic_algorithms(True)
 for library in (diffusers, transformers):
@@ -29,7 +29,7 @@ for library in (diffusers, transformers):
 PROMPT = "a red fox reading a book under a tall tree, soft morning light"
 OTHER_PROMPT = "blue sky over green hills, two small boats"
 
-# The 34-token prefix that Qwen-Image drops; its words stand in the corpus so that each becomes one token.
+# The 34-token prefix that Qwen-Image drops. The corpus contains its words, so that each becomes one token.
 QWEN_IMAGE_PREFIX = (
     "<|im_start|>system\nDescribe the image by detailing the color, shape, size, texture, quantity, text, "
     "spatial relationships of the objects and background:<|im_end|>\n<|im_start|>user\n"
@@ -41,8 +41,8 @@ CORPUS = [
     "一只红色的狐狸", "шёлк и лён", "🦊 🌲", "it's 1024 x 768; isn't it? we'll see!",
 ]  # fmt: skip
 
-# Prompts that break tokenizers: cases, spaces, contractions, digits, other scripts, combining marks, emoji with
-# joiners, control characters, names of special tokens, nothing at all, and more than fits.
+# Difficult prompts: letter case, spaces, contractions, digits, other scripts, combining marks, emoji with joiners, control
+# characters, names of special tokens, the empty prompt, and prompts over the length limit.
 HARD_PROMPTS = [
     PROMPT, OTHER_PROMPT, "", " ", "A", "   leading and   inner  spaces and trailing   ", "tab\tand\nnew\r\nlines\n\n\n",
     "It's the Fox's BOOK; we'LL see, I'd say they've won't", "1024x768, 3.14159 and 100%", "snake_case-and/slashes\\",
@@ -64,16 +64,16 @@ CHAT_TEMPLATE = (
 # --------------------------------------------------------------------------------------------- tokenizers
 
 
-def train_bpe(pieces, suffix="", most=400):
-    """Byte-pair merges over the given pieces of text, ties broken by name; returns (vocab, merges)."""
+def train_bpe(pieces, suffix="", max_merges=400):
+    """Trains byte-pair merges on pieces of text. Ties are broken by name. Returns (vocab, merges)."""
     counts = Counter(pieces)
-    parts = {word: [*word[:-1], word[-1] + suffix] for word in counts}
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    names = letters + [letter + suffix for letter in letters if suffix]
+    symbols_of = {word: [*word[:-1], word[-1] + suffix] for word in counts}
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    names = alphabet + [letter + suffix for letter in alphabet if suffix]
     merges = []
-    while len(merges) < most:
+    while len(merges) < max_merges:
         pairs = Counter()
-        for word, symbols in parts.items():
+        for word, symbols in symbols_of.items():
             for pair in zip(symbols, symbols[1:]):
                 pairs[pair] += counts[word]
         if not pairs:
@@ -81,40 +81,40 @@ def train_bpe(pieces, suffix="", most=400):
         best = min(pairs, key=lambda pair: (-pairs[pair], pair))
         merges.append(best)
         names.append("".join(best))
-        for word, symbols in parts.items():
-            joined = []
+        for word, symbols in symbols_of.items():
+            merged = []
             for symbol in symbols:
-                if joined and (joined[-1], symbol) == best:
-                    joined[-1] += symbol
+                if merged and (merged[-1], symbol) == best:
+                    merged[-1] += symbol
                 else:
-                    joined.append(symbol)
-            parts[word] = joined
+                    merged.append(symbol)
+            symbols_of[word] = merged
     return {name: i for i, name in enumerate(dict.fromkeys(names))}, merges
 
 
 def write_vocab(folder, vocab, merges):
-    """vocab.json and merges.txt, for readers that build the BPE themselves."""
+    """Writes vocab.json and merges.txt."""
     (folder / "vocab.json").write_text(json.dumps(vocab, ensure_ascii=False), encoding="utf-8")
     lines = ["#version: 0.2", *(" ".join(m) for m in merges)]
     (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def qwen_tokenizer():
-    """Byte-level BPE with the Qwen special tokens behind the base vocabulary."""
-    split = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    vocab, merges = train_bpe(piece for text in CORPUS for piece, _ in split.pre_tokenize_str(text))
-    tok = Qwen2Tokenizer(
+    """Byte-level BPE. Qwen's special tokens follow the base vocabulary."""
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    vocab, merges = train_bpe(piece for text in CORPUS for piece, _ in byte_level.pre_tokenize_str(text))
+    tokenizer = Qwen2Tokenizer(
         vocab=vocab, merges=merges, pad_token="<|endoftext|>", eos_token="<|im_end|>", unk_token=None,
         model_max_length=131072,
     )  # fmt: skip
-    tok.add_special_tokens({"additional_special_tokens": ["<|im_start|>"]})
-    tok.add_tokens(["<think>", "</think>"])
-    tok.chat_template = CHAT_TEMPLATE
-    return tok, vocab, merges
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>"]})
+    tokenizer.add_tokens(["<think>", "</think>"])
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer, vocab, merges
 
 
 def clip_tokenizer():
-    """Lower-casing byte BPE with </w> word ends; <|endoftext|> has the highest id, as CLIP's pooling needs."""
+    """Lower-casing byte BPE with </w> word ends. <|endoftext|> has the highest id: CLIP's pooling requires it."""
     words, to_bytes = pre_tokenizers.Whitespace(), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     vocab, merges = train_bpe(
         (
@@ -130,7 +130,7 @@ def clip_tokenizer():
 
 
 def t5_tokenizer(max_length=512):
-    """Unigram over whole words and single characters; <pad> 0, </s> 1, <unk> 2."""
+    """Unigram model of words and single characters. <pad> is 0, </s> is 1, <unk> is 2."""
     counts = Counter()
     for word in " ".join(CORPUS).split():
         counts.update(["\u2581" + word, "\u2581", *word])
@@ -142,8 +142,8 @@ def t5_tokenizer(max_length=512):
 
 
 def as_clip_release(folder):
-    """What FLUX.1's `tokenizer` folder holds: no tokenizer.json, and the transformers-4 form of the two configs."""
-    added = json.loads((folder / "tokenizer.json").read_text())["added_tokens"]
+    """Converts to the layout of FLUX.1's `tokenizer` folder: no tokenizer.json, and the two configs of transformers 4."""
+    added_tokens = json.loads((folder / "tokenizer.json").read_text())["added_tokens"]
     (folder / "tokenizer.json").unlink()
     token = dict(lstrip=False, normalized=True, rstrip=False, single_word=False)
     start, end = ({"content": content, **token} for content in ("<|startoftext|>", "<|endoftext|>"))
@@ -154,7 +154,7 @@ def as_clip_release(folder):
     config = dict(
         add_prefix_space=False,
         added_tokens_decoder={str(t["id"]): {**(start if t["content"] == start["content"] else end), "special": True}
-                              for t in added},
+                              for t in added_tokens},
         bos_token="<|startoftext|>", clean_up_tokenization_spaces=True, do_lower_case=True, eos_token="<|endoftext|>",
         errors="replace", model_max_length=77, pad_token="<|endoftext|>", tokenizer_class="CLIPTokenizer",
         unk_token="<|endoftext|>",
@@ -167,11 +167,11 @@ def as_clip_release(folder):
 
 @torch.no_grad()
 def randomise(module, seed):
-    """Give every parameter and running statistic a value that matters: no zeros, no ones, no empty memory."""
-    gen = torch.Generator().manual_seed(seed)
+    """Sets every parameter and running statistic to a random value: no zeros, ones or uninitialised memory."""
+    generator = torch.Generator().manual_seed(seed)
 
     def noise(t):
-        return torch.randn(t.shape, generator=gen)
+        return torch.randn(t.shape, generator=generator)
 
     for name, p in module.named_parameters():
         leaf = name.rsplit(".", 1)[-1]
@@ -188,7 +188,7 @@ def randomise(module, seed):
         if name.endswith("running_mean"):
             b.copy_(0.3 * noise(b))
         elif name.endswith("running_var"):
-            b.copy_(0.5 + torch.rand(b.shape, generator=gen))
+            b.copy_(0.5 + torch.rand(b.shape, generator=generator))
     return module.eval()
 
 
@@ -196,7 +196,7 @@ def randomise(module, seed):
 
 
 def release_config(config):
-    """transformers 5 writes new config keys; the released checkpoints carry the transformers 4 ones."""
+    """Converts config keys of transformers 5 to those of transformers 4, which the released checkpoints use."""
     if "dtype" in config:
         config["torch_dtype"] = config.pop("dtype")
     rope = config.pop("rope_parameters", None)
@@ -204,33 +204,33 @@ def release_config(config):
         config["rope_theta"] = rope["rope_theta"]
         sections = rope.get("mrope_section")
         config["rope_scaling"] = {"mrope_section": sections, "rope_type": "default"} if sections else None
-    if "text_config" in config:  # Qwen2.5-VL: the text model's keys stand at the top level as well
+    if "text_config" in config:  # Qwen2.5-VL: the top level repeats the keys of the text model
         config["text_config"] = release_config(config["text_config"])
         config = {**config["text_config"], **config}
     return config
 
 
 def save_checkpoint(folder, family, dtype, seed):
-    """Randomise, cast and write one checkpoint in the layout of the released ones.
+    """Randomises, casts and writes one checkpoint in the layout of the released ones.
 
-    `family`: `pipeline` (class), `parts` (component → module, tokenizer or scheduler), `shard` (largest file of the
-    transformer), and optionally `config` (of the pipeline), `bpe` (folder → vocab, merges), `names` (component → class
-    that the released model_index.json names) and `causal` (the language model whose file holds the text encoder).
+    `family`: `pipeline` (class), `components` (name → module, tokenizer or scheduler), `shard` (maximum file size of the transformer),
+    and optionally `config` (of the pipeline), `bpe` (folder → vocab, merges), `names` (component → class name in the released
+    model_index.json) and `causal` (the causal language model whose file holds the text encoder).
     """
     shutil.rmtree(folder, ignore_errors=True)
-    modules = {k: m for k, m in family["parts"].items() if isinstance(m, torch.nn.Module)}
+    modules = {k: m for k, m in family["components"].items() if isinstance(m, torch.nn.Module)}
     for i, module in enumerate(modules.values()):
         randomise(module, seed + 1 + i).to(dtype)
-    family["pipeline"](**family["parts"], **family.get("config", {})).save_pretrained(folder)
+    family["pipeline"](**family["components"], **family.get("config", {})).save_pretrained(folder)
 
-    # save_pretrained gives one file per component; the released transformers and language models are sharded
+    # save_pretrained writes one file per component. The released transformers and language models are sharded.
     for name in ("transformer", "text_encoder", "text_encoder_2"):
-        module = family["parts"].get(name)
+        module = family["components"].get(name)
         if module is None or isinstance(module, CLIPTextModel):
             continue
         shutil.rmtree(folder / name)
         if name == "text_encoder" and "causal" in family:
-            module = family["causal"].to(dtype)  # Z-Image ships the causal LM's file, keys under "model."
+            module = family["causal"].to(dtype)  # Z-Image's file is that of the causal LM: keys begin with "model."
         module.save_pretrained(folder / name, max_shard_size=family["shard"] if name == "transformer" else "64KB")
     for name, (vocab, merges) in family.get("bpe", {}).items():
         write_vocab(folder / name, vocab, merges)
@@ -250,13 +250,13 @@ def save_checkpoint(folder, family, dtype, seed):
 
 
 def load_checkpoint(folder):
-    """The real pipeline in f32. Weights move to memory of their own: in a mapped file they lie as the header leaves them,
-    and kernels sum in another order where memory is not aligned."""
+    """Loads the diffusers pipeline in f32. Copies the weights out of the mapped file: there they may be unaligned, and kernels sum
+    unaligned data in another order."""
     pipe = diffusers.DiffusionPipeline.from_pretrained(folder, dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
-    for part in pipe.components.values():
-        if isinstance(part, torch.nn.Module):
-            for tensor in (*part.parameters(), *part.buffers()):
+    for component in pipe.components.values():
+        if isinstance(component, torch.nn.Module):
+            for tensor in (*component.parameters(), *component.buffers()):
                 tensor.data = tensor.data.clone()
     return pipe
 
@@ -274,7 +274,7 @@ def rewrite_json(path, change):
 
 
 def write_golden(path, tensors):
-    """One safetensors file; every floating-point tensor finite."""
+    """Writes one safetensors file. Fails if a floating-point value is not finite."""
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {key: t.detach().contiguous().clone() for key, t in tensors.items()}
     for key, t in tensors.items():
@@ -288,7 +288,7 @@ def to_uint8(picture):
 
 
 def check_picture(name, pixels):
-    """A golden that is black, white or flat judges nothing."""
+    """Fails on a black, white or constant picture: such a golden tests nothing."""
     values = pixels.float()
     clipped = ((values == 0) | (values == 255)).float().mean().item()
     assert values.std() > 8 and clipped < 0.5, f"{name}: std {values.std():.1f}, clipped {clipped:.0%}"

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Writes small checkpoints with torch and safetensors, and what those libraries read from them.
+"""Writes small weight files with torch and safetensors, and the tensors that these libraries read from them.
 
-    python scripts/reference/weights.py        # from the repository's root; needs torch, safetensors
+    python scripts/reference/weights.py        # from the repository root; requires torch, safetensors
 
-tests/data/weights/             files and folders to be read; expected.json: file -> wrapper, skipped,
+tests/data/weights/             valid files and folders; expected.json: file -> wrapper, skipped,
                                 tensors -> [dtype, shape, sha256 of row-major bytes, sha256 of the values as f32]
-fuzz/corpus/<reader>/           seeds: those files again, and files that must be refused
-Legacy files hold memory addresses as storage keys, so another run writes other bytes with the same meaning.
+fuzz/corpus/<reader>/           fuzzing seeds: the valid files, and invalid files
+The storage keys of legacy files are memory addresses, so each run writes different bytes with the same content.
 """
 import hashlib
 import io
@@ -36,7 +36,7 @@ def digest(t):
 
 
 def nan_free(t):
-    """NaN has many encodings: compare the one that f32 arithmetic gives."""
+    """Replaces NaN, which has many encodings, by a number."""
     return torch.where(t.isnan(), torch.full_like(t, 12345.0), t)
 
 
@@ -58,8 +58,8 @@ def all_dtypes():
 
 
 def float8():
-    every = torch.arange(256, dtype=torch.int32).to(torch.uint8)
-    return {"e4m3": every.view(torch.float8_e4m3fn), "e5m2": every.clone().view(torch.float8_e5m2)}
+    codes = torch.arange(256, dtype=torch.int32).to(torch.uint8)
+    return {"e4m3": codes.view(torch.float8_e4m3fn), "e5m2": codes.clone().view(torch.float8_e5m2)}
 
 
 def shapes():
@@ -76,8 +76,8 @@ def state(prefix=""):
     return OrderedDict((prefix + k, v) for k, v in net.state_dict().items())
 
 
-def torch_file(name, obj, tensors, legacy=False, wrapper=None, skipped=(), **how):
-    torch.save(obj, DATA / name, _use_new_zipfile_serialization=not legacy, **how)
+def torch_file(name, obj, tensors, legacy=False, wrapper=None, skipped=(), **options):
+    torch.save(obj, DATA / name, _use_new_zipfile_serialization=not legacy, **options)
     expect(name, tensors, wrapper, skipped)
     shutil.copy(DATA / name, CORPUS / ("torch_legacy" if legacy else "torch_zip") / name)
 
@@ -106,7 +106,7 @@ def torch_files():
 
 
 class Pid:
-    """A storage of 10 f32 under the key `root`, or a view of it: (key, first element, elements)."""
+    """A storage of 10 f32 under the key `root`, or a view of it: (key, first element, number of elements)."""
     def __init__(self, view=None, count=10):
         self.count, self.view = count, view
 
@@ -125,7 +125,7 @@ class LegacyPickler(pickle.Pickler):
 
 
 def legacy(path, obj, little_endian=True, tail=b""):
-    """A legacy file by hand, for what torch.save no longer writes."""
+    """Writes a legacy file with content that torch.save cannot write."""
     out = io.BytesIO()
     for part in (torch.serialization.MAGIC_NUMBER, 1001, {"protocol_version": 1001, "little_endian": little_endian}):
         pickle.dump(part, out, protocol=2)
@@ -136,7 +136,7 @@ def legacy(path, obj, little_endian=True, tail=b""):
 
 
 def legacy_view():
-    """A storage that is a view of another, as torch < 0.4 wrote it; torch.load still reads it."""
+    """Writes a storage that is a view of another, as torch < 0.4 did. torch.load still reads it."""
     path = DATA / "view.legacy.pth"
     legacy(path, {"view": Tensor(Pid(("view", 4, 6)), 1, (2, 2), (2, 1)), "root": Tensor(Pid(), 0, (10,), (1,))})
     expect(path.name, torch.load(path, weights_only=False))
@@ -144,7 +144,7 @@ def legacy_view():
 
 
 def zip64():
-    """The same archive with every size and offset in zip64 fields."""
+    """Copies an archive with every size and offset in zip64 fields."""
     source, target = DATA / "metadata.zip.pth", DATA / "zip64.pth"
     limits = zipfile.ZIP64_LIMIT, zipfile.ZIP_FILECOUNT_LIMIT
     zipfile.ZIP64_LIMIT = zipfile.ZIP_FILECOUNT_LIMIT = 0
@@ -175,8 +175,8 @@ def safetensors_files():
     expect("sharded", state())
 
 
-def refused():
-    """Seeds that no reader may accept; tests/weights.rs says what each must answer."""
+def invalid_files():
+    """Writes invalid files. tests/weights.rs has the expected error of each."""
     class System:
         def __reduce__(self):
             return os.system, ("true",)
@@ -187,14 +187,14 @@ def refused():
     torch.save({"a": torch.ones(2), "b": System()}, zipped / "system.pth")
     (pickles / "not-torch.pkl").write_bytes(pickle.dumps({"a": 1}, protocol=4))
     (pickles / "deep.pkl").write_bytes(b"\x80\x02)" + b"\x85" * 20000 + b".")
-    # A list that holds itself ten times over, then tuples that double what they hold 400 times.
+    # A list that contains itself ten times, then 400 nested tuples that each contain the previous one twice.
     (pickles / "bomb.pkl").write_bytes(b"\x80\x02]q\x00(" + b"h\x00" * 10 + b"e0h\x00" + b"q\x01h\x01\x86" * 400 + b".")
-    lies = {"extent": Tensor(Pid(), 0, (11,), (1,)), "offset": Tensor(Pid(), 1, (10,), (1,)),
+    invalid_tensors = {"extent": Tensor(Pid(), 0, (11,), (1,)), "offset": Tensor(Pid(), 1, (10,), (1,)),
             "stride": Tensor(Pid(), 0, (2, 4), (7, 1)), "negative": Tensor(Pid(), -1, (2,), (1,)),
             "expanded": Tensor(Pid(), 0, (1 << 30,), (0,)), "overflow": Tensor(Pid(), 0, (1 << 62, 4), (0, 1)),
             "rank": Tensor(Pid(), 0, (2, 2), (1,)), "count": Tensor(Pid(count=11), 0, (2,), (1,)),
             "view": Tensor(Pid(("view", 4, 7)), 0, (2,), (1,)), "view-end": Tensor(Pid(("view", 4, 3)), 0, (4,), (1,))}
-    for name, tensor in lies.items():
+    for name, tensor in invalid_tensors.items():
         legacy(pickles / f"lie.{name}.pth", {"a": tensor})
     good = {"a": Tensor(Pid(), 0, (10,), (1,))}
     legacy(pickles / "big-endian.pth", good, little_endian=False)
@@ -238,7 +238,7 @@ def main():
     legacy_view()
     zip64()
     safetensors_files()
-    refused()
+    invalid_files()
     (DATA / "expected.json").write_text(json.dumps(expected, indent=1, sort_keys=True) + "\n")
 
 
