@@ -1,0 +1,130 @@
+//! Rules on the text of `src/`: the import table, no import circles, class names only in the registries, file lengths.
+//!
+//! Each test reports all violations at once. `#[cfg(test)]` items are exempt from the import rules: tests may combine what the
+//! program keeps apart.
+#![allow(clippy::unwrap_used)]
+
+mod circles;
+mod imports;
+mod rules;
+mod seen;
+mod syntax;
+mod tree;
+
+use std::{collections::BTreeSet, fs, process::Command};
+
+use circles::circles;
+use imports::{MODULES, import_faults, siblings};
+use rules::{class_name_faults, length_fault};
+use tree::{Source, name, root, rust_files, sources};
+
+/// Folders whose files still have import circles. The aim is an empty list.
+const CIRCLES_LEFT: &[&str] = &[
+    "src/cli/",
+    "src/family/",
+    "src/hub/",
+    "src/media/",
+    "src/onnx/",
+    "src/pipeline/",
+    "src/runtime/",
+    "src/weights/",
+];
+/// Folders that still contain class names of other modules. The aim is an empty list.
+const CLASS_NAMES_LEFT: &[&str] = &["src/compile/", "src/family/"];
+/// Files that are still too long. The aim is an empty list.
+const LONG_FILES_LEFT: &[&str] = &["tests/weights.rs"];
+
+#[test]
+fn modules_import_what_the_table_allows() {
+    let sources = sources();
+    let faults = |source: &Source| {
+        let name = source.name.clone();
+        import_faults(source, &siblings(source, &sources)).into_iter().map(move |fault| format!("{name}: {fault}"))
+    };
+    report(sources.iter().flat_map(faults));
+}
+
+#[test]
+fn the_table_has_every_module_and_no_cycle() {
+    let mut faults = Vec::new();
+    let sources = sources();
+    let library = sources.iter().find(|source| source.name == "src/lib.rs").unwrap();
+    for line in library.code.lines() {
+        let line = line.trim().trim_start_matches("pub ");
+        if let Some(module) = line.strip_prefix("mod ").and_then(|rest| rest.strip_suffix(';'))
+            && !MODULES.iter().any(|(name, _)| *name == module)
+        {
+            faults.push(format!("src/lib.rs has module {module}, which has no row in MODULES"));
+        }
+    }
+    for (row, (module, allowed)) in MODULES.iter().enumerate() {
+        for import in allowed.iter().filter(|import| !MODULES[..row].iter().any(|(above, _)| above == *import)) {
+            faults.push(format!("MODULES lets {module} import {import}, which is not above it"));
+        }
+    }
+    report(faults);
+}
+
+#[test]
+fn files_do_not_import_one_another_in_circles() {
+    let (left, faults): (Vec<_>, Vec<_>) =
+        circles(&sources()).into_iter().partition(|(from, _)| CIRCLES_LEFT.iter().any(|m| from.starts_with(m)));
+    left.iter().for_each(|(from, to)| println!("left: {from} -> {to}"));
+    report(faults.iter().map(|(from, to)| format!("{from} -> {to} is part of a circle")));
+}
+
+#[test]
+fn class_names_stand_in_the_registries() {
+    let faults = |source: &Source| {
+        let name = source.name.clone();
+        class_name_faults(source).into_iter().map(move |fault| format!("{name}: {fault}"))
+    };
+    let (left, faults): (Vec<_>, Vec<_>) = sources()
+        .iter()
+        .flat_map(faults)
+        .partition(|fault| CLASS_NAMES_LEFT.iter().any(|module| fault.starts_with(module)));
+    left.iter().for_each(|fault| println!("left: {fault}"));
+    report(faults);
+}
+
+#[test]
+fn files_are_short() {
+    let files = ["src", "tests", "fuzz"].iter().flat_map(|folder| rust_files(folder));
+    let files = files.filter(|file| !LONG_FILES_LEFT.contains(&&*name(file)));
+    report(files.filter_map(|file| {
+        let fault = length_fault(&fs::read_to_string(&file).unwrap())?;
+        Some(format!("{}: {fault}", name(&file)))
+    }));
+}
+
+/// Fails with all violations.
+fn report(faults: impl IntoIterator<Item = String>) {
+    let faults: BTreeSet<String> = faults.into_iter().collect();
+    let lines: Vec<&str> = faults.iter().map(String::as_str).collect();
+    assert!(faults.is_empty(), "{} violations:\n{}", faults.len(), lines.join("\n"));
+}
+
+#[test]
+fn no_tracked_file_names_a_machine_or_a_registry() {
+    // This machine's own folders, other systems' homes, and the settings that choose where packages come from.
+    let mut never: Vec<String> = ["/home/", "/Users/", "C:\\Users", "index-url"].map(String::from).into();
+    never.push(format!("{}/", env!("CARGO_MANIFEST_DIR")));
+    never.extend(std::env::var("HOME").ok().filter(|home| home.len() > 1).map(|home| format!("{home}/")));
+    const SELF: &str = "tests/architecture/main.rs";
+    if !root().join(".git").exists() {
+        eprintln!("not a git checkout: tracked files are not known, nothing was looked at");
+        return;
+    }
+    let listed = Command::new("git").args(["ls-files", "-z"]).current_dir(root()).output().unwrap();
+    assert!(listed.status.success(), "git ls-files: {}", String::from_utf8_lossy(&listed.stderr));
+    let mut faults = Vec::new();
+    for name in String::from_utf8(listed.stdout).unwrap().split('\0').filter(|name| !name.is_empty() && *name != SELF) {
+        let Ok(text) = fs::read_to_string(root().join(name)) else { continue };
+        for (number, line) in text.lines().enumerate() {
+            for part in never.iter().filter(|part| line.contains(part.as_str())) {
+                faults.push(format!("{name}:{}: {part}", number + 1));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{} places:\n{}", faults.len(), faults.join("\n"));
+}
