@@ -11,6 +11,7 @@
 pub mod alpha;
 mod atomic_file;
 pub mod format;
+pub mod metadata;
 pub mod picture;
 pub mod queue;
 pub mod resize;

@@ -110,7 +110,7 @@ impl<'a> Enhancer<'a> {
                 }
                 let turn = Turn(read.orientation());
                 if written == PictureFormat::Png {
-                    refiner.settings.sign(&mut read);
+                    refiner.settings.parameters(size).sign_picture(&mut read);
                 }
                 perf.time("refine", || refiner.apply(planes, upscaler.as_mut(), turn))?
             }

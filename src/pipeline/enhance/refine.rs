@@ -30,7 +30,8 @@ use crate::{
     family::{self, Condition, Convention, Family, GuidanceRequest, Size},
     media::{
         alpha,
-        picture::{self, Picture},
+        metadata::Parameters,
+        picture,
         resize::{Filter, resize},
     },
     model::ModelFolder,
@@ -187,29 +188,23 @@ impl Refinement {
         warnings
     }
 
-    /// Adds the parameters to what a picture carries. Those that it came with are kept as `source parameters`.
-    pub fn sign(&self, picture: &mut Picture) {
-        let own = picture.text.iter_mut().filter(|(keyword, _)| keyword == "parameters");
-        own.for_each(|(keyword, _)| *keyword = "source parameters".into());
-        let parameters = self.parameters((picture.frame.height, picture.frame.width));
-        picture.text.push(("parameters".into(), parameters));
-    }
-
-    /// The parameters in the form that the A1111 web interface writes and viewers read.
-    fn parameters(&self, from: (usize, usize)) -> String {
-        let mut text = self.plan.prompt.clone();
-        if let Some(negative) = &self.plan.negative_prompt {
-            text.push_str(&format!("\nNegative prompt: {negative}"));
-        }
-        let (steps, scale, seed, model) = (self.steps, self.guidance.scale(), self.seed, self.family.name());
-        let (strength, (h, w)) = (self.plan.strength, self.target(from));
+    /// The settings that the output's metadata names, for an input of `from` (height, width).
+    pub fn parameters(&self, from: (usize, usize)) -> Parameters<'_> {
         let by = if self.plan.by == RefineBy::Latent { "latent" } else { "picture" };
         let stages: Vec<String> = self.stages(from).iter().map(|(h, w)| format!("{w}x{h}")).collect();
-        let (stages, version) = (stages.join(" + "), env!("CARGO_PKG_VERSION"));
-        text.push_str(&format!(
-            "\nSteps: {steps}, Sampler: Euler, CFG scale: {scale}, Seed: {seed}, Size: {w}x{h}, Model: {model}, Denoising strength: {strength}, Refine by: {by}, Refine stages: {stages}, Version: crescendo {version}"
-        ));
-        text
+        let (height, width) = self.target(from);
+        Parameters {
+            prompt: &self.plan.prompt,
+            negative_prompt: self.plan.negative_prompt.as_deref(),
+            steps: self.steps,
+            sampler: "Euler",
+            guidance_scale: self.guidance.scale(),
+            seed: self.seed,
+            size: (width, height),
+            model: self.family.name(),
+            strength: Some(self.plan.strength),
+            more: vec![("Refine by", by.into()), ("Refine stages", stages.join(" + "))],
+        }
     }
 }
 

@@ -28,6 +28,7 @@ use crate::{
     family::Condition,
     media::{
         PendingFile, PictureFormat,
+        metadata::Parameters,
         picture::{self, Picture, PictureOptions},
     },
     onnx::Model,
@@ -245,8 +246,8 @@ fn finish(
 
 fn write(plan: &GeneratePlan, r: &RunConfig, job: &Job<'_>, planes: &Array3<f32>) -> Result<OutputRow> {
     let (_, height, width) = planes.dim();
-    let text = vec![("parameters".to_string(), parameters(plan, r, job))];
-    let picture = Picture { text, ..Picture::from(Frame::from_planes(planes, false)) };
+    let mut picture = Picture::from(Frame::from_planes(planes, false));
+    parameters(plan, r, job).sign_picture(&mut picture);
     let options = PictureOptions {
         quality: plan.output.compression(false),
         overwrite: plan.output.overwrite,
@@ -269,22 +270,21 @@ fn write(plan: &GeneratePlan, r: &RunConfig, job: &Job<'_>, planes: &Array3<f32>
     Ok(OutputRow { path, seed: job.item.seed, width, height, frames: 1 })
 }
 
-/// The parameters in the form that the A1111 web interface writes and viewers read.
-fn parameters(plan: &GeneratePlan, r: &RunConfig, job: &Job<'_>) -> String {
-    let mut text = plan.prompts[job.prompt].clone();
-    if let Some(negative) = &plan.negative_prompt {
-        text.push_str(&format!("\nNegative prompt: {negative}"));
+/// The settings that the output's metadata names.
+fn parameters<'a>(plan: &'a GeneratePlan, r: &'a RunConfig, job: &Job<'_>) -> Parameters<'a> {
+    let split = (r.levels.len() > 1).then(|| ("Progressive", r.split()));
+    Parameters {
+        prompt: &plan.prompts[job.prompt],
+        negative_prompt: plan.negative_prompt.as_deref(),
+        steps: r.steps,
+        sampler: if r.family.is_video() { "UniPC" } else { "Euler" },
+        guidance_scale: r.guidance.scale(),
+        seed: job.item.seed,
+        size: (r.size.width, r.size.height),
+        model: r.family.name(),
+        strength: r.strength,
+        more: split.into_iter().collect(),
     }
-    let (steps, scale, seed) = (r.steps, r.guidance.scale(), job.item.seed);
-    let (w, h, model) = (r.size.width, r.size.height, r.family.name());
-    let version = env!("CARGO_PKG_VERSION");
-    let sampler = if r.family.is_video() { "UniPC" } else { "Euler" };
-    let strength = r.strength.map(|s| format!(", Denoising strength: {s}")).unwrap_or_default();
-    let stages = if r.levels.len() > 1 { format!(", Progressive: {}", r.split()) } else { String::new() };
-    text.push_str(&format!(
-        "\nSteps: {steps}, Sampler: {sampler}, CFG scale: {scale}, Seed: {seed}, Size: {w}x{h}, Model: {model}{strength}{stages}, Version: crescendo {version}"
-    ));
-    text
 }
 
 /// Latents as f32 tensors in a safetensors file, written beside and renamed.

@@ -77,7 +77,7 @@ pub(super) fn finish(
     for job in jobs {
         let path = plan.output.path(job.item)?;
         let mut output = VideoSpec::new(form.size.1, form.size.0, form.rate);
-        output.metadata.push(("comment".into(), parameters(plan, resolved, &job)));
+        parameters(plan, resolved, &job).sign_video(&mut output);
         let writer = path.as_ref().map(|path| Writer::create(path, &enhance::options(&plan.output), &output));
         let mut writer = writer.transpose()?;
         let mut task = Task::new(cx.progress, "decode", Some(form.frames as u64), Unit::Frames);
