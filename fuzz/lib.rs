@@ -1,4 +1,4 @@
-//! The weight readers alone, from the package's own source files, so that fuzzing them builds in seconds.
+//! Weight readers for fuzzing. Includes the package's source files directly, so that it builds in seconds.
 //!
 //! ```text
 //! cargo +nightly fuzz run torch_zip -- -max_total_time=60
@@ -13,7 +13,7 @@ pub mod weights;
 
 use weights::{Contents, Data};
 
-/// What every accepted file must keep: each tensor's bytes lie within the file, or were gathered in full.
+/// Asserts that the bytes of each tensor of an accepted file lie within the file or were gathered completely.
 pub fn check(bytes: &[u8], read: impl Fn(&[u8]) -> error::Result<Contents>) {
     let Ok(contents) = read(bytes) else { return };
     for (name, t) in contents.tensors {

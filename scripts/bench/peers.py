@@ -1,4 +1,4 @@
-"""What the benches against torch share: the binary's seconds in a stage, and turns taken by us and the peer."""
+"""Shared code of the benchmarks against torch: seconds of one stage, and alternating rounds."""
 
 import json
 import os
@@ -13,9 +13,9 @@ BINARY = ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "release/crescend
 
 
 def stage_seconds(stage, *args):
-    """Seconds that one run of `crescendo enhance` spends in a stage, on the CPU."""
+    """Runs `crescendo enhance` on the CPU. Returns the seconds of one stage."""
     if not BINARY.exists():
-        raise SystemExit(f"no {BINARY}: cargo build --release makes it")
+        raise SystemExit(f"{BINARY} is missing: run cargo build --release")
     with tempfile.TemporaryDirectory() as folder:
         dump = Path(folder, "perf.json")
         subprocess.run([BINARY, "enhance", *map(str, args), "--device", "cpu", "--quiet", "--overwrite",
@@ -24,18 +24,19 @@ def stage_seconds(stage, *args):
 
 
 def seconds(work):
-    began = time.perf_counter()
+    start = time.perf_counter()
     work()
-    return time.perf_counter() - began
+    return time.perf_counter() - start
 
 
-def take_turns(what, ours, peer, rounds=5):
-    """Ours, theirs, ours, theirs …, so that a busy machine slows both; prints medians and the ratio. `ours` returns its
-    seconds; `peer` is timed, after one round that is not."""
-    ours()
-    peer()
-    rows = [(ours(), seconds(peer)) for _ in range(rounds)]
-    mine, theirs = (statistics.median(column) for column in zip(*rows))
+def alternate(title, run_crescendo, run_torch, rounds=5):
+    """Runs crescendo and torch in alternation, so that load on the machine slows both. Prints the medians and their ratio.
+
+    `run_crescendo` returns its seconds. `run_torch` is timed here. One untimed round comes first."""
+    run_crescendo()
+    run_torch()
+    rows = [(run_crescendo(), seconds(run_torch)) for _ in range(rounds)]
+    crescendo, torch = (statistics.median(column) for column in zip(*rows))
     for label, column in zip(("crescendo", "torch"), zip(*rows)):
         print(f"{label:10}", *(f"{s:8.3f}" for s in column), "s")
-    print(f"{what}: crescendo {mine:.3f} s, torch {theirs:.3f} s; torch/crescendo {theirs / mine:.2f}")
+    print(f"{title}: crescendo {crescendo:.3f} s, torch {torch:.3f} s; torch/crescendo {torch / crescendo:.2f}")

@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""Train models/demo/srvgg-x2.safetensors: SRVGGNetCompact x2, 32 features, 6 body convolutions.
+"""Trains models/demo/srvgg-x2.safetensors: SRVGGNetCompact x2, 32 features, 6 body convolutions.
 
     scripts/setup --reference
     .venv/bin/python scripts/train/srvgg.py [--steps 6000] [--threads 2] [--compare FILE.png]
 
-It learns to undo a bicubic, antialiased halving to 8 bits (Pillow's), on patches of freely licensed photographs, and is
-judged on pictures from other sources that it has never seen, against Pillow's bicubic enlargement. The table goes to
-standard output and to models/demo/README.md. Everything is seeded: one torch with one thread count gives one result.
+The network learns to invert Pillow's antialiased bicubic 2x downscaling in 8 bits, on patches of freely licensed photographs. The
+script then compares it with Pillow's bicubic upscaling on held-out pictures from other sources. It writes the table to standard
+output and to models/demo/README.md. All randomness is seeded: the same torch version and thread count give the same result.
 
-The photographs come out of public packages and are not kept in this repository; each is checked against its sha256.
+The photographs come from public packages and are not part of this repository. The script checks the sha256 of each.
 """
 
 import argparse
@@ -35,7 +35,7 @@ LOMIRI, SKIMAGE, SKLEARN = "lomiri-wallpapers-16.04", "scikit-image==0.26.0", "s
 
 @dataclass(frozen=True)
 class Photo:
-    """One photograph: where it is found, whose it is, and by how much it is shrunk first, to hide JPEG's traces."""
+    """One photograph: source, author, licence, and the factors of its first downscaling, which hides JPEG artefacts."""
 
     package: str
     path: str
@@ -137,7 +137,7 @@ HELD_OUT = [
 class SRVGGNetCompact(nn.Module):
     """Real-ESRGAN's compact generator (arXiv:2107.10833; xinntao/Real-ESRGAN, realesrgan/archs/srvgg_arch.py).
 
-    rgb: [n, 3, h, w] in 0..=1 -> [n, 3, h*SCALE, w*SCALE], unclamped. It starts as nearest-neighbour enlargement.
+    rgb: [n, 3, h, w] in 0..=1 -> [n, 3, h*SCALE, w*SCALE], unclamped. Before training it equals nearest-neighbour upscaling.
     """
 
     def __init__(self):
@@ -155,10 +155,10 @@ class SRVGGNetCompact(nn.Module):
 
 
 def fetch(photos: list[Photo], into: Path) -> dict[str, Image.Image]:
-    """Every photograph by its file name; packages are only downloaded when a file is not there yet."""
+    """Returns file name → photograph. Downloads a package only if one of its files is missing."""
     into.mkdir(parents=True, exist_ok=True)
     for package in dict.fromkeys(p.package for p in photos if not (into / p.name).exists()):
-        wanted = [p for p in photos if p.package == package]
+        package_photos = [p for p in photos if p.package == package]
         with tempfile.TemporaryDirectory() as folder:
             if package == LOMIRI:
                 apt = ["apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", package]
@@ -169,27 +169,27 @@ def fetch(photos: list[Photo], into: Path) -> dict[str, Image.Image]:
                 pip += ["--python-version", "3.11", "--platform", "manylinux_2_28_x86_64", "-d", folder, package]
                 subprocess.run(pip, check=True)
                 with zipfile.ZipFile(next(Path(folder).glob("*.whl"))) as wheel:
-                    for photo in wanted:
+                    for photo in package_photos:
                         wheel.extract(photo.path, folder)
-            for photo in wanted:
+            for photo in package_photos:
                 (into / photo.name).write_bytes((Path(folder) / photo.path).read_bytes())
     for photo in photos:
-        if (found := hashlib.sha256((into / photo.name).read_bytes()).hexdigest()) != photo.sha256:
-            sys.exit(f"{into / photo.name}: sha256 {photo.sha256} wanted, {found} found; delete it and run again")
+        if (digest := hashlib.sha256((into / photo.name).read_bytes()).hexdigest()) != photo.sha256:
+            sys.exit(f"{into / photo.name}: expected sha256 {photo.sha256}, got {digest}; delete the file and run again")
     return {p.name: Image.open(into / p.name).convert("RGB") for p in photos}
 
 
 def halve(picture: Image.Image) -> Image.Image:
-    """The degradation that is learnt: antialiased bicubic, a = -0.5, rounded to 8 bits."""
+    """The degradation to invert: antialiased bicubic (a = -0.5), rounded to 8 bits."""
     return picture.resize((picture.width // SCALE, picture.height // SCALE), Image.Resampling.BICUBIC)
 
 
-def even(picture: Image.Image) -> Image.Image:
+def crop_to_even(picture: Image.Image) -> Image.Image:
     return picture.crop((0, 0, picture.width // SCALE * SCALE, picture.height // SCALE * SCALE))
 
 
 def planes(picture: Image.Image) -> torch.Tensor:
-    """[3, h, w], 8 bits."""
+    """Returns [3, h, w], uint8."""
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()
 
 
@@ -198,22 +198,22 @@ def picture(planes_01: torch.Tensor) -> Image.Image:
 
 
 def training_pairs(photos: dict[str, Image.Image]) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """(small, large) planes of every training photograph at every size it is shrunk to."""
+    """Returns (small, large) planes of every training photograph at each of its sizes."""
     pairs = []
     for photo in TRAINING:
         for factor in photo.shrink:
             large = photos[photo.name]
-            large = even(large.resize((large.width // factor, large.height // factor), Image.Resampling.LANCZOS))
+            large = crop_to_even(large.resize((large.width // factor, large.height // factor), Image.Resampling.LANCZOS))
             pairs.append((planes(halve(large)), planes(large)))
     return pairs
 
 
 def batch(pairs, random: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """BATCH patches, places weighted by picture area, in one of the square's eight symmetries each."""
+    """Returns BATCH random patches: pictures weighted by area, each patch in one of the eight symmetries of the square."""
     area = np.array([large.shape[1] * large.shape[2] for _, large in pairs], dtype=float)
     smalls, larges = [], []
-    for which in random.choice(len(pairs), BATCH, p=area / area.sum()):
-        small, large = pairs[which]
+    for index in random.choice(len(pairs), BATCH, p=area / area.sum()):
+        small, large = pairs[index]
         side = PATCH // SCALE
         y, x = (int(random.integers(0, extent - side + 1)) for extent in small.shape[1:])
         patches = small[:, y : y + side, x : x + side], large[:, y * SCALE :, x * SCALE :][:, :PATCH, :PATCH]
@@ -243,16 +243,16 @@ def train(net: nn.Module, pairs, steps: int) -> None:
 
 
 def psnr(a: Image.Image, b: Image.Image) -> float:
-    """Over all pixels and the three channels of 8-bit RGB, borders included."""
+    """PSNR in dB over all pixels of 8-bit RGB, borders included."""
     return float(10 * np.log10(255**2 / np.mean((np.asarray(a, np.float64) - np.asarray(b, np.float64)) ** 2)))
 
 
 @torch.no_grad()
-def judge(net: nn.Module, photos: dict[str, Image.Image]) -> tuple[list[str], float, dict]:
-    """Table rows, mean gain over bicubic in dB, and (bicubic, network, original) of each held-out picture."""
-    rows, gains, shown = [], [], {}
+def evaluate(net: nn.Module, photos: dict[str, Image.Image]) -> tuple[list[str], float, dict]:
+    """Returns table rows, mean gain over bicubic in dB, and (bicubic, network, original) of each held-out picture."""
+    rows, gains, pictures = [], [], {}
     for photo in HELD_OUT:
-        original = even(photos[photo.name])
+        original = crop_to_even(photos[photo.name])
         small = halve(original)
         bicubic = small.resize(original.size, Image.Resampling.BICUBIC)
         ours = picture(net(planes(small)[None].float() / 255)[0])
@@ -261,16 +261,16 @@ def judge(net: nn.Module, photos: dict[str, Image.Image]) -> tuple[list[str], fl
         source = f"{photo.package.split('==')[0]}, {photo.author}, {photo.licence}"
         rows.append(f"| {photo.name} | {source} | {size} | {before:.2f} | {after:.2f} | {after - before:+.2f} |")
         gains.append(after - before)
-        shown[photo.name] = (bicubic, ours, original)
+        pictures[photo.name] = (bicubic, ours, original)
     mean = sum(gains) / len(gains)
     rows.append(f"| mean | | | | | {mean:+.2f} |")
-    return rows, mean, shown
+    return rows, mean, pictures
 
 
-def compare(shown: dict, to: Path, side: int = 128, zoom: int = 3) -> None:
-    """Rows of (bicubic, network, original) crops from each picture's middle, enlarged without smoothing."""
-    sheet = Image.new("RGB", (3 * side * zoom, len(shown) * side * zoom))
-    for row, triple in enumerate(shown.values()):
+def compare(pictures: dict, to: Path, side: int = 128, zoom: int = 3) -> None:
+    """Writes a comparison sheet: one row of (bicubic, network, original) centre crops per picture, nearest-neighbour zoom."""
+    sheet = Image.new("RGB", (3 * side * zoom, len(pictures) * side * zoom))
+    for row, triple in enumerate(pictures.values()):
         left, top = ((extent - side) // 2 for extent in triple[0].size)
         for column, each in enumerate(triple):
             crop = each.crop((left, top, left + side, top + side)).resize((side * zoom,) * 2, Image.Resampling.NEAREST)
@@ -278,37 +278,38 @@ def compare(shown: dict, to: Path, side: int = 128, zoom: int = 3) -> None:
     sheet.save(to)
 
 
-README = """# The models that ship
+README = """# Included models
 
 `srvgg-x2.safetensors`: SRVGGNetCompact x2, {features} features, {body} body convolutions, {parameters:,} parameters in f16,
-{size:,} bytes. Input: RGB in 0..=1. It enlarges twice and undoes antialiased bicubic reduction; it was not taught to remove
-noise or the traces of compression.
+{size:,} bytes. Input: RGB in 0..=1. It inverts antialiased bicubic 2x downscaling. It does not remove noise or
+compression artefacts.
 
-`scripts/train/srvgg.py` made it in {minutes:.0f} minutes on {threads} CPU thread(s) ({steps} steps of Adam on the L1 distance,
-{batch} patches of {patch}×{patch} a step, torch {torch}) and wrote this file. PSNR in dB over 8-bit RGB, borders included, of pictures it
-has never seen, halved and enlarged again, by Pillow's bicubic and by the network with its f16 weights:
+`scripts/train/srvgg.py` trained it in {minutes:.0f} minutes on {threads} CPU thread(s) ({steps} steps of Adam on the L1 loss,
+{batch} patches of {patch}×{patch} per step, torch {torch}) and wrote this file. The table has the PSNR in dB over 8-bit RGB, borders
+included, of held-out pictures that were downscaled 2x and upscaled again, by Pillow's bicubic filter and by the network with
+its f16 weights:
 
 | picture | source | size | bicubic | network | gain |
 |---|---|---|---|---|---|
 {rows}
 
-Learnt from, all in Debian's package `{package}`:
+Training photographs, all from Debian's package `{package}`:
 
 | photograph | author | licence |
 |---|---|---|
 {training}
 
-The weights are licensed as the rest of this repository.
+The weights have the licence of this repository.
 """
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--steps", type=int, default=6000)
-    options.add_argument("--threads", type=int, default=2)
-    options.add_argument("--data", type=Path, default=ROOT / "target/train", help="where the photographs are kept")
-    options.add_argument("--output", type=Path, default=ROOT / "models/demo/srvgg-x2.safetensors")
-    options.add_argument("--compare", type=Path, help="write bicubic, network and original side by side to this PNG")
+    options.add_argument("--steps", type=int, default=6000, help="training steps (default: 6000)")
+    options.add_argument("--threads", type=int, default=2, help="CPU threads (default: 2)")
+    options.add_argument("--data", type=Path, default=ROOT / "target/train", help="folder of the photographs (default: target/train)")
+    options.add_argument("--output", type=Path, default=ROOT / "models/demo/srvgg-x2.safetensors", help="weights to write; README.md is written beside them")
+    options.add_argument("--compare", type=Path, help="write bicubic, network and original crops side by side to this picture")
     options = options.parse_args()
 
     torch.manual_seed(42)
@@ -322,12 +323,12 @@ def main() -> None:
 
     weights = {name: tensor.detach().half() for name, tensor in net.state_dict().items()}
     net.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
-    rows, gain, shown = judge(net, photos)
+    rows, gain, pictures = evaluate(net, photos)
     print("\n".join(rows))
     if options.compare:
-        compare(shown, options.compare)
+        compare(pictures, options.compare)
     if gain < 0.5:
-        sys.exit(f"mean gain over bicubic: 0.5 dB wanted, {gain:.2f} dB found; nothing written. Train longer (--steps)")
+        sys.exit(f"mean gain over bicubic: expected at least 0.5 dB, got {gain:.2f} dB; nothing written. Increase --steps")
     save_file(weights, options.output)
     (options.output.parent / "README.md").write_text(
         README.format(

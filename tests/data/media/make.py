@@ -1,4 +1,4 @@
-"""Writes the pictures of this folder, and beside each what Pillow reads from it (see README.md)."""
+"""Writes the pictures of this folder and the samples that Pillow reads from them (see README.md)."""
 
 import io
 import json
@@ -25,7 +25,7 @@ facts = {}
 
 
 def keep(name, expected, **more):
-    """What a reader must give: `expected` as raw samples beside the file, `more` in facts.json."""
+    """Stores a reader's expected output: `expected` as raw samples in NAME.raw, `more` in facts.json."""
     (here / f"{name}.raw").write_bytes(np.ascontiguousarray(expected).tobytes())
     facts[name] = {"channels": expected.shape[2], "bits": expected.dtype.itemsize * 8, **more}
 
@@ -43,7 +43,7 @@ def chunk(kind, data):
 
 
 def deep_png(name, colour_type, samples, extra=b"", after=b""):
-    """Pillow writes no 16-bit colour."""
+    """Writes a 16-bit PNG; Pillow cannot write 16-bit colour."""
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in samples)
     h, w = samples.shape[:2]
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", w, h, 16, colour_type, 0, 0, 0))
