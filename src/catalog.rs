@@ -35,7 +35,7 @@ pub struct Entry {
     /// The name its makers use.
     pub title: String,
     /// What it does.
-    pub kind: Kind,
+    pub kind: ModelKind,
     /// Which code runs it.
     pub family: String,
     /// `owner/name` on the hub.
@@ -68,7 +68,7 @@ pub struct Entry {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs)]
-pub enum Kind {
+pub enum ModelKind {
     Diffusion,
     Interpolation,
     Upscaling,
@@ -207,14 +207,14 @@ mod tests {
             rule(entry.repo.is_some() != entry.url.is_some(), "needs repo or url, and only one");
             rule(entry.repo.as_deref().is_none_or(|r| r.split('/').count() == 2), "repo is owner/name");
             rule(
-                (entry.kind == Kind::Diffusion) == (entry.file.is_none() && entry.url.is_none()),
+                (entry.kind == ModelKind::Diffusion) == (entry.file.is_none() && entry.url.is_none()),
                 "file is for small networks",
             );
-            rule((entry.kind == Kind::Upscaling) == entry.scale.is_some(), "scale is for upscalers");
-            rule(entry.kind != Kind::Diffusion || entry.defaults.height.is_some(), "defaults.height is missing");
-            rule(entry.kind != Kind::Diffusion || entry.defaults.steps.is_some(), "defaults.steps is missing");
+            rule((entry.kind == ModelKind::Upscaling) == entry.scale.is_some(), "scale is for upscalers");
+            rule(entry.kind != ModelKind::Diffusion || entry.defaults.height.is_some(), "defaults.height is missing");
+            rule(entry.kind != ModelKind::Diffusion || entry.defaults.steps.is_some(), "defaults.steps is missing");
             rule(
-                entry.kind != Kind::Diffusion || entry.components.iter().any(|c| c.name == "transformer"),
+                entry.kind != ModelKind::Diffusion || entry.components.iter().any(|c| c.name == "transformer"),
                 "no transformer",
             );
             for name in std::iter::once(&entry.id).chain(&entry.aliases) {

@@ -14,7 +14,7 @@ use std::{
 use crescendo::{
     Result,
     tensor::DType,
-    weights::{Checkpoint, Container, Contents, Data, Place, Stored, safetensors, torch_legacy, torch_zip},
+    weights::{Checkpoint, Container, Contents, Data, Location, Stored, safetensors, torch_legacy, torch_zip},
 };
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -107,9 +107,9 @@ fn data_stays_in_the_file_where_it_is_stored_plainly() {
     for file in ["shapes.zip.pth", "shapes.legacy.pth", "dtypes.zip.pth", "dtypes.safetensors", "flownet.pkl"] {
         for (name, t) in Checkpoint::open(&data(file)).unwrap().iter() {
             let plain = !gathered.contains(&name) || file.ends_with(".safetensors");
-            match &t.place {
-                Place::Memory(_) if !plain => {}
-                Place::File { path, offset, .. } if plain => {
+            match &t.location {
+                Location::Memory(_) if !plain => {}
+                Location::File { path, offset, .. } if plain => {
                     let offset = *offset as usize;
                     let there = &fs::read(path).unwrap()[offset..offset + t.len_bytes() as usize];
                     if there != t.bytes().unwrap() || **path != data(file).canonicalize().unwrap() {
@@ -204,7 +204,7 @@ fn links_of_a_hub_cache_are_followed_to_the_real_file() {
     let t = Checkpoint::open(&snapshot).unwrap();
     assert_eq!((t.len(), t.origin()), (5, &*snapshot));
     let blobs = blobs.canonicalize().unwrap();
-    assert!(t.iter().all(|(_, t)| matches!(&t.place, Place::File { path, .. } if path.starts_with(&blobs))));
+    assert!(t.iter().all(|(_, t)| matches!(&t.location, Location::File { path, .. } if path.starts_with(&blobs))));
 }
 
 /// Opens a path, wants an error of one line that contains `want` and the file's name.

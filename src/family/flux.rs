@@ -3,7 +3,7 @@
 use ndarray::{ArrayD, IxDyn};
 use serde::Deserialize;
 
-use super::{Condition, Convention, Defaults, Family, GuidanceRequest, Size, TextCall, check_rows};
+use super::{Conditioning, Convention, Defaults, Family, GuidanceRequest, Size, TextCall, check_rows};
 use crate::{
     error::{At, Error, Result},
     model::{
@@ -183,11 +183,11 @@ impl Family for Flux {
         ])
     }
 
-    fn condition(&self, states: Vec<Tensor>) -> Result<Condition> {
+    fn condition(&self, states: Vec<Tensor>) -> Result<Conditioning> {
         let [pooled, text]: [Tensor; 2] =
             states.try_into().map_err(|_| Error::failed("FLUX.1 wants the answers of CLIP and T5"))?;
         let text_rows = text.shape()[1];
-        Ok(Condition { inputs: vec![("pooled", pooled), ("text", text)], text_rows })
+        Ok(Conditioning { inputs: vec![("pooled", pooled), ("text", text)], text_rows })
     }
 
     fn positions(&self, latent: &[usize], text_rows: usize) -> Vec<(&'static str, Tensor)> {

@@ -4,7 +4,7 @@
 use ndarray::{Array2, ArrayD, Axis, IxDyn};
 use serde::Deserialize;
 
-use super::{Condition, Convention, Defaults, Family, GuidanceRequest, Size, TextCall, check_rows};
+use super::{Conditioning, Convention, Defaults, Family, GuidanceRequest, Size, TextCall, check_rows};
 use crate::{
     error::{At, Error, Result},
     model::{
@@ -237,7 +237,7 @@ impl Family for Flux2 {
     }
 
     /// All rows enter the DiT, padding among them: Mistral's on the left, where every row is the first, Qwen's on the right.
-    fn condition(&self, states: Vec<Tensor>) -> Result<Condition> {
+    fn condition(&self, states: Vec<Tensor>) -> Result<Conditioning> {
         let wrong = || Error::failed("FLUX.2 wants the states of one text encoder");
         let [Tensor::F32(states)]: [Tensor; 1] = states.try_into().map_err(|_| wrong())? else { return Err(wrong()) };
         let (rows, found) = (self.text_rows, states.shape().get(1).copied().unwrap_or(0));
@@ -250,7 +250,7 @@ impl Family for Flux2 {
             return Err(wrong());
         }
         let text = Tensor::F32(states.select(Axis(1), &places));
-        Ok(Condition { inputs: vec![("text", text)], text_rows: rows })
+        Ok(Conditioning { inputs: vec![("text", text)], text_rows: rows })
     }
 
     fn positions(&self, latent: &[usize], text_rows: usize) -> Vec<(&'static str, Tensor)> {

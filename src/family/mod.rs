@@ -81,14 +81,14 @@ pub struct TextCall {
 
 /// A prompt as the DiT sees it: inputs that stay the same from step to step.
 #[derive(Debug, Clone, Default)]
-pub struct Condition {
+pub struct Conditioning {
     /// Named inputs of the DiT.
     pub inputs: Vec<(&'static str, Tensor)>,
     /// Rows of the text in the joint sequence.
     pub text_rows: usize,
 }
 
-impl Condition {
+impl Conditioning {
     /// Whether the two can be one batch: every input of the same shape. Prompts of other lengths are not, where the family
     /// does not pad them.
     pub fn stacks(&self, other: &Self) -> bool {
@@ -190,7 +190,7 @@ pub trait Family: Send + Sync {
     }
 
     /// The encoders' answers, in the order of the calls, as the DiT's inputs.
-    fn condition(&self, states: Vec<Tensor>) -> Result<Condition>;
+    fn condition(&self, states: Vec<Tensor>) -> Result<Conditioning>;
 
     /// Inputs of the DiT that stay the same at one resolution: positions.
     fn positions(&self, latent: &[usize], text_rows: usize) -> Vec<(&'static str, Tensor)>;

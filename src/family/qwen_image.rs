@@ -3,7 +3,7 @@
 use ndarray::{Array1, Array2, ArrayD, IxDyn};
 use serde::Deserialize;
 
-use super::{Condition, Convention, Defaults, Family, GuidanceRequest, Size, TextCall, check_rows};
+use super::{Conditioning, Convention, Defaults, Family, GuidanceRequest, Size, TextCall, check_rows};
 use crate::{
     error::{At, Error, Result},
     model::{
@@ -189,7 +189,7 @@ impl Family for QwenImage {
         Some(States { hidden: &[-1], pads: Pads::None })
     }
 
-    fn condition(&self, states: Vec<Tensor>) -> Result<Condition> {
+    fn condition(&self, states: Vec<Tensor>) -> Result<Conditioning> {
         let wrong =
             || Error::failed("Qwen-Image wants the states of one text encoder, longer than its template's prefix");
         let [Tensor::F32(states)]: [Tensor; 1] = states.try_into().map_err(|_| wrong())? else { return Err(wrong()) };
@@ -201,7 +201,7 @@ impl Family for QwenImage {
             _ => ndarray::Slice::from(..),
         });
         let text_rows = text.shape()[1];
-        Ok(Condition { inputs: vec![("text", Tensor::F32(text.to_owned()))], text_rows })
+        Ok(Conditioning { inputs: vec![("text", Tensor::F32(text.to_owned()))], text_rows })
     }
 
     /// The picture is centred on 0; the text goes on along the diagonal from its edge.

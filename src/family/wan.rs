@@ -3,7 +3,7 @@
 use ndarray::{ArrayD, Axis, IxDyn, Slice};
 use serde::Deserialize;
 
-use super::{Condition, Convention, Defaults, Family, GuidanceRequest, Size, TextCall, check_rows};
+use super::{Conditioning, Convention, Defaults, Family, GuidanceRequest, Size, TextCall, check_rows};
 use crate::{
     error::{At, Error, Result},
     model::{ModelFolder, Tokenizer, layout::rotary},
@@ -248,14 +248,14 @@ impl Family for Wan {
         Ok(vec![TextCall { component: "text_encoder", inputs, output: "states" }])
     }
 
-    fn condition(&self, states: Vec<Tensor>) -> Result<Condition> {
+    fn condition(&self, states: Vec<Tensor>) -> Result<Conditioning> {
         let Some(Tensor::F32(states)) = states.into_iter().next() else {
             return Err(Error::failed("Wan wants the states of UMT5"));
         };
         let (used, width) = (states.shape()[1], states.shape()[2]);
         let mut text = ArrayD::zeros(IxDyn(&[1, self.text_rows, width]));
         text.slice_axis_mut(Axis(1), Slice::from(..used)).assign(&states);
-        Ok(Condition { inputs: vec![("text", Tensor::F32(text))], text_rows: 0 })
+        Ok(Conditioning { inputs: vec![("text", Tensor::F32(text))], text_rows: 0 })
     }
 
     fn positions(&self, latent: &[usize], _text_rows: usize) -> Vec<(&'static str, Tensor)> {

@@ -3,7 +3,7 @@
 use ndarray::{ArrayD, IxDyn};
 use serde::Deserialize;
 
-use super::{Condition, Convention, Defaults, Family, GuidanceRequest, Size, TextCall, check_rows};
+use super::{Conditioning, Convention, Defaults, Family, GuidanceRequest, Size, TextCall, check_rows};
 use crate::{
     error::{At, Error, Result},
     model::{
@@ -190,11 +190,11 @@ impl Family for ZImage {
         Some(States { hidden: &[-2], pads: Pads::None })
     }
 
-    fn condition(&self, states: Vec<Tensor>) -> Result<Condition> {
+    fn condition(&self, states: Vec<Tensor>) -> Result<Conditioning> {
         let [text]: [Tensor; 1] =
             states.try_into().map_err(|_| Error::failed("Z-Image wants the answer of one text encoder"))?;
         let text_rows = text.shape()[1];
-        Ok(Condition { inputs: vec![("text", text)], text_rows })
+        Ok(Conditioning { inputs: vec![("text", text)], text_rows })
     }
 
     /// The caption's rows are numbered from 1, its pads among them; the picture stands after them, its pads at 0.

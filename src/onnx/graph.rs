@@ -18,7 +18,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     tensor::DType,
-    weights::{Place, Stored},
+    weights::{Location, Stored},
 };
 
 /// The machine a graph is written for; it decides how attention, norms and their kind are lowered, never what they mean.
@@ -252,9 +252,9 @@ impl Graph {
                 name: name.into(),
                 ..Default::default()
             };
-            match &stored.place {
-                Place::Memory(bytes) => tensor.raw_data = Some(bytes.to_vec()),
-                Place::File { path, offset, .. } => {
+            match &stored.location {
+                Location::Memory(bytes) => tensor.raw_data = Some(bytes.to_vec()),
+                Location::File { path, offset, .. } => {
                     tensor.data_location = Some(1);
                     tensor.external_data = external(path, *offset, stored.len_bytes());
                 }

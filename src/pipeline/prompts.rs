@@ -11,7 +11,7 @@ use super::{
 use crate::{
     compile::Subgraph,
     error::Result,
-    family::{Condition, Family},
+    family::{Conditioning, Family},
     model::ModelFolder,
     progress::{Task, Unit},
     stage::text,
@@ -24,7 +24,7 @@ pub fn encode(
     family: &dyn Family,
     cx: &Context<'_>,
     perf: &mut Timings,
-) -> Result<Vec<Condition>> {
+) -> Result<Vec<Conditioning>> {
     let mut notes = Vec::new();
     let calls = texts.iter().map(|t| family.tokenize(t, &mut notes)).collect::<Result<Vec<_>>>()?;
     notes.iter().for_each(|n| tracing::warn!("{n}"));

@@ -6,7 +6,7 @@ use ndarray::{ArrayD, Axis, Slice};
 
 use crate::{
     error::{At, Error, Result},
-    family::{Condition, Family},
+    family::{Conditioning, Family},
     runtime::{Network, finite},
     schedule::{guidance::Guidance, solver::Solver},
     tensor::Tensor,
@@ -17,9 +17,9 @@ pub struct Steering<'a> {
     /// The family's conventions.
     pub family: &'a dyn Family,
     /// The prompt.
-    pub positive: &'a Condition,
+    pub positive: &'a Conditioning,
     /// The negative prompt, where guidance wants one.
-    pub negative: Option<&'a Condition>,
+    pub negative: Option<&'a Conditioning>,
     /// How the two predictions are combined.
     pub guidance: Guidance,
     /// The guidance scale, for networks that are told it.
@@ -73,7 +73,7 @@ impl<'a> Denoiser<'a> {
     /// The guided velocity of a latent ([1, c, h, w] or [1, c, t, h, w]) at `sigma`, of its shape.
     pub fn velocity(&mut self, x: &ArrayD<f32>, sigma: f32) -> Result<ArrayD<f32>> {
         let steering = self.steering;
-        let of = |c: &Condition| steering.family.positions(x.shape(), c.text_rows);
+        let of = |c: &Conditioning| steering.family.positions(x.shape(), c.text_rows);
         let kept = self.positions.take().filter(|p| p.shape == x.shape());
         let p = kept.unwrap_or_else(|| Positions {
             shape: x.shape().to_vec(),
@@ -101,7 +101,7 @@ impl<'a> Denoiser<'a> {
         &mut self,
         x: &ArrayD<f32>,
         sigma: f32,
-        negative: &Condition,
+        negative: &Conditioning,
         positions: &[(&'static str, Tensor)],
     ) -> Result<(ArrayD<f32>, ArrayD<f32>)> {
         let step = self.steering.family.step(x, sigma, self.steering.scale);
@@ -125,7 +125,7 @@ impl<'a> Denoiser<'a> {
         &mut self,
         x: &ArrayD<f32>,
         sigma: f32,
-        condition: &Condition,
+        condition: &Conditioning,
         positions: &[(&'static str, Tensor)],
     ) -> Result<ArrayD<f32>> {
         let step = self.steering.family.step(x, sigma, self.steering.scale);

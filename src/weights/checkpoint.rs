@@ -11,7 +11,7 @@ use std::{
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use super::{Place, Stored, open, quoted, without_training_prefixes};
+use super::{Location, Stored, open, quoted, without_training_prefixes};
 use crate::{
     error::{At, Error, Result},
     tensor::DType,
@@ -226,9 +226,9 @@ impl Checkpoint {
         for (name, stored) in &self.tensors {
             text(name);
             text(&format!("{} {:?}", stored.dtype.name(), stored.shape));
-            match &stored.place {
-                Place::File { path, offset, .. } => text(&format!("{offset} {}", path.display())),
-                Place::Memory(bytes) => text(&hex(&Sha256::digest(bytes))),
+            match &stored.location {
+                Location::File { path, offset, .. } => text(&format!("{offset} {}", path.display())),
+                Location::Memory(bytes) => text(&hex(&Sha256::digest(bytes))),
             }
         }
         hex(&hash.finalize())

@@ -24,7 +24,7 @@ mod zip;
 use std::{collections::BTreeMap, sync::Arc};
 
 pub use checkpoint::{Checkpoint, Container};
-pub use stored::{Place, Stored};
+pub use stored::{Location, Stored};
 
 use crate::tensor::DType;
 

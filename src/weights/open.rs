@@ -13,7 +13,7 @@ use memmap2::Mmap;
 use serde::Deserialize;
 
 use super::{
-    Checkpoint, Container, Contents, Data, Place, Stored, checkpoint::Identity, quoted, safetensors, some_of,
+    Checkpoint, Container, Contents, Data, Location, Stored, checkpoint::Identity, quoted, safetensors, some_of,
     torch_legacy, torch_zip,
 };
 use crate::error::{At, Error, Result};
@@ -120,11 +120,11 @@ impl Mapped {
     }
 
     fn stored(&self, contents: BTreeMap<String, super::Extent>) -> BTreeMap<String, Stored> {
-        let place = |data| match data {
-            Data::At(offset) => Place::File { path: self.path.clone(), offset, map: self.map.clone() },
-            Data::Gathered(bytes) => Place::Memory(bytes),
+        let location = |data| match data {
+            Data::At(offset) => Location::File { path: self.path.clone(), offset, map: self.map.clone() },
+            Data::Gathered(bytes) => Location::Memory(bytes),
         };
-        let stored = |e: super::Extent| Stored { dtype: e.dtype, shape: e.shape, place: place(e.data) };
+        let stored = |e: super::Extent| Stored { dtype: e.dtype, shape: e.shape, location: location(e.data) };
         contents.into_iter().map(|(name, extent)| (name, stored(extent))).collect()
     }
 }

@@ -19,12 +19,12 @@ pub struct Stored {
     /// Extents, outermost first; empty for a scalar.
     pub shape: Vec<usize>,
     /// Where the elements are.
-    pub place: Place,
+    pub location: Location,
 }
 
 /// Where a tensor's elements are.
 #[derive(Clone, Debug)]
-pub enum Place {
+pub enum Location {
     /// In a file, as ONNX external data wants it: real path and byte offset.
     File {
         /// The real file: absolute, without symbolic links.
@@ -42,7 +42,7 @@ impl Stored {
     /// A tensor computed here, in f32. `values` are row-major, as many as `shape` says.
     pub fn from_f32(shape: Vec<usize>, values: &[f32]) -> Self {
         let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        Self { dtype: DType::F32, shape, place: Place::Memory(bytes.into()) }
+        Self { dtype: DType::F32, shape, location: Location::Memory(bytes.into()) }
     }
 
     /// Number of elements; 1 for a scalar.
@@ -58,15 +58,15 @@ impl Stored {
     /// The elements, contiguous, little-endian, row-major; mapped where they are in a file, so not aligned.
     ///
     /// # Errors
-    /// When dtype and shape ask for other bytes than `place` has; never for tensors of an opened checkpoint.
+    /// When dtype and shape ask for other bytes than `location` has; never for tensors of an opened checkpoint.
     pub fn bytes(&self) -> Result<&[u8]> {
         let want = len_bytes(self.dtype, &self.shape);
-        let got = match &self.place {
-            Place::File { offset, map, .. } => want
+        let got = match &self.location {
+            Location::File { offset, map, .. } => want
                 .zip(usize::try_from(*offset).ok())
                 .and_then(|(n, start)| Some(start..start.checked_add(n)?))
                 .and_then(|range| map.get(range)),
-            Place::Memory(bytes) => Some(&**bytes).filter(|b| Some(b.len()) == want),
+            Location::Memory(bytes) => Some(&**bytes).filter(|b| Some(b.len()) == want),
         };
         got.ok_or_else(|| {
             Error::failed(format!("{} {:?} does not fit the bytes it is said to have", self.dtype.name(), self.shape))

@@ -27,7 +27,7 @@ use crate::pipeline::{
 use crate::{
     compile::{self, Subgraph},
     error::{At, Error, Result},
-    family::{self, Condition, Convention, Family, GuidanceRequest, Size},
+    family::{self, Conditioning, Convention, Family, GuidanceRequest, Size},
     media::{
         alpha,
         metadata::Parameters,
@@ -250,8 +250,8 @@ pub struct Refiner<'a> {
     encoder: Network,
     transformer: Network,
     decoder: Network,
-    positive: Condition,
-    negative: Option<Condition>,
+    positive: Conditioning,
+    negative: Option<Conditioning>,
     noise: DType,
     /// Where a tile is too large for the autoencoder: how it is cut to be encoded, and to be decoded.
     tilings: [Option<Tiling>; 2],

@@ -25,7 +25,7 @@ use crate::pipeline::{
 use crate::{
     compile::Subgraph,
     error::{Error, Result},
-    family::Condition,
+    family::Conditioning,
     media::{
         PendingFile, PictureFormat,
         metadata::Parameters,
@@ -191,7 +191,7 @@ fn conditions(
     r: &RunConfig,
     cx: &Context<'_>,
     perf: &mut Timings,
-) -> Result<(Vec<Condition>, Option<Condition>)> {
+) -> Result<(Vec<Conditioning>, Option<Conditioning>)> {
     let wants_negative = r.sigmas.iter().any(|&s| r.guidance.needs_negative(s));
     let negative = plan.negative_prompt.as_deref().unwrap_or(r.family.negative_prompt());
     let negative = wants_negative.then_some(negative);
