@@ -2,7 +2,7 @@
 //! and Mistral, as transformers 5.23 `models/{qwen3,qwen2_5_vl,mistral}/modeling_*.py`. They differ in norms and biases of
 //! the attention, which the weights tell.
 //!
-//! Padding costs no mask. The graph's inputs and its output by [`Pads`], s tokens of text, all items of a batch equally long:
+//! Padding costs no mask. The graph's inputs and its output by [`Padding`], s tokens of text, all items of a batch equally long:
 //!
 //! | pads | inputs, i64 | `states`, f32 |
 //! |---|---|---|
@@ -16,7 +16,7 @@ use serde_json::Value as Json;
 use super::{count, shape};
 use crate::{
     error::{Error, Result},
-    model::{Pads, States},
+    model::{HiddenStates, Padding},
     onnx::{Attention, Dim, Graph, Rotary, Scope, Value},
     tensor::DType,
     weights::Checkpoint,
@@ -117,7 +117,7 @@ impl DecoderLm {
     ///
     /// # Errors
     /// A hidden state that the network has not.
-    pub fn build(&self, w: &Scope, States { hidden, pads }: States) -> Result<()> {
+    pub fn build(&self, w: &Scope, HiddenStates { hidden, pads }: HiddenStates) -> Result<()> {
         let place = |k: &isize| usize::try_from(if *k < 0 { self.layers as isize + 1 + k } else { *k }).ok();
         let wanted: Vec<usize> = hidden.iter().filter_map(place).filter(|k| *k <= self.layers).collect();
         let Some(&last) = wanted.iter().max().filter(|_| wanted.len() == hidden.len()) else {
@@ -130,7 +130,7 @@ impl DecoderLm {
         let (n, s) = (Dim::symbol("n"), Dim::symbol("s"));
         let mut ids = g.input("ids", &[n.clone(), s.clone()], DType::I64);
         let mut rows = s.clone();
-        if pads == Pads::After {
+        if pads == Padding::After {
             let p = Dim::symbol("p");
             ids = Value::concat(&[&ids, &g.input("pads", &[n.clone(), p.clone()], DType::I64)], 1);
             rows = &s + p;
@@ -195,25 +195,25 @@ struct Tables {
 }
 
 impl Tables {
-    fn new(net: &DecoderLm, w: &Scope, pads: Pads, n: &Dim, s: &Dim, rows: &Dim) -> Self {
+    fn new(net: &DecoderLm, w: &Scope, pads: Padding, n: &Dim, s: &Dim, rows: &Dim) -> Self {
         let g = w.graph();
         w.at("rope").enter();
         // Positions are relative, so those of text behind pads may begin at 0.
-        let (queries, keys) = if pads == Pads::Before { (&(s - 1), &(s - 1)) } else { (rows, s) };
+        let (queries, keys) = if pads == Padding::Before { (&(s - 1), &(s - 1)) } else { (rows, s) };
         let [cos, sin] = net.angles(g, queries);
         let all = Rotary::halves(&cos, &sin, n);
         let keys = match queries == keys {
             true => all.clone(),
             false => Rotary::halves(&cos.slice(0, 0, keys), &sin.slice(0, 0, keys), n),
         };
-        let causal = Attention::causal(g, &if pads == Pads::None { s.clone() } else { s - 1 });
+        let causal = Attention::causal(g, &if pads == Padding::None { s.clone() } else { s - 1 });
         Self { queries: all, keys, causal }
     }
 }
 
 struct Block<'a> {
     net: &'a DecoderLm,
-    pads: Pads,
+    pads: Padding,
     /// Rows of `ids`.
     text: Dim,
     tables: Tables,
@@ -224,7 +224,7 @@ impl Block<'_> {
     fn apply(&self, w: &Scope, x: &Value) -> Value {
         let DecoderLm { width, mlp, eps, .. } = *self.net;
         let x = match self.pads {
-            Pads::Before => {
+            Padding::Before => {
                 let (pad, text) = (x.slice(1, 0, 1), x.slice(1, 1, &self.text));
                 let text = &text + self.attention(w, &w.rms_norm("input_layernorm", &text, eps));
                 Value::concat(&[&pad, &text], 1)
@@ -247,13 +247,13 @@ impl Block<'_> {
         let norm = |name: &str, x: Value, heads: usize| {
             if w.at(name).has("weight") { w.head_norm(name, &x, heads, eps) } else { x }
         };
-        let text = if self.pads == Pads::After { &h.slice(1, 0, &self.text) } else { h };
+        let text = if self.pads == Padding::After { &h.slice(1, 0, &self.text) } else { h };
         let q = norm("q_norm", project("q_proj", h, heads), heads).rope(heads, &self.tables.queries);
         let k = norm("k_norm", project("k_proj", text, shared), shared).rope(shared, &self.tables.keys);
         let v = project("v_proj", text, shared);
         let mixed = match self.pads {
             // The last token sees all of the text, as every pad does, which spares both a mask.
-            Pads::After => {
+            Padding::After => {
                 let last = &self.text - 1;
                 let [early_q, early_k, early_v] = [&q, &k, &v].map(|x| x.slice(1, 0, &last));
                 let early = early_q.attention(&early_k, &early_v, heads, &self.tables.causal);

@@ -35,7 +35,7 @@ use crate::{
         z_image::ZImage,
     },
     error::{At, Error, Result},
-    model::States,
+    model::HiddenStates,
     onnx::{Graph, Model, Scope, Target},
     weights::Checkpoint,
 };
@@ -46,7 +46,7 @@ pub enum Subgraph {
     /// The whole network: a transformer or a text encoder.
     Full,
     /// A language model up to these hidden states.
-    HiddenStates(States),
+    HiddenStates(HiddenStates),
     /// VAE encoder; of a video VAE, for the first frame.
     Encoder,
     /// Video VAE encoder for the frames after the first. It reads the caches of the previous call.

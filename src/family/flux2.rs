@@ -8,7 +8,7 @@ use super::{Conditioning, Convention, Defaults, Family, GuidanceRequest, Size, T
 use crate::{
     error::{At, Error, Result},
     model::{
-        ModelFolder, Pads, States, Tokenizer,
+        HiddenStates, ModelFolder, Padding, Tokenizer,
         layout::{rotary, row_major, spatial},
     },
     schedule::{empirical_mu, guidance::Guidance, sigmas::FlowMatch, solver::Solver},
@@ -229,10 +229,10 @@ impl Family for Flux2 {
         Ok(vec![TextCall { component: "text_encoder", inputs, output: "states" }])
     }
 
-    fn states(&self) -> Option<States> {
+    fn states(&self) -> Option<HiddenStates> {
         Some(match self.variant {
-            Variant::Dev => States { hidden: &[10, 20, 30], pads: Pads::Before },
-            _ => States { hidden: &[9, 18, 27], pads: Pads::After },
+            Variant::Dev => HiddenStates { hidden: &[10, 20, 30], pads: Padding::Before },
+            _ => HiddenStates { hidden: &[9, 18, 27], pads: Padding::After },
         })
     }
 

@@ -11,7 +11,7 @@ use ndarray::ArrayD;
 
 use crate::{
     error::{Error, Result},
-    model::{ModelFolder, States, read_json},
+    model::{HiddenStates, ModelFolder, read_json},
     schedule::{self, guidance::Guidance, solver::Solver},
     spectral::activation::Spectrum,
     tensor::{DType, Tensor},
@@ -185,7 +185,7 @@ pub trait Family: Send + Sync {
     fn tokenize(&self, prompt: &str, notes: &mut Vec<String>) -> Result<Vec<TextCall>>;
 
     /// What is read of `text_encoder`, where that is a decoder language model.
-    fn states(&self) -> Option<States> {
+    fn states(&self) -> Option<HiddenStates> {
         None
     }
 

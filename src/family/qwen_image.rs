@@ -7,7 +7,7 @@ use super::{Conditioning, Convention, Defaults, Family, GuidanceRequest, Size, T
 use crate::{
     error::{At, Error, Result},
     model::{
-        ModelFolder, Pads, States, Tokenizer,
+        HiddenStates, ModelFolder, Padding, Tokenizer,
         layout::{pack, rotary_signed, unpack},
     },
     schedule::{guidance::Guidance, sigmas::FlowMatch, solver::Solver},
@@ -185,8 +185,8 @@ impl Family for QwenImage {
         Ok(vec![TextCall { component: "text_encoder", inputs, output: "states" }])
     }
 
-    fn states(&self) -> Option<States> {
-        Some(States { hidden: &[-1], pads: Pads::None })
+    fn states(&self) -> Option<HiddenStates> {
+        Some(HiddenStates { hidden: &[-1], pads: Padding::None })
     }
 
     fn condition(&self, states: Vec<Tensor>) -> Result<Conditioning> {

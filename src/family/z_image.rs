@@ -7,7 +7,7 @@ use super::{Conditioning, Convention, Defaults, Family, GuidanceRequest, Size, T
 use crate::{
     error::{At, Error, Result},
     model::{
-        ModelFolder, Pads, States, Tokenizer,
+        HiddenStates, ModelFolder, Padding, Tokenizer,
         layout::{pack_channels_last, rotary, unpack_channels_last},
     },
     schedule::{
@@ -186,8 +186,8 @@ impl Family for ZImage {
         Ok(vec![TextCall { component: "text_encoder", inputs: vec![("ids", ids)], output: "states" }])
     }
 
-    fn states(&self) -> Option<States> {
-        Some(States { hidden: &[-2], pads: Pads::None })
+    fn states(&self) -> Option<HiddenStates> {
+        Some(HiddenStates { hidden: &[-2], pads: Padding::None })
     }
 
     fn condition(&self, states: Vec<Tensor>) -> Result<Conditioning> {

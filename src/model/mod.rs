@@ -2,10 +2,10 @@
 //! and positions.
 
 mod folder;
+mod hidden_states;
 pub mod layout;
-mod states;
 mod tokenizer;
 
 pub use folder::{ModelFolder, read_json};
-pub use states::{Pads, States};
+pub use hidden_states::{HiddenStates, Padding};
 pub use tokenizer::{Ids, Tokenizer};

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crescendo::{
     compile::{self, Subgraph},
-    model::{Pads, States},
+    model::{HiddenStates, Padding},
     onnx::Target,
     tensor::Tensor,
 };
@@ -15,23 +15,28 @@ use crate::table::{Golden, NETWORK, TARGETS, Table, goldens, load, output, run};
 struct Row {
     model: &'static str,
     class: &'static str,
-    states: States,
+    states: HiddenStates,
     /// Rows of a template that the DiT does not see.
     dropped: usize,
 }
 
 const ROWS: [Row; 3] = [
-    Row { model: "z-image", class: "Qwen3Model", states: States { hidden: &[-2], pads: Pads::None }, dropped: 0 },
+    Row {
+        model: "z-image",
+        class: "Qwen3Model",
+        states: HiddenStates { hidden: &[-2], pads: Padding::None },
+        dropped: 0,
+    },
     Row {
         model: "flux2-klein",
         class: "Qwen3ForCausalLM",
-        states: States { hidden: &[9, 18, 27], pads: Pads::After },
+        states: HiddenStates { hidden: &[9, 18, 27], pads: Padding::After },
         dropped: 0,
     },
     Row {
         model: "qwen-image",
         class: "Qwen2_5_VLForConditionalGeneration",
-        states: States { hidden: &[-1], pads: Pads::None },
+        states: HiddenStates { hidden: &[-1], pads: Padding::None },
         dropped: 34,
     },
 ];
@@ -66,13 +71,13 @@ fn language_model_states_equal_transformers() {
                 let mask = golden.has(&format!("{n}.mask")).then(|| golden.i64(&format!("{n}.mask")).sum() as usize);
                 let (text, pads) = ids.split_at(mask.unwrap_or(ids.len()));
                 let mut inputs = vec![("ids", integers(text))];
-                if states.pads == Pads::After {
+                if states.pads == Padding::After {
                     inputs.push(("pads", integers(pads)));
                 }
                 let want = golden.f32(&format!("{n}.states"));
                 let got = output(&run(&mut net, &inputs), "states").map(|s| rows(s, dropped, want.ndim()));
                 table.compare(format!("{model} {on} prompt {n}"), got, &want, NETWORK);
-                if states.pads == Pads::After {
+                if states.pads == Padding::After {
                     let inputs = [("ids", integers(text)), ("pads", integers(&pads[..1]))];
                     let got = output(&run(&mut net, &inputs), "states");
                     let want = want.slice_axis(Axis(1), Slice::from(..text.len() + 1)).to_owned();
@@ -88,7 +93,7 @@ fn language_model_states_equal_transformers() {
 #[test]
 fn mistral_states_equal_transformers() {
     let golden = Golden::open("mistral/states.safetensors");
-    let states = States { hidden: &[1, 2, 3], pads: Pads::Before };
+    let states = HiddenStates { hidden: &[1, 2, 3], pads: Padding::Before };
     let mut table = Table::default();
     for layout in ["old", "new"] {
         for (on, target) in TARGETS {
@@ -124,7 +129,7 @@ fn mistral_states_equal_transformers() {
 fn faults_are_named() {
     let mut table = Table::default();
     let of = |folder: &Path, hidden, pads| {
-        let part = Subgraph::HiddenStates(States { hidden, pads });
+        let part = Subgraph::HiddenStates(HiddenStates { hidden, pads });
         compile::component(folder, "Qwen3Model", part, None, Target::CPU).map(|_| ()).map_err(|e| e.to_string())
     };
     let model = goldens("z-image/model/text_encoder");
@@ -132,9 +137,9 @@ fn faults_are_named() {
         let found = got.err().unwrap_or_default();
         table.row(found.contains(wanted) && !wanted.is_empty(), format!("{what}: {found}"));
     };
-    wants("too deep", of(&model, &[4], Pads::None), "hidden states [4] are wanted of a model of 3 layers");
-    wants("too far back", of(&model, &[-5], Pads::None), "hidden states [-5] are wanted of a model of 3 layers");
-    wants("none", of(&model, &[], Pads::None), "hidden states [] are wanted of a model of 3 layers");
+    wants("too deep", of(&model, &[4], Padding::None), "hidden states [4] are wanted of a model of 3 layers");
+    wants("too far back", of(&model, &[-5], Padding::None), "hidden states [-5] are wanted of a model of 3 layers");
+    wants("none", of(&model, &[], Padding::None), "hidden states [] are wanted of a model of 3 layers");
     let whole = compile::component(&model, "Qwen3Model", Subgraph::Full, None, Target::CPU);
     wants("unasked", whole.map(|_| ()).map_err(|e| e.to_string()), "the wanted hidden states must be named");
     for (what, from, to, wanted) in [
@@ -158,7 +163,7 @@ fn faults_are_named() {
         let text = std::fs::read_to_string(&config).unwrap();
         assert!(text.contains(from), "{from}");
         std::fs::write(&config, text.replace(from, to)).unwrap();
-        wants(what, of(broken.path(), &[-2], Pads::None), wanted);
+        wants(what, of(broken.path(), &[-2], Padding::None), wanted);
     }
     table.finish();
 }

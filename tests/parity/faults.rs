@@ -10,7 +10,7 @@ use std::{
 use crescendo::{
     Result, compile,
     compile::Subgraph,
-    model::{Pads, States},
+    model::{HiddenStates, Padding},
     onnx::{Provider, Target},
     tensor::DType,
     weights::Checkpoint,
@@ -71,14 +71,15 @@ enum As {
 
 const TRANSFORMER: As = As::Component("FluxTransformer2DModel", Subgraph::Full);
 const Z_IMAGE: As = As::Component("ZImageTransformer2DModel", Subgraph::Full);
-const QWEN3: As = As::Component("Qwen3Model", Subgraph::HiddenStates(States { hidden: &[-2], pads: Pads::None }));
+const QWEN3: As =
+    As::Component("Qwen3Model", Subgraph::HiddenStates(HiddenStates { hidden: &[-2], pads: Padding::None }));
 const QWEN2_5: As = As::Component(
     "Qwen2_5_VLForConditionalGeneration",
-    Subgraph::HiddenStates(States { hidden: &[-1], pads: Pads::After }),
+    Subgraph::HiddenStates(HiddenStates { hidden: &[-1], pads: Padding::After }),
 );
 const MISTRAL: As = As::Component(
     "Mistral3ForConditionalGeneration",
-    Subgraph::HiddenStates(States { hidden: &[0, 3], pads: Pads::Before }),
+    Subgraph::HiddenStates(HiddenStates { hidden: &[0, 3], pads: Padding::Before }),
 );
 const CLIP: As = As::Component("CLIPTextModel", Subgraph::Full);
 const T5: As = As::Component("T5EncoderModel", Subgraph::Full);

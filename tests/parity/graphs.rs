@@ -7,7 +7,7 @@ use std::{
 
 use crescendo::{
     compile::{self, Subgraph},
-    model::{Pads, States},
+    model::{HiddenStates, Padding},
     onnx::{Model, Provider, Target, proto::NodeProto},
     runtime::Load,
     tensor::{DType, Tensor},
@@ -29,7 +29,7 @@ fn of(model: &str, name: &str, class: &str, part: Subgraph, target: Target) -> M
 /// A language model of each kind, the transformers of Z-Image, FLUX.2 and Qwen-Image, FLUX.2's autoencoder, every network of
 /// FLUX.1, an upscaler of each kind, and two versions of RIFE.
 fn all(target: Target) -> Vec<(&'static str, Model)> {
-    let states = |hidden, pads| Subgraph::HiddenStates(States { hidden, pads });
+    let states = |hidden, pads| Subgraph::HiddenStates(HiddenStates { hidden, pads });
     let upscaler = |file| compile::upscaler(&goldens("esrgan").join(file), target).unwrap().model;
     let rife = |version, scale| {
         let path = goldens("rife").join(version).join("flownet.pkl");
@@ -39,14 +39,14 @@ fn all(target: Target) -> Vec<(&'static str, Model)> {
         compile::component(&goldens("wan/model").join(name), class, part, None, target).unwrap()
     };
     vec![
-        ("language_model", of("z-image/model", "text_encoder", "Qwen3Model", states(&[-2], Pads::None), target)),
+        ("language_model", of("z-image/model", "text_encoder", "Qwen3Model", states(&[-2], Padding::None), target)),
         (
             "language_model-after",
-            of("flux2-klein/model", "text_encoder", "Qwen3ForCausalLM", states(&[9, 18, 27], Pads::After), target),
+            of("flux2-klein/model", "text_encoder", "Qwen3ForCausalLM", states(&[9, 18, 27], Padding::After), target),
         ),
         (
             "language_model-before",
-            of("mistral", "old", "Mistral3ForConditionalGeneration", states(&[1, 2, 3], Pads::Before), target),
+            of("mistral", "old", "Mistral3ForConditionalGeneration", states(&[1, 2, 3], Padding::Before), target),
         ),
         ("z_image", of("z-image/model", "transformer", "ZImageTransformer2DModel", Subgraph::Full, target)),
         ("flux2", of("flux2-dev/model", "transformer", "Flux2Transformer2DModel", Subgraph::Full, target)),
