@@ -153,7 +153,7 @@ fn guidance_equals_torch() {
     let (pos, neg) = (randn(11, &shape, DType::F32), randn(12, &shape, DType::F32));
     let z = |normalization| Guidance::ZImage { scale: 4.0, truncation: 1.0, normalization };
     let table = [
-        ("cfg", Guidance::Cfg { scale: 5.0 }),
+        ("cfg", Guidance::Cfg { scale: 5.0, embedded: None }),
         ("z_image", z(None)),
         ("z_image_capped", z(Some(1.5))),
         ("token_norm", Guidance::TokenNorm { scale: 4.0 }),
@@ -174,8 +174,8 @@ fn guidance_asks_for_the_negative_only_where_it_counts() {
     let table = [
         (Guidance::None, 0.5, false),
         (Guidance::Embedded(3.5), 0.5, false),
-        (Guidance::Cfg { scale: 1.0 }, 0.5, false),
-        (Guidance::Cfg { scale: 5.0 }, 0.5, true),
+        (Guidance::Cfg { scale: 1.0, embedded: None }, 0.5, false),
+        (Guidance::Cfg { scale: 5.0, embedded: None }, 0.5, true),
         (Guidance::TokenNorm { scale: 4.0 }, 0.5, true),
         (z(0.0, 1.0), 0.5, false),
         (z(4.0, 1.0), 0.0, true),

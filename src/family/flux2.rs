@@ -1,24 +1,35 @@
 //! FLUX.2: dev with embedded guidance, klein distilled to few steps, klein's base with classifier-free guidance; as diffusers
 //! 0.42.1 `pipelines/flux2/pipeline_flux2.py` and `pipeline_flux2_klein.py` run them.
 
-use ndarray::{Array2, ArrayD, Axis, IxDyn};
+use ndarray::{ArrayD, Axis};
 use serde::Deserialize;
 
-use super::{Conditioning, Convention, Defaults, Family, GuidanceRequest, Size, TextCall, check_rows};
+use super::interface::{
+    Conditioning, Defaults, Descriptor, Family, GuidanceRequest, LatentLayout, Overrides, Sampling, Size, TextCall,
+    TextConditioning, TransformerIo,
+};
 use crate::{
     error::{At, Error, Result},
     model::{
         HiddenStates, ModelFolder, Padding, Tokenizer,
-        layout::{rotary, row_major, spatial},
+        layout::{rotary, row_major, scalar, spatial, token_ids},
     },
-    schedule::{empirical_mu, guidance::Guidance, sigmas::FlowMatch, solver::Solver},
-    spectral::activation::Spectrum,
-    tensor::{DType, Tensor},
+    schedule::{FlowMatch, Guidance, empirical_mu},
+    spectral::Spectrum,
+    tensor::Tensor,
 };
 
-/// Rows of text that the DiT sees, padding among them; fewer may be asked for.
-const TEXT_ROWS: usize = 512;
-/// What dev's language model was told before every prompt (`pipelines/flux2/system_messages.py`).
+/// The registry's entry.
+pub(super) const FAMILY: Descriptor = Descriptor {
+    pipelines: &["Flux2KleinPipeline", "Flux2Pipeline"],
+    open: |folder, overrides| Ok(Box::new(Flux2::open(folder, overrides)?)),
+};
+
+/// Text tokens that the transformer takes, padding included: the default and the most.
+const TEXT_TOKENS: usize = 512;
+/// The default guidance scale.
+const GUIDANCE: f32 = 4.0;
+/// dev's system message (`pipelines/flux2/system_messages.py`).
 const SYSTEM: &str = "You are an AI that reasons about image descriptions. You give structured responses focusing on object \
                       relationships, object\nattribution and actions without speculation.";
 
@@ -59,29 +70,38 @@ fn patch() -> [usize; 2] {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Variant {
-    /// Guidance is an input; Mistral reads the prompt.
+    /// The guidance scale is an input of the transformer. The text encoder is Mistral.
     Dev,
-    /// No guidance; Qwen3 reads the prompt.
+    /// klein: no guidance. The text encoder is Qwen3.
     Distilled,
-    /// klein before distillation: two calls a step.
+    /// klein before distillation: classifier-free guidance.
     Base,
 }
 
-/// One FLUX.2 checkpoint's settings.
+impl Variant {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Dev => "FLUX.2-dev",
+            Self::Distilled => "FLUX.2-klein",
+            Self::Base => "FLUX.2-klein-base",
+        }
+    }
+}
+
+/// The settings of a FLUX.2 checkpoint.
 #[derive(Debug)]
-pub struct Flux2 {
+struct Flux2 {
     variant: Variant,
     transformer: TransformerConfig,
     vae: VaeConfig,
     tokens: Tokenizer,
     pad: i64,
     schedule: FlowMatch,
-    text_rows: usize,
+    text_tokens: usize,
 }
 
 impl Flux2 {
-    /// Reads configs and the tokenizer; no weights.
-    pub fn open(folder: &ModelFolder) -> Result<Self> {
+    fn open(folder: &ModelFolder, overrides: &Overrides) -> Result<Self> {
         let transformer: TransformerConfig = folder.config("transformer")?;
         let vae: VaeConfig = folder.config("vae")?;
         let root = folder.root().display();
@@ -106,6 +126,7 @@ impl Flux2 {
         }
         let tokens = Tokenizer::open(&folder.path("tokenizer")?, folder.class_of("tokenizer")?).at("tokenizer")?;
         let pad = if variant == Variant::Dev { "<pad>" } else { "<|endoftext|>" };
+        overrides.no_flow_shift(variant.name())?;
         let missing = || Error::failed(format!("{root}: the tokenizer has no {pad}; the checkpoint is incomplete"));
         Ok(Self {
             variant,
@@ -114,11 +135,11 @@ impl Flux2 {
             pad: tokens.id(pad).ok_or_else(missing)?,
             tokens,
             schedule: FlowMatch::read(&folder.path("scheduler")?.join("scheduler_config.json"))?,
-            text_rows: TEXT_ROWS,
+            text_tokens: overrides.text_tokens(variant.name(), 2..=TEXT_TOKENS, TEXT_TOKENS)?,
         })
     }
 
-    /// The prompt in the form of a chat that the encoder was trained on.
+    /// The prompt in the text encoder's chat template.
     fn chat(&self, prompt: &str) -> String {
         match self.variant {
             Variant::Dev => {
@@ -130,45 +151,91 @@ impl Flux2 {
     }
 }
 
-impl Family for Flux2 {
-    fn name(&self) -> &str {
-        match self.variant {
-            Variant::Dev => "FLUX.2-dev",
-            Variant::Distilled => "FLUX.2-klein",
-            Variant::Base => "FLUX.2-klein-base",
+impl TextConditioning for Flux2 {
+    fn text_tokens(&self) -> usize {
+        self.text_tokens
+    }
+
+    fn tokenize(&self, prompt: &str, warnings: &mut Vec<String>) -> Result<Vec<TextCall>> {
+        let mut ids = self.tokens.encode_plain(&self.chat(prompt))?;
+        let (all, most) = (ids.len(), self.text_tokens);
+        if all > most {
+            let (cut, name) = (all - most, self.name());
+            warnings.push(format!(
+                "the prompt and its template have {all} tokens, and {name} reads {most}; the last {cut} are cut"
+            ));
         }
+        ids.truncate(most);
+        let inputs = match self.variant {
+            Variant::Dev => {
+                ids.insert(0, self.pad);
+                vec![("ids", token_ids(ids))]
+            }
+            // The network needs at least one padding token. The text does not attend to it.
+            _ => {
+                let pads = vec![self.pad; (most - ids.len()).max(1)];
+                vec![("ids", token_ids(ids)), ("pads", token_ids(pads))]
+            }
+        };
+        Ok(vec![TextCall { component: "text_encoder", inputs, output: "states" }])
     }
 
-    fn defaults(&self, _: Convention) -> Defaults {
-        let (steps, guidance) = if self.variant == Variant::Distilled { (4, 1.0) } else { (50, 4.0) };
-        let size = Size { height: 1024, width: 1024, frames: 1 };
-        Defaults { size, steps, guidance, fps: None }
+    fn hidden_states(&self) -> Option<HiddenStates> {
+        Some(match self.variant {
+            Variant::Dev => HiddenStates { hidden: &[10, 20, 30], pads: Padding::Before },
+            _ => HiddenStates { hidden: &[9, 18, 27], pads: Padding::After },
+        })
     }
 
-    fn text_rows(&self) -> usize {
-        self.text_rows
+    /// All rows enter the transformer, padding included. Mistral pads on the left and gives one row for all padding tokens, which
+    /// is repeated; Qwen3 pads on the right.
+    fn conditioning(&self, outputs: Vec<Tensor>) -> Result<Conditioning> {
+        let wrong = || Error::failed("FLUX.2 needs the hidden states of one text encoder");
+        let [Tensor::F32(hidden)]: [Tensor; 1] = outputs.try_into().map_err(|_| wrong())? else { return Err(wrong()) };
+        let (tokens, found) = (self.text_tokens, hidden.shape().get(1).copied().unwrap_or(0));
+        let source = |row: usize| match self.variant {
+            Variant::Dev => (row + found).saturating_sub(tokens),
+            _ => row,
+        };
+        let rows: Vec<usize> = (0..tokens).map(source).collect();
+        if hidden.ndim() != 3 || rows.iter().any(|&row| row >= found) {
+            return Err(wrong());
+        }
+        let text = Tensor::F32(hidden.select(Axis(1), &rows));
+        Ok(Conditioning { inputs: vec![("text", text)], text_tokens: tokens })
+    }
+}
+
+impl LatentLayout for Flux2 {
+    fn latent_channels(&self) -> usize {
+        self.transformer.in_channels
     }
 
-    fn set_text_rows(&mut self, rows: usize) -> Result<()> {
-        check_rows(self.name(), rows, 2..=TEXT_ROWS)?;
-        self.text_rows = rows;
-        Ok(())
-    }
-
-    fn factor(&self) -> usize {
+    fn vae_scale_factor(&self) -> usize {
         self.vae.patch_size[0] << (self.vae.block_out_channels.len() - 1)
     }
 
-    fn patch(&self) -> usize {
+    fn patch_size(&self) -> usize {
         1
-    }
-
-    fn latent_shape(&self, size: Size) -> Vec<usize> {
-        vec![1, self.transformer.in_channels, size.height / self.factor(), size.width / self.factor()]
     }
 
     fn spectrum(&self) -> Spectrum {
         Spectrum::FLUX
+    }
+
+    /// The VAE's graph applies its statistics itself.
+    fn denormalize(&self, latent: &ArrayD<f32>) -> ArrayD<f32> {
+        latent.clone()
+    }
+
+    fn normalize(&self, latent: &ArrayD<f32>) -> ArrayD<f32> {
+        latent.clone()
+    }
+}
+
+impl Sampling for Flux2 {
+    fn schedule(&self) -> &FlowMatch {
+        &self.schedule
     }
 
     fn sigmas(&self, size: Size, steps: usize) -> Result<Vec<f32>> {
@@ -176,16 +243,13 @@ impl Family for Flux2 {
         self.schedule.sigmas(steps, Some(mu))
     }
 
-    fn solver(&self, latents: DType) -> Box<dyn Solver + Send> {
-        self.schedule.solver(latents)
-    }
-
     fn guidance(&self, request: GuidanceRequest) -> Result<Guidance> {
         let name = self.name();
         if let Some(scale) = request.true_cfg {
             return Err(Error::usage(format!("--true-cfg-scale {scale}: {name} is guided by --guidance-scale")));
         }
-        let scale = request.scale.unwrap_or(self.defaults(Convention::Diffusers).guidance);
+        let default = if self.variant == Variant::Distilled { 1.0 } else { GUIDANCE };
+        let scale = request.scale.unwrap_or(default);
         let guidance = match self.variant {
             Variant::Dev => Guidance::Embedded(scale),
             Variant::Distilled => {
@@ -194,91 +258,41 @@ impl Family for Flux2 {
                 }
                 Guidance::None
             }
-            Variant::Base if scale > 1.0 => Guidance::Cfg { scale },
+            Variant::Base if scale > 1.0 => Guidance::Cfg { scale, embedded: None },
             Variant::Base => Guidance::None,
         };
         if request.negative && !guidance.needs_negative(1.0) {
-            tracing::warn!("--negative-prompt has no effect: {name} calls its transformer with the prompt alone");
+            tracing::warn!("--negative-prompt has no effect: {name} runs its transformer only with the prompt");
         }
         Ok(guidance)
     }
+}
 
-    fn tokenize(&self, prompt: &str, notes: &mut Vec<String>) -> Result<Vec<TextCall>> {
-        let mut ids = self.tokens.encode_plain(&self.chat(prompt))?;
-        let (all, rows) = (ids.len(), self.text_rows);
-        if all > rows {
-            let cut = all - rows;
-            notes.push(format!(
-                "the prompt and its template have {all} tokens, of which {rows} are read; {cut} are cut"
-            ));
-        }
-        ids.truncate(rows);
-        let row =
-            |ids: Vec<i64>| Tensor::I64(Array2::from_shape_vec((1, ids.len()), ids).unwrap_or_default().into_dyn());
-        let inputs = match self.variant {
-            Variant::Dev => {
-                ids.insert(0, self.pad);
-                vec![("ids", row(ids))]
-            }
-            // One pad at least, as the network wants; the text does not see it.
-            _ => {
-                let pads = vec![self.pad; (rows - ids.len()).max(1)];
-                vec![("ids", row(ids)), ("pads", row(pads))]
-            }
-        };
-        Ok(vec![TextCall { component: "text_encoder", inputs, output: "states" }])
-    }
-
-    fn states(&self) -> Option<HiddenStates> {
-        Some(match self.variant {
-            Variant::Dev => HiddenStates { hidden: &[10, 20, 30], pads: Padding::Before },
-            _ => HiddenStates { hidden: &[9, 18, 27], pads: Padding::After },
-        })
-    }
-
-    /// All rows enter the DiT, padding among them: Mistral's on the left, where every row is the first, Qwen's on the right.
-    fn condition(&self, states: Vec<Tensor>) -> Result<Conditioning> {
-        let wrong = || Error::failed("FLUX.2 wants the states of one text encoder");
-        let [Tensor::F32(states)]: [Tensor; 1] = states.try_into().map_err(|_| wrong())? else { return Err(wrong()) };
-        let (rows, found) = (self.text_rows, states.shape().get(1).copied().unwrap_or(0));
-        let from = |row: usize| match self.variant {
-            Variant::Dev => (row + found).saturating_sub(rows),
-            _ => row,
-        };
-        let places: Vec<usize> = (0..rows).map(from).collect();
-        if states.ndim() != 3 || places.iter().any(|&p| p >= found) {
-            return Err(wrong());
-        }
-        let text = Tensor::F32(states.select(Axis(1), &places));
-        Ok(Conditioning { inputs: vec![("text", text)], text_rows: rows })
-    }
-
-    fn positions(&self, latent: &[usize], text_rows: usize) -> Vec<(&'static str, Tensor)> {
+impl TransformerIo for Flux2 {
+    fn positions(&self, latent: &[usize], text_tokens: usize) -> Vec<(&'static str, Tensor)> {
         let (rows, columns) = (latent[2], latent[3]);
-        let text = (0..text_rows).map(|i| [0, 0, 0, i]);
+        let text = (0..text_tokens).map(|i| [0, 0, 0, i]);
         let image = (0..rows).flat_map(|r| (0..columns).map(move |c| [0, r, c, 0]));
         rotary(text.chain(image), &self.transformer.axes_dims_rope, self.transformer.rope_theta)
     }
 
-    fn step(&self, latent: &ArrayD<f32>, sigma: f32, scale: f32) -> Vec<(&'static str, Tensor)> {
-        let one = |v: f32| Tensor::F32(ArrayD::from_elem(IxDyn(&[1]), v));
-        let mut inputs = vec![("latents", Tensor::F32(row_major(latent))), ("sigma", one(sigma))];
-        if self.variant == Variant::Dev {
-            inputs.push(("guidance", one(scale)));
-        }
-        inputs
+    fn step_inputs(&self, latent: &ArrayD<f32>, sigma: f32, guidance: Option<f32>) -> Vec<(&'static str, Tensor)> {
+        let guidance = guidance.map(|scale| ("guidance", scalar(scale)));
+        [("latents", Tensor::F32(row_major(latent))), ("sigma", scalar(sigma))].into_iter().chain(guidance).collect()
     }
 
-    fn velocity(&self, answer: &ArrayD<f32>, latent: &[usize]) -> Result<ArrayD<f32>> {
-        spatial(answer, latent)
+    fn velocity(&self, output: &ArrayD<f32>, latent: &[usize]) -> Result<ArrayD<f32>> {
+        spatial(output, latent)
+    }
+}
+
+impl Family for Flux2 {
+    fn name(&self) -> &str {
+        self.variant.name()
     }
 
-    /// The VAE's graph knows its own statistics.
-    fn unscale(&self, latent: &ArrayD<f32>) -> ArrayD<f32> {
-        latent.clone()
-    }
-
-    fn scale(&self, latent: &ArrayD<f32>) -> ArrayD<f32> {
-        latent.clone()
+    fn defaults(&self) -> Defaults {
+        let steps = if self.variant == Variant::Distilled { 4 } else { 50 };
+        Defaults { size: Size::SQUARE_1024, steps, fps: None }
     }
 }

@@ -3,25 +3,32 @@
 use ndarray::{ArrayD, Axis, IxDyn, Slice};
 use serde::Deserialize;
 
-use super::{Conditioning, Convention, Defaults, Family, GuidanceRequest, Size, TextCall, check_rows};
+use super::interface::{
+    Conditioning, Convention, Defaults, Descriptor, Family, GuidanceRequest, LatentLayout, Overrides, Sampling, Size,
+    TextCall, TextConditioning, TransformerIo,
+};
 use crate::{
     error::{At, Error, Result},
-    model::{ModelFolder, Tokenizer, layout::rotary},
-    schedule::{
-        first_step_of_video,
-        guidance::Guidance,
-        sigmas::{FlowMatch, Spacing},
-        solver::Solver,
+    model::{
+        ModelFolder, Tokenizer,
+        layout::{rotary, scalar, token_ids},
     },
-    spectral::activation::Spectrum,
+    schedule::{FlowMatch, Guidance, Spacing, first_step_of_video},
+    spectral::Spectrum,
     tensor::{DType, Tensor},
 };
 
-/// Rows of text that the network was trained on; those past the prompt are zeros.
-const TEXT_ROWS: usize = 512;
-/// θ of the rotary positions; a constant in the reference.
+/// The registry's entry.
+pub(super) const FAMILY: Descriptor =
+    Descriptor { pipelines: &["WanPipeline"], open: |folder, overrides| Ok(Box::new(Wan::open(folder, overrides)?)) };
+
+/// Text tokens that the transformer takes: the default and the most. Those past the prompt are zeros.
+const TEXT_TOKENS: usize = 512;
+/// θ of the rotary positions, a constant in the reference.
 const THETA: f64 = 10_000.0;
-/// SGLang's negative prompt for Wan: Wan's own, in English.
+/// The larger checkpoint, for which SGLang has other defaults.
+const LARGE: &str = "Wan2.1-T2V-14B";
+/// SGLang's negative prompt for Wan: that of the Wan repository, in English.
 const SGLANG_NEGATIVE: &str = "Bright tones, overexposed, static, blurred details, subtitles, style, works, paintings, images, \
     static, overall gray, worst quality, low quality, JPEG compression residue, ugly, incomplete, extra fingers, poorly drawn \
     hands, poorly drawn faces, deformed, disfigured, misshapen limbs, fused fingers, still picture, messy background, three \
@@ -49,21 +56,20 @@ fn downsampled() -> Vec<bool> {
     vec![false, true, true]
 }
 
-/// One Wan checkpoint's settings.
+/// The settings of a Wan checkpoint.
 #[derive(Debug)]
-pub struct Wan {
+struct Wan {
     name: &'static str,
     transformer: TransformerConfig,
     vae: VaeConfig,
     tokens: Tokenizer,
     schedule: FlowMatch,
-    text_rows: usize,
+    text_tokens: usize,
     convention: Convention,
 }
 
 impl Wan {
-    /// Reads configs and the tokenizer; no weights.
-    pub fn open(folder: &ModelFolder) -> Result<Self> {
+    fn open(folder: &ModelFolder, overrides: &Overrides) -> Result<Self> {
         let transformer: TransformerConfig = folder.config("transformer")?;
         let vae: VaeConfig = folder.config("vae")?;
         let (root, TransformerConfig { in_channels, patch_size, .. }) = (folder.root().display(), &transformer);
@@ -85,25 +91,28 @@ impl Wan {
         }
         let name = match transformer.num_attention_heads * transformer.attention_head_dim {
             1536 => "Wan2.1-T2V-1.3B",
-            5120 => "Wan2.1-T2V-14B",
+            5120 => LARGE,
             _ => "Wan2.1-T2V",
         };
         let tokens = Tokenizer::open(&folder.path("tokenizer")?, folder.class_of("tokenizer")?).at("tokenizer")?;
-        let schedule = FlowMatch::read(&folder.path("scheduler")?.join("scheduler_config.json"))?;
-        let convention = Convention::Diffusers;
-        Ok(Self { name, transformer, vae, tokens, schedule, text_rows: TEXT_ROWS, convention })
+        let mut schedule = FlowMatch::read(&folder.path("scheduler")?.join("scheduler_config.json"))?;
+        if overrides.convention == Convention::Sglang {
+            schedule.spacing = Spacing::WanTwice;
+            schedule.shift = if name == LARGE { 5.0 } else { 3.0 };
+        }
+        if let Some(shift) = overrides.flow_shift {
+            schedule = schedule.with_shift(shift).at("--flow-shift")?;
+        }
+        let text_tokens = overrides.text_tokens(name, 1..=TEXT_TOKENS, TEXT_TOKENS)?;
+        Ok(Self { name, transformer, vae, tokens, schedule, text_tokens, convention: overrides.convention })
     }
 
-    fn large(&self) -> bool {
-        self.name == "Wan2.1-T2V-14B"
-    }
-
-    /// Pictures per latent frame, from the second on.
-    fn times(&self) -> usize {
+    /// Frames per latent frame, except for the first.
+    fn frames_per_latent(&self) -> usize {
         1 << self.vae.temperal_downsample.iter().filter(|&&d| d).count()
     }
 
-    /// `change` of every value and its channel's mean and deviation.
+    /// Applies `change` to every value, with the mean and the standard deviation of its channel.
     fn by_channel(&self, latent: &ArrayD<f32>, change: impl Fn(f32, f32, f32) -> f32) -> ArrayD<f32> {
         let mut latent = latent.clone();
         for (c, mut plane) in latent.axis_iter_mut(Axis(1)).enumerate() {
@@ -114,9 +123,9 @@ impl Wan {
     }
 }
 
-/// What the reference makes of a prompt before it is cut into tokens: quotes straight, HTML entities resolved twice, runs of white
-/// space single. Of ftfy's repairs only that of quotes is done; widths and ligatures are the tokenizer's own, and text that was
-/// decoded wrongly is taken as it stands.
+/// A prompt as the reference pipeline cleans it before tokenizing: straight quotes, HTML entities decoded twice, white space
+/// collapsed. Of ftfy's repairs only that of quotes is implemented: the tokenizer normalizes widths and ligatures, and wrongly
+/// decoded text is left unchanged.
 pub fn clean(prompt: &str) -> String {
     let straight = prompt.chars().map(|c| match c {
         '\u{2bc}' | '\u{2018}'..='\u{201b}' => '\'',
@@ -129,86 +138,78 @@ pub fn clean(prompt: &str) -> String {
     twice.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-impl Family for Wan {
-    fn name(&self) -> &str {
-        self.name
-    }
-
-    fn defaults(&self, convention: Convention) -> Defaults {
-        let sglang = convention == Convention::Sglang;
-        let (height, width) = if sglang && self.large() { (720, 1280) } else { (480, 832) };
-        let guidance = if sglang && !self.large() { 3.0 } else { 5.0 };
-        Defaults { size: Size { height, width, frames: 81 }, steps: 50, guidance, fps: Some(16.0) }
-    }
-
-    fn set_convention(&mut self, convention: Convention) {
-        self.convention = convention;
-        if convention == Convention::Sglang {
-            self.schedule.spacing = Spacing::WanTwice;
-            self.schedule.shift = if self.large() { 5.0 } else { 3.0 };
-        }
-    }
-
-    fn set_flow_shift(&mut self, shift: f64) -> Result<()> {
-        self.schedule = self.schedule.clone().with_shift(shift).at("--flow-shift")?;
-        Ok(())
-    }
-
+impl TextConditioning for Wan {
     fn negative_prompt(&self) -> &str {
         if self.convention == Convention::Sglang { SGLANG_NEGATIVE } else { "" }
     }
 
-    /// None: the text is attended beside the sequence.
-    fn text_rows(&self) -> usize {
+    /// 0: text enters by cross-attention.
+    fn text_tokens(&self) -> usize {
         0
     }
 
-    fn set_text_rows(&mut self, rows: usize) -> Result<()> {
-        check_rows(self.name(), rows, 1..=TEXT_ROWS)?;
-        self.text_rows = rows;
-        Ok(())
+    fn tokenize(&self, prompt: &str, warnings: &mut Vec<String>) -> Result<Vec<TextCall>> {
+        let mut ids = self.tokens.encode_to(&clean(prompt), self.text_tokens, 0)?;
+        warnings.extend(ids.warning("UMT5"));
+        // The encoder runs without padding: nothing attends to it, and `conditioning` pads with zeros.
+        ids.ids.truncate(ids.used);
+        let inputs = vec![("ids", token_ids(ids.ids))];
+        Ok(vec![TextCall { component: "text_encoder", inputs, output: "states" }])
     }
 
-    fn factor(&self) -> usize {
+    fn conditioning(&self, outputs: Vec<Tensor>) -> Result<Conditioning> {
+        let Some(Tensor::F32(hidden)) = outputs.into_iter().next() else {
+            return Err(Error::failed("Wan needs the hidden states of UMT5"));
+        };
+        let (used, hidden_size) = (hidden.shape()[1], hidden.shape()[2]);
+        let mut text = ArrayD::zeros(IxDyn(&[1, self.text_tokens, hidden_size]));
+        text.slice_axis_mut(Axis(1), Slice::from(..used)).assign(&hidden);
+        Ok(Conditioning { inputs: vec![("text", Tensor::F32(text))], text_tokens: 0 })
+    }
+}
+
+impl LatentLayout for Wan {
+    fn latent_channels(&self) -> usize {
+        self.vae.z_dim
+    }
+
+    fn vae_scale_factor(&self) -> usize {
         1 << (self.vae.dim_mult.len() - 1)
     }
 
-    fn patch(&self) -> usize {
+    fn temporal_factor(&self) -> Option<usize> {
+        Some(self.frames_per_latent())
+    }
+
+    fn patch_size(&self) -> usize {
         self.transformer.patch_size[1]
-    }
-
-    fn is_video(&self) -> bool {
-        true
-    }
-
-    fn check_frames(&self, frames: usize) -> Result<()> {
-        let times = self.times();
-        if frames > 0 && (frames - 1).is_multiple_of(times) {
-            return Ok(());
-        }
-        let below = frames.saturating_sub(1) / times * times + 1;
-        let (name, above) = (self.name, below + times);
-        Err(Error::usage(format!(
-            "--num-frames {frames}: {name} needs a multiple of {times} and one; {below} or {above}"
-        )))
-    }
-
-    fn latent_shape(&self, size: Size) -> Vec<usize> {
-        let frames = size.frames.saturating_sub(1) / self.times() + 1;
-        vec![1, self.vae.z_dim, frames, size.height / self.factor(), size.width / self.factor()]
     }
 
     fn spectrum(&self) -> Spectrum {
         Spectrum::WAN
     }
 
-    /// Latents live in f32 whatever the network computes in.
-    fn noise(&self, _asked: DType, _start: bool) -> DType {
+    fn denormalize(&self, latent: &ArrayD<f32>) -> ArrayD<f32> {
+        self.by_channel(latent, |v, mean, std| v * std + mean)
+    }
+
+    fn normalize(&self, latent: &ArrayD<f32>) -> ArrayD<f32> {
+        self.by_channel(latent, |v, mean, std| (v - mean) / std)
+    }
+}
+
+impl Sampling for Wan {
+    fn schedule(&self) -> &FlowMatch {
+        &self.schedule
+    }
+
+    /// Always f32: the reference keeps latents in f32 whatever type the network computes in.
+    fn noise_dtype(&self, _requested: DType, _from_input: bool) -> DType {
         DType::F32
     }
 
     /// That of diffusers' `WanVideoToVideoPipeline`.
-    fn strength(&self) -> f64 {
+    fn default_strength(&self) -> f64 {
         0.8
     }
 
@@ -220,67 +221,45 @@ impl Family for Wan {
         self.schedule.sigmas(steps, None)
     }
 
-    fn solver(&self, latents: DType) -> Box<dyn Solver + Send> {
-        self.schedule.solver(latents)
-    }
-
     fn guidance(&self, request: GuidanceRequest) -> Result<Guidance> {
+        let name = self.name;
         if let Some(scale) = request.true_cfg {
-            return Err(Error::usage(format!("--true-cfg-scale {scale}: {} has --guidance-scale for it", self.name)));
+            return Err(Error::usage(format!("--true-cfg-scale {scale}: {name} is guided by --guidance-scale")));
         }
-        let scale = request.scale.unwrap_or(self.defaults(self.convention).guidance);
-        Ok(if scale > 1.0 { Guidance::Cfg { scale } } else { Guidance::None })
+        let default = if self.convention == Convention::Sglang && name != LARGE { 3.0 } else { 5.0 };
+        let scale = request.scale.unwrap_or(default);
+        Ok(if scale > 1.0 { Guidance::Cfg { scale, embedded: None } } else { Guidance::None })
     }
+}
 
-    fn tokenize(&self, prompt: &str, notes: &mut Vec<String>) -> Result<Vec<TextCall>> {
-        let mut ids = self.tokens.encode_to(&clean(prompt), self.text_rows, 0)?;
-        if ids.cut > 0 {
-            let (kept, all) = (ids.used, ids.used + ids.cut);
-            notes.push(format!(
-                "the prompt has {all} tokens for UMT5, which reads {kept}; the last {} are cut",
-                ids.cut
-            ));
-        }
-        // Padding is neither attended nor kept, so the encoder need not see it.
-        ids.ids.truncate(ids.used);
-        let given = ArrayD::from_shape_vec(IxDyn(&[1, ids.used]), ids.ids).unwrap_or_default();
-        let inputs = vec![("ids", Tensor::I64(given))];
-        Ok(vec![TextCall { component: "text_encoder", inputs, output: "states" }])
-    }
-
-    fn condition(&self, states: Vec<Tensor>) -> Result<Conditioning> {
-        let Some(Tensor::F32(states)) = states.into_iter().next() else {
-            return Err(Error::failed("Wan wants the states of UMT5"));
-        };
-        let (used, width) = (states.shape()[1], states.shape()[2]);
-        let mut text = ArrayD::zeros(IxDyn(&[1, self.text_rows, width]));
-        text.slice_axis_mut(Axis(1), Slice::from(..used)).assign(&states);
-        Ok(Conditioning { inputs: vec![("text", Tensor::F32(text))], text_rows: 0 })
-    }
-
-    fn positions(&self, latent: &[usize], _text_rows: usize) -> Vec<(&'static str, Tensor)> {
-        let (frames, rows, columns) = (latent[2], latent[3] / self.patch(), latent[4] / self.patch());
+impl TransformerIo for Wan {
+    fn positions(&self, latent: &[usize], _text_tokens: usize) -> Vec<(&'static str, Tensor)> {
+        let (frames, rows, columns) = (latent[2], latent[3] / self.patch_size(), latent[4] / self.patch_size());
         let row = move |f: usize| (0..rows).flat_map(move |r| (0..columns).map(move |c| [f, r, c]));
-        let head = self.transformer.attention_head_dim;
-        let side = 2 * (head / 6);
-        rotary((0..frames).flat_map(row), &[head - 2 * side, side, side], THETA)
+        let head_dim = self.transformer.attention_head_dim;
+        let side = 2 * (head_dim / 6);
+        rotary((0..frames).flat_map(row), &[head_dim - 2 * side, side, side], THETA)
     }
 
-    fn step(&self, latent: &ArrayD<f32>, sigma: f32, _scale: f32) -> Vec<(&'static str, Tensor)> {
-        let time = ArrayD::from_elem(IxDyn(&[1]), self.schedule.timestep_at(sigma));
-        vec![("latents", Tensor::F32(patches(latent, self.patch()))), ("timestep", Tensor::F32(time))]
+    fn step_inputs(&self, latent: &ArrayD<f32>, sigma: f32, _: Option<f32>) -> Vec<(&'static str, Tensor)> {
+        let timestep = scalar(self.schedule.timestep_at(sigma));
+        vec![("latents", Tensor::F32(patches(latent, self.patch_size()))), ("timestep", timestep)]
     }
 
-    fn velocity(&self, answer: &ArrayD<f32>, latent: &[usize]) -> Result<ArrayD<f32>> {
-        unpatched(answer, latent, self.patch())
+    fn velocity(&self, output: &ArrayD<f32>, latent: &[usize]) -> Result<ArrayD<f32>> {
+        unpatched(output, latent, self.patch_size())
+    }
+}
+
+impl Family for Wan {
+    fn name(&self) -> &str {
+        self.name
     }
 
-    fn unscale(&self, latent: &ArrayD<f32>) -> ArrayD<f32> {
-        self.by_channel(latent, |v, mean, std| v * std + mean)
-    }
-
-    fn scale(&self, latent: &ArrayD<f32>) -> ArrayD<f32> {
-        self.by_channel(latent, |v, mean, std| (v - mean) / std)
+    fn defaults(&self) -> Defaults {
+        let large = self.convention == Convention::Sglang && self.name == LARGE;
+        let (height, width) = if large { (720, 1280) } else { (480, 832) };
+        Defaults { size: Size { height, width, frames: 81 }, steps: 50, fps: Some(16.0) }
     }
 }
 
@@ -292,15 +271,15 @@ fn patches(x: &ArrayD<f32>, p: usize) -> ArrayD<f32> {
     tokens.into_shape_with_order(IxDyn(&[1, t * (h / p) * (w / p), c * p * p])).unwrap_or_default()
 }
 
-/// The inverse for an answer whose features are in the order row, column, channel.
+/// The inverse, for an output whose features are in the order row, column, channel.
 fn unpatched(tokens: &ArrayD<f32>, latent: &[usize], p: usize) -> Result<ArrayD<f32>> {
     let [c, t, h, w] = [1, 2, 3, 4].map(|a| latent[a]);
     let wanted = [1, t * (h / p) * (w / p), c * p * p];
     if tokens.shape() != wanted {
         let found = tokens.shape();
-        return Err(Error::failed(format!("the transformer answered {found:?} where {wanted:?} was wanted")));
+        return Err(Error::failed(format!("the transformer gave an output of shape {found:?}, expected {wanted:?}")));
     }
-    let wrong = |e: ndarray::ShapeError| Error::failed(format!("the transformer's answer: {e}"));
+    let wrong = |e: ndarray::ShapeError| Error::failed(format!("the transformer's output: {e}"));
     let split = tokens.to_shape((t, h / p, w / p, p, p, c)).map_err(wrong)?;
     let spatial = split.permuted_axes([5, 0, 1, 3, 2, 4]).as_standard_layout().into_owned().into_dyn();
     spatial.into_shape_with_order(IxDyn(latent)).map_err(wrong)

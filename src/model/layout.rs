@@ -1,4 +1,4 @@
-//! Layouts of latents and positions that several families share.
+//! Layouts of latents, positions and other inputs that several families share.
 
 use ndarray::{Array2, ArrayD, IxDyn};
 
@@ -7,8 +7,18 @@ use crate::{
     tensor::Tensor,
 };
 
+/// Token ids as an input [1, n].
+pub(crate) fn token_ids(ids: Vec<i64>) -> Tensor {
+    Tensor::I64(Array2::from_shape_vec((1, ids.len()), ids).unwrap_or_default().into_dyn())
+}
+
+/// A number as an input [1].
+pub(crate) fn scalar(value: f32) -> Tensor {
+    Tensor::F32(ArrayD::from_elem(IxDyn(&[1]), value))
+}
+
 /// cos and sin of the interleaved rotary angles of integer positions: each axis of d dims turns by p·θ^(−2j/d), in f64.
-pub fn rotary<const N: usize>(
+pub(crate) fn rotary<const N: usize>(
     ids: impl Iterator<Item = [usize; N]>,
     axes: &[usize],
     theta: f64,
@@ -17,7 +27,7 @@ pub fn rotary<const N: usize>(
 }
 
 /// The same for positions on both sides of 0.
-pub fn rotary_signed<const N: usize>(
+pub(crate) fn rotary_signed<const N: usize>(
     ids: impl Iterator<Item = [i64; N]>,
     axes: &[usize],
     theta: f64,
@@ -38,7 +48,7 @@ pub fn rotary_signed<const N: usize>(
 }
 
 /// [n, c, h, w] → [n, h/2·w/2, 4c]: 2×2 patches as tokens, features in the order channel, row, column.
-pub fn pack(x: &ArrayD<f32>) -> ArrayD<f32> {
+pub(crate) fn pack(x: &ArrayD<f32>) -> ArrayD<f32> {
     let [n, c, h, w] = [0, 1, 2, 3].map(|a| x.shape()[a]);
     ArrayD::from_shape_fn(IxDyn(&[n, h / 2 * (w / 2), 4 * c]), |i| {
         let (token, feature) = (i[1], i[2]);
@@ -48,12 +58,12 @@ pub fn pack(x: &ArrayD<f32>) -> ArrayD<f32> {
 }
 
 /// The inverse of [`pack`] for a latent of shape [n, c, h, w].
-pub fn unpack(tokens: &ArrayD<f32>, latent: &[usize]) -> Result<ArrayD<f32>> {
+pub(crate) fn unpack(tokens: &ArrayD<f32>, latent: &[usize]) -> Result<ArrayD<f32>> {
     let [n, c, h, w] = [0, 1, 2, 3].map(|a| latent[a]);
     let wanted = [n, h / 2 * (w / 2), 4 * c];
     if tokens.shape() != wanted {
         let found = tokens.shape();
-        return Err(Error::failed(format!("the transformer answered {found:?} where {wanted:?} was wanted")));
+        return Err(Error::failed(format!("the transformer gave an output of shape {found:?}, expected {wanted:?}")));
     }
     Ok(ArrayD::from_shape_fn(IxDyn(latent), |i| {
         let (row, column) = (i[2], i[3]);
@@ -62,24 +72,24 @@ pub fn unpack(tokens: &ArrayD<f32>, latent: &[usize]) -> Result<ArrayD<f32>> {
 }
 
 /// [n, c, h, w] → [n, h·w, c]: pixels as tokens.
-pub fn row_major(x: &ArrayD<f32>) -> ArrayD<f32> {
+pub(crate) fn row_major(x: &ArrayD<f32>) -> ArrayD<f32> {
     let [n, c, h, w] = [0, 1, 2, 3].map(|a| x.shape()[a]);
     ArrayD::from_shape_fn(IxDyn(&[n, h * w, c]), |i| x[[i[0], i[2], i[1] / w, i[1] % w]])
 }
 
 /// The inverse of [`row_major`] for a latent of shape [n, c, h, w].
-pub fn spatial(tokens: &ArrayD<f32>, latent: &[usize]) -> Result<ArrayD<f32>> {
+pub(crate) fn spatial(tokens: &ArrayD<f32>, latent: &[usize]) -> Result<ArrayD<f32>> {
     let [n, c, h, w] = [0, 1, 2, 3].map(|a| latent[a]);
     let wanted = [n, h * w, c];
     if tokens.shape() != wanted {
         let found = tokens.shape();
-        return Err(Error::failed(format!("the transformer answered {found:?} where {wanted:?} was wanted")));
+        return Err(Error::failed(format!("the transformer gave an output of shape {found:?}, expected {wanted:?}")));
     }
     Ok(ArrayD::from_shape_fn(IxDyn(latent), |i| tokens[[i[0], i[2] * w + i[3], i[1]]]))
 }
 
 /// [n, c, h, w] → [n, h/2·w/2, 4c]: 2×2 patches as tokens, features in the order row, column, channel.
-pub fn pack_channels_last(x: &ArrayD<f32>) -> ArrayD<f32> {
+pub(crate) fn pack_channels_last(x: &ArrayD<f32>) -> ArrayD<f32> {
     let [n, c, h, w] = [0, 1, 2, 3].map(|a| x.shape()[a]);
     ArrayD::from_shape_fn(IxDyn(&[n, h / 2 * (w / 2), 4 * c]), |i| {
         let (token, place) = (i[1], i[2] / c);
@@ -89,12 +99,12 @@ pub fn pack_channels_last(x: &ArrayD<f32>) -> ArrayD<f32> {
 }
 
 /// The inverse of [`pack_channels_last`] for a latent of shape [n, c, h, w].
-pub fn unpack_channels_last(tokens: &ArrayD<f32>, latent: &[usize]) -> Result<ArrayD<f32>> {
+pub(crate) fn unpack_channels_last(tokens: &ArrayD<f32>, latent: &[usize]) -> Result<ArrayD<f32>> {
     let [n, c, h, w] = [0, 1, 2, 3].map(|a| latent[a]);
     let wanted = [n, h / 2 * (w / 2), 4 * c];
     if tokens.shape() != wanted {
         let found = tokens.shape();
-        return Err(Error::failed(format!("the transformer answered {found:?} where {wanted:?} was wanted")));
+        return Err(Error::failed(format!("the transformer gave an output of shape {found:?}, expected {wanted:?}")));
     }
     Ok(ArrayD::from_shape_fn(IxDyn(latent), |i| {
         let (row, column) = (i[2], i[3]);

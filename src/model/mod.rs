@@ -3,7 +3,7 @@
 
 mod folder;
 mod hidden_states;
-pub mod layout;
+pub(crate) mod layout;
 mod tokenizer;
 
 pub use folder::{ModelFolder, read_json};

@@ -24,6 +24,15 @@ pub struct Ids {
     pub cut: usize,
 }
 
+impl Ids {
+    /// The warning where the text is too long for `encoder`.
+    pub(crate) fn warning(&self, encoder: &str) -> Option<String> {
+        let Self { used, cut, .. } = self;
+        let all = used + cut;
+        (*cut > 0).then(|| format!("the prompt has {all} tokens, and {encoder} reads {used}; the last {cut} are cut"))
+    }
+}
+
 /// Splits CLIP's text into words; openai/CLIP `simple_tokenizer.py`.
 const CLIP_WORDS: &str = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
 

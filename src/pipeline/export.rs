@@ -15,7 +15,7 @@ use super::{
 use crate::{
     compile::{self, Subgraph},
     error::{Error, Result},
-    family::{self, Convention, Size},
+    family::{self, Overrides, Size},
     model::ModelFolder,
     onnx::{Model, Provider, Target},
     plan::{Device, ExportPlan, Precision},
@@ -60,7 +60,7 @@ type Write<'a> = dyn FnMut(&str, &str, &str, &Model) -> Result<()> + 'a;
 /// Every network of a diffusers folder, and the transformer once more for each resolution level with its shapes fixed.
 fn folder(plan: &ExportPlan, target: Target, write: &mut Write<'_>) -> Result<()> {
     let folder = ModelFolder::open(&plan.model)?;
-    let family = family::open(&folder)?;
+    let family = family::open(&folder, &Overrides::default())?;
     let build = |name: &str, part, tokens| {
         compile::component(&folder.path(name)?, folder.class_of(name)?, part, tokens, target)
     };
@@ -76,12 +76,12 @@ fn folder(plan: &ExportPlan, target: Target, write: &mut Write<'_>) -> Result<()
             write(name, name, class, &build(name, part_of(family.as_ref(), name, Subgraph::Full), None)?)?;
         }
     }
-    let default = family.defaults(Convention::Diffusers).size;
+    let default = family.defaults().size;
     let (height, width) = plan.size.unwrap_or((default.height, default.width));
-    family.check(Size { height, width, ..default })?;
+    family.check_size(Size { height, width, ..default })?;
     let class = folder.class_of("transformer")?;
     for level in (0..=plan.levels).rev() {
-        let round = |n: usize| (n >> level) / family.patch() * family.patch();
+        let round = |n: usize| (n >> level) / family.patch_size() * family.patch_size();
         let mut latent = family.latent_shape(Size { height, width, ..default });
         let axes = latent.len();
         (latent[axes - 2], latent[axes - 1]) = (round(latent[axes - 2]), round(latent[axes - 1]));

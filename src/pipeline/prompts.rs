@@ -42,5 +42,5 @@ pub fn encode(
         }
         perf.add(component, begin.elapsed().as_secs_f64());
     }
-    answers.into_iter().map(|a| family.condition(a)).collect()
+    answers.into_iter().map(|a| family.conditioning(a)).collect()
 }

@@ -13,6 +13,8 @@ pub enum Guidance {
     Cfg {
         /// s; 1 is no guidance.
         scale: f32,
+        /// A guidance scale that is also an input of the network: true CFG on FLUX.1-dev.
+        embedded: Option<f32>,
     },
     /// Z-Image: pos + s·(pos − neg), so s is one less than the usual scale.
     ZImage {
@@ -31,10 +33,11 @@ pub enum Guidance {
 }
 
 impl Guidance {
-    /// What the network's guidance input is, where it has one.
+    /// The network's guidance input, where it has one.
     pub fn embedded(&self) -> Option<f32> {
-        match self {
-            Self::Embedded(scale) => Some(*scale),
+        match *self {
+            Self::Embedded(scale) => Some(scale),
+            Self::Cfg { embedded, .. } => embedded,
             _ => None,
         }
     }
@@ -43,9 +46,10 @@ impl Guidance {
     pub fn scale(&self) -> f32 {
         match *self {
             Self::None => 1.0,
-            Self::Embedded(scale) | Self::Cfg { scale } | Self::TokenNorm { scale } | Self::ZImage { scale, .. } => {
-                scale
-            }
+            Self::Embedded(scale)
+            | Self::Cfg { scale, .. }
+            | Self::TokenNorm { scale }
+            | Self::ZImage { scale, .. } => scale,
         }
     }
 
@@ -53,7 +57,7 @@ impl Guidance {
     pub fn needs_negative(&self, sigma: f32) -> bool {
         match *self {
             Self::None | Self::Embedded(_) => false,
-            Self::Cfg { scale } | Self::TokenNorm { scale } => scale > 1.0,
+            Self::Cfg { scale, .. } | Self::TokenNorm { scale } => scale > 1.0,
             Self::ZImage { scale, truncation, .. } => scale > 0.0 && 1.0 - sigma <= truncation,
         }
     }
@@ -64,7 +68,7 @@ impl Guidance {
     pub fn combine(&self, pos: &ArrayD<f32>, neg: &ArrayD<f32>) -> ArrayD<f32> {
         match *self {
             Self::None | Self::Embedded(_) => pos.clone(),
-            Self::Cfg { scale } => extrapolate(neg, pos, neg, scale),
+            Self::Cfg { scale, .. } => extrapolate(neg, pos, neg, scale),
             Self::ZImage { scale, normalization, .. } => {
                 let mut out = extrapolate(pos, pos, neg, scale);
                 if let Some(cap) = normalization.filter(|&c| c > 0.0) {

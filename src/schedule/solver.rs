@@ -7,6 +7,9 @@ use crate::tensor::DType;
 
 /// A solver with its history.
 pub trait Solver {
+    /// The name in metadata, as the A1111 web interface writes samplers: `Euler`.
+    fn name(&self) -> &'static str;
+
     /// Takes `x` at σ = `sigmas[i]`, with the velocity `v` predicted there, to σ = `sigmas[i + 1]`. `x` and `v` have
     /// the same shape, `i + 1` is within `sigmas`, and `sigmas` ends with the last step.
     fn step(&mut self, x: ArrayD<f32>, v: &ArrayD<f32>, sigmas: &[f32], i: usize) -> ArrayD<f32>;
@@ -52,6 +55,10 @@ pub struct Euler {
 }
 
 impl Solver for Euler {
+    fn name(&self) -> &'static str {
+        "Euler"
+    }
+
     fn step(&mut self, mut x: ArrayD<f32>, v: &ArrayD<f32>, sigmas: &[f32], i: usize) -> ArrayD<f32> {
         if self.latents == DType::F32 {
             return euler_step(x, v, sigmas[i], sigmas[i + 1]);
@@ -78,6 +85,10 @@ pub struct UniPc {
 }
 
 impl Solver for UniPc {
+    fn name(&self) -> &'static str {
+        "UniPC"
+    }
+
     fn step(&mut self, x: ArrayD<f32>, v: &ArrayD<f32>, sigmas: &[f32], i: usize) -> ArrayD<f32> {
         let mut data = x.clone();
         data.zip_mut_with(v, |x, &v| *x -= sigmas[i] * v);

@@ -22,8 +22,6 @@ pub struct Steering<'a> {
     pub negative: Option<&'a Conditioning>,
     /// How the two predictions are combined.
     pub guidance: Guidance,
-    /// The guidance scale, for networks that are told it.
-    pub scale: f32,
 }
 
 /// The DiT under a steering.
@@ -49,7 +47,7 @@ impl<'a> Denoiser<'a> {
 
     /// Where `together`, guidance's two predictions are one call of a batch of two, if the two prompts are of one length.
     pub fn together(mut self, together: bool) -> Self {
-        self.together = together && self.steering.negative.is_some_and(|n| n.stacks(self.steering.positive));
+        self.together = together && self.steering.negative.is_some_and(|n| n.can_batch_with(self.steering.positive));
         self
     }
 
@@ -73,7 +71,7 @@ impl<'a> Denoiser<'a> {
     /// The guided velocity of a latent ([1, c, h, w] or [1, c, t, h, w]) at `sigma`, of its shape.
     pub fn velocity(&mut self, x: &ArrayD<f32>, sigma: f32) -> Result<ArrayD<f32>> {
         let steering = self.steering;
-        let of = |c: &Conditioning| steering.family.positions(x.shape(), c.text_rows);
+        let of = |c: &Conditioning| steering.family.positions(x.shape(), c.text_tokens);
         let kept = self.positions.take().filter(|p| p.shape == x.shape());
         let p = kept.unwrap_or_else(|| Positions {
             shape: x.shape().to_vec(),
@@ -104,7 +102,7 @@ impl<'a> Denoiser<'a> {
         negative: &Conditioning,
         positions: &[(&'static str, Tensor)],
     ) -> Result<(ArrayD<f32>, ArrayD<f32>)> {
-        let step = self.steering.family.step(x, sigma, self.steering.scale);
+        let step = self.steering.family.step_inputs(x, sigma, self.steering.guidance.embedded());
         let mut pairs = Vec::with_capacity(step.len() + negative.inputs.len());
         for (name, t) in &step {
             pairs.push((*name, t.stack(t)?));
@@ -128,7 +126,7 @@ impl<'a> Denoiser<'a> {
         condition: &Conditioning,
         positions: &[(&'static str, Tensor)],
     ) -> Result<ArrayD<f32>> {
-        let step = self.steering.family.step(x, sigma, self.steering.scale);
+        let step = self.steering.family.step_inputs(x, sigma, self.steering.guidance.embedded());
         self.call(step.iter().chain(&condition.inputs).chain(positions).map(|(name, t)| (*name, t)).collect())
     }
 

@@ -66,6 +66,9 @@ const CRATES: &[(&str, &[&str])] = &[
 /// Modules whose child modules must not import one another.
 const SIDE_BY_SIDE: &[&str] = &["stage", "family"];
 
+/// The file of such a folder that all others may import: it has their traits and types.
+const INTERFACE: &str = "interface";
+
 /// Violations of [`MODULES`], [`CRATES`] and [`SIDE_BY_SIDE`] in one file. `siblings`: the child modules of its top module.
 pub(crate) fn import_faults(source: &Source, siblings: &BTreeSet<String>) -> Vec<String> {
     let path = &source.module;
@@ -93,6 +96,7 @@ pub(crate) fn import_faults(source: &Source, siblings: &BTreeSet<String>) -> Vec
             && SIDE_BY_SIDE.contains(&own.as_str())
             && let (Some(from), Some(to)) = (path.get(1), inside.get(1))
             && from != to
+            && to != INTERFACE
             && siblings.contains(to)
         {
             faults.insert(format!("imports {own}::{to}; modules of {own}/ do not import one another"));

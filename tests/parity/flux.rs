@@ -3,7 +3,7 @@
 use crescendo::{
     Result, compile,
     compile::Subgraph,
-    family::{self, Family},
+    family::{self, Family, Overrides},
     model::ModelFolder,
     onnx::{Model, Target},
     runtime::{Load, Network},
@@ -126,7 +126,8 @@ fn transformer_velocity_equals_diffusers() {
     for model in ["flux1-dev", "flux1-schnell"] {
         let golden = Golden::open(&format!("{model}/transformer.safetensors"));
         let rows: Vec<Case> = cases(&format!("{model}/transformer.json"));
-        let family = family::open(&ModelFolder::open(&goldens(model).join("model")).unwrap()).unwrap();
+        let family =
+            family::open(&ModelFolder::open(&goldens(model).join("model")).unwrap(), &Overrides::default()).unwrap();
         for (name, target) in TARGETS {
             for bounded_casts in [false, true] {
                 let how = Load { bounded_casts, ..Load::default() };

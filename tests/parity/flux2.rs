@@ -3,7 +3,7 @@
 use crescendo::{
     Result, compile,
     compile::Subgraph,
-    family,
+    family::{self, Overrides},
     model::ModelFolder,
     onnx::{Model, Target},
     tensor::Tensor,
@@ -23,7 +23,8 @@ const RUNS: [(&str, usize, usize); 2] = [("fullres-64x96", 4, 6), ("fullres-96x6
 fn transformer_velocity_equals_diffusers() {
     let mut table = Table::default();
     for model in ["flux2-klein", "flux2-dev"] {
-        let family = family::open(&ModelFolder::open(&goldens(model).join("model")).unwrap()).unwrap();
+        let family =
+            family::open(&ModelFolder::open(&goldens(model).join("model")).unwrap(), &Overrides::default()).unwrap();
         for ((name, target), (case, rows, columns)) in TARGETS.into_iter().flat_map(|t| RUNS.map(|r| (t, r))) {
             let golden = Golden::open(&format!("{model}/runs/{case}.safetensors"));
             let of = |what: &str| Tensor::F32(golden.f32(&format!("dit.in.{what}")));

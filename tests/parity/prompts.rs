@@ -1,6 +1,10 @@
 //! Prompts as chats: token ids and states as the pipelines of diffusers make them (`scripts/reference/{families,flux2}.py`).
 
-use crescendo::{family, model::ModelFolder, tensor::Tensor};
+use crescendo::{
+    family::{self, Family, Overrides},
+    model::ModelFolder,
+    tensor::Tensor,
+};
 use ndarray::{Array3, ArrayD};
 use serde::Deserialize;
 
@@ -10,6 +14,11 @@ use crate::table::{Golden, Table, cases, goldens};
 struct Prompts {
     max_sequence_length: usize,
     prompts: Vec<String>,
+}
+
+fn open(model: &str, text_tokens: usize) -> Box<dyn Family> {
+    let overrides = Overrides { text_tokens: Some(text_tokens), ..Overrides::default() };
+    family::open(&ModelFolder::open(&goldens(model).join("model")).unwrap(), &overrides).unwrap()
 }
 
 fn integers(t: &Tensor) -> Vec<i64> {
@@ -24,10 +33,9 @@ fn integers(t: &Tensor) -> Vec<i64> {
 fn ids_equal_the_pipelines() {
     let mut table = Table::default();
     for (model, before) in [("flux2-klein", false), ("flux2-dev", true), ("qwen-image", false)] {
-        let mut family = family::open(&ModelFolder::open(&goldens(model).join("model")).unwrap()).unwrap();
         let golden = Golden::open(&format!("{model}/text.safetensors"));
         let Prompts { max_sequence_length, prompts } = cases(&format!("{model}/text.json"));
-        family.set_text_rows(max_sequence_length).unwrap();
+        let family = open(model, max_sequence_length);
         for (n, prompt) in prompts.iter().enumerate() {
             let mut notes = vec![];
             let calls = family.tokenize(prompt, &mut notes).unwrap();
@@ -45,7 +53,7 @@ fn ids_equal_the_pipelines() {
         let long = family.tokenize(&"fox ".repeat(400), &mut notes).unwrap();
         let states = long[0].inputs.iter().map(|(_, t)| t.shape()[1]).sum::<usize>();
         let states = Tensor::F32(Array3::zeros((1, states, 2)).into_dyn());
-        let rows = family.condition(vec![states]).unwrap().text_rows;
+        let rows = family.conditioning(vec![states]).unwrap().text_tokens;
         let good = rows == max_sequence_length && notes.len() == 1;
         table.row(good, format!("{model} too long: {rows} rows, {notes:?}"));
     }
@@ -55,12 +63,11 @@ fn ids_equal_the_pipelines() {
 /// Rows of klein's padding stay behind the text.
 #[test]
 fn rows_beyond_the_text_are_padding() {
-    let mut family = family::open(&ModelFolder::open(&goldens("flux2-klein/model")).unwrap()).unwrap();
-    family.set_text_rows(5).unwrap();
+    let family = open("flux2-klein", 5);
     let mut table = Table::default();
     for (found, wanted) in [(5, true), (6, true), (4, false)] {
         let states = ArrayD::from_shape_fn(vec![1, found, 1], |i| i[1] as f32);
-        let got = family.condition(vec![Tensor::F32(states)]).ok().map(|c| c.inputs[0].1.clone());
+        let got = family.conditioning(vec![Tensor::F32(states)]).ok().map(|c| c.inputs[0].1.clone());
         let good = match &got {
             Some(Tensor::F32(rows)) => rows.iter().copied().eq((0..5).map(|i| i as f32)),
             _ => false,

@@ -1,6 +1,12 @@
 //! Qwen-Image's networks against diffusers (`scripts/reference/families.py`).
 
-use crescendo::{compile, compile::Subgraph, family, model::ModelFolder, tensor::Tensor};
+use crescendo::{
+    compile,
+    compile::Subgraph,
+    family::{self, Overrides},
+    model::ModelFolder,
+    tensor::Tensor,
+};
 
 use crate::table::{Golden, NETWORK, TARGETS, Table, goldens, load, output, run};
 
@@ -11,7 +17,7 @@ const RUNS: [(&str, usize, usize); 2] = [("fullres-64x96", 4, 6), ("fullres-96x6
 fn transformer_velocity_equals_diffusers() {
     let mut table = Table::default();
     let model = goldens("qwen-image/model");
-    let family = family::open(&ModelFolder::open(&model).unwrap()).unwrap();
+    let family = family::open(&ModelFolder::open(&model).unwrap(), &Overrides::default()).unwrap();
     for (name, target) in TARGETS {
         for (case, rows, columns) in RUNS {
             let golden = Golden::open(&format!("qwen-image/runs/{case}.safetensors"));

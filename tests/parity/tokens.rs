@@ -3,7 +3,7 @@
 use std::fs;
 
 use crescendo::{
-    family,
+    family::{self, Overrides},
     model::{ModelFolder, Tokenizer},
     tensor::Tensor,
 };
@@ -119,7 +119,8 @@ fn chats_are_those_of_the_pipeline() {
     let mut table = Table::default();
     for model in ["z-image"] {
         let golden = Golden::open(&format!("{model}/text.safetensors"));
-        let family = family::open(&ModelFolder::open(&goldens(model).join("model")).unwrap()).unwrap();
+        let family =
+            family::open(&ModelFolder::open(&goldens(model).join("model")).unwrap(), &Overrides::default()).unwrap();
         let prompts: Encodings = cases(&format!("{model}/text.json"));
         for (n, prompt) in prompts.prompts.iter().enumerate() {
             let calls = family.tokenize(prompt, &mut vec![]).unwrap();
@@ -135,19 +136,19 @@ fn chats_are_those_of_the_pipeline() {
 
 #[test]
 fn long_prompts_are_cut_with_a_word() {
-    let mut family = family::open(&ModelFolder::open(&goldens("z-image/model")).unwrap()).unwrap();
-    let mut notes = vec![];
-    family.set_text_rows(20).unwrap();
+    let folder = ModelFolder::open(&goldens("z-image/model")).unwrap();
+    let open = |tokens| family::open(&folder, &Overrides { text_tokens: Some(tokens), ..Overrides::default() });
+    let (family, mut notes) = (open(20).unwrap(), vec![]);
     let calls = family.tokenize(&"fox ".repeat(40), &mut notes).unwrap();
     assert_eq!(calls[0].inputs[0].1.shape(), [1, 20]);
     assert!(notes.len() == 1 && notes[0].contains("are cut"), "{notes:?}");
-    assert!(family.set_text_rows(513).is_err() && family.set_text_rows(0).is_err());
+    assert!(open(513).is_err() && open(0).is_err());
 }
 
 #[test]
 fn prompts_are_padded_as_the_pipeline_pads_them() {
     let golden = Golden::open("flux1-dev/text.safetensors");
-    let family = family::open(&ModelFolder::open(&goldens("flux1-dev/model")).unwrap()).unwrap();
+    let family = family::open(&ModelFolder::open(&goldens("flux1-dev/model")).unwrap(), &Overrides::default()).unwrap();
     let t5 = Tokenizer::open(&goldens("flux1-dev/model/tokenizer_2"), "T5TokenizerFast").unwrap();
     let mut table = Table::default();
     for (n, row) in cases::<Vec<Encoded>>("flux1-dev/text.json").iter().enumerate() {

@@ -2,7 +2,7 @@
 
 use crescendo::{
     compile::{self, Subgraph},
-    family,
+    family::{self, Overrides},
     model::ModelFolder,
     onnx::Target,
     progress::Silent,
@@ -110,13 +110,13 @@ fn class(model: &str) -> &'static str {
 #[test]
 fn videos_in_one_piece_equal_diffusers() {
     let folder = ModelFolder::open(&goldens("wan/model")).unwrap();
-    let family = family::open(&folder).unwrap();
+    let family = family::open(&folder, &Overrides::default()).unwrap();
     let golden = Golden::open("wan/vae.safetensors");
     let mut table = Table::default();
     for (name, target) in TARGETS {
         let mut video = VideoDecoder::new(networks(target), None, std::env::temp_dir(), &Silent);
         for n in 0..2 {
-            let latents = family.unscale(&golden.f32(&format!("decode.{n}.latents")));
+            let latents = family.denormalize(&golden.f32(&format!("decode.{n}.latents")));
             let want = golden.f32(&format!("decode.{n}.image"));
             table.compare(format!("{name} decode {n}"), pictures(&mut video, latents), &want, limit("wan"));
             let image = golden.f32(&format!("encode.{n}.image")).mapv(|v| v * 0.5 + 0.5);

@@ -3,7 +3,7 @@
 use crescendo::{
     Result, compile,
     compile::Subgraph,
-    family::{self, Family, wan::clean},
+    family::{self, Family, Overrides, wan::clean},
     model::ModelFolder,
     onnx::Target,
     progress::Silent,
@@ -31,7 +31,7 @@ fn network(model: &str, component: &str, part: Subgraph, target: Target) -> Resu
 }
 
 fn wan() -> Box<dyn Family> {
-    family::open(&ModelFolder::open(&goldens("wan/model")).unwrap()).unwrap()
+    family::open(&ModelFolder::open(&goldens("wan/model")).unwrap(), &Overrides::default()).unwrap()
 }
 
 #[test]
@@ -44,7 +44,7 @@ fn transformer_velocity_equals_diffusers() {
         let shape = latents.shape().to_vec();
         let time = golden.i64("dit.in.timestep").mapv(|t| t as f32);
         // σ is not in the golden; the time is put in its place.
-        let mut inputs = family.step(&latents, 0.5, 1.0);
+        let mut inputs = family.step_inputs(&latents, 0.5, None);
         inputs.retain(|(name, _)| *name != "timestep");
         inputs.extend([("timestep", Tensor::F32(time)), ("text", golden.f32("dit.in.encoder_hidden_states").into())]);
         inputs.extend(family.positions(&shape, 0));
@@ -114,7 +114,7 @@ fn video_autoencoder_as_a_stream_equals_diffusers() {
     for (name, target) in TARGETS {
         for n in 0..2 {
             let parts = |parts: [Subgraph; 2]| parts.map(|part| network("wan", "vae", part, target));
-            let latents = family.unscale(&golden.f32(&format!("decode.{n}.latents")));
+            let latents = family.denormalize(&golden.f32(&format!("decode.{n}.latents")));
             let got = stream(parts([Subgraph::Decoder, Subgraph::CachedDecoder]), "latents", "picture", &latents, 1);
             let got = output(&got, "picture").map(|p| p.mapv(|v| v.clamp(-1.0, 1.0)));
             table.compare(format!("vae {name} decode {n}"), got, &golden.f32(&format!("decode.{n}.image")), DECODED);
@@ -139,7 +139,7 @@ fn picture_autoencoder_equals_diffusers() {
                 let out = network("qwen-image", "vae", part, target).map_err(|e| e.to_string());
                 output(&out.and_then(|mut net| run(&mut net, &[(input, given.into())])), wanted)
             };
-            let latents = family.unscale(&golden.f32(&format!("decode.{n}.latents")));
+            let latents = family.denormalize(&golden.f32(&format!("decode.{n}.latents")));
             let got = call(Subgraph::Decoder, "latents", "picture", latents).map(|p| p.mapv(|v| v.clamp(-1.0, 1.0)));
             let want = golden.f32(&format!("decode.{n}.image"));
             table.compare(format!("picture vae {name} decode {n}"), got, &want, DECODED);

@@ -2,7 +2,7 @@
 
 use crescendo::{
     compile::{self, Subgraph},
-    family,
+    family::{self, Overrides},
     model::ModelFolder,
     tensor::Tensor,
 };
@@ -14,7 +14,7 @@ use crate::table::{Golden, NETWORK, TARGETS, Table, goldens, load, output, run};
 fn transformer_velocity_equals_diffusers() {
     let mut table = Table::default();
     let model = goldens("z-image/model");
-    let family = family::open(&ModelFolder::open(&model).unwrap()).unwrap();
+    let family = family::open(&ModelFolder::open(&model).unwrap(), &Overrides::default()).unwrap();
     for run_name in ["fullres-64x96", "fullres-96x64"] {
         let golden = Golden::open(&format!("z-image/runs/{run_name}.safetensors"));
         for (on, target) in TARGETS {
@@ -26,7 +26,7 @@ fn transformer_velocity_equals_diffusers() {
                 let rows = text.shape()[0];
                 let sigma = 1.0 - golden.f32("dit.in.1")[[j]];
                 let mut inputs = vec![("text", Tensor::F32(text.insert_axis(Axis(0))))];
-                inputs.extend(family.step(&latent, sigma, 0.0));
+                inputs.extend(family.step_inputs(&latent, sigma, None));
                 inputs.extend(family.positions(latent.shape(), rows));
                 let want = -spatial("dit.out").insert_axis(Axis(0));
                 let tokens = family.tokens(latent.shape());

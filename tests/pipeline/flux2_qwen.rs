@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crescendo::{
-    family::{self, Convention, GuidanceRequest},
+    family::{self, Convention, GuidanceRequest, Overrides},
     model::ModelFolder,
     pipeline::plan_generate,
     plan::{GeneratePlan, Mode},
@@ -60,25 +60,25 @@ fn guidance_is_the_pipelines() {
     let scale = |scale| GuidanceRequest { scale: Some(scale), ..nothing };
     let true_cfg = |scale| GuidanceRequest { true_cfg: Some(scale), ..nothing };
     let negative = GuidanceRequest { negative: true, ..nothing };
-    let sglang = GuidanceRequest { convention: Convention::Sglang, ..nothing };
     let rows = [
         ("flux2-dev", nothing, Guidance::Embedded(4.0), ""),
         ("flux2-dev", scale(2.5), Guidance::Embedded(2.5), ""),
         ("flux2-klein", nothing, Guidance::None, ""),
         ("flux2-klein", scale(4.0), Guidance::None, ""),
-        ("flux2-klein-base", nothing, Guidance::Cfg { scale: 4.0 }, ""),
+        ("flux2-klein-base", nothing, Guidance::Cfg { scale: 4.0, embedded: None }, ""),
         ("flux2-klein-base", scale(1.0), Guidance::None, ""),
         ("qwen-image", nothing, Guidance::None, " "),
         ("qwen-image", negative, Guidance::TokenNorm { scale: 4.0 }, " "),
         ("qwen-image", scale(3.0), Guidance::TokenNorm { scale: 3.0 }, " "),
         ("qwen-image", true_cfg(3.0), Guidance::TokenNorm { scale: 3.0 }, " "),
         ("qwen-image", GuidanceRequest { true_cfg: Some(1.0), ..negative }, Guidance::None, " "),
-        ("qwen-image", sglang, Guidance::TokenNorm { scale: 4.0 }, " "),
     ];
+    let rows = rows.map(|row| (row, Convention::Diffusers));
+    let sglang = (("qwen-image", nothing, Guidance::TokenNorm { scale: 4.0 }, " "), Convention::Sglang);
     let mut wrong = vec![];
-    for (model, request, guidance, against) in rows {
+    for ((model, request, guidance, against), convention) in rows.into_iter().chain([sglang]) {
         let folder = ModelFolder::open(&Path::new("tests/goldens").join(model).join("model")).unwrap();
-        let family = family::open(&folder).unwrap();
+        let family = family::open(&folder, &Overrides { convention, ..Overrides::default() }).unwrap();
         let found = (family.guidance(request).unwrap(), family.negative_prompt());
         let told = request.true_cfg.or(request.scale).filter(|_| found.0 != Guidance::None);
         let scale = found.0.scale();

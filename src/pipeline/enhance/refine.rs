@@ -27,7 +27,7 @@ use crate::pipeline::{
 use crate::{
     compile::{self, Subgraph},
     error::{At, Error, Result},
-    family::{self, Conditioning, Convention, Family, GuidanceRequest, Size},
+    family::{self, Conditioning, Family, GuidanceRequest, Overrides, Size},
     media::{
         alpha,
         metadata::Parameters,
@@ -59,7 +59,6 @@ pub struct Refinement {
     family: Box<dyn Family>,
     steps: usize,
     guidance: Guidance,
-    scale: f32,
     /// Pixels of a tile's side and of what two share.
     tile: (usize, usize),
     /// How the autoencoder does such a tile.
@@ -72,7 +71,7 @@ impl Refinement {
     pub fn new(plan: &EnhancePlan) -> Result<Option<Self>> {
         let Some(refine) = &plan.refine else { return Ok(None) };
         let folder = ModelFolder::open(&refine.model.path).at("--refine-model")?;
-        let family = family::open(&folder).at("--refine-model")?;
+        let family = family::open(&folder, &Overrides::default()).at("--refine-model")?;
         let name = family.name();
         let refused = |why: String| Err(Error::usage(why));
         if family.is_video() {
@@ -87,7 +86,7 @@ impl Refinement {
         if let Some(stage) = refine.stages.iter().find(|f| !(1.0..=2.0).contains(*f)) {
             return refused(format!("refine_stages must be factors in [1, 2], got {stage}"));
         }
-        let defaults = family.defaults(Convention::Diffusers);
+        let defaults = family.defaults();
         let steps = refine.steps.unwrap_or(defaults.steps);
         if steps == 0 {
             return refused("num_inference_steps must be a positive int, got 0".into());
@@ -110,7 +109,6 @@ impl Refinement {
             seed: plan.seed,
             steps,
             guidance,
-            scale: asked.scale.unwrap_or(defaults.guidance),
             tile,
             folder,
             family,
@@ -129,24 +127,24 @@ impl Refinement {
 
     /// How the latent of a picture of (height, width) is cut.
     fn tiles(&self, latent: (usize, usize)) -> Tiles {
-        let (f, family) = (self.family.factor(), &self.family);
-        Tiles::new(latent, self.tile.0 / f, self.tile.1.div_ceil(f), family.patch())
+        let (f, family) = (self.family.vae_scale_factor(), &self.family);
+        Tiles::new(latent, self.tile.0 / f, self.tile.1.div_ceil(f), family.patch_size())
     }
 
     /// σ of every step and 0, as the family schedules a picture of a tile's size: that is what the transformer sees.
     fn sigmas(&self, tiles: &Tiles) -> Result<Vec<f32>> {
-        let (f, (h, w)) = (self.family.factor(), tiles.size());
+        let (f, (h, w)) = (self.family.vae_scale_factor(), tiles.size());
         self.family.sigmas(Size { height: h * f, width: w * f, frames: 1 }, self.steps)
     }
 
     /// Pixels that sides are continued to a multiple of.
     fn multiple(&self) -> usize {
-        self.family.factor() * self.family.patch()
+        self.family.vae_scale_factor() * self.family.patch_size()
     }
 
     /// (rows, columns) of the latent of each stage for a picture of (height, width): in the latent way grown from one another.
     fn latents(&self, from: (usize, usize)) -> Vec<(usize, usize)> {
-        let (f, p, m) = (self.family.factor(), self.family.patch(), self.multiple());
+        let (f, p, m) = (self.family.vae_scale_factor(), self.family.patch_size(), self.multiple());
         let extent = |old: usize, new: usize| match self.plan.by {
             RefineBy::Latent => (old.next_multiple_of(m) / f * new).div_ceil(old).next_multiple_of(p),
             RefineBy::Picture => new.next_multiple_of(m) / f,
@@ -197,7 +195,7 @@ impl Refinement {
             prompt: &self.plan.prompt,
             negative_prompt: self.plan.negative_prompt.as_deref(),
             steps: self.steps,
-            sampler: "Euler",
+            sampler: self.family.solver().name(),
             guidance_scale: self.guidance.scale(),
             seed: self.seed,
             size: (width, height),
@@ -228,7 +226,7 @@ pub fn stages(factors: &[f64], from: (usize, usize), target: (usize, usize)) -> 
 
 /// (side, overlap) of a tile in pixels. By default the side of what the family makes by itself, and a quarter of a side.
 fn tile(plan: &Refine, family: &dyn Family, size: Size) -> Result<(usize, usize)> {
-    let (m, name) = (family.factor() * family.patch(), family.name());
+    let (m, name) = (family.vae_scale_factor() * family.patch_size(), family.name());
     let side = plan.tile.unwrap_or(size.height.min(size.width) / m * m);
     if side == 0 || !side.is_multiple_of(m) {
         let below = side / m * m;
@@ -274,7 +272,7 @@ impl<'a> Refiner<'a> {
         Ok(Self {
             positive: conditions.next().ok_or_else(nothing)?,
             negative: conditions.next(),
-            noise: family.noise(noise_type(cx.options.dtype, folder)?, true),
+            noise: family.noise_dtype(noise_type(cx.options.dtype, folder)?, true),
             tilings: [Way::Encode, Way::Decode].map(|way| settings.autoencoder.announced(way, tile, cx)),
             encoder: cx.load_large("vae encoder", &encoder)?,
             transformer: cx.load("transformer", &transformer)?,
@@ -357,7 +355,7 @@ impl<'a> Refiner<'a> {
     /// Colours [3, h, w], continued to whole patches → their latent as the transformer takes it.
     fn encode(&mut self, colours: &Array3<f32>) -> Result<ArrayD<f32>> {
         let (r, encoder, tiling) = (&self.settings, &mut self.encoder, self.tilings[0]);
-        let f = r.family.factor();
+        let f = r.family.vae_scale_factor();
         let whole = continued(colours, r.multiple());
         let tiles = r.tiles((whole.dim().1 / f, whole.dim().2 / f));
         let weights = r.folder.root().join("vae");
@@ -367,21 +365,21 @@ impl<'a> Refiner<'a> {
             let seen = whole.slice(s![.., rows.start * f..rows.end * f, columns.start * f..columns.end * f]);
             let mean = vae::encode(encoder, &seen.to_owned(), tiling).map_err(&blamed)?;
             task.step(1)?;
-            Ok(r.family.scale(&mean))
+            Ok(r.family.normalize(&mean))
         })
     }
 
     /// A latent → planes [3, h·f, w·f] in 0..=1.
     fn decode(&mut self, latent: &ArrayD<f32>) -> Result<Array3<f32>> {
         let (r, decoder, tiling) = (&self.settings, &mut self.decoder, self.tilings[1]);
-        let f = r.family.factor();
+        let f = r.family.vae_scale_factor();
         let tiles = r.tiles((latent.shape()[2], latent.shape()[3]));
         let weights = r.folder.root().join("vae");
         let blamed = blame(&weights);
         let mut task = Task::new(self.progress, "decode", Some(tiles.count() as u64), Unit::Steps);
         let whole = tiles.times(f).blend(|rows, columns| {
             let seen = part(latent, &(rows.start / f..rows.end / f), &(columns.start / f..columns.end / f));
-            let planes = vae::decode(decoder, r.family.unscale(&seen), tiling).map_err(&blamed)?;
+            let planes = vae::decode(decoder, r.family.denormalize(&seen), tiling).map_err(&blamed)?;
             task.step(1)?;
             Ok(planes.into_dyn())
         })?;
@@ -402,7 +400,6 @@ impl<'a> Refiner<'a> {
             positive: &self.positive,
             negative: self.negative.as_ref(),
             guidance: r.guidance,
-            scale: r.scale,
         };
         let mut denoiser = Denoiser::new(&mut self.transformer, &steering);
         let calls = (tiles.count() * (r.steps - first)) as u64;
@@ -412,7 +409,7 @@ impl<'a> Refiner<'a> {
             task.step(1)?;
             Ok(velocity)
         };
-        let mut solver = r.family.solver(DType::F32);
+        let mut solver = r.family.solver();
         let done = denoise(noised, &sigmas, first..r.steps, &tiles, solver.as_mut(), &mut velocity);
         done.map_err(blame(&r.folder.root().join("transformer")))
     }

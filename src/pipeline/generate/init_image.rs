@@ -136,7 +136,7 @@ impl InitImage {
         if STRETCH.contains(&((h * width) as f64 / (w * height) as f64)) {
             return Ok(());
         }
-        let multiple = family.factor() * family.patch();
+        let multiple = family.vae_scale_factor() * family.patch_size();
         let fits = (width as f64 * h as f64 / w as f64 / multiple as f64).round().max(1.0) as usize * multiple;
         refused(format!(
             " has {w}×{h} pixels, of another shape than {width}×{height}; crop it, or ask for {width}×{fits} or so"
@@ -153,7 +153,7 @@ impl InitImage {
     pub fn notes(&self, family: &dyn Family, size: Size) -> Vec<String> {
         let place = &self.place;
         let mut notes: Vec<String> = self.left_out.iter().map(|what| format!("{place}: left out: {what}")).collect();
-        let ((h, w), (eh, ew)) = (self.size, self.encoded(family.factor(), size));
+        let ((h, w), (eh, ew)) = (self.size, self.encoded(family.vae_scale_factor(), size));
         if (h, w) != (eh, ew) {
             let how = if h > eh || w > ew { "reduced" } else { "enlarged" };
             notes.push(format!("{place}: {w}×{h} pixels are {how} to {ew}×{eh} before they are encoded"));
@@ -180,7 +180,7 @@ impl InitImage {
     /// what is smaller is encoded at its own size and its latent grown in the frequency domain; what is larger is reduced first.
     pub fn latent(&self, encoder: &mut Encoder<'_>, size: Size, watcher: &dyn Progress) -> Result<ArrayD<f32>> {
         let mut task = Task::new(watcher, "encode", Some(size.frames as u64), Unit::Frames);
-        let pictures = self.planes(self.encoded(encoder.family.factor(), size), size.frames)?;
+        let pictures = self.planes(self.encoded(encoder.family.vae_scale_factor(), size), size.frames)?;
         let mut pictures = pictures.map(|planes| task.step(1).and(planes));
         let latent = if encoder.family.is_video() {
             encoder.video(&mut pictures)
@@ -302,7 +302,7 @@ impl<'a> Encoder<'a> {
             Half::Picture(network) => vae::encode(network, planes, self.tiling)?,
             Half::Video(video) => video.encode(&mut std::iter::once(Ok(planes.clone())))?,
         };
-        Ok(self.family.scale(&mean))
+        Ok(self.family.normalize(&mean))
     }
 
     /// The pictures of a clip in order, as many as the family can do, each as in [`Encoder::picture`].
@@ -311,7 +311,7 @@ impl<'a> Encoder<'a> {
             Half::Picture(_) => {
                 Err(Error::failed(format!("{} encodes single pictures, and got a clip", self.family.name())))
             }
-            Half::Video(video) => Ok(self.family.scale(&video.encode(pictures)?)),
+            Half::Video(video) => Ok(self.family.normalize(&video.encode(pictures)?)),
         }
     }
 }

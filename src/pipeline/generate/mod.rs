@@ -90,7 +90,7 @@ pub fn generate(plan: &GeneratePlan, cx: &Context<'_>) -> Result<Generated> {
     let start =
         resolved.start.as_ref().map(|source| perf.time("encode", || encode(source, &resolved, cx))).transpose()?;
     let (positive, negative) = conditions(plan, &resolved, cx, &mut perf)?;
-    if plan.cfg_batch && negative.as_ref().is_some_and(|n| positive.iter().any(|p| !p.stacks(n))) {
+    if plan.cfg_batch && negative.as_ref().is_some_and(|n| positive.iter().any(|p| !p.can_batch_with(n))) {
         tracing::warn!(
             "--cfg-batch: the prompt and the negative prompt have other numbers of tokens, so they take two calls"
         );
@@ -110,7 +110,6 @@ pub fn generate(plan: &GeneratePlan, cx: &Context<'_>) -> Result<Generated> {
                 positive: &positive[prompt],
                 negative: negative.as_ref(),
                 guidance: resolved.guidance,
-                scale: resolved.scale,
             };
             let name = |what: &str| if item.count == 1 { what.to_string() } else { format!("{k}.{what}") };
             let steps: usize = resolved.levels.iter().map(Level::steps).sum();
@@ -178,7 +177,7 @@ fn reserve(plan: &GeneratePlan, items: &[(usize, Item<'_>)]) -> Result<()> {
 
 /// The start's latent at the size of the first level.
 fn encode(source: &InitImage, r: &RunConfig, cx: &Context<'_>) -> Result<ArrayD<f32>> {
-    let tiling = r.vae.announced(Way::Encode, source.encoded(r.family.factor(), r.size), cx);
+    let tiling = r.vae.announced(Way::Encode, source.encoded(r.family.vae_scale_factor(), r.size), cx);
     let graphs = EncoderGraphs::new(&r.folder, r.family.as_ref(), cx)?;
     let mut encoder = Encoder::load(&graphs, r.family.as_ref(), tiling, cx)?;
     let latent = source.latent(&mut encoder, r.size, cx.progress).map_err(blame(&r.folder.root().join("vae")))?;
@@ -233,7 +232,7 @@ fn finish(
     let mut task = Task::new(cx.progress, "decode", Some(jobs.len() as u64), Unit::Steps);
     let mut made = Vec::with_capacity(jobs.len());
     for job in jobs {
-        let planes = perf.time("decode", || vae::decode(&mut network, r.family.unscale(&job.latent), tiling));
+        let planes = perf.time("decode", || vae::decode(&mut network, r.family.denormalize(&job.latent), tiling));
         let mut planes = planes.map_err(blame(&r.folder.root().join("vae")))?;
         if let Some(upscaler) = &mut upscaler {
             planes = perf.time("upscale", || upscaler.apply(planes))?;
@@ -277,7 +276,7 @@ fn parameters<'a>(plan: &'a GeneratePlan, r: &'a RunConfig, job: &Job<'_>) -> Pa
         prompt: &plan.prompts[job.prompt],
         negative_prompt: plan.negative_prompt.as_deref(),
         steps: r.steps,
-        sampler: if r.family.is_video() { "UniPC" } else { "Euler" },
+        sampler: r.family.solver().name(),
         guidance_scale: r.guidance.scale(),
         seed: job.item.seed,
         size: (r.size.width, r.size.height),

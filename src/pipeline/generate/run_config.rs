@@ -10,7 +10,7 @@ use crate::pipeline::{
 use crate::{
     compile::{self, Subgraph},
     error::{Error, Result},
-    family::{self, Convention, Family, GuidanceRequest, Size},
+    family::{self, Convention, Family, GuidanceRequest, Overrides, Size},
     model::ModelFolder,
     onnx::Target,
     plan::{Defaults, Destination, GeneratePlan, Mode, Scale, Scales, Transform},
@@ -38,8 +38,6 @@ pub struct RunConfig {
     pub growth: Growth,
     /// How predictions are combined.
     pub guidance: Guidance,
-    /// What the network is told of guidance.
-    pub scale: f32,
     /// The picture or clip that is started from.
     pub start: Option<InitImage>,
     /// How much of the schedule is done again from it, in (0, 1].
@@ -58,19 +56,13 @@ impl RunConfig {
     /// Reads configs and decides everything; refuses what the family cannot do.
     pub fn new(plan: &GeneratePlan) -> Result<Self> {
         let folder = ModelFolder::open(&plan.model.path)?;
-        let mut family = family::open(&folder)?;
-        if let Some(rows) = plan.max_sequence_length {
-            family.set_text_rows(rows)?;
-        }
         let convention = match plan.defaults {
             Defaults::Diffusers => Convention::Diffusers,
             Defaults::Sglang => Convention::Sglang,
         };
-        family.set_convention(convention);
-        if let Some(shift) = plan.flow_shift {
-            family.set_flow_shift(shift)?;
-        }
-        let defaults = family.defaults(convention);
+        let overrides = Overrides { convention, flow_shift: plan.flow_shift, text_tokens: plan.max_sequence_length };
+        let family = family::open(&folder, &overrides)?;
+        let defaults = family.defaults();
         let (height, width) = plan.size.unwrap_or((defaults.size.height, defaults.size.width));
         refuse(plan, family.as_ref())?;
         let start = plan.start.as_ref().map(|start| InitImage::open(&start.image)).transpose()?;
@@ -80,7 +72,7 @@ impl RunConfig {
         if let Some(source) = &start {
             source.check(family.as_ref(), size, plan.frames)?;
         }
-        family.check(size)?;
+        family.check_size(size)?;
         let steps = plan.steps.unwrap_or(defaults.steps);
         let sigmas = family.sigmas(size, steps)?;
         let growth = Growth {
@@ -90,7 +82,7 @@ impl RunConfig {
         let latent = family.latent_shape(size);
         let ladder = Ladder {
             latent: (latent[latent.len() - 2], latent[latent.len() - 1]),
-            patch: family.patch(),
+            patch: family.patch_size(),
             scales: scales(plan, height)?,
             spectrum: plan.progressive.spectrum.map_or_else(|| family.spectrum(), |(a, beta)| Spectrum { a, beta }),
             delta: plan.progressive.delta,
@@ -101,7 +93,6 @@ impl RunConfig {
             scale: plan.guidance_scale.map(|s| s as f32),
             true_cfg: plan.true_cfg_scale.map(|s| s as f32),
             negative: plan.negative_prompt.is_some(),
-            convention,
             normalization: plan.cfg_normalization.map(|c| c as f32),
             truncation: plan.cfg_truncation.map(|t| t as f32),
         };
@@ -109,16 +100,15 @@ impl RunConfig {
         if !matches!(guidance, Guidance::ZImage { .. }) {
             refuse_shaping(plan, family.as_ref())?;
         }
-        let scale = asked.scale.unwrap_or(defaults.guidance);
-        let strength = plan.start.as_ref().map(|start| start.strength.unwrap_or(family.strength()));
+        let strength = plan.start.as_ref().map(|start| start.strength.unwrap_or(family.default_strength()));
         let first = strength.map_or(Ok(0), |strength| first_step(family.as_ref(), steps, strength))?;
         let levels = spectral::from_step(levels, &sigmas, first);
         let own = start.as_ref().and_then(|source| source.fps).filter(|_| family.is_video());
         let fps = plan.fps.or(own).or(defaults.fps.map(f64::from)).unwrap_or(0.0);
-        let noise = family.noise(noise_type(plan.runtime.dtype, &folder)?, start.is_some());
+        let noise = family.noise_dtype(noise_type(plan.runtime.dtype, &folder)?, start.is_some());
         let vae = Autoencoder::new(plan.vae, &plan.runtime, &folder)?;
         let calls = if guidance.needs_negative(sigmas[0]) { 2.0 } else { 1.0 };
-        let text = family.text_rows();
+        let text = family.text_tokens();
         let cost = compile::transformer_cost(&folder.path("transformer")?, folder.class_of("transformer")?)?;
         let flop: Option<Box<dyn Fn(usize) -> f64>> = Some(Box::new(move |tokens| calls * cost.of(tokens, text)));
         Ok(Self {
@@ -130,7 +120,6 @@ impl RunConfig {
             levels,
             growth,
             guidance,
-            scale,
             start,
             strength,
             fps,
@@ -185,7 +174,7 @@ impl RunConfig {
         notes.extend(self.start.iter().flat_map(|source| source.notes(self.family.as_ref(), self.size)));
         let made = if self.family.is_video() { "videos" } else { "pictures" };
         let size = (self.size.height, self.size.width);
-        let start = self.start.as_ref().map(|source| source.encoded(self.family.factor(), self.size));
+        let start = self.start.as_ref().map(|source| source.encoded(self.family.vae_scale_factor(), self.size));
         notes
             .extend(start.and_then(|size| self.vae.note(Way::Encode, size)).map(|note| format!("the start is {note}")));
         notes.extend(self.vae.note(Way::Decode, size).map(|note| format!("{made} are {note}")));
@@ -214,7 +203,7 @@ fn first_step(family: &dyn Family, steps: usize, strength: f64) -> Result<usize>
 
 /// The part of a component that a family's runs need; `otherwise` where there is no choice.
 pub(in crate::pipeline) fn part_of(family: &dyn Family, component: &str, otherwise: Subgraph) -> Subgraph {
-    match family.states() {
+    match family.hidden_states() {
         Some(states) if component == "text_encoder" => Subgraph::HiddenStates(states),
         _ => otherwise,
     }

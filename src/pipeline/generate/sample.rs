@@ -52,7 +52,7 @@ impl Pass<'_> {
             x = scale_noise(start.clone(), &x, self.levels[0].sigma_start);
         }
         let grow = Grow { growth: self.growth, noise: self.source, seed };
-        let mut solver = self.family.solver(DType::F32);
+        let mut solver = self.family.solver();
         for (k, level) in self.levels.iter().enumerate() {
             if k > 0 {
                 (x, _) = grow.apply(&x, self.levels[k - 1].sigma_end, k, (level.height, level.width))?;

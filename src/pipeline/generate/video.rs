@@ -81,7 +81,7 @@ pub(super) fn finish(
         let writer = path.as_ref().map(|path| Writer::create(path, &enhance::options(&plan.output), &output));
         let mut writer = writer.transpose()?;
         let mut task = Task::new(cx.progress, "decode", Some(form.frames as u64), Unit::Frames);
-        let frames = decoder.frames(resolved.family.unscale(&job.latent));
+        let frames = decoder.frames(resolved.family.denormalize(&job.latent));
         let frames =
             (0..).zip(frames).map(|(pts, frame)| Ok(SourceFrame { frame: frame?, pts, duration: 1, stamp: pts }));
         let times =
