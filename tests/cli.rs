@@ -1,4 +1,4 @@
-//! The command contract: messages, exit codes, configuration files, one JSON document, completions, help.
+//! The command line: messages, exit codes, configuration files, JSON output, completions, help.
 
 #![allow(clippy::unwrap_used)]
 
@@ -36,9 +36,9 @@ fn folder() -> tempfile::TempDir {
     folder
 }
 
-/// Arguments after `generate --prompt x`, and the one sentence they end in.
+/// Rows: arguments after `generate --prompt x`, and the expected error.
 #[test]
-fn generate_refuses() {
+fn generate_rejects_invalid_arguments() {
     let folder = folder();
     let mut bad = Vec::new();
     for (args, want) in [
@@ -114,7 +114,7 @@ fn check(bad: &mut Vec<String>, name: &str, answer: &Answer, code: i32, want: &s
 }
 
 #[test]
-fn other_commands_refuse() {
+fn other_commands_reject_invalid_arguments() {
     let folder = folder();
     let mut bad = Vec::new();
     for (args, code, want) in [
@@ -159,9 +159,9 @@ fn other_commands_refuse() {
     assert!(bad.is_empty(), "{}", bad.join("\n"));
 }
 
-/// Text of `config.<extension>`, arguments after `generate`, and the sentence that tells which value won.
+/// Rows: text of `config.<extension>`, arguments after `generate`, and the message that shows the effective value.
 #[test]
-fn configuration() {
+fn configuration_files_and_flags_are_merged() {
     let folder = folder();
     let mut bad = Vec::new();
     for (extension, text, args, want) in [
@@ -211,7 +211,7 @@ fn configuration() {
 }
 
 #[test]
-fn json_is_one_document() {
+fn json_output_is_one_document() {
     let folder = folder();
     std::fs::write(folder.path().join("json.yaml"), "json: true\n").unwrap();
     let mut bad = Vec::new();

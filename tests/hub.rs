@@ -1,4 +1,4 @@
-//! Downloads against a small hub on 127.0.0.1: cache layout, resuming, and every failure as one sentence.
+//! Downloads from a test server on 127.0.0.1: cache layout, resuming, and a one-line error for every failure.
 
 #![allow(clippy::unwrap_used)]
 
@@ -14,17 +14,17 @@ use assert_cmd::Command;
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
-/// What the server does with a repository or file.
+/// How the server responds for a repository or file.
 #[derive(Clone, Copy, PartialEq)]
 enum Manner {
     Good,
-    /// 401 with the hub's code for terms that are not accepted.
+    /// 401 with the hub's code for unaccepted terms.
     Gated,
-    /// The tree says one byte more than there is.
+    /// The tree lists one byte more than the file has.
     Short,
-    /// The connection closes in the middle of a body.
+    /// The connection closes within a body.
     Broken,
-    /// A body stops coming in the middle.
+    /// The server stalls within a body.
     Slow,
 }
 
@@ -179,7 +179,7 @@ fn serve(mut stream: TcpStream, log: &Mutex<Vec<String>>, repos: &HashMap<&str, 
     }
 }
 
-/// `net.pth` breaks off in the middle of the first answer and honours Range after that.
+/// Serves a URL. `net.pth` breaks off within the first response; later responses honour Range.
 fn serve_url(stream: &mut TcpStream, name: &str, range: Option<String>, if_range: Option<String>, once: &Mutex<bool>) {
     let body: Vec<u8> = (0..200_000_u32).map(|i| i as u8).collect();
     let tag = "ETag: \"v1\"\r\n";
@@ -204,7 +204,7 @@ fn serve_url(stream: &mut TcpStream, name: &str, range: Option<String>, if_range
 }
 
 #[test]
-fn a_model_is_cached_as_python_caches_it() {
+fn the_cache_layout_equals_huggingface_hub() {
     let server = Server::start();
     let (code, out, err) = server.run(&["models", "pull", "org/tiny", "--json", "--quiet"]);
     assert_eq!(code, 0, "{err}");
@@ -262,7 +262,7 @@ fn plan_downloads_configurations_only() {
 }
 
 #[test]
-fn one_network_of_a_repository() {
+fn one_file_of_a_repository_is_downloaded() {
     let server = Server::start();
     let mut bad = Vec::new();
     for (name, want) in [
@@ -284,7 +284,7 @@ fn one_network_of_a_repository() {
 }
 
 #[test]
-fn failures_are_sentences() {
+fn failures_give_a_one_line_error() {
     let server = Server::start();
     let gated = format!("accept the licence at {}/org/gated, then set HF_TOKEN", server.url);
     let mut bad = Vec::new();
@@ -335,7 +335,7 @@ fn the_token_is_sent() {
 }
 
 #[test]
-fn a_url_continues_where_it_broke_off() {
+fn a_broken_download_resumes() {
     let server = Server::start();
     let url = format!("{}/files/net.pth", server.url);
     let (code, _, err) = server.run(&["models", "pull", &url]);
@@ -353,9 +353,9 @@ fn a_url_continues_where_it_broke_off() {
     assert_eq!(server.count(), asked);
 }
 
-/// A cache as Python's `huggingface_hub` leaves it: `refs/main` ends in no line end, links are relative.
+/// A cache as `huggingface_hub` for Python writes it: `refs/main` has no trailing newline, links are relative.
 #[test]
-fn a_cache_that_python_wrote_is_read() {
+fn a_cache_of_huggingface_hub_is_read() {
     let server = Server::start();
     let repo = server.repo("other/model");
     let snapshot = repo.join("snapshots").join(COMMIT);
@@ -375,7 +375,7 @@ fn a_cache_that_python_wrote_is_read() {
 }
 
 #[test]
-fn an_interrupt_does_not_wait_for_the_network() {
+fn an_interrupt_stops_a_stalled_download() {
     let server = Server::start();
     let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin("crescendo"));
     let mut child = command
@@ -390,7 +390,7 @@ fn an_interrupt_does_not_wait_for_the_network() {
     while !server.requests.lock().unwrap().iter().any(|r| r.starts_with("GET /org/slow/resolve")) {
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
-    // SAFETY: a signal to a child that has not been waited for.
+    // SAFETY: the child has not been waited for, so its process id is valid.
     unsafe { libc::kill(child.id() as i32, libc::SIGINT) };
     assert_eq!(child.wait().unwrap().code(), Some(130));
     let err = std::io::read_to_string(child.stderr.take().unwrap()).unwrap();

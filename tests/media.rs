@@ -1,4 +1,4 @@
-//! Pictures against what Pillow reads (tests/data/media), videos against ffmpeg and ffprobe, and the queues.
+//! Compares pictures with Pillow (tests/data/media) and videos with ffmpeg and ffprobe; tests the queues.
 
 #![allow(clippy::unwrap_used)]
 
@@ -26,17 +26,17 @@ use std::{
 
 use serde_json::Value;
 
-/// A file of tests/data/media.
+/// Path of a file in tests/data/media.
 fn data(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/media").join(name)
 }
 
-/// Fails with all rows that failed.
+/// Panics with all faults, if any.
 fn report(faults: &[String]) {
     assert!(faults.is_empty(), "{} rows failed:\n{}", faults.len(), faults.join("\n"));
 }
 
-/// Runs a program of FFmpeg's, which these tests need.
+/// Runs `ffmpeg` or `ffprobe`. These tests require both.
 fn run(program: &str, arguments: &[&str]) -> Output {
     let output = Command::new(program).args(arguments).output();
     let output =
@@ -45,14 +45,14 @@ fn run(program: &str, arguments: &[&str]) -> Output {
     output
 }
 
-/// `ffmpeg` with a command line split at spaces; `@` stands for the folder.
+/// Runs `ffmpeg` with a command line that is split at spaces. `@` stands for the folder.
 fn ffmpeg(folder: &Path, line: &str) -> Vec<u8> {
     let line = line.replace('@', folder.to_str().unwrap());
     let arguments: Vec<_> = ["-v", "error", "-nostdin", "-y"].into_iter().chain(line.split_whitespace()).collect();
     run("ffmpeg", &arguments).stdout
 }
 
-/// What ffprobe says about a file, with the video's packets counted.
+/// Returns ffprobe's JSON for a file, with the number of video packets.
 fn ffprobe(path: &Path) -> Value {
     let arguments = "-v error -show_streams -show_format -show_chapters -count_packets -of json";
     let arguments: Vec<_> = arguments.split(' ').chain([path.to_str().unwrap()]).collect();

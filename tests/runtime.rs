@@ -1,4 +1,4 @@
-//! The runtime against ONNX Runtime itself: signatures, runs, faults, devices, memory, and the warp against torch.
+//! Tests the runtime on ONNX Runtime: signatures, runs, errors, devices, memory. Compares the warp operator with torch.
 
 #![allow(clippy::unwrap_used)]
 
@@ -20,8 +20,8 @@ use crescendo::{
 };
 use ndarray::{Array2, ArrayD, IxDyn};
 
-/// Memory is measured, so tests take turns.
-fn turn() -> MutexGuard<'static, ()> {
+/// Tests that measure memory run one at a time.
+fn serialised() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -46,7 +46,7 @@ fn values(t: &Tensor) -> Vec<f32> {
     }
 }
 
-/// A file of three stray bytes and then `k · n` weights; returned as the location that a graph names.
+/// Writes three bytes and then `k · n` weights. Returns the external-data location for a graph.
 fn weight_file(folder: &Path, k: usize, n: usize, weight: impl Fn(usize) -> f32) -> String {
     let path = folder.canonicalize().unwrap().join("weights.bin");
     let mut file = std::io::BufWriter::new(fs::File::create(&path).unwrap());
@@ -57,8 +57,8 @@ fn weight_file(folder: &Path, k: usize, n: usize, weight: impl Fn(usize) -> f32)
 }
 
 #[test]
-fn weights_in_a_file_at_an_odd_offset_serve_any_number_of_rows() {
-    let _turn = turn();
+fn weights_at_an_unaligned_offset_work() {
+    let _turn = serialised();
     let folder = tempfile::tempdir().unwrap();
     let weight = |i: usize| (i as f32 * 0.37).sin();
     let location = weight_file(folder.path(), 5, 4, weight);
@@ -71,15 +71,15 @@ fn weights_in_a_file_at_an_odd_offset_serve_any_number_of_rows() {
         assert_eq!((y[0].0.as_str(), y[0].1.shape()), ("y", &[rows, 4][..]));
         assert!(values(&y[0].1).iter().zip(&want).all(|(a, b)| (a - b).abs() < 1e-6), "{rows} rows");
     }
-    // Not in standard order: columns first.
+    // Column-major order.
     let x = Array2::from_shape_fn((5, 2), |(j, i)| (i + 2 * j) as f32).reversed_axes();
     let y = network.run(&[("x", &x.clone().into_dyn().into())]).unwrap();
     assert!(values(&y[0].1).iter().zip(&x.dot(&w)).all(|(a, b)| (a - b).abs() < 1e-5));
 }
 
 #[test]
-fn what_the_graph_stores_is_converted_at_the_door() {
-    let _turn = turn();
+fn inputs_and_outputs_are_converted_to_the_graphs_types() {
+    let _turn = serialised();
     let mut network = cpu().load_file("toy", &data("mixed.onnx"), &Load::default()).unwrap();
     let inputs: Vec<_> =
         network.inputs().iter().map(|s| (s.name.as_str(), s.dtype, s.shape.clone(), s.dims.join(","))).collect();
@@ -102,14 +102,14 @@ fn what_the_graph_stores_is_converted_at_the_door() {
     let (half, x) = (floats(&[1, 2], |i| i as f32 + 0.5), floats(&[2, 3], |i| i as f32));
     let results = network.run(&[("ids", &ids), ("half", &half), ("x", &x)]).unwrap();
     let results: Vec<_> = results.iter().map(|(name, t)| (name.as_str(), values(t))).collect();
-    // bf16 keeps 8 bits of mantissa: these stand exactly.
+    // bf16 has 8 bits of significand, so these values are exact.
     let product = vec![4.5, 6.5, 8.5];
     assert_eq!(results, [("product", product.clone()), ("bf", product), ("squares", vec![9.0, 16.0])]);
 }
 
 #[test]
-fn wrong_inputs_are_named() {
-    let _turn = turn();
+fn invalid_inputs_are_named() {
+    let _turn = serialised();
     let mut network = cpu().load_file("toy", &data("mixed.onnx"), &Load::default()).unwrap();
     let ids = |n: i64| Tensor::I64(ArrayD::from_elem(IxDyn(&[1]), n));
     let (x, half, good) = (floats(&[2, 3], |_| 0.0), floats(&[1, 2], |_| 0.0), ids(1));
@@ -140,8 +140,8 @@ fn wrong_inputs_are_named() {
 }
 
 #[test]
-fn graphs_that_cannot_be_loaded_or_run_say_why() {
-    let _turn = turn();
+fn failed_loads_and_runs_give_the_reason() {
+    let _turn = serialised();
     let engine = cpu();
     let load = |model: &[u8]| engine.load("toy", model, &Load::default()).map(drop).unwrap_err().to_string();
     let file = |name: &str| engine.load_file("toy", &data(name), &Load::default());
@@ -175,7 +175,7 @@ fn graphs_that_cannot_be_loaded_or_run_say_why() {
     }
 }
 
-/// The cases of warp.bin: image, flow, what torch gives.
+/// Returns the cases of warp.bin: image, flow, torch's output.
 fn warp_cases() -> Vec<[Tensor; 3]> {
     let bytes = fs::read(data("warp.bin")).unwrap();
     let mut words = bytes.chunks_exact(4).map(|b| [b[0], b[1], b[2], b[3]]);
@@ -193,7 +193,7 @@ fn warp_cases() -> Vec<[Tensor; 3]> {
 
 #[test]
 fn warp_equals_torch() {
-    let _turn = turn();
+    let _turn = serialised();
     let mut network = cpu().load_file("warp", &data("warp.onnx"), &Load::default()).unwrap();
     let cases = warp_cases();
     assert_eq!(cases.len(), 5);
@@ -201,14 +201,14 @@ fn warp_equals_torch() {
         let got = network.run(&[("image", image), ("flow", flow)]).unwrap().remove(0).1;
         assert_eq!(got.shape(), want.shape());
         let worst = values(&got).iter().zip(values(want)).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        // torch scales to -1…1 and back in f32, which moves a sample by some 1e-6 of the width.
+        // torch scales positions to -1…1 and back in f32, which moves them by about 1e-6 of the width.
         assert!(worst <= 2e-5, "{:?}: off by {worst}", image.shape());
     }
 }
 
 #[test]
 fn warp_at_the_edges() {
-    let _turn = turn();
+    let _turn = serialised();
     let mut network = cpu().load_file("warp", &data("warp.onnx"), &Load::default()).unwrap();
     let mut run = |image: &Tensor, flow: &Tensor| network.run(&[("image", image), ("flow", flow)]);
     for shape in [[1, 1, 1, 1], [1, 2, 1, 5], [2, 1, 40, 1], [1, 3, 37, 3]] {
@@ -231,8 +231,8 @@ fn warp_at_the_edges() {
 }
 
 #[test]
-fn weights_stay_mapped_or_are_given_back() {
-    let _turn = turn();
+fn weights_stay_mapped_or_are_released() {
+    let _turn = serialised();
     let folder = tempfile::tempdir().unwrap();
     let side = 7168; // 205 MB of f32
     let location = weight_file(folder.path(), side, side, |i| (i % 251) as f32 * 1e-3);
@@ -264,8 +264,8 @@ fn weights_stay_mapped_or_are_given_back() {
 }
 
 #[test]
-fn shrinking_frees_what_a_large_run_took() {
-    let _turn = turn();
+fn shrinking_frees_memory_of_a_large_run() {
+    let _turn = serialised();
     let engine = cpu();
     let held = |shrink| {
         let mut network = engine.load_file("toy", &data("expand.onnx"), &Load { shrink, ..Load::default() }).unwrap();
@@ -281,8 +281,8 @@ fn shrinking_frees_what_a_large_run_took() {
 }
 
 #[test]
-fn devices_work_or_say_why_not() {
-    let _turn = turn();
+fn devices_work_or_give_the_reason() {
+    let _turn = serialised();
     let start = |device| Engine::start(&Options { device, ..Options::default() });
     let auto = start(DeviceChoice::Auto).unwrap().device();
     match start(DeviceChoice::Cuda(0)) {
@@ -321,8 +321,8 @@ fn devices_work_or_say_why_not() {
 }
 
 #[test]
-fn the_doctor_sees_library_providers_and_devices() {
-    let _turn = turn();
+fn doctor_lists_library_providers_and_devices() {
+    let _turn = serialised();
     let seen = describe(&Options::default());
     assert!(
         seen.version.as_deref().is_some_and(|v| v.starts_with("1."))
@@ -343,10 +343,10 @@ fn networks_can_move_to_another_thread() {
     assert_send::<Engine>();
 }
 
-/// A process of its own, because one process loads one library: prints what starting gives. Not a test by itself.
+/// Not a test. Other tests run this in a separate process, because a process loads the library once. Prints the result of starting.
 #[test]
-#[ignore = "run by the tests of finding the library"]
-fn start_in_a_process_of_its_own() {
+#[ignore = "started by a_missing_library_is_explained"]
+fn start_in_separate_process() {
     match Engine::start(&Options { device: DeviceChoice::Cpu, ..Options::default() }) {
         Ok(engine) => println!("started {} {}", engine.version(), engine.library().display()),
         Err(e) => println!("refused {e}"),
@@ -358,14 +358,14 @@ fn start_in_a_process_of_its_own() {
 
 fn start_with(variables: &[(&str, &Path)]) -> String {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--ignored", "--exact", "start_in_a_process_of_its_own", "--nocapture"]);
+    command.args(["--ignored", "--exact", "start_in_separate_process", "--nocapture"]);
     command.env_remove("ORT_DYLIB_PATH").env_remove("ORT_DISABLE_TELEMETRY").envs(variables.iter().copied());
     String::from_utf8(command.output().unwrap().stdout).unwrap()
 }
 
 #[test]
-fn the_library_is_found_or_its_absence_explained() {
-    let _turn = turn();
+fn a_missing_library_is_explained() {
+    let _turn = serialised();
     let library = cpu().library().to_owned();
     let folder = tempfile::tempdir().unwrap();
     let nothing = folder.path();
@@ -393,7 +393,7 @@ fn the_library_is_found_or_its_absence_explained() {
 
 /// `cargo test --release --test runtime -- --ignored --nocapture warp_speed`
 #[test]
-#[ignore = "a measurement"]
+#[ignore = "benchmark"]
 fn warp_speed() {
     let engine = cpu();
     let shape = [1, 8, 512, 512];

@@ -1,4 +1,4 @@
-//! Schedules, solvers, guidance and noise against torch and diffusers (goldens of scripts/reference/schedule.py).
+//! Compares schedules, solvers, guidance and noise with torch and diffusers (goldens: scripts/reference/schedule.py).
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -36,8 +36,8 @@ fn randn(seed: u64, shape: &[usize], dtype: DType) -> ArrayD<f32> {
     NoiseSource::Cpu(BfStream::Current).seeded(seed).randn(shape, dtype).unwrap()
 }
 
-/// Fails with every row that failed.
-fn all(failures: Vec<String>) {
+/// Panics with all failures, if any.
+fn assert_no_failures(failures: Vec<String>) {
     assert!(failures.is_empty(), "{} rows failed:\n{}", failures.len(), failures.join("\n"));
 }
 
@@ -45,7 +45,7 @@ fn ulps(a: f32, b: f32) -> u32 {
     a.to_bits().abs_diff(b.to_bits())
 }
 
-fn worst(got: &[f32], want: &[f32]) -> f32 {
+fn max_error(got: &[f32], want: &[f32]) -> f32 {
     if got.len() != want.len() {
         return f32::INFINITY;
     }
@@ -67,7 +67,7 @@ fn sigmas_and_timesteps_equal_diffusers() {
         let (steps, mu) = (number(row, "steps"), row["mu"].as_f64());
         let sigmas = schedule.sigmas(steps, mu).unwrap();
         for (i, (t, &sigma)) in schedule.timesteps(steps, mu).unwrap().into_iter().zip(&sigmas).enumerate() {
-            // UniPC truncates 1000·σ from f64, and a σ that is known in f32 may fall on the other side of a whole number.
+            // UniPC truncates 1000·σ in f64. The golden's σ is f32, so it may round to the other side of an integer.
             let allowed = if schedule.class == Class::Euler { 0.0 } else { 1.0 };
             if (schedule.timestep_at(sigma) - t).abs() > allowed {
                 failures.push(format!(
@@ -87,7 +87,7 @@ fn sigmas_and_timesteps_equal_diffusers() {
             }
         }
     }
-    all(failures);
+    assert_no_failures(failures);
 }
 
 #[test]
@@ -114,11 +114,11 @@ fn mu_equals_diffusers() {
             }
         }
     }
-    all(failures);
+    assert_no_failures(failures);
 }
 
 #[test]
-fn solvers_follow_diffusers_step_by_step() {
+fn solver_steps_equal_diffusers() {
     let golden = golden("schedule.json");
     let mut failures = Vec::new();
     for row in rows(&golden, "trajectories") {
@@ -136,13 +136,13 @@ fn solvers_follow_diffusers_step_by_step() {
                 solver.reset();
             }
             x = solver.step(x, &randn(100 + i as u64, &SHAPE, dtype), &sigmas, i);
-            let off = worst(x.as_slice().unwrap(), &floats(want));
+            let off = max_error(x.as_slice().unwrap(), &floats(want));
             if off > allowed || off.is_nan() {
                 failures.push(format!("{} {} after step {i}: {off:e}", row["name"], row["dtype"]));
             }
         }
     }
-    all(failures);
+    assert_no_failures(failures);
 }
 
 #[test]
@@ -160,16 +160,16 @@ fn guidance_equals_torch() {
     ];
     let mut failures = Vec::new();
     for (name, guidance) in table {
-        let off = worst(guidance.combine(&pos, &neg).as_slice().unwrap(), &floats(&row[name]));
+        let off = max_error(guidance.combine(&pos, &neg).as_slice().unwrap(), &floats(&row[name]));
         if off > 1e-6 || off.is_nan() {
             failures.push(format!("{name}: {off:e}"));
         }
     }
-    all(failures);
+    assert_no_failures(failures);
 }
 
 #[test]
-fn guidance_asks_for_the_negative_only_where_it_counts() {
+fn guidance_needs_the_negative_only_if_it_has_an_effect() {
     let z = |scale, truncation| Guidance::ZImage { scale, truncation, normalization: None };
     let table = [
         (Guidance::None, 0.5, false),
@@ -182,11 +182,13 @@ fn guidance_asks_for_the_negative_only_where_it_counts() {
         (z(4.0, 0.6), 0.5, true),
         (z(4.0, 0.6), 0.3, false),
     ];
-    all(table
-        .iter()
-        .filter(|(g, sigma, want)| g.needs_negative(*sigma) != *want)
-        .map(|row| format!("{row:?}"))
-        .collect());
+    assert_no_failures(
+        table
+            .iter()
+            .filter(|(g, sigma, want)| g.needs_negative(*sigma) != *want)
+            .map(|row| format!("{row:?}"))
+            .collect(),
+    );
     assert_eq!(Guidance::Embedded(3.5).embedded(), Some(3.5));
 }
 
@@ -208,7 +210,7 @@ fn noise_equals_the_published_vectors() {
             failures.push(row["note"].to_string());
         }
     }
-    all(failures);
+    assert_no_failures(failures);
 }
 
 #[test]
@@ -244,7 +246,7 @@ fn noise_equals_torch_at_every_length() {
             failures.push(format!("old bf16 stream, seed {}, n {}", row["seed"], row["n"]));
         }
     }
-    all(failures);
+    assert_no_failures(failures);
 }
 
 #[test]
@@ -262,7 +264,7 @@ fn cuda_noise_has_torchs_layout() {
     if seeded.offset() != row["offset_after"].as_u64().unwrap() {
         failures.push(format!("offset {}", seeded.offset()));
     }
-    // 256 threads: element 4kT + mT + i is the m-th normal of thread i in round k, so a shorter draw is a prefix.
+    // T = 256 threads: element 4kT + mT + i is normal m of thread i in round k, so a shorter draw is a prefix.
     let mut small = TorchCuda::seeded(9, 256, 1);
     let (long, short) = (small.randn_f32(2600), TorchCuda::seeded(9, 256, 1).randn_f32(1024));
     if long[..1024] != short[..] || small.offset() != 12 {
@@ -272,11 +274,11 @@ fn cuda_noise_has_torchs_layout() {
     if wide[..256] != long[..256] || wide[256..512] == long[256..512] {
         failures.push("the thread count does not change the layout as it should".into());
     }
-    all(failures);
+    assert_no_failures(failures);
 }
 
 #[test]
-fn noise_is_refused_in_other_types_and_shaped_otherwise() {
+fn invalid_noise_types_and_shapes_are_rejected() {
     let mut noise: Noise = NoiseSource::Cuda { threads_per_sm: 1536, sms: 128 }.seeded(1);
     assert_eq!(noise.randn(&[2, 3, 5], DType::BF16).unwrap().shape(), [2, 3, 5]);
     let message = noise.randn(&[2], DType::I64).unwrap_err().to_string();
@@ -284,27 +286,31 @@ fn noise_is_refused_in_other_types_and_shaped_otherwise() {
 }
 
 #[test]
-fn steps_and_starts_are_their_formulas() {
+fn steps_and_starts_follow_their_formulas() {
     let of = |v: [f32; 2]| ArrayD::from_shape_vec(IxDyn(&[2]), v.to_vec()).unwrap();
     assert_eq!(euler_step(of([1.0, 2.0]), &of([4.0, -4.0]), 0.75, 0.5), of([0.0, 3.0]));
     let starts = [(28, 0.6, 11), (50, 1.0, 0), (4, 0.0, 4), (30, 0.35, 19), (10, 0.05, 9)];
-    all(starts
-        .iter()
-        .filter(|(steps, strength, want)| first_step(*steps, *strength).unwrap() != *want)
-        .map(|row| format!("{row:?}"))
-        .collect());
+    assert_no_failures(
+        starts
+            .iter()
+            .filter(|(steps, strength, want)| first_step(*steps, *strength).unwrap() != *want)
+            .map(|row| format!("{row:?}"))
+            .collect(),
+    );
     let videos = [(50, 0.58, 22), (4, 0.2, 4), (50, 1.0, 0), (5, 0.8, 1), (10, 0.3, 7), (6, 0.9, 1), (100, 0.29, 72)];
-    all(videos
-        .iter()
-        .filter(|(steps, strength, want)| first_step_of_video(*steps, *strength).unwrap() != *want)
-        .map(|row| format!("{row:?}"))
-        .collect());
+    assert_no_failures(
+        videos
+            .iter()
+            .filter(|(steps, strength, want)| first_step_of_video(*steps, *strength).unwrap() != *want)
+            .map(|row| format!("{row:?}"))
+            .collect(),
+    );
     assert_eq!(first_step(4, 1.5).unwrap_err().to_string(), "strength must be in [0, 1], got 1.5");
     assert_eq!(scale_noise(of([1.0, 2.0]), &of([3.0, -2.0]), 0.25), of([1.5, 1.0]));
 }
 
 #[test]
-fn configs_that_are_not_built_are_refused_by_name() {
+fn unsupported_configs_are_rejected_by_name() {
     let table = [
         (r#"{"_class_name":"DDIMScheduler"}"#, "scheduler class DDIMScheduler is not known; known are FlowMatchEuler"),
         (r#"{"shift":3}"#, "no _class_name"),
@@ -335,5 +341,5 @@ fn configs_that_are_not_built_are_refused_by_name() {
     if schedule.sigmas(0, Some(1.0)).is_ok() || schedule.with_shift(0.0).is_ok() {
         failures.push("no steps, or a shift of 0".into());
     }
-    all(failures);
+    assert_no_failures(failures);
 }

@@ -1,5 +1,5 @@
-//! Transforms, growth, ladders and whole progressive runs against scipy, PyWavelets, numpy and diffusers (goldens of
-//! scripts/reference/spectral.py), the published split table, and the properties that growth must have.
+//! Compares transforms, growth and progressive runs with scipy, PyWavelets, numpy and diffusers (goldens:
+//! scripts/reference/spectral.py), splits with the published table, and tests properties of growth.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -37,13 +37,13 @@ fn randn(seed: u64, shape: &[usize]) -> ArrayD<f32> {
     NoiseSource::Cpu(BfStream::Current).seeded(seed).randn(shape, DType::F32).unwrap()
 }
 
-/// Fails with every row that failed.
-fn all(failures: Vec<String>) {
+/// Panics with all failures, if any.
+fn assert_no_failures(failures: Vec<String>) {
     assert!(failures.is_empty(), "{} rows failed:\n{}", failures.len(), failures.join("\n"));
 }
 
-/// The largest difference over the largest value; `want` holds every `stride`-th value.
-fn worst(got: &ArrayD<f32>, want: &[f64], stride: usize) -> f64 {
+/// Returns max|got − want| / max|want|. `want` holds every `stride`-th value.
+fn max_error(got: &ArrayD<f32>, want: &[f64], stride: usize) -> f64 {
     let got: Vec<f64> = got.iter().step_by(stride).map(|&v| f64::from(v)).collect();
     if got.len() != want.len() {
         return f64::INFINITY;
@@ -52,7 +52,7 @@ fn worst(got: &ArrayD<f32>, want: &[f64], stride: usize) -> f64 {
     got.iter().zip(want).fold(0.0, |m, (g, w)| if (g - w).is_nan() { f64::NAN } else { m.max((g - w).abs() / scale) })
 }
 
-fn worse(off: f64, allowed: f64) -> bool {
+fn exceeds(off: f64, allowed: f64) -> bool {
     off.is_nan() || off > allowed
 }
 
@@ -60,9 +60,9 @@ fn transform(value: &Value) -> Transform {
     value.as_str().unwrap().parse().unwrap()
 }
 
-/// A clean latent grows as growth does at σ = 0, keeps a constant, and comes back; one axis may grow while the other shrinks.
+/// Resizing a clean latent equals growth at σ = 0, keeps a constant and is invertible. One axis may grow while the other shrinks.
 #[test]
-fn resized_is_growth_without_noise() {
+fn resizing_equals_growth_without_noise() {
     let rewind = Growth { rewind: true, ..Growth::default() };
     let mut failures = Vec::new();
     for (from, to) in [([6, 9], [8, 12]), ([5, 7], [10, 14]), ([4, 6], [4, 6]), ([8, 5], [6, 11]), ([1, 3], [2, 3])] {
@@ -75,16 +75,16 @@ fn resized_is_growth_without_noise() {
         let larger = to[0] >= from[0] && to[1] >= from[1];
         let (grown, returned) = if larger {
             let grown = rewind.grow(&x, &ArrayD::zeros(shape(to)), 0.0).unwrap().0;
-            (worst(&there, &grown.iter().map(|&v| f64::from(v)).collect::<Vec<_>>(), 1), worst(&x, &back, 1))
+            (max_error(&there, &grown.iter().map(|&v| f64::from(v)).collect::<Vec<_>>(), 1), max_error(&x, &back, 1))
         } else {
             (0.0, 0.0)
         };
-        if there.shape()[3..] != to || constant > 1e-6 || worse(grown, 1e-6) || worse(returned, 1e-6) {
+        if there.shape()[3..] != to || constant > 1e-6 || exceeds(grown, 1e-6) || exceeds(returned, 1e-6) {
             failures.push(format!("{from:?} to {to:?}: constant {constant:e}, grown {grown:e}, back {returned:e}"));
         }
     }
     assert!(resized(&randn(1, &[1, 2, 3]), (0, 3)).is_err());
-    all(failures);
+    assert_no_failures(failures);
 }
 
 #[test]
@@ -94,14 +94,14 @@ fn dct_equals_scipy_and_inverts() {
     for row in rows(&golden, "dct") {
         let x = randn(3, &sizes(&row["shape"]));
         let spectrum = dct2(&x);
-        let off = worst(&spectrum, &numbers(&row["values"]), row["stride"].as_u64().unwrap() as usize);
+        let off = max_error(&spectrum, &numbers(&row["values"]), row["stride"].as_u64().unwrap() as usize);
         let back: Vec<f64> = x.iter().map(|&v| f64::from(v)).collect();
-        let round_trip = worst(&idct2(&spectrum), &back, 1);
-        if worse(off, 1e-6) || worse(round_trip, 1e-6) {
+        let round_trip = max_error(&idct2(&spectrum), &back, 1);
+        if exceeds(off, 1e-6) || exceeds(round_trip, 1e-6) {
             failures.push(format!("{}: {off:e}, round trip {round_trip:e}", row["shape"]));
         }
     }
-    all(failures);
+    assert_no_failures(failures);
 }
 
 #[test]
@@ -112,18 +112,18 @@ fn growth_equals_scipy_pywavelets_and_numpy() {
         let growth = Growth { transform: transform(&row["transform"]), rewind: row["rewind"].as_bool().unwrap() };
         let (x, noise) = (randn(1, &sizes(&row["from"])), randn(2, &sizes(&row["to"])));
         let (got, after) = growth.grow(&x, &noise, row["sigma"].as_f64().unwrap() as f32).unwrap();
-        let off = worst(&got, &numbers(&row["values"]), row["stride"].as_u64().unwrap() as usize);
-        if worse(off, 1e-6) || after != row["after"].as_f64().unwrap() as f32 {
+        let off = max_error(&got, &numbers(&row["values"]), row["stride"].as_u64().unwrap() as usize);
+        if exceeds(off, 1e-6) || after != row["after"].as_f64().unwrap() as f32 {
             failures
                 .push(format!("{growth:?} {} → {} σ {}: {off:e}, σ' {after}", row["from"], row["to"], row["sigma"]));
         }
     }
-    all(failures);
+    assert_no_failures(failures);
 }
 
-/// x = (1−σ)·c + σ·n at one size must be (1−σ')·c + σ'·n' at the other: the constant exactly, the noise white.
+/// Growth maps x = (1−σ)·c + σ·n to (1−σ')·c + σ'·n': the constant is exact, the noise stays white.
 #[test]
-fn growth_stays_on_the_path_at_every_ratio() {
+fn growth_keeps_the_noise_path_at_every_ratio() {
     type Row = (Transform, (usize, usize), (usize, usize), f32);
     let table: &[Row] = &[
         (Transform::Dct, (32, 32), (64, 64), 0.7),
@@ -146,7 +146,7 @@ fn growth_stays_on_the_path_at_every_ratio() {
         let off = constant.iter().fold(0.0f32, |m, v| m.max((v - 3.0 * (1.0 - next)).abs()));
         let (noise, _) = growth.grow(&(randn(1, &of(from)) * sigma), &randn(2, &of(to)), sigma).unwrap();
         let mut worst_band: f32 = 0.0;
-        // The same strength at every frequency: four bands of the spectrum, each within its sampling error.
+        // White noise: four bands of the spectrum have equal power within the sampling error.
         let spectrum = dct2(&noise);
         for (rows, columns) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
             let half = |n: usize, which: usize| Slice::from(which * (n / 2)..(which + 1) * (n / 2));
@@ -161,10 +161,10 @@ fn growth_stays_on_the_path_at_every_ratio() {
             failures.push(format!("{transform:?} {from:?} → {to:?} σ {sigma}: {off:e}, band {worst_band}, σ' {next}"));
         }
     }
-    all(failures);
+    assert_no_failures(failures);
 }
 
-/// A wave that both grids can hold comes back as the same wave on the finer grid.
+/// A wave that both grids can represent is the same wave on the finer grid.
 #[test]
 fn growth_keeps_smooth_signals() {
     let wave = |(h, w): (usize, usize)| {
@@ -178,12 +178,12 @@ fn growth_keeps_smooth_signals() {
     for (from, to) in [((8, 12), (16, 24)), ((9, 12), (13, 31)), ((22, 40), (46, 80))] {
         let (got, sigma) = growth.grow(&wave(from), &randn(1, &[1, to.0, to.1]), 0.0).unwrap();
         let want: Vec<f64> = wave(to).iter().map(|&v| f64::from(v)).collect();
-        let off = worst(&got, &want, 1);
-        if worse(off, 1e-5) || sigma != 0.0 {
+        let off = max_error(&got, &want, 1);
+        if exceeds(off, 1e-5) || sigma != 0.0 {
             failures.push(format!("{from:?} → {to:?}: {off:e}"));
         }
     }
-    all(failures);
+    assert_no_failures(failures);
 }
 
 #[test]
@@ -198,11 +198,11 @@ fn activation_times_equal_the_paper() {
             failures.push(format!("{row}: {got}"));
         }
     }
-    all(failures);
+    assert_no_failures(failures);
 }
 
 #[test]
-fn whole_progressive_runs_equal_diffusers() {
+fn progressive_runs_equal_diffusers() {
     let golden = golden();
     let mut failures = Vec::new();
     for row in rows(&golden, "runs") {
@@ -237,12 +237,12 @@ fn whole_progressive_runs_equal_diffusers() {
             }
         }
         let ends: Vec<usize> = levels[..levels.len() - 1].iter().map(|l| l.end_step).collect();
-        off = off.max(worst(&x, &numbers(&row["values"]), 1));
-        if worse(off, 1e-5) || ends != sizes(&row["ends"]) {
+        off = off.max(max_error(&x, &numbers(&row["values"]), 1));
+        if exceeds(off, 1e-5) || ends != sizes(&row["ends"]) {
             failures.push(format!("{} {} δ {}: {off:e}, {}", row["name"], row["scales"], row["delta"], split(&levels)));
         }
     }
-    all(failures);
+    assert_no_failures(failures);
 }
 
 fn euler(keys: &str) -> FlowMatch {
@@ -302,11 +302,11 @@ fn splits_equal_the_published_tables() {
             failures.push(format!("{model} {latent:?} levels {levels} δ {delta}: {got} and {same}, not {want}"));
         }
     }
-    all(failures);
+    assert_no_failures(failures);
 }
 
 #[test]
-fn every_size_that_the_patch_allows_has_a_ladder() {
+fn every_multiple_of_the_patch_has_levels() {
     let sigmas = euler(r#""shift":3.0"#).sigmas(20, None).unwrap();
     let explicit = |text: &str, height| Scales::parse(text, height).unwrap();
     // latent, patch, scales → sizes
@@ -336,11 +336,11 @@ fn every_size_that_the_patch_allows_has_a_ladder() {
             failures.push(format!("{latent:?} patch {patch} {scales:?}: {levels:?}"));
         }
     }
-    all(failures);
+    assert_no_failures(failures);
 }
 
 #[test]
-fn levels_without_steps_keep_the_path() {
+fn levels_without_steps_keep_the_noise_path() {
     let sigmas = [1.0, 0.6, 0.3, 0.0f32];
     let ladder = |spectrum, delta| Ladder {
         latent: (16, 16),
@@ -350,14 +350,14 @@ fn levels_without_steps_keep_the_path() {
         delta,
         growth: Growth { transform: Transform::Dct, rewind: true },
     };
-    // Never reached: both growths come after the last step, at σ = 0.
+    // The thresholds are never reached: both growths follow the last step, at σ = 0.
     let never = ladder(Spectrum { a: 1e-4, beta: 2.0 }, 0.5).levels(&sigmas).unwrap();
     assert_eq!(split(&never), "3@4x4 + 0@8x8 + 0@16x16");
     assert_eq!(
         never.iter().map(|l| (l.sigma_start, l.sigma_end)).collect::<Vec<_>>(),
         [(1.0, 0.0), (0.0, 0.0), (0.0, 0.0)]
     );
-    // Both at once: the middle level passes the rewound σ on, and the odds of σ grow by r each time.
+    // Both growths at one step: the second starts from the rewound σ; each multiplies the odds of σ by r.
     let at_once = ladder(Spectrum { a: 1e4, beta: 1.0 }, 0.5).levels(&sigmas).unwrap();
     assert_eq!(split(&at_once), "1@4x4 + 0@8x8 + 2@16x16");
     assert_eq!(at_once[1].sigma_start, at_once[1].sigma_end);
@@ -376,7 +376,7 @@ fn modes_and_spectra_parse() {
 }
 
 #[test]
-fn what_cannot_be_done_is_said_in_one_sentence() {
+fn invalid_requests_give_a_one_line_error() {
     let ladder = |latent, scales, delta, transform| {
         let growth = Growth { transform, rewind: true };
         let ladder = Ladder { latent, patch: 2, scales, spectrum: Spectrum::FLUX, delta, growth };
@@ -429,5 +429,7 @@ fn what_cannot_be_done_is_said_in_one_sentence() {
         (grow(&[1, 2, 6]), "a latent cannot grow from 4x6 to 2x6"),
         (grow(&[2, 8, 12]), "growing a latent [1, 4, 6]: the noise must have the same leading axes, got [2, 8, 12]"),
     ];
-    all(table.iter().filter(|(got, want)| got != want).map(|(got, want)| format!("{got}\n  not: {want}")).collect());
+    assert_no_failures(
+        table.iter().filter(|(got, want)| got != want).map(|(got, want)| format!("{got}\n  not: {want}")).collect(),
+    );
 }

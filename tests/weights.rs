@@ -1,4 +1,4 @@
-//! Weight readers against torch and safetensors (tests/data/weights, scripts/reference/weights.py), and bad files.
+//! Compares weight readers with torch and safetensors (tests/data/weights, scripts/reference/weights.py); tests invalid files.
 #![allow(clippy::unwrap_used)]
 
 use std::{
@@ -19,13 +19,13 @@ use crescendo::{
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-/// Counts what is allocated, so that a small file that asks for much is seen.
+/// Counts allocated bytes, to detect small files that cause large allocations.
 struct Counting;
 
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
 
-// SAFETY: every call goes to the system's allocator unchanged.
+// SAFETY: every call is forwarded unchanged to the system allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         PEAK.fetch_max(LIVE.fetch_add(layout.size(), Relaxed) + layout.size(), Relaxed);
@@ -53,21 +53,21 @@ fn sha(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// Fails with every complaint.
+/// Panics with all failures, if any.
 #[track_caller]
-fn none(complaints: Vec<String>) {
+fn assert_no_failures(complaints: Vec<String>) {
     assert!(complaints.is_empty(), "{} failures:\n{}", complaints.len(), complaints.join("\n"));
 }
 
-/// [dtype, shape, sha256 of bytes, sha256 of values as f32 with 12345 for NaN], as expected.json has it.
-fn described(t: &Stored) -> Value {
+/// Returns [dtype, shape, sha256 of bytes, sha256 of values as f32 with 12345 for NaN], as in expected.json.
+fn describe(t: &Stored) -> Value {
     let floats = t.to_f32().unwrap().into_iter().map(|x| if x.is_nan() { 12345.0 } else { x });
     let floats: Vec<u8> = floats.flat_map(f32::to_le_bytes).collect();
     serde_json::json!([t.dtype.name(), t.shape, sha(t.bytes().unwrap()), sha(&floats)])
 }
 
 #[test]
-fn reads_what_torch_and_safetensors_read() {
+fn tensors_equal_torch_and_safetensors() {
     let expected: BTreeMap<String, Value> = serde_json::from_slice(&fs::read(data("expected.json")).unwrap()).unwrap();
     let mut complaints = vec![];
     for (file, want) in expected {
@@ -80,7 +80,7 @@ fn reads_what_torch_and_safetensors_read() {
         };
         let mut skipped = got.skipped().to_vec();
         skipped.sort();
-        let tensors: serde_json::Map<_, _> = got.iter().map(|(n, t)| (n.to_owned(), described(t))).collect();
+        let tensors: serde_json::Map<_, _> = got.iter().map(|(n, t)| (n.to_owned(), describe(t))).collect();
         for (what, got, want) in [
             ("wrapper", &serde_json::json!(got.wrapper()), &want["wrapper"]),
             ("skipped", &serde_json::json!(skipped), &want["skipped"]),
@@ -97,11 +97,11 @@ fn reads_what_torch_and_safetensors_read() {
             }
         }
     }
-    none(complaints);
+    assert_no_failures(complaints);
 }
 
 #[test]
-fn data_stays_in_the_file_where_it_is_stored_plainly() {
+fn contiguous_data_stays_mapped() {
     let gathered = ["transposed", "sliced", "expanded", "column", "empty"];
     let mut complaints = vec![];
     for file in ["shapes.zip.pth", "shapes.legacy.pth", "dtypes.zip.pth", "dtypes.safetensors", "flownet.pkl"] {
@@ -120,11 +120,11 @@ fn data_stays_in_the_file_where_it_is_stored_plainly() {
             }
         }
     }
-    none(complaints);
+    assert_no_failures(complaints);
 }
 
 #[test]
-fn containers_are_recognised_by_content() {
+fn containers_are_detected_by_content() {
     let table = [
         ("flownet.pkl", Container::TorchZip),
         ("training.legacy.tar", Container::TorchLegacy),
@@ -136,11 +136,11 @@ fn containers_are_recognised_by_content() {
         let got = Checkpoint::open(&data(file)).unwrap().container();
         (got != want).then(|| format!("{file}: {}, not {}", got.name(), want.name()))
     };
-    none(table.into_iter().filter_map(wrong).collect());
+    assert_no_failures(table.into_iter().filter_map(wrong).collect());
 }
 
 #[test]
-fn answers_questions_about_names() {
+fn names_are_looked_up() {
     let t = Checkpoint::open(&data("sharded")).unwrap();
     assert_eq!(t.names().collect::<Vec<_>>(), ["0.bias", "0.weight", "1.weight", "2.bias", "2.weight"]);
     assert_eq!((t.len(), t.is_empty(), t.contains("1.weight"), t.contains("3")), (5, false, true, false));
@@ -159,7 +159,7 @@ fn answers_questions_about_names() {
 }
 
 #[test]
-fn finds_the_first_tensor_that_is_not_finite() {
+fn the_first_non_finite_tensor_is_found() {
     let of = |values: &[f32]| Stored::from_f32(vec![values.len()], values);
     let make = |b: &[f32]| {
         let tensors = [("a", of(&[1.0, f32::MAX])), ("b", of(b)), ("c", of(&[f32::NEG_INFINITY]))];
@@ -176,7 +176,7 @@ fn finds_the_first_tensor_that_is_not_finite() {
 }
 
 #[test]
-fn fingerprint_follows_the_file_and_the_names() {
+fn the_fingerprint_depends_on_file_and_names() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.safetensors");
     fs::copy(data("dtypes.safetensors"), &path).unwrap();
@@ -190,7 +190,7 @@ fn fingerprint_follows_the_file_and_the_names() {
 }
 
 #[test]
-fn links_of_a_hub_cache_are_followed_to_the_real_file() {
+fn links_of_a_hub_cache_are_followed() {
     let dir = tempfile::tempdir().unwrap();
     let (blobs, snapshot) = (dir.path().join("blobs"), dir.path().join("snapshot"));
     fs::create_dir(&blobs).unwrap();
@@ -207,8 +207,8 @@ fn links_of_a_hub_cache_are_followed_to_the_real_file() {
     assert!(t.iter().all(|(_, t)| matches!(&t.location, Location::File { path, .. } if path.starts_with(&blobs))));
 }
 
-/// Opens a path, wants an error of one line that contains `want` and the file's name.
-fn complaint(path: &Path, want: &str) -> Option<String> {
+/// Opens a path and expects a one-line error that contains `want` and the file name. Returns the failure.
+fn open_failure(path: &Path, want: &str) -> Option<String> {
     let name = path.file_name().unwrap().to_string_lossy();
     match Checkpoint::open(path) {
         Ok(t) => Some(format!("{name}: read {} tensors, wanted: {want}", t.len())),
@@ -221,7 +221,7 @@ fn complaint(path: &Path, want: &str) -> Option<String> {
 }
 
 #[test]
-fn refuses_bad_seeds_in_one_sentence() {
+fn invalid_seeds_give_a_one_line_error() {
     let table = [
         ("torch_legacy/system.0.pkl", "pickle wants `posix.system`; only tensors are read"),
         ("torch_legacy/system.1.pkl", "pickle wants `posix.system`; only tensors are read"),
@@ -266,12 +266,12 @@ fn refuses_bad_seeds_in_one_sentence() {
         ("safetensors/not-json.safetensors", "header is not as the format says: EOF while parsing"),
         ("safetensors/long.safetensors", "header claims 9223372036854775807 bytes; the format allows 100000000"),
     ];
-    let seed = |(file, want): (&str, &str)| complaint(&root().join("fuzz/corpus").join(file), want);
-    none(table.into_iter().filter_map(seed).collect());
+    let seed = |(file, want): (&str, &str)| open_failure(&root().join("fuzz/corpus").join(file), want);
+    assert_no_failures(table.into_iter().filter_map(seed).collect());
 }
 
 #[test]
-fn refuses_what_is_no_checkpoint() {
+fn files_that_are_not_checkpoints_are_rejected() {
     let dir = tempfile::tempdir().unwrap();
     let lfs = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1234567890\n";
     let files: [(&str, &[u8], &str); 14] = [
@@ -294,7 +294,7 @@ fn refuses_what_is_no_checkpoint() {
     for (name, bytes, want) in files {
         let path = dir.path().join(name);
         fs::write(&path, bytes).unwrap();
-        complaints.extend(complaint(&path, want));
+        complaints.extend(open_failure(&path, want));
     }
     let (folder, pipeline) = (dir.path().join("bare"), dir.path().join("pipeline"));
     fs::create_dir_all(&folder).unwrap();
@@ -311,14 +311,14 @@ fn refuses_what_is_no_checkpoint() {
         ("link.pth", "is a link to gone, which is not there"),
         ("old.pth", "is a tar archive"),
     ] {
-        complaints.extend(complaint(&dir.path().join(name), want));
+        complaints.extend(open_failure(&dir.path().join(name), want));
     }
-    complaints.extend(complaint(Path::new("/dev/null"), "is not a file"));
-    none(complaints);
+    complaints.extend(open_failure(Path::new("/dev/null"), "is not a file"));
+    assert_no_failures(complaints);
 }
 
 #[test]
-fn picks_the_weights_of_a_folder() {
+fn the_weights_of_a_folder_are_found() {
     let weights = fs::read(data("dtypes.safetensors")).unwrap();
     let torch = fs::read(data("metadata.zip.pth")).unwrap();
     let table: [(&[&str], Result<usize, &str>); 6] = [
@@ -347,11 +347,11 @@ fn picks_the_weights_of_a_folder() {
             (got, want) => complaints.push(format!("{files:?}: {:?}, not {want:?}", got.map(|t| t.len()))),
         }
     }
-    none(complaints);
+    assert_no_failures(complaints);
 }
 
 #[test]
-fn refuses_bad_shards() {
+fn invalid_shards_are_rejected() {
     const ONE: &str = "diffusion_pytorch_model-00001-of-00002.safetensors";
     const TWO: &str = "diffusion_pytorch_model-00002-of-00002.safetensors";
     type Spoil = fn(&mut Value, &Path);
@@ -406,7 +406,7 @@ fn refuses_bad_shards() {
             got => complaints.push(format!("{name}: {:?}, wanted: {want}", got.map(|t| t.len()))),
         }
     }
-    none(complaints);
+    assert_no_failures(complaints);
 }
 
 /// splitmix64: the same mutations on every run.
@@ -443,8 +443,8 @@ impl Draw {
     }
 }
 
-/// Reads, and says what is wrong with what was read: bytes outside the file, or a panic.
-fn survives(read: fn(&[u8]) -> Result<Contents>, bytes: &[u8]) -> Option<String> {
+/// Reads the bytes. Returns the failure: a tensor outside the file, or a panic.
+fn read_failure(read: fn(&[u8]) -> Result<Contents>, bytes: &[u8]) -> Option<String> {
     let read = || {
         for (name, t) in read(bytes).unwrap_or_default().tensors {
             let len = t.shape.iter().product::<usize>() * t.dtype.size();
@@ -458,7 +458,7 @@ fn survives(read: fn(&[u8]) -> Result<Contents>, bytes: &[u8]) -> Option<String>
     catch_unwind(read).err().map(|e| format!("{:?}", e.downcast_ref::<String>()))
 }
 
-/// The seeds of a reader, in the order of their names.
+/// Returns the fuzzing seeds of a reader, sorted by name.
 fn seeds(reader: &str) -> Vec<Vec<u8>> {
     let folder = fs::read_dir(root().join("fuzz/corpus").join(reader)).unwrap();
     let mut paths: Vec<_> = folder.map(|e| e.unwrap().path()).collect();
@@ -488,26 +488,26 @@ fn safetensors_are_read_as_the_safetensors_crate_reads_them() {
             (ours, theirs) => complaints.push(format!("round {round}: {ours:?}, crate: {:?}", theirs.err())),
         }
     }
-    none(complaints);
+    assert_no_failures(complaints);
 }
 
 #[test]
-fn no_bytes_make_a_reader_panic_or_take_much_memory() {
+fn random_bytes_cause_no_panic_and_no_large_allocation() {
     let seeds = ["safetensors", "torch_zip", "torch_legacy"].map(seeds);
     let readers = [safetensors::read, torch_zip::read, torch_legacy::read];
     let before = LIVE.load(Relaxed);
     let mut complaints = vec![];
     for bytes in seeds.iter().flatten() {
-        complaints.extend(readers.iter().filter_map(|read| survives(*read, bytes)));
+        complaints.extend(readers.iter().filter_map(|read| read_failure(*read, bytes)));
     }
     let mut draw = Draw(20);
     for round in 0..10_000 {
         for (read, seeds) in readers.iter().zip(&seeds) {
             let bytes = draw.mutate(seeds);
-            complaints.extend(survives(*read, &bytes).map(|e| format!("round {round}: {e}")));
+            complaints.extend(read_failure(*read, &bytes).map(|e| format!("round {round}: {e}")));
         }
     }
-    none(complaints);
+    assert_no_failures(complaints);
     let peak = (PEAK.load(Relaxed) - before) >> 20;
     assert!(peak < 80, "{peak} MiB at the peak");
 }

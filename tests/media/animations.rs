@@ -1,4 +1,4 @@
-//! GIF, APNG and animated WebP into each other and into videos; ffmpeg makes and reads them, libwebp reads its own.
+//! Conversions between GIF, APNG, animated WebP and videos. ffmpeg writes and reads the files; libwebp reads WebP.
 
 use std::{fs, path::Path};
 
@@ -14,8 +14,8 @@ use serde_json::Value;
 
 use crate::{ffmpeg, report, run};
 
-/// As the pipeline does, each frame at its time; the last as long as the one before.
-fn passed(from: &Path, to: &Path, options: &VideoOptions) -> Result<Summary, Error> {
+/// Re-encodes a file as the pipeline does: each frame keeps its time, the last one has the duration of the previous one.
+fn reencode(from: &Path, to: &Path, options: &VideoOptions) -> Result<Summary, Error> {
     let reader = Reader::open(from)?.with_alpha();
     let info = reader.info().clone();
     let mut output = VideoSpec::like(&info, (info.width, info.height), info.frame_rate, Some(from.into()));
@@ -30,7 +30,7 @@ fn passed(from: &Path, to: &Path, options: &VideoOptions) -> Result<Summary, Err
     writer.finish()
 }
 
-/// RGBA frames and their durations in ms.
+/// Returns RGBA frames and their durations in ms.
 fn decoded(folder: &Path, name: &str) -> (Vec<Vec<u8>>, Vec<u32>) {
     let path = folder.join(name);
     if name.ends_with("webp") {
@@ -55,8 +55,8 @@ fn decoded(folder: &Path, name: &str) -> (Vec<Vec<u8>>, Vec<u32>) {
     (raw.chunks(4 * 64 * 48).map(<[u8]>::to_vec).collect(), delays)
 }
 
-/// How often a file plays, by its bytes: 0 is endlessly.
-fn plays(path: &Path) -> Option<u32> {
+/// Returns the loop count in the file's bytes. 0: endless.
+fn loops_in_file(path: &Path) -> Option<u32> {
     let bytes = fs::read(path).unwrap();
     let after = |name: &[u8]| bytes.windows(name.len()).position(|w| w == name).map(|at| at + name.len());
     match path.extension().unwrap().to_str().unwrap() {
@@ -73,9 +73,9 @@ fn plays(path: &Path) -> Option<u32> {
 }
 
 #[test]
-fn animations_keep_their_times_loops_and_holes() {
+fn animations_keep_times_loops_and_transparency() {
     let folder = tempfile::tempdir().unwrap();
-    // Seven frames of lengths of their own: a ring that moves over a hole.
+    // Seven frames of different durations: a ring moves over a transparent area.
     let source = "-f lavfi -i color=red:s=64x48:r=10:d=1,format=rgba,geq=r=4*X:g=200-2*Y:b=90:\
                   a='255*lt(abs(hypot(X-20-20*T,Y-24)-12),7)',select='not(eq(mod(n,3),1))' -vsync vfr";
     let palette = "-filter_complex [0:v]split[a][b];[a]palettegen[p];[b][p]paletteuse";
@@ -112,7 +112,7 @@ fn animations_keep_their_times_loops_and_holes() {
         let extra = if lossless { vec![("lossless".into(), "1".into())] } else { Vec::new() };
         let options = VideoOptions { overwrite: true, extra, ..VideoOptions::default() };
         let path = folder.path().join(&name);
-        let summary = match passed(&folder.path().join(from), &path, &options) {
+        let summary = match reencode(&folder.path().join(from), &path, &options) {
             Ok(summary) => summary,
             Err(e) => {
                 faults.push(format!("{row}: {e}"));
@@ -121,7 +121,7 @@ fn animations_keep_their_times_loops_and_holes() {
         };
         let (frames, delays) = decoded(folder.path(), &name);
         let video = to == "mp4";
-        // Clear pixels have no colour; a video shows them over black.
+        // Transparent pixels have no colour. A video shows them over black.
         let seen = |p: &[u8]| if p[3] < 128 { [0, 0, 0, if video { 255 } else { 0 }] } else { [p[0], p[1], p[2], 255] };
         let error = |(made, true_): (&Vec<u8>, &Vec<u8>)| {
             let pairs = made.chunks(4).zip(true_.chunks(4)).map(|(a, b)| (seen(a), seen(b)));
@@ -132,9 +132,9 @@ fn animations_keep_their_times_loops_and_holes() {
         let named = summary.left_out.iter().any(|l| l.starts_with("transparency (libx264 has none"));
         let checks = [
             ("frames", frames.len() == truth.len() && summary.frames == truth.len() as u64),
-            // The length of an MP4's last packet is one of decoding.
+            // The duration of the last MP4 packet is a decoding duration.
             ("lengths", delays[..6] == lengths[..6] && (video || delays == lengths)),
-            ("plays", plays(&path) == count),
+            ("plays", loops_in_file(&path) == count),
             ("pixels", worst_found <= worst),
             ("summary", (summary.duration - 1.0).abs() < 1e-6),
             ("left out", named == video && summary.left_out.len() == usize::from(video)),
@@ -145,7 +145,7 @@ fn animations_keep_their_times_loops_and_holes() {
             let (count, left) = (frames.len(), &summary.left_out);
             faults.push(format!(
                 "{row}: {bad:?}; {count} frames, {delays:?}, plays {:?}, worst {worst_found:.1}, {left:?}, {} s",
-                plays(&path),
+                loops_in_file(&path),
                 summary.duration
             ));
         }
@@ -154,32 +154,32 @@ fn animations_keep_their_times_loops_and_holes() {
 }
 
 #[test]
-fn videos_become_animations_and_say_what_stays_behind() {
+fn videos_become_animations_and_warn_about_losses() {
     let folder = tempfile::tempdir().unwrap();
     let sound = "-f lavfi -i sine=d=1";
     ffmpeg(folder.path(), &format!("-f lavfi -i testsrc2=s=64x48:r=10:d=1 {sound} -c:v libx264 @/a.mp4"));
     let mut faults = Vec::new();
     for (to, frames) in [("gif", 10), ("apng", 10), ("webp", 10)] {
         let path = folder.path().join(format!("b.{to}"));
-        let summary = passed(&folder.path().join("a.mp4"), &path, &VideoOptions::default()).unwrap();
+        let summary = reencode(&folder.path().join("a.mp4"), &path, &VideoOptions::default()).unwrap();
         let (found, delays) = decoded(folder.path(), &format!("b.{to}"));
         let named = summary.left_out.iter().any(|l| l == "stream 1 (audio, aac)");
-        if found.len() != frames || delays != [100; 10] || plays(&path) != Some(0) || !named {
+        if found.len() != frames || delays != [100; 10] || loops_in_file(&path) != Some(0) || !named {
             faults.push(format!(
                 "{to}: {} frames, {delays:?}, {:?}, {:?}",
                 found.len(),
-                plays(&path),
+                loops_in_file(&path),
                 summary.left_out
             ));
         }
     }
-    let error = passed(&folder.path().join("a.mp4"), &folder.path().join("b.png"), &VideoOptions::default());
+    let error = reencode(&folder.path().join("a.mp4"), &folder.path().join("b.png"), &VideoOptions::default());
     let error = error.err().map(|e| e.to_string()).unwrap_or_default();
     if !error.contains("no video container has this ending; write a .mp4, .mkv or .webm") {
         faults.push(error);
     }
     let options = VideoOptions { codec: Some("h264".into()), ..VideoOptions::default() };
-    let error = passed(&folder.path().join("a.mp4"), &folder.path().join("c.gif"), &options);
+    let error = reencode(&folder.path().join("a.mp4"), &folder.path().join("c.gif"), &options);
     let error = error.err().map(|e| e.to_string()).unwrap_or_default();
     if !error.contains("a GIF has no codec h264") {
         faults.push(error);

@@ -1,4 +1,4 @@
-//! Containers, codecs and pixel formats: what goes in must come out, or be named. ffmpeg makes the files and ffprobe judges.
+//! Containers, codecs and pixel formats: content is kept or named in a warning. ffmpeg writes the files, ffprobe checks them.
 
 use std::{fs, path::Path};
 
@@ -11,8 +11,8 @@ use serde_json::Value;
 
 use crate::{ffmpeg, ffprobe, report, run};
 
-/// Decodes a file, takes every frame to floats and back as networks do, and encodes it.
-pub(crate) fn passed(from: &Path, to: &Path, options: &VideoOptions) -> Result<Summary, Error> {
+/// Decodes a file, converts every frame to floats and back as networks do, and encodes it.
+pub(crate) fn reencode(from: &Path, to: &Path, options: &VideoOptions) -> Result<Summary, Error> {
     let reader = Reader::open(from)?.with_alpha();
     let info = reader.info().clone();
     let mut output = VideoSpec::like(&info, (info.width, info.height), info.frame_rate, Some(from.into()));
@@ -26,11 +26,11 @@ pub(crate) fn passed(from: &Path, to: &Path, options: &VideoOptions) -> Result<S
     writer.finish()
 }
 
-pub(crate) fn by(codec: &str) -> VideoOptions {
+pub(crate) fn with_codec(codec: &str) -> VideoOptions {
     VideoOptions { codec: Some(codec.into()), ..VideoOptions::default() }
 }
 
-/// The frames of a video in a pixel format, each sample as a number.
+/// Returns the samples of all frames in a pixel format.
 fn raw(folder: &Path, name: &str, pixels: &str, deep: bool) -> Vec<i32> {
     let raw = ffmpeg(folder, &format!("-i @/{name} -pix_fmt {pixels} -f rawvideo -"));
     if deep {
@@ -40,13 +40,13 @@ fn raw(folder: &Path, name: &str, pixels: &str, deep: bool) -> Vec<i32> {
     }
 }
 
-/// No step between decoder and encoder has fewer bits than the source: gradients through a lossless codec come back within one
+/// No step between decoder and encoder has fewer bits than the source: through a lossless codec, gradients differ by at most one
 /// code value, in every matrix and range.
 #[test]
-fn gradients_come_back_within_one_code_value() {
+fn gradients_differ_by_at_most_one_code_value() {
     let folder = tempfile::tempdir().unwrap();
     let mut faults = Vec::new();
-    // The pixel format, its tags, bits, whether full range.
+    // Pixel format, colour tags, bits, full range.
     for (pixels, tags, bits, full) in [
         ("yuv420p", "-colorspace bt709 -color_range tv", 8, false),
         ("yuv444p", "-colorspace smpte170m -color_range pc", 8, true),
@@ -66,7 +66,7 @@ fn gradients_come_back_within_one_code_value() {
         ("gbrp16le", "", 16, true),
     ] {
         let (one, top) = (1 << (bits - 8), (1 << bits) - 1);
-        // Luma over all its range; chroma where the colour exists in RGB; both slow enough for 4:2:0.
+        // Luma covers its whole range; chroma stays inside RGB. Both change slowly enough for 4:2:0.
         let (low, high) = if full { (0, top) } else { (16 * one, 235 * one) };
         let (middle, wave) = (128 * one, 14 * one);
         let grey = format!("lum='{low}+({high}-{low})*X/(W-1)':cb={middle}:cr={middle}");
@@ -79,13 +79,13 @@ fn gradients_come_back_within_one_code_value() {
             let source = format!("-f lavfi -i color=s=512x64:r=5:d=0.4,format={pixels},geq={picture}");
             ffmpeg(folder.path(), &format!("{source} -c:v ffv1 -pix_fmt {pixels} {tags} @/a.mkv"));
             let (from, to) = (folder.path().join("a.mkv"), folder.path().join("b.mkv"));
-            let options = VideoOptions { overwrite: true, ..by("ffv1") };
-            let left = passed(&from, &to, &options).unwrap().left_out;
+            let options = VideoOptions { overwrite: true, ..with_codec("ffv1") };
+            let left = reencode(&from, &to, &options).unwrap().left_out;
             let found = ffprobe(&to)["streams"][0]["pix_fmt"].clone();
             let (before, after) =
                 (raw(folder.path(), "a.mkv", pixels, bits > 8), raw(folder.path(), "b.mkv", pixels, bits > 8));
             let worst = before.iter().zip(&after).map(|(a, b)| (a - b).abs()).max().unwrap();
-            // 16 bits are what frames have: conversions to and from RGB round twice.
+            // Frames have 16 bits, so the conversions to and from RGB round twice.
             let limit = if bits == 16 && !pixels.starts_with("gbr") { 4 } else { 1 };
             if worst > limit || found != pixels || before.len() != after.len() || !left.is_empty() {
                 faults.push(format!("{pixels} {tags} picture {i}: worst {worst}, {found}, {left:?}"));
@@ -95,12 +95,12 @@ fn gradients_come_back_within_one_code_value() {
     report(&faults);
 }
 
-/// What ffprobe says of the stream of a kind: the `n`th.
+/// Returns ffprobe's entry for the first stream of a type.
 fn stream<'a>(probe: &'a Value, kind: &str) -> &'a Value {
     probe["streams"].as_array().unwrap().iter().find(|s| s["codec_type"] == kind).unwrap_or(&Value::Null)
 }
 
-/// Side data of the video and of its first frame, as one text.
+/// Returns the side data of the video and of its first frame as one string.
 fn side_data(path: &Path) -> String {
     let line = "-v error -select_streams v:0 -read_intervals %+#1 -show_streams -show_frames -of json";
     let arguments: Vec<_> = line.split(' ').chain([path.to_str().unwrap()]).collect();
@@ -112,9 +112,9 @@ const BT709: &str = "-colorspace bt709 -color_primaries bt709 -color_trc bt709 -
 const PQ: &str = "-colorspace bt2020nc -color_primaries bt2020 -color_trc smpte2084 -color_range tv";
 const HLG: &str = "-colorspace bt2020nc -color_primaries bt2020 -color_trc arib-std-b67 -color_range tv";
 
-/// Source, encoder and container; what ffprobe must say of the result, and what the summary must name.
+/// Rows: source, encoder and container; expected ffprobe values and expected warnings.
 #[test]
-fn every_container_keeps_what_it_can_and_names_the_rest() {
+fn every_container_keeps_what_it_supports_and_names_losses() {
     let folder = tempfile::tempdir().unwrap();
     let bars = "-f lavfi -i testsrc2=s=96x64:r=10:d=0.5";
     let x265 = "-c:v libx265 -x265-params log-level=0";
@@ -135,7 +135,7 @@ fn every_container_keeps_what_it_can_and_names_the_rest() {
     of("rgb.mkv", "gbrp", "-c:v ffv1");
     of("rgb16.mov", "rgb48be", "-c:v png");
     let mut faults = Vec::new();
-    // Source, encoder, ending; codec, pixel format, colour space, transfer; what is named.
+    // Source, encoder, extension; codec, pixel format, colour space, transfer; expected warnings.
     for (from, codec, ending, name, pixels, space, transfer, named) in [
         ("sdr.mp4", "h264", "mp4", "h264", "yuv420p", "bt709", "bt709", ""),
         ("sdr.mp4", "libx265", "mov", "hevc", "yuv420p", "bt709", "bt709", ""),
@@ -183,7 +183,7 @@ fn every_container_keeps_what_it_can_and_names_the_rest() {
     ] {
         let to = folder.path().join(format!("{from}.{codec}.{ending}"));
         let row = format!("{from} → {codec} in {ending}");
-        let summary = match passed(&folder.path().join(from), &to, &by(codec)) {
+        let summary = match reencode(&folder.path().join(from), &to, &with_codec(codec)) {
             Ok(summary) => summary,
             Err(e) => {
                 faults.push(format!("{row}: {e}"));
@@ -206,7 +206,7 @@ fn every_container_keeps_what_it_can_and_names_the_rest() {
     report(&faults);
 }
 
-/// HDR10's static metadata, from the container or from the stream alone, arrives in both where both can hold it.
+/// HDR10 static metadata from the container or from the stream is written to both, if both support it.
 #[test]
 fn hdr10_metadata_is_kept() {
     let folder = tempfile::tempdir().unwrap();
@@ -227,7 +227,7 @@ fn hdr10_metadata_is_kept() {
         ("a.mkv", "mpeg4", "avi", "HDR10's mastering display"),
     ] {
         let to = folder.path().join(format!("{from}.{codec}.{ending}"));
-        let left = passed(&folder.path().join(from), &to, &by(codec)).unwrap().left_out.join("; ");
+        let left = reencode(&folder.path().join(from), &to, &with_codec(codec)).unwrap().left_out.join("; ");
         let text = side_data(&to).replace(['"', ' '], "");
         let value = |key: &str| {
             let mut parts = text.split(&format!("{key}:")).nth(1)?.split([',', '}']).next()?.split('/');
@@ -245,8 +245,8 @@ fn hdr10_metadata_is_kept() {
     report(&faults);
 }
 
-/// Transparency that moves: a clear picture with a half-clear and an opaque square.
-fn clear(options: &str) -> String {
+/// Makes a clip with moving transparency: a half-transparent and an opaque square on a transparent background.
+fn transparent_clip(options: &str) -> String {
     "-f lavfi -i color=red:s=64x48:r=10:d=0.5,format=PIXELS,geq=r=40+3*X:g=200-2*Y:b=90:\
      a='if(lt(X,20+10*T),0,if(lt(X,44),128,255))' "
         .replace("PIXELS", "rgba")
@@ -256,10 +256,10 @@ fn clear(options: &str) -> String {
 #[test]
 fn transparency_is_kept_or_named() {
     let folder = tempfile::tempdir().unwrap();
-    ffmpeg(folder.path(), &clear("-c:v png -pix_fmt rgba @/png.mov"));
-    ffmpeg(folder.path(), &clear("-c:v qtrle -pix_fmt argb @/rle.mov"));
-    ffmpeg(folder.path(), &clear("-c:v prores_ks -pix_fmt yuva444p10le @/prores.mov"));
-    ffmpeg(folder.path(), &clear("-c:v libvpx-vp9 -crf 5 -b:v 0 -pix_fmt yuva420p @/vp9.webm"));
+    ffmpeg(folder.path(), &transparent_clip("-c:v png -pix_fmt rgba @/png.mov"));
+    ffmpeg(folder.path(), &transparent_clip("-c:v qtrle -pix_fmt argb @/rle.mov"));
+    ffmpeg(folder.path(), &transparent_clip("-c:v prores_ks -pix_fmt yuva444p10le @/prores.mov"));
+    ffmpeg(folder.path(), &transparent_clip("-c:v libvpx-vp9 -crf 5 -b:v 0 -pix_fmt yuva420p @/vp9.webm"));
     ffmpeg(folder.path(), "-f lavfi -i testsrc2=s=64x48:r=10:d=0.5,format=rgba -c:v qtrle -pix_fmt argb @/opaque.mov");
     let alpha = |name: &str| {
         let decoder = if name == "vp9.webm" || name.contains("libvpx") { "-c:v libvpx-vp9 " } else { "" };
@@ -267,7 +267,7 @@ fn transparency_is_kept_or_named() {
         ffmpeg(folder.path(), &line)
     };
     let mut faults = Vec::new();
-    // Source, encoder, ending, pixel format, greatest mean error of alpha; what is named where it is lost.
+    // Source, encoder, extension, pixel format, maximum mean error of alpha; expected warning if alpha is lost.
     for (from, codec, ending, pixels, limit, named) in [
         ("png.mov", "prores_ks", "mov", "yuva444p12le", 1.0, ""),
         ("png.mov", "qtrle", "mov", "argb", 0.0, ""),
@@ -286,8 +286,8 @@ fn transparency_is_kept_or_named() {
         let name = format!("{from}.{codec}.{ending}");
         let row = format!("{from} → {codec} in {ending}");
         let to = folder.path().join(&name);
-        let options = VideoOptions { crf: (codec == "libvpx-vp9").then_some(5.0), ..by(codec) };
-        let summary = match passed(&folder.path().join(from), &to, &options) {
+        let options = VideoOptions { crf: (codec == "libvpx-vp9").then_some(5.0), ..with_codec(codec) };
+        let summary = match reencode(&folder.path().join(from), &to, &options) {
             Ok(summary) => summary,
             Err(e) => {
                 faults.push(format!("{row}: {e}"));
@@ -308,9 +308,9 @@ fn transparency_is_kept_or_named() {
     report(&faults);
 }
 
-/// What lies beside the frames: kept where the container can, written anew where it must be, else named.
+/// Other streams and metadata are copied if the container supports them, converted if necessary, else named in a warning.
 #[test]
-fn what_lies_beside_the_frames_is_kept_or_named() {
+fn other_streams_are_kept_or_named() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     fs::write(at("a.srt"), "1\n00:00:00,500 --> 00:00:01,250\nA lake\n").unwrap();
@@ -332,7 +332,7 @@ fn what_lies_beside_the_frames_is_kept_or_named() {
     ffmpeg(folder.path(), &format!("{bars} -c:v libx264 @/t.mp4"));
     ffmpeg(folder.path(), "-i @/t.mp4 -c copy -metadata:s:v rotate=90 @/turned.mp4");
     let mut faults = Vec::new();
-    // Source, result, codec, codecs of the other streams, whether a cover is among them; what is named.
+    // Source, output, codec, codecs of the other streams, cover present; expected warnings.
     for (from, to, codec, streams, named) in [
         ("plain.mkv", "a.mkv", "h264", "subrip ass ttf", vec![]),
         (
@@ -356,7 +356,7 @@ fn what_lies_beside_the_frames_is_kept_or_named() {
         ("turned.mp4", "d.mov", "h264", "", vec![]),
         ("turned.mp4", "d.mkv", "h264", "", vec!["the rotation by 270 degrees (.mkv does not hold it)"]),
     ] {
-        let summary = match passed(&at(from), &at(to), &by(codec)) {
+        let summary = match reencode(&at(from), &at(to), &with_codec(codec)) {
             Ok(summary) => summary,
             Err(e) => {
                 faults.push(format!("{from} → {to}: {e}"));

@@ -13,7 +13,7 @@ use crescendo::{
     media::queue::{Emit, Line},
 };
 
-/// Counts how many of it are alive.
+/// Counts its live instances.
 struct Live(usize, Arc<AtomicUsize>);
 
 impl Drop for Live {
@@ -23,7 +23,7 @@ impl Drop for Live {
 }
 
 #[test]
-fn items_keep_their_order_and_ends_are_flushed() {
+fn items_keep_their_order_and_stages_are_flushed() {
     let cancel = AtomicBool::new(false);
     let mut seen = Vec::new();
     let mut held: Option<u32> = None;
@@ -48,7 +48,7 @@ fn items_keep_their_order_and_ends_are_flushed() {
 }
 
 #[test]
-fn memory_is_bounded_by_the_capacities_whichever_stage_is_slow() {
+fn queue_capacities_bound_memory_for_any_slow_stage() {
     for slow in ["source", "stage", "sink"] {
         let (cancel, live, most) =
             (AtomicBool::new(false), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
@@ -71,7 +71,7 @@ fn memory_is_bounded_by_the_capacities_whichever_stage_is_slow() {
                 Ok(())
             })
             .unwrap();
-        // Three stages hold one item each, the queues five.
+        // Three stages hold one item each, the queues hold five.
         assert!(most.load(Ordering::SeqCst) <= 8, "{slow}: {} alive at once", most.load(Ordering::SeqCst));
         assert_eq!((next, live.load(Ordering::SeqCst)), (200, 0), "{slow}");
         let busiest = times.iter().max_by_key(|t| t.busy).unwrap();
@@ -80,7 +80,7 @@ fn memory_is_bounded_by_the_capacities_whichever_stage_is_slow() {
 }
 
 #[test]
-fn the_first_cause_is_reported_from_wherever_it_comes() {
+fn the_first_error_of_any_stage_is_reported() {
     let rows = [
         ("source", "source: no more film"),
         ("stage", "stage: no more film"),
@@ -108,7 +108,7 @@ fn the_first_cause_is_reported_from_wherever_it_comes() {
 }
 
 #[test]
-fn cancelling_stops_an_endless_line_without_flushing() {
+fn cancelling_stops_an_endless_source_without_flushing() {
     let cancel = AtomicBool::new(false);
     let (start, mut flushed) = (Instant::now(), false);
     let error = Line::source(&cancel, "source", 1, (0..).map(Ok))

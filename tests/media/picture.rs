@@ -22,7 +22,7 @@ fn unhex(hex: &str) -> Vec<u8> {
     (0..hex.len()).step_by(2).map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap()).collect()
 }
 
-/// The orientation tag of a little-endian or big-endian EXIF block, read the plain way.
+/// Returns the orientation tag of a little-endian or big-endian EXIF block.
 fn orientation(exif: &[u8]) -> u64 {
     let little = exif.starts_with(b"II");
     let at = exif.windows(2).position(|w| w == if little { [0x12, 0x01] } else { [0x01, 0x12] }).unwrap();
@@ -74,7 +74,7 @@ fn pictures_read_as_in_pillow() {
 }
 
 #[test]
-fn what_a_picture_loses_is_named() {
+fn losses_of_a_picture_are_named() {
     let png = |change: fn(&mut png::Info<'static>)| {
         let mut info = png::Info::with_size(2, 2);
         (info.color_type, info.bit_depth) = (png::ColorType::Rgb, png::BitDepth::Eight);
@@ -108,8 +108,8 @@ fn what_a_picture_loses_is_named() {
     report(&faults);
 }
 
-/// A smooth picture with everything that can travel with one; the profile needs two JPEG segments.
-fn full(channels: usize, deep: bool) -> Picture {
+/// A smooth picture with all supported metadata. The ICC profile needs two JPEG segments.
+fn picture_with_metadata(channels: usize, deep: bool) -> Picture {
     let (width, height) = (37, 23);
     let value = |i: usize| {
         let (x, y, k) = (i / channels % width, i / channels / width, i % channels);
@@ -132,7 +132,7 @@ fn full(channels: usize, deep: bool) -> Picture {
 }
 
 #[test]
-fn what_is_written_is_read_again() {
+fn written_pictures_read_back_equal() {
     let lossless = PictureOptions { lossless: true, ..PictureOptions::default() };
     let fine = PictureOptions { quality: 95, ..PictureOptions::default() };
     let rows = [
@@ -154,7 +154,7 @@ fn what_is_written_is_read_again() {
     ];
     let mut faults = Vec::new();
     for (name, format, channels, deep, options, tolerance) in rows {
-        let before = full(channels, deep);
+        let before = picture_with_metadata(channels, deep);
         let after = encode(&before, format, options).and_then(|bytes| decode(&bytes));
         let after = match after {
             Ok(after) => after,
@@ -181,12 +181,12 @@ fn what_is_written_is_read_again() {
 }
 
 #[test]
-fn an_extended_webp_says_what_it_holds() {
+fn an_extended_webp_sets_its_feature_flags() {
     // RFC 9649 §2.7.1: after the header of the file and of the chunk, bit 5 is ICC, bit 4 alpha, bit 3 EXIF.
     for (channels, icc, exif, flags) in
         [(3, true, true, 0x28), (4, true, true, 0x38), (4, false, true, 0x18), (3, true, false, 0x20)]
     {
-        let mut picture = full(channels, false);
+        let mut picture = picture_with_metadata(channels, false);
         picture.icc = picture.icc.filter(|_| icc);
         picture.exif = picture.exif.filter(|_| exif);
         let bytes = encode(&picture, PictureFormat::WebP, &PictureOptions::default()).unwrap();
@@ -196,18 +196,18 @@ fn an_extended_webp_says_what_it_holds() {
 }
 
 #[test]
-fn quality_decides_the_size() {
+fn lower_quality_gives_smaller_files() {
     for format in [PictureFormat::Jpeg, PictureFormat::WebP] {
         let size = |quality| {
             let options = PictureOptions { quality, ..PictureOptions::default() };
-            encode(&full(3, false), format, &options).unwrap().len()
+            encode(&picture_with_metadata(3, false), format, &options).unwrap().len()
         };
         assert!(size(100) > size(80) && size(80) > size(20), "{format:?}: {} {} {}", size(100), size(80), size(20));
     }
 }
 
 #[test]
-fn bad_files_are_refused_in_one_sentence() {
+fn invalid_files_give_a_one_line_error() {
     let folder = tempfile::tempdir().unwrap();
     let mut faults = Vec::new();
     let mut expect = |name: &str, bytes: &[u8], wanted: &str| {
@@ -240,7 +240,7 @@ fn bad_files_are_refused_in_one_sentence() {
     report(&faults);
 }
 
-/// Names in a folder, hidden ones too.
+/// Returns the file names in a folder, including hidden ones.
 fn names(folder: &Path) -> Vec<String> {
     let mut names: Vec<_> =
         fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
@@ -249,9 +249,9 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn files_are_written_whole_or_not_at_all() {
+fn files_are_written_atomically() {
     let folder = tempfile::tempdir().unwrap();
-    let (picture, options) = (full(3, false), PictureOptions::default());
+    let (picture, options) = (picture_with_metadata(3, false), PictureOptions::default());
     let path = folder.path().join("a.png");
     let size = write(&path, &picture, &options).unwrap();
     assert_eq!((size, names(folder.path())), (fs::metadata(&path).unwrap().len(), vec!["a.png".to_owned()]));
@@ -264,18 +264,20 @@ fn files_are_written_whole_or_not_at_all() {
         (".", 3, "a picture cannot be written with this extension"),
     ];
     for (name, channels, wanted) in rows {
-        let error = write(&folder.path().join(name), &full(channels, false), &options).unwrap_err().to_string();
+        let error = write(&folder.path().join(name), &picture_with_metadata(channels, false), &options)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains(wanted), "{name}: {error}");
         assert_eq!(names(folder.path()), ["a.png"], "{name}");
     }
-    // Not even root creates files there.
+    // Not even root can create files there.
     let error = write(Path::new("/sys/a.png"), &picture, &options).unwrap_err().to_string();
     assert!(error.starts_with("writing /sys/a.png: ") && !error.contains("part"), "{error}");
     fs::create_dir(folder.path().join("d.png")).unwrap();
     let error = write(&folder.path().join("d.png"), &picture, &options).unwrap_err().to_string();
     assert!(error.ends_with("is a folder; name a file in it"), "{error}");
 
-    let other = full(4, false);
+    let other = picture_with_metadata(4, false);
     write(&path, &other, &PictureOptions { overwrite: true, ..options }).unwrap();
     assert_eq!(read(&path).unwrap().frame, other.frame);
 }

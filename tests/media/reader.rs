@@ -14,7 +14,7 @@ fn frames(path: &Path) -> Vec<VideoFrame> {
     Reader::open(path).unwrap().collect::<Result<_, _>>().unwrap()
 }
 
-/// Samples of frames, 8 bits as 8, 16 as 16.
+/// Returns the samples of all frames in their bit depth.
 fn samples(frames: &[VideoFrame]) -> Vec<i32> {
     let mut all = Vec::new();
     for frame in frames {
@@ -33,9 +33,9 @@ fn words(bytes: &[u8]) -> Vec<i32> {
 const BARS: &str = "-f lavfi -i testsrc2=s=96x64:r=24:d=0.5";
 
 #[test]
-fn frames_are_what_ffmpeg_decodes() {
+fn frames_equal_ffmpeg() {
     let folder = tempfile::tempdir().unwrap();
-    // Options of the encoder, ending, scale options that say to ffmpeg what the tags say to us, whether 16 bits.
+    // Encoder options, extension, ffmpeg scale options equal to the colour tags, 16 bits.
     let rows = [
         ("-c:v libx264 -pix_fmt yuv420p", "mp4", "in_color_matrix=bt601", false),
         ("-c:v libx264 -pix_fmt yuv420p -colorspace bt709 -color_range tv", "mkv", "in_color_matrix=bt709", false),
@@ -99,7 +99,7 @@ fn frames_are_what_ffmpeg_decodes() {
     report(&faults);
 }
 
-/// BT.601 and BT.709 by their definition (H.273 §8.3), limited or full, `bits` a sample, to 0..=1.
+/// Converts YCbCr to RGB in 0..=1 by the definition of BT.601 and BT.709 (H.273 §8.3). `bits`: bit depth, `full`: full range.
 fn rgb([y, u, v]: [i32; 3], bits: i32, full: bool, (kr, kb): (f64, f64)) -> [f64; 3] {
     let scale = f64::from(1 << (bits - 8));
     let top = f64::from((1 << bits) - 1);
@@ -114,7 +114,7 @@ fn rgb([y, u, v]: [i32; 3], bits: i32, full: bool, (kr, kb): (f64, f64)) -> [f64
 }
 
 #[test]
-fn colours_follow_the_definition_of_the_matrix() {
+fn rgb_follows_the_matrix_definition() {
     let folder = tempfile::tempdir().unwrap();
     let (bt601, bt709, bt2020) = ((0.299, 0.114), (0.2126, 0.0722), (0.2627, 0.0593));
     let rows = [
@@ -147,7 +147,7 @@ fn colours_follow_the_definition_of_the_matrix() {
 }
 
 #[test]
-fn headers_are_read_as_ffmpeg_wrote_them() {
+fn headers_equal_ffmpeg_options() {
     let folder = tempfile::tempdir().unwrap();
     ffmpeg(
         folder.path(),
@@ -157,7 +157,7 @@ fn headers_are_read_as_ffmpeg_wrote_them() {
     );
     ffmpeg(folder.path(), "-i @/b.mp4 -c copy -metadata:s:v rotate=90 @/a.mp4");
     let info = probe(&folder.path().join("a.mp4")).unwrap();
-    // ffmpeg's rotate is counter-clockwise.
+    // The angle of ffmpeg's `rotate` is counter-clockwise.
     let color = Color { primaries: 9, transfer: 16, matrix: 9, range: Range::Limited, chroma: info.color.chroma };
     assert_eq!((info.width, info.height, info.bit_depth, info.alpha, info.interlaced), (98, 54, 10, false, false));
     assert_eq!((info.codec.as_str(), info.pixel_format.as_str()), ("hevc", "yuv420p10le"));
@@ -170,7 +170,7 @@ fn headers_are_read_as_ffmpeg_wrote_them() {
 }
 
 #[test]
-fn frames_of_variable_length_keep_their_times() {
+fn variable_frame_rates_keep_their_times() {
     let folder = tempfile::tempdir().unwrap();
     ffmpeg(
         folder.path(),
@@ -185,7 +185,7 @@ fn frames_of_variable_length_keep_their_times() {
 }
 
 #[test]
-fn transparency_comes_when_asked_for() {
+fn alpha_is_decoded_on_request() {
     let folder = tempfile::tempdir().unwrap();
     ffmpeg(folder.path(), "-f lavfi -i color=0xff000080:s=32x32:r=5:d=1,format=rgba -c:v ffv1 -pix_fmt bgra @/a.mkv");
     let path = folder.path().join("a.mkv");
@@ -200,7 +200,7 @@ fn transparency_comes_when_asked_for() {
     assert_eq!(pixel(&full)[3], 128, "{:?}", pixel(&full));
 }
 
-/// Reads to the end; the number of frames and the error.
+/// Reads to the end. Returns the number of frames and the error.
 fn read_all(path: &Path) -> (usize, Option<String>) {
     let reader = match Reader::open(path) {
         Ok(reader) => reader,
@@ -217,7 +217,7 @@ fn read_all(path: &Path) -> (usize, Option<String>) {
 }
 
 #[test]
-fn bad_files_are_refused_in_one_sentence() {
+fn invalid_files_give_a_one_line_error() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     let line = "-f lavfi -i testsrc2=s=320x240:r=24:d=10 -f lavfi -i sine=d=10 -c:v libx264 -g 24 -preset ultrafast";
@@ -268,7 +268,7 @@ fn bad_files_are_refused_in_one_sentence() {
 }
 
 #[test]
-fn files_are_known_by_their_content() {
+fn file_types_are_detected_by_content() {
     let folder = tempfile::tempdir().unwrap();
     ffmpeg(folder.path(), &format!("{BARS} @/a.mp4"));
     fs::rename(folder.path().join("a.mp4"), folder.path().join("a:b.png")).unwrap();

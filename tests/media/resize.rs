@@ -9,7 +9,7 @@ fn floats(value: &Value) -> Vec<f32> {
 }
 
 #[test]
-fn planes_resample_as_in_pillow() {
+fn resampled_planes_equal_pillow() {
     let golden: Value = serde_json::from_slice(&std::fs::read(data("resize.json")).unwrap()).unwrap();
     let planes = Array3::from_shape_vec((2, 6, 7), floats(&golden["planes"])).unwrap();
     let mut faults = Vec::new();

@@ -1,4 +1,4 @@
-//! When frames are shown: read without decoding, and written as told; ffprobe judges both.
+//! Presentation times: reads them without decoding and writes given ones. ffprobe checks both.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::{ffmpeg, report, run};
 
-/// (pts, duration) of every packet of the video in seconds, in the order of display.
+/// Returns (pts, duration) of every video packet in seconds, in presentation order.
 fn packets(path: &Path) -> Vec<(f64, f64)> {
     let arguments = "-v error -select_streams v:0 -show_entries packet=pts_time,duration_time -of json";
     let arguments: Vec<_> = arguments.split(' ').chain([path.to_str().unwrap()]).collect();
@@ -27,12 +27,12 @@ fn packets(path: &Path) -> Vec<(f64, f64)> {
 }
 
 #[test]
-fn timing_is_what_packets_say() {
+fn timing_equals_the_packets() {
     let folder = tempfile::tempdir().unwrap();
     let x264 = "-c:v libx264 -preset ultrafast -bf 2";
     let source = |rate: &str, d: &str, filter: &str| format!("-f lavfi -i testsrc2=s=32x32:r={rate}:d={d}{filter}");
     let jitter = ",settb=1/90000,setpts=(N/30+0.003*mod(N*7\\,5))/TB";
-    // File, how it is made, steady at which rate, position of the last frame where steady.
+    // File, ffmpeg arguments, constant frame rate or none, index of the last frame if constant.
     type Row<'a> = (&'a str, String, Option<(i32, i32)>, i64);
     let rows: &[Row<'_>] = &[
         ("even.mp4", format!("{} {x264}", source("25", "2", "")), Some((25, 1)), 49),
@@ -57,7 +57,7 @@ fn timing_is_what_packets_say() {
         ("uneven.mp4", format!("{} {x264} -fps_mode vfr -enc_time_base 1/90000", source("30", "2", jitter)), None, 0),
         ("uneven.mkv", format!("{} {x264} -fps_mode vfr -enc_time_base 1/1000", source("30", "2", jitter)), None, 0),
         ("moving.gif", source("10", "1", ",setpts=(N+0.5*eq(mod(N\\,3)\\,1))/10/TB,settb=1/100"), None, 0),
-        // Its encoder makes one frame of several that are alike.
+        // The encoder merges equal frames.
         ("merged.webp", format!("{} -c:v libwebp_anim", source("10", "1", "")), None, 0),
         ("one.mp4", format!("{} {x264}", source("25", "0.04", "")), Some((25, 1)), 0),
     ];
@@ -80,7 +80,7 @@ fn timing_is_what_packets_say() {
         if positions.last() != Some(&timing.end) {
             faults.push(format!("{name}: the last of {positions:?} is not {}", timing.end));
         }
-        // Raw streams have no times to compare with.
+        // Raw streams have no time stamps.
         if ["h264", "avi", "webp"].iter().any(|ending| name.ends_with(ending)) {
             continue;
         }
@@ -98,7 +98,7 @@ fn timing_is_what_packets_say() {
 }
 
 #[test]
-fn frames_are_written_at_their_times() {
+fn frames_are_written_at_given_times() {
     let folder = tempfile::tempdir().unwrap();
     let grey =
         |n: usize| Frame { width: 64, height: 48, channels: 3, samples: Samples::U8(vec![(n * 9) as u8; 64 * 48 * 3]) };
@@ -134,7 +134,7 @@ fn frames_are_written_at_their_times() {
         if (summary.duration - length).abs() > 1e-9 {
             faults.push(format!("{name}: {} s told, {length} written", summary.duration));
         }
-        // Matroska keeps no frame's length, and the last one in order of decoding need not be the last shown.
+        // Matroska stores no frame durations, and the last packet in decoding order may not be the last one shown.
         let last = found.last().map_or(0.0, |f| f.1);
         if ["prores.mov", "motion.mov"].contains(&name) && (last - 0.1).abs() > 1e-6 {
             faults.push(format!("{name}: the last frame is shown for {last} s"));
@@ -144,7 +144,7 @@ fn frames_are_written_at_their_times() {
 }
 
 #[test]
-fn times_that_stand_still_are_refused() {
+fn equal_times_are_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let black = Frame { width: 64, height: 48, channels: 3, samples: Samples::U8(vec![0; 64 * 48 * 3]) };
     let mut faults = Vec::new();
@@ -162,7 +162,7 @@ fn times_that_stand_still_are_refused() {
 }
 
 #[test]
-fn rates_are_read_as_meant() {
+fn nominal_frame_rates_are_recognised() {
     let rows = [
         (24.0, (24, 1)),
         (12.5, (25, 2)),

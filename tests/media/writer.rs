@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use crate::{ffmpeg, ffprobe, report};
 
-/// Decodes, doubles every frame in time and (nearest neighbour) `scale` times in size, encodes.
+/// Decodes a file, writes every frame twice, scales it by `scale` (nearest neighbour), and encodes it.
 fn enhance(from: &Path, to: &Path, options: &VideoOptions, scale: usize) -> Result<Summary, Error> {
     let reader = Reader::open(from)?;
     let info = reader.info().clone();
@@ -47,7 +47,7 @@ fn stream<'a>(probe: &'a Value, kind: &str) -> &'a Value {
     probe["streams"].as_array().unwrap().iter().find(|s| s["codec_type"] == kind).unwrap_or(&Value::Null)
 }
 
-/// The rotation of the display matrix, degrees counter-clockwise.
+/// Returns the rotation of the display matrix in degrees, counter-clockwise.
 fn rotation(video: &Value) -> i64 {
     let list = video["side_data_list"].as_array().cloned().unwrap_or_default();
     list.iter().find_map(|s| s["rotation"].as_i64()).unwrap_or(0)
@@ -61,14 +61,14 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn what_the_source_says_is_kept() {
+fn properties_of_the_source_are_kept() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     let video = "-f lavfi -i testsrc2=s=96x64:r=24:d=2";
     let sound = "-f lavfi -i sine=d=2";
     let bt709 = "-colorspace bt709 -color_primaries bt709 -color_trc bt709 -color_range tv";
     let hdr = "-colorspace bt2020nc -color_primaries bt2020 -color_trc smpte2084 -color_range tv";
-    // Name of the source, inputs and options, ending of the result, what ffprobe must say of the video.
+    // Name of the source, inputs and options, extension of the output, expected ffprobe values.
     let rows = [
         ("plain.mp4", format!("{video} {sound} -c:v libx264"), "mp4", ["yuv420p", "tv", "smpte170m", "unknown", "1:1"]),
         (
@@ -155,11 +155,11 @@ fn what_the_source_says_is_kept() {
             String::from_utf8(ffmpeg(folder.path(), &line)).unwrap()
         };
         let number = |v: &Value, key: &str| v[key].as_str().and_then(|s| s.parse::<f64>().ok()).unwrap_or(0.0);
-        // From the video's beginning to the sound's.
+        // Offset from the first video frame to the first audio packet.
         let gap =
             |probe: &Value| number(stream(probe, "audio"), "start_time") - number(stream(probe, "video"), "start_time");
         let frames = number(v, "nb_read_packets") as u64;
-        // ADTS headers of a transport stream are no part of the sound in MP4.
+        // In MP4 the audio has no ADTS headers, unlike in a transport stream.
         let same_sound = name == "stream.ts" || md5(&at(name)) == md5(&result);
         let sound_packets = (number(stream(&before, "audio"), "nb_read_packets"), number(a, "nb_read_packets"));
         let checks = [
@@ -195,7 +195,7 @@ fn what_the_source_says_is_kept() {
 }
 
 #[test]
-fn subtitles_chapters_covers_and_second_languages_go_along() {
+fn subtitles_chapters_covers_and_audio_tracks_are_kept() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("a.srt"), "1\n00:00:00,500 --> 00:00:01,000\nLake\n").unwrap();
     fs::write(
@@ -218,7 +218,7 @@ fn subtitles_chapters_covers_and_second_languages_go_along() {
         let probe = ffprobe(&to);
         let kinds: Vec<_> =
             probe["streams"].as_array().unwrap().iter().map(|s| s["codec_type"].as_str().unwrap()).collect();
-        // An MP4 keeps its chapters' titles in a data stream, which is made anew.
+        // MP4 stores chapter titles in a data stream, which the muxer writes again.
         let kinds: Vec<_> = kinds.into_iter().filter(|k| *k != "data").collect();
         let titles: Vec<_> =
             probe["chapters"].as_array().unwrap().iter().map(|c| c["tags"]["title"].as_str().unwrap_or("")).collect();
@@ -265,14 +265,14 @@ fn floats(frame: &Frame) -> Vec<f64> {
 }
 
 #[test]
-fn encoded_frames_decode_to_themselves() {
+fn encoded_frames_decode_within_a_psnr() {
     let folder = tempfile::tempdir().unwrap();
     let options = |codec: &str, crf: Option<f64>| {
-        // ProRes is a format for large pictures: by default it gives small ones few bits.
+        // ProRes spends few bits on small pictures by default.
         let extra = if codec == "prores_ks" { vec![("bits_per_mb".into(), "8000".into())] } else { Vec::new() };
         VideoOptions { codec: Some(codec.into()), crf, extra, ..VideoOptions::default() }
     };
-    // Ending, codec, rate factor, size, bits; the format chosen and the least PSNR in dB.
+    // Extension, codec, CRF, size, bits; expected pixel format and minimum PSNR in dB.
     let rows = [
         ("mp4", "h264", Some(10.0), (96, 64), 8, "yuv420p", 38.0),
         ("mp4", "h264", Some(10.0), (97, 63), 8, "yuv444p", 40.0),
@@ -308,7 +308,7 @@ fn encoded_frames_decode_to_themselves() {
 }
 
 #[test]
-fn requests_that_cannot_be_done_leave_nothing() {
+fn invalid_requests_leave_no_file() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("taken.mp4"), b"mine").unwrap();
     let with = |change: fn(&mut VideoOptions)| {
@@ -353,7 +353,7 @@ fn requests_that_cannot_be_done_leave_nothing() {
     report(&faults);
 }
 
-/// Runs in a process of its own, below: its peak memory is its own.
+/// The test below runs this in a separate process, to measure its peak memory.
 #[test]
 #[ignore = "started by memory_does_not_grow_with_length"]
 fn copy_a_clip() {
@@ -389,9 +389,9 @@ fn memory_does_not_grow_with_length() {
     assert!(peaks[1] < peaks[0] * 1.05, "{peaks:?} kB for 6 s and 60 s");
 }
 
-/// Runs in a process of its own, below: its files may not grow past a limit.
+/// The test below runs this in a separate process with a file size limit.
 #[test]
-#[ignore = "started by a_full_disk_leaves_nothing"]
+#[ignore = "started by a_full_disk_leaves_no_file"]
 fn write_more_than_fits() {
     let folder = PathBuf::from(std::env::var_os("FULL_DISK").unwrap());
     let options = VideoOptions { extra: vec![("qp".into(), "0".into())], ..VideoOptions::default() };
@@ -416,9 +416,9 @@ fn write_more_than_fits() {
 }
 
 #[test]
-fn a_full_disk_leaves_nothing() {
+fn a_full_disk_leaves_no_file() {
     let folder = tempfile::tempdir().unwrap();
-    // A file size limit fails writes as a full disk does, and needs no rights: 64 blocks, and no signal.
+    // A file size limit (64 blocks, no signal) fails writes like a full disk and needs no privileges.
     let script = "ulimit -f 64; trap '' XFSZ; exec \"$0\" --exact writer::write_more_than_fits --ignored --nocapture";
     let program = std::env::current_exe().unwrap();
     let output =

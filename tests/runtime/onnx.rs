@@ -1,4 +1,4 @@
-//! What is needed of onnx.proto (field numbers of onnx/onnx.proto3) for one matrix product over weights in a file.
+//! The subset of onnx.proto (field numbers: onnx/onnx.proto3) for one matrix product with weights in a file.
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Model {
@@ -110,12 +110,12 @@ fn rows_of(name: &str, columns: i64) -> Info {
     Info { name: name.into(), kind: Some(Kind { tensor: Some(tensor) }) }
 }
 
-/// `y` [rows, n] = `x` [rows, k] · weights [k, n] in f32, which stand in the file at `location` from `offset` on.
+/// `y` [rows, n] = `x` [rows, k] · weights [k, n]. The weights are f32 in the file `location` at `offset`.
 pub fn product(location: &str, offset: u64, k: i64, n: i64) -> Vec<u8> {
     encode(location, offset, [k, n], false)
 }
 
-/// The same over weights in bf16 and a cast to f32.
+/// The same with bf16 weights and a cast to f32.
 pub fn product_of_bf16(location: &str, offset: u64, k: i64, n: i64) -> Vec<u8> {
     encode(location, offset, [k, n], true)
 }
