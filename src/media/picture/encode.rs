@@ -7,10 +7,14 @@ use image::{
     codecs::{gif::GifEncoder, jpeg::JpegEncoder, tiff::TiffEncoder},
 };
 
-use super::Picture;
+use super::{
+    Picture,
+    decode::decode,
+    eight_bit::{PALETTE_SPEED, eight_bits, opaque, palette_pixels},
+};
 use crate::{
     error::{At, Error, Result},
-    media::{PendingFile, format::PictureFormat},
+    media::{atomic_file::PendingFile, format::PictureFormat},
     tensor::{Frame, Samples},
 };
 
@@ -62,7 +66,7 @@ pub fn write_in(
 /// Decodes what was written. Errors: another size, or other samples of a lossless format.
 fn verify(file: &Path, picture: &Picture, format: PictureFormat, options: &PictureOptions) -> Result<()> {
     let bytes = std::fs::read(file).map_err(|e| Error::io("reading", file, &e))?;
-    let (found, wanted) = (super::decode(&bytes)?.frame, &picture.frame);
+    let (found, wanted) = (decode(&bytes)?.frame, &picture.frame);
     if (found.width, found.height) != (wanted.width, wanted.height) {
         let (w, h) = (wanted.width, wanted.height);
         let sizes = format!("{}x{} where {w}x{h} were written", found.width, found.height);
@@ -197,19 +201,6 @@ fn gif(frame: &Frame) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Sampling of colours for a palette, 1 (every pixel) to 30.
-pub(in crate::media) const PALETTE_SPEED: i32 = 10;
-
-/// RGBA of 8 bits in which alpha is all or nothing.
-pub(in crate::media) fn palette_pixels(frame: &Frame) -> Vec<u8> {
-    let bytes = eight_bits(&frame.samples);
-    if frame.channels == 3 {
-        return bytes.as_chunks::<3>().0.iter().flat_map(|p| [p[0], p[1], p[2], 255]).collect();
-    }
-    let over = |p: &[u8; 4]| if p[3] < 128 { [0; 4] } else { [p[0], p[1], p[2], 255] };
-    bytes.as_chunks::<4>().0.iter().flat_map(over).collect()
-}
-
 fn tiff(picture: &Picture) -> Result<Vec<u8>> {
     let failed = |e: &dyn std::fmt::Display| Error::failed(format!("encoding TIFF: {e}"));
     let frame = &picture.frame;
@@ -228,24 +219,6 @@ fn tiff(picture: &Picture) -> Result<Vec<u8>> {
     };
     encoder.write_image(&samples, frame.width as u32, frame.height as u32, color).map_err(|e| failed(&e))?;
     Ok(bytes.into_inner())
-}
-
-/// 8-bit RGB of a frame without transparency; `None` of one with.
-fn opaque(frame: &Frame) -> Option<Cow<'_, [u8]>> {
-    let bytes = eight_bits(&frame.samples);
-    if frame.channels == 3 {
-        return Some(bytes);
-    }
-    let (pixels, _) = bytes.as_chunks::<4>();
-    let opaque = pixels.iter().all(|p| p[3] == u8::MAX);
-    opaque.then(|| pixels.iter().flat_map(|p| [p[0], p[1], p[2]]).collect())
-}
-
-fn eight_bits(samples: &Samples) -> Cow<'_, [u8]> {
-    match samples {
-        Samples::U8(s) => Cow::Borrowed(s),
-        Samples::U16(s) => Cow::Owned(s.iter().map(|&v| ((u32::from(v) * 255 + 32767) / 65535) as u8).collect()),
-    }
 }
 
 fn webp(picture: &Picture, options: &PictureOptions) -> Result<Vec<u8>> {

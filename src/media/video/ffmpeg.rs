@@ -32,7 +32,7 @@ pub fn show_ffmpeg_log(show: bool) {
 }
 
 /// Takes over FFmpeg's log, once.
-pub(super) fn init() {
+pub(crate) fn init() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let _ = ffmpeg_next::init();
@@ -75,17 +75,17 @@ unsafe extern "C" fn keep_line(
 }
 
 /// Forgets the last line, before a call whose failure it would explain.
-pub(super) fn clear_line() {
+pub(crate) fn clear_line() {
     LAST_LINE.take();
 }
 
 /// FFmpeg's last error line on this thread since [`clear_line`].
-pub(super) fn last_line() -> Option<String> {
+pub(crate) fn last_line() -> Option<String> {
     LAST_LINE.with_borrow(Clone::clone)
 }
 
 /// What an error code means, with FFmpeg's last line where there is one.
-pub(super) fn reason(code: c_int) -> String {
+pub(crate) fn reason(code: c_int) -> String {
     let mut text = [0 as c_char; 256];
     // SAFETY: FFmpeg writes at most 256 bytes, with a terminating zero.
     let text = unsafe {
@@ -102,23 +102,23 @@ pub(super) fn reason(code: c_int) -> String {
 }
 
 /// `Ok` of a code that is not negative, else its [`reason`].
-pub(super) fn check(code: c_int) -> Result<c_int, String> {
+pub(crate) fn check(code: c_int) -> Result<c_int, String> {
     if code < 0 { Err(reason(code)) } else { Ok(code) }
 }
 
 /// A path as FFmpeg takes it: `file:` in front, so that a colon in it means no protocol.
-pub(super) fn url(path: &Path) -> Result<CString> {
+pub(crate) fn url(path: &Path) -> Result<CString> {
     let bytes = [b"file:", path.as_os_str().as_bytes()].concat();
     CString::new(bytes).map_err(|_| Error::usage(format!("{}: a path has no zero byte", path.display())))
 }
 
 /// A string for C; what stands after a zero byte is cut, for none can be typed.
-pub(super) fn c_string(text: &str) -> CString {
+pub(crate) fn c_string(text: &str) -> CString {
     CString::new(text.split('\0').next().unwrap_or_default()).unwrap_or_default()
 }
 
 /// A C string owned by FFmpeg.
-pub(super) fn text(pointer: *const c_char) -> String {
+pub(crate) fn text(pointer: *const c_char) -> String {
     if pointer.is_null() {
         return String::new();
     }
@@ -130,14 +130,14 @@ pub(super) fn text(pointer: *const c_char) -> String {
 ///
 /// # Safety
 /// `field` points to a readable 32-bit enum.
-pub(super) unsafe fn number<T>(field: *const T) -> c_int {
+pub(crate) unsafe fn number<T>(field: *const T) -> c_int {
     const { assert!(size_of::<T>() == size_of::<c_int>()) };
     // SAFETY: by contract.
     unsafe { field.cast::<c_int>().read() }
 }
 
 /// Opens a file and reads what it says about its streams.
-pub(super) fn open(path: &Path) -> Result<Input> {
+pub(crate) fn open(path: &Path) -> Result<Input> {
     init();
     let size = std::fs::metadata(path).map_err(|e| Error::io("reading", path, &e))?.len();
     if size == 0 {

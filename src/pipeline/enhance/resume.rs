@@ -23,7 +23,7 @@ use crate::{
     error::{Error, Result},
     media::video::{
         VideoOptions, VideoSpec,
-        chunk::{Chunk, ChunkWriter, Written},
+        chunk::{Chunk, ChunkWriter, UnsyncedChunk},
         ffmpeg_version,
     },
     tensor::Frame,
@@ -234,7 +234,7 @@ fn begin(folder: &Path, head: &Head) -> std::io::Result<()> {
 }
 
 /// Waits for the disk and enters the chunk; the seconds it took.
-fn enter(folder: &Path, written: Written, line: &Line) -> Result<f64> {
+fn enter(folder: &Path, written: UnsyncedChunk, line: &Line) -> Result<f64> {
     let begin = Instant::now();
     written.sync()?;
     let _ = File::open(folder).and_then(|f| f.sync_all());

@@ -118,11 +118,11 @@ pub fn enhance(
         plan.trim.chunk.filter(|s| *s < length).or((plan.trim.chunk.is_none() && length > LONG).then_some(CHUNK));
     let clip = Clip { material, pacing, deep, form };
     match seconds {
-        Some(seconds) if chunk::joins(place.target()) => {
+        Some(seconds) if chunk::supports_chunks(place.target()) => {
             clip.in_chunks(seconds, place, plan, networks, cx, (identity, perf))
         }
         _ => {
-            if plan.trim.chunk.is_some() && !chunk::joins(place.target()) {
+            if plan.trim.chunk.is_some() && !chunk::supports_chunks(place.target()) {
                 let name = place.target().display();
                 tracing::warn!("{name}: animated pictures are made in one piece, whatever --chunk says");
             }
@@ -166,7 +166,7 @@ impl Clip<'_> {
         (identity, perf): (&Identity<'_>, &mut Timings),
     ) -> Result<PendingOutput> {
         let options = options(&plan.encoding);
-        let place = chunk::rehearse(place, &options, &self.form)?;
+        let place = chunk::dry_run(place, &options, &self.form)?;
         let name = self.material.name().display();
         let mut chunks = Chunks::open(place.target(), &options, &self.form, identity)?;
         let (resumed, frames) = (chunks.count() > 0, chunks.frames());

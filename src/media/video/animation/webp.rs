@@ -1,29 +1,23 @@
-//! Animated pictures: how often they play, animated WebP in (FFmpeg 5.1 does not decode it, the image
-//! crate not all of it), GIF out.
+//! Animated WebP, decoded by libwebp: FFmpeg 5.1 does not decode it, and the image crate not all of it.
 
 use std::{
     fs::File,
-    io::{BufReader, BufWriter, Read},
+    io::Read,
     path::{Path, PathBuf},
 };
 
-use image::{
-    Delay, RgbaImage,
-    codecs::gif::{GifEncoder, Repeat},
-};
 use libwebp_sys as webp;
 
-use super::{
-    Color, Rational, Sampling, Summary, Timing, VideoFrame, VideoInfo, VideoOptions,
-    info::{self, StreamInfo, StreamKind},
-    output::VideoSpec,
-    verify::{self, Written},
-};
 use crate::{
-    error::{At, Error, Result},
-    media::{
-        PendingFile,
-        picture::{PALETTE_SPEED, palette_pixels},
+    error::{Error, Result},
+    media::video::{
+        decode::{
+            frame::VideoFrame,
+            info::{StreamInfo, StreamKind, VideoInfo},
+            timing::Timing,
+        },
+        pixel::{color::Color, format::Sampling},
+        rational::Rational,
     },
     tensor::{Frame, Samples},
 };
@@ -31,28 +25,8 @@ use crate::{
 /// What browsers show a frame for that asks for 10 ms or less, in ms.
 const HASTY: u32 = 100;
 
-/// How often an animated picture plays (0: endlessly), by its container; `None` where it is none.
-pub(super) fn plays(path: &Path, container: &str) -> Option<u32> {
-    match container {
-        "gif" => {
-            let bytes = std::fs::read(path).ok()?;
-            let name = b"NETSCAPE2.0\x03\x01";
-            let Some(at) = bytes.windows(name.len()).position(|w| w == name) else { return Some(1) };
-            let count = bytes.get(at + name.len()..at + name.len() + 2)?;
-            // It counts repetitions, of which 0 is without end.
-            let count = u32::from(u16::from_le_bytes([count[0], count[1]]));
-            Some(if count == 0 { 0 } else { count + 1 })
-        }
-        "apng" => {
-            let reader = png::Decoder::new(BufReader::new(File::open(path).ok()?)).read_info().ok()?;
-            reader.info().animation_control.map(|a| a.num_plays)
-        }
-        _ => None,
-    }
-}
-
 /// An animated WebP's frames, one by one, by libwebp.
-pub(super) struct WebP {
+pub(crate) struct WebP {
     path: PathBuf,
     pub info: VideoInfo,
     decoder: *mut webp::WebPAnimDecoder,
@@ -187,14 +161,14 @@ fn open_webp(bytes: &[u8]) -> Option<(*mut webp::WebPAnimDecoder, (usize, usize)
 }
 
 /// A chunk of a RIFF file, and where its data begin.
-pub(super) struct Chunk<'a> {
+pub(crate) struct Chunk<'a> {
     pub name: [u8; 4],
     pub at: usize,
     pub data: &'a [u8],
 }
 
 /// The chunks of a WebP file (RFC 9649 §2.3), as far as they are there.
-pub(super) fn chunks(bytes: &[u8]) -> impl Iterator<Item = Chunk<'_>> {
+pub(crate) fn chunks(bytes: &[u8]) -> impl Iterator<Item = Chunk<'_>> {
     let mut at = 12;
     std::iter::from_fn(move || {
         let (head, rest) = bytes.get(at..)?.split_first_chunk::<8>()?;
@@ -251,7 +225,7 @@ fn described(delays: &[u32], (width, height): (usize, usize), alpha: bool) -> Vi
 }
 
 /// Gives the last frame of an animated WebP the time until `end` ms; libwebp gives it the mean of the others.
-pub(super) fn end_webp(path: &Path, end: u32) -> Result<()> {
+pub(crate) fn end_webp(path: &Path, end: u32) -> Result<()> {
     let failed = |e: std::io::Error| Error::io("writing", path, &e);
     let bytes = std::fs::read(path).map_err(failed)?;
     let frames: Vec<_> = chunks(&bytes).filter(|c| c.name == *b"ANMF").collect();
@@ -260,133 +234,4 @@ pub(super) fn end_webp(path: &Path, end: u32) -> Result<()> {
     let duration = end.saturating_sub(begin).clamp(1, 0xff_ffff).to_le_bytes();
     let file = File::options().write(true).open(path).map_err(failed)?;
     std::os::unix::fs::FileExt::write_all_at(&file, &duration[..3], last.at as u64 + 12).map_err(failed)
-}
-
-/// What a source has beside its frames, which no animated picture holds: each a phrase.
-pub(super) fn beside(source: &Path) -> Result<Vec<String>> {
-    if WebP::open(source)?.is_some() {
-        return Ok(Vec::new());
-    }
-    let found = info::probe(source)?;
-    let others = found.streams.iter().filter(|s| s.index != found.index);
-    Ok(others.map(|s| format!("stream {} ({:?}, {})", s.index, s.kind, s.codec).to_lowercase()).collect())
-}
-
-/// Writes a GIF: each frame whole, with a palette of its own (exact up to 256 colours, else NeuQuant's, without dithering),
-/// alpha of one half or more opaque, times rounded to 10 ms without running away.
-pub(super) struct Gif {
-    place: PendingFile,
-    encoder: GifEncoder<BufWriter<File>>,
-    size: (usize, usize),
-    frames: u64,
-    time_base: Rational,
-    /// The first frame's time stamp, and the end of the last.
-    first: Option<i64>,
-    end: i64,
-    /// Hundredths of a second written.
-    written: u64,
-    left_out: Vec<String>,
-    verify: bool,
-}
-
-impl Gif {
-    /// Errors: a codec that is none of GIF's, a size it cannot hold, a name that is taken.
-    pub fn create(place: PendingFile, options: &VideoOptions, output: &VideoSpec) -> Result<Self> {
-        let path = place.target();
-        let asked = options.codec.as_deref().filter(|c| *c != "gif");
-        let other = [(asked, "codec"), (options.pix_fmt.as_deref(), "pixel format")];
-        if let Some((name, what)) = other.iter().find_map(|(name, what)| Some(((*name)?, what))) {
-            return Err(Error::usage(format!("{}: a GIF has no {what} {name}; write a .mkv", path.display())));
-        }
-        if options.crf.is_some() || !options.extra.is_empty() {
-            return Err(Error::usage(format!(
-                "{}: a GIF has no rate factor and no options; leave them out",
-                path.display()
-            )));
-        }
-        if output.width.max(output.height) > 65535 || output.width * output.height == 0 {
-            let (w, h) = (output.width, output.height);
-            return Err(Error::usage(format!("{}: a GIF of {w}x{h} cannot be written", path.display())));
-        }
-        let mut left_out = output.left_out.clone();
-        if output.bit_depth > 8 {
-            left_out.push(format!("{} of {} bits a sample (a GIF has 8)", output.bit_depth - 8, output.bit_depth));
-        }
-        if let Some(source) = &output.source {
-            left_out.extend(beside(source)?);
-        }
-        let file = File::options().write(true).open(place.temporary()).map_err(|e| Error::io("writing", path, &e))?;
-        let mut encoder = GifEncoder::new_with_speed(BufWriter::new(file), PALETTE_SPEED);
-        let repeat = match output.plays.unwrap_or(0) {
-            0 => Some(Repeat::Infinite),
-            1 => None,
-            n => Some(Repeat::Finite(u16::try_from(n - 1).unwrap_or(u16::MAX))),
-        };
-        if let Some(repeat) = repeat {
-            encoder.set_repeat(repeat).map_err(|e| Error::failed(e.to_string())).at(path.display())?;
-        }
-        let size = (output.width, output.height);
-        let time_base = output.time_base;
-        Ok(Self {
-            place,
-            encoder,
-            size,
-            frames: 0,
-            time_base,
-            first: None,
-            end: 0,
-            written: 0,
-            left_out,
-            verify: options.verify,
-        })
-    }
-
-    /// Writes the next frame, shown from `pts` for `duration` ticks of the output's time base.
-    pub fn write_at(&mut self, frame: &Frame, pts: i64, duration: i64) -> Result<()> {
-        let first = *self.first.get_or_insert(pts);
-        self.end = pts + duration;
-        let end = (self.end - first) as f64 * self.time_base.value();
-        let (width, height) = self.size;
-        if (frame.width, frame.height) != (width, height) {
-            let (w, h, n) = (frame.width, frame.height, self.frames);
-            return Err(self.failed(&format!("frame {n} is {w}x{h} where {width}x{height} are encoded")));
-        }
-        let hundredths = ((end * 100.0).round() as u64).max(self.written + 1);
-        let delay = u32::try_from((hundredths - self.written) * 10).unwrap_or(u32::MAX);
-        let pixels = palette_pixels(frame);
-        let Some(picture) = RgbaImage::from_raw(width as u32, height as u32, pixels) else {
-            return Err(self.failed(&format!("frame {} is no picture", self.frames)));
-        };
-        let frame = image::Frame::from_parts(picture, 0, 0, Delay::from_numer_denom_ms(delay, 1));
-        self.encoder.encode_frame(frame).map_err(|e| self.failed(&e.to_string()))?;
-        (self.written, self.frames) = (hundredths, self.frames + 1);
-        Ok(())
-    }
-
-    /// The tick at which the last frame ends.
-    pub fn end(&self) -> i64 {
-        self.end
-    }
-
-    /// Ends the file, which is not named yet.
-    pub fn close(self) -> Result<(PendingFile, Summary)> {
-        if self.frames == 0 {
-            return Err(self.failed("a video has at least one frame, and there was none"));
-        }
-        let Self { place, encoder, size, frames, written, left_out, verify: check, .. } = self;
-        // Its trailer is written when it is dropped.
-        drop(encoder);
-        let duration = written as f64 / 100.0;
-        // The last frame's length is no packet's: it ends with the file.
-        let wanted = Written { size, frames, duration, slack: duration, pixels: None };
-        let path = place.temporary();
-        let found =
-            verify::packets(path, &wanted).and_then(|()| if check { verify::decoded(path, &wanted) } else { Ok(()) });
-        found.map_err(|why| Error::failed(format!("writing {}: {why}; write it again", place.target().display())))?;
-        Ok((place, Summary { frames, bytes: 0, duration, encoder: "gif".into(), left_out }))
-    }
-
-    fn failed(&self, why: &str) -> Error {
-        Error::failed(format!("writing {}: {why}", self.place.target().display()))
-    }
 }

@@ -1,13 +1,4 @@
-//! Still pictures: PNG, JPEG, WebP, GIF and TIFF in and out; BMP in.
-//!
-//! Pixels stay as stored: an EXIF orientation is kept as the tag it is, so viewers turn the result as they turn the
-//! original. Colours stay as stored too, with their ICC profile.
-
-mod encode;
-mod jpeg;
-
-pub(super) use encode::{PALETTE_SPEED, palette_pixels};
-pub use encode::{PictureOptions, encode, write, write_in};
+//! Pictures from bytes and files.
 
 use std::{io::Cursor, path::Path};
 
@@ -16,6 +7,7 @@ use image::{
     codecs::{gif::GifDecoder, tiff::TiffDecoder, webp::WebPDecoder},
 };
 
+use super::{Picture, jpeg};
 use crate::{
     error::{At, Error, Result},
     media::format::PictureFormat,
@@ -24,55 +16,6 @@ use crate::{
 
 /// A decoded picture larger than this is refused: a small file can claim any size.
 const MEMORY_LIMIT: u64 = 4 << 30;
-
-/// A picture and what travels with it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Picture {
-    /// RGB or RGBA (where the file has transparency), 8 or 16 bits as stored; grey and palettes are spread to RGB.
-    pub frame: Frame,
-    /// The ICC profile of the RGB values.
-    pub icc: Option<Vec<u8>>,
-    /// The EXIF block, from its TIFF header on (`II*\0` or `MM\0*`).
-    pub exif: Option<Vec<u8>>,
-    /// PNG text: keyword and text. A finished picture's parameters stand under `parameters`.
-    pub text: Vec<(String, String)>,
-    /// What the file holds that is not here, each a phrase to tell the person: frames of an animation, the profile of
-    /// another colour space.
-    pub left_out: Vec<String>,
-}
-
-impl Picture {
-    /// What of it a format does not hold, each a phrase to tell the person. Transparency in a JPEG is an error of writing.
-    pub fn not_held(&self, format: PictureFormat) -> Vec<String> {
-        let name = format.name();
-        let rows = [
-            (
-                self.frame.is_deep() && !matches!(format, PictureFormat::Png | PictureFormat::Tiff),
-                "8 of 16 bits a sample",
-            ),
-            (!self.text.is_empty() && format != PictureFormat::Png, "the text that a PNG carries"),
-            (self.exif.is_some() && matches!(format, PictureFormat::Gif | PictureFormat::Tiff), "EXIF"),
-            (self.icc.is_some() && format == PictureFormat::Gif, "the colour profile"),
-        ];
-        rows.iter().filter(|(lost, _)| *lost).map(|(_, what)| format!("{what} (a {name} does not hold it)")).collect()
-    }
-}
-
-impl From<Frame> for Picture {
-    fn from(frame: Frame) -> Self {
-        Self { frame, icc: None, exif: None, text: Vec::new(), left_out: Vec::new() }
-    }
-}
-
-impl Picture {
-    /// How the stored pixels are turned for viewing, as EXIF counts it: 1 as they are, 2 mirrored left to right, 3 by half a turn,
-    /// 4 mirrored top to bottom, 5 with rows and columns exchanged, 6 that and mirrored left to right (a quarter clockwise), 7 that
-    /// and both, 8 that and mirrored top to bottom (a quarter back).
-    pub fn orientation(&self) -> u8 {
-        let read = self.exif.as_deref().and_then(image::metadata::Orientation::from_exif_chunk);
-        read.map_or(1, image::metadata::Orientation::to_exif)
-    }
-}
 
 /// Reads a picture; its content decides the format, not its name. Of an animation, the first frame.
 ///
@@ -120,7 +63,7 @@ pub fn decode(bytes: &[u8]) -> Result<Picture> {
 }
 
 /// Whether a picture file holds more than one frame. A damaged file holds what can be read of it.
-pub(super) fn is_animated(format: PictureFormat, bytes: &[u8]) -> bool {
+pub(crate) fn is_animated(format: PictureFormat, bytes: &[u8]) -> bool {
     let bytes = Cursor::new(bytes);
     match format {
         PictureFormat::Gif => GifDecoder::new(bytes).is_ok_and(|d| d.into_frames().nth(1).is_some()),

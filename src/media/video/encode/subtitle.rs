@@ -2,16 +2,16 @@
 
 use ffmpeg_next::{Codec, Packet, codec, ffi, packet::Mut};
 
-use super::{
-    Rational,
+use crate::media::video::{
     ffmpeg::{self, check, text},
+    rational::Rational,
 };
 
 /// The largest encoded subtitle.
 const LARGEST: usize = 1 << 16;
 
 /// A decoder and an encoder of text subtitles.
-pub(super) struct Recoder {
+pub(crate) struct Recoder {
     decoder: codec::Context,
     encoder: codec::Context,
     /// Bytes a subtitle is encoded into.

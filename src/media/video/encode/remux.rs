@@ -8,13 +8,17 @@ use ffmpeg_next::{
     packet::Mut,
 };
 
-use super::{
-    TimeRange,
-    ffmpeg::{self, c_string, check, reason, text},
-    info::{self, StreamInfo, StreamKind},
-    subtitle::Recoder,
+use super::subtitle::Recoder;
+use crate::{
+    error::{Error, Result},
+    media::video::{
+        decode::{
+            info::{self, StreamInfo, StreamKind},
+            timing::TimeRange,
+        },
+        ffmpeg::{self, c_string, check, reason, text},
+    },
 };
-use crate::error::{Error, Result};
 
 /// Metadata that describes the old file's bytes, not its content.
 const STALE: [&str; 10] = [
@@ -31,7 +35,7 @@ const STALE: [&str; 10] = [
 ];
 
 /// The source's other streams on their way into the new file.
-pub(super) struct Copies {
+pub(crate) struct Remuxer {
     input: Input,
     /// For each stream of the source, its number in the new file and the last decoding time stamp written there.
     targets: Vec<Option<(usize, i64)>>,
@@ -48,7 +52,7 @@ pub(super) struct Copies {
     pub left_out: Vec<String>,
 }
 
-impl Copies {
+impl Remuxer {
     /// Adds the source's streams, chapters and metadata to a file whose first stream is the new video.
     ///
     /// Errors: the source cannot be read, or it has sound that the container cannot take.
@@ -337,7 +341,7 @@ fn rescale(value: i64, from: ffi::AVRational, to: ffi::AVRational) -> i64 {
     unsafe { ffi::av_rescale_q(value, from, to) }
 }
 
-/// Copies what describes the content. What is there already stays.
+/// Remuxer what describes the content. What is there already stays.
 ///
 /// # Safety
 /// `from` is null or a dictionary; `to` is a structure's dictionary.

@@ -2,14 +2,15 @@
 
 use ffmpeg_next::{Codec, Packet, codec, ffi, format::context::Input, frame, packet::Mut};
 
-use super::info::{self, SideData};
+use super::info;
+use crate::media::video::side_data::SideData;
 
 /// Packets looked at before the first frame is given up.
 const PATIENCE: usize = 256;
 
 /// Reads the first frame of a stream: mastering display and content light level, as side data, and names of what frames
 /// carry that a new file will not. A stream that does not decode says nothing here; its reader will tell why.
-pub(super) fn of_first_frame(input: &mut Input, index: usize) -> (Vec<SideData>, Vec<String>) {
+pub(crate) fn of_first_frame(input: &mut Input, index: usize) -> (Vec<SideData>, Vec<String>) {
     let Some(frame) = first_frame(input, index) else { return (Vec::new(), Vec::new()) };
     use ffi::{AVFrameSideDataType::*, AVPacketSideDataType::*};
     let found = |kind| {
@@ -63,27 +64,4 @@ fn first_frame(input: &mut Input, index: usize) -> Option<frame::Video> {
         }
     }
     None
-}
-
-/// Mastering display (SMPTE ST 2086) and light level (CTA-861.3) in the words of x264 and x265: key and value. Nothing of
-/// what is not complete.
-pub(super) fn encoder_words(side_data: &[SideData]) -> Vec<(&'static str, String)> {
-    use ffi::AVPacketSideDataType::*;
-    let numbers = |kind| {
-        let bytes = &side_data.iter().find(|s| s.kind == kind)?.bytes;
-        Some(bytes.as_chunks::<4>().0.iter().map(|b| i32::from_ne_bytes(*b)).collect::<Vec<_>>())
-    };
-    let mut words = Vec::new();
-    // AVMasteringDisplayMetadata: ratios of red, green, blue and white (x, y), of the least and the greatest luminance, and
-    // whether each group is there.
-    if let Some(n) = numbers(AV_PKT_DATA_MASTERING_DISPLAY_METADATA).filter(|n| n.len() >= 22 && n[20] * n[21] != 0) {
-        let ratio = |i: usize, unit: f64| (f64::from(n[2 * i]) / f64::from(n[2 * i + 1].max(1)) * unit).round() as i64;
-        let at = |i: usize| format!("({},{})", ratio(i, 50_000.0), ratio(i + 1, 50_000.0));
-        let light = format!("({},{})", ratio(9, 10_000.0), ratio(8, 10_000.0));
-        words.push(("master-display", format!("G{}B{}R{}WP{}L{light}", at(2), at(4), at(0), at(6))));
-    }
-    if let Some(n) = numbers(AV_PKT_DATA_CONTENT_LIGHT_LEVEL).filter(|n| n.len() >= 2) {
-        words.push(("max-cll", format!("{},{}", n[0], n[1])));
-    }
-    words
 }

@@ -6,21 +6,25 @@ use ffmpeg_next::{Packet, ffi, frame, packet::Mut};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    color::Color,
-    ffmpeg::{self, check},
-    output::{self, Encoder, VideoOptions, VideoSpec},
-    reader::allocate,
-    scale::{Layout, Scaler},
-    verify::Pixels,
+    encoder::{self, Encoder},
+    spec::{VideoOptions, VideoSpec},
 };
 use crate::{
     error::{Error, Result},
+    media::video::{
+        ffmpeg::{self, check},
+        pixel::{
+            color::Color,
+            convert::{Converter, Layout, allocate},
+            hash::PixelHash,
+        },
+    },
     tensor::{Frame, Samples},
 };
 
 /// What encoders were given so far.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub(super) struct Given {
+pub(crate) struct EncodeTotals {
     pub frames: u64,
     /// Time stamp of the first frame and the end of the last, in ticks.
     pub span: (i64, i64),
@@ -31,20 +35,20 @@ pub(super) struct Given {
     /// Whether transparency was asked for and seen, and the encoder has none.
     pub flattened: bool,
     /// What a lossless encoder was given, where that is to be checked.
-    pub pixels: Option<Pixels>,
+    pub pixels: Option<PixelHash>,
 }
 
 /// Takes packets as they come.
-pub(super) type Take<'a> = dyn FnMut(Packet) -> Result<()> + 'a;
+pub(crate) type Take<'a> = dyn FnMut(Packet) -> Result<()> + 'a;
 
 /// An encoder and what it was given.
-pub(super) struct Encode {
+pub(crate) struct FrameEncoder {
     pub encoder: Encoder,
-    pub given: Given,
+    pub given: EncodeTotals,
     /// The file in the making, for messages.
     target: PathBuf,
     staged: frame::Video,
-    scaler: Option<Scaler>,
+    converter: Option<Converter>,
     size: (i32, i32),
     alpha: bool,
     /// Frames before the first of this encoder.
@@ -54,9 +58,9 @@ pub(super) struct Encode {
 }
 
 // SAFETY: all parts are owned, and FFmpeg's contexts may move between threads.
-unsafe impl Send for Encode {}
+unsafe impl Send for FrameEncoder {}
 
-impl Encode {
+impl FrameEncoder {
     /// Opens the encoder of a container of FFmpeg's name; `given`: what others were given before, of which this is the rest.
     ///
     /// Errors: an unknown encoder (lists those there are), pixel format or option.
@@ -65,13 +69,13 @@ impl Encode {
         options: &VideoOptions,
         output: &VideoSpec,
         target: PathBuf,
-        given: Option<Given>,
+        given: Option<EncodeTotals>,
     ) -> Result<Self> {
-        let encoder = output::open(options, output, container, global_header)?;
+        let encoder = encoder::open(options, output, container, global_header)?;
         let first = || {
             // SAFETY: the encoder is open and owned.
-            let pixels = options.verify.then(|| Pixels::of_encoder(unsafe { &*encoder.context.as_ptr() })).flatten();
-            Given { last: 1, longest: 1, pixels, ..Given::default() }
+            let pixels = options.verify.then(|| PixelHash::of_encoder(unsafe { &*encoder.context.as_ptr() })).flatten();
+            EncodeTotals { last: 1, longest: 1, pixels, ..EncodeTotals::default() }
         };
         let given = given.unwrap_or_else(first);
         Ok(Self {
@@ -80,7 +84,7 @@ impl Encode {
             encoder,
             target,
             staged: frame::Video::empty(),
-            scaler: None,
+            converter: None,
             size: (output.width as i32, output.height as i32),
             alpha: output.alpha,
             durations: BTreeMap::new(),
@@ -161,10 +165,10 @@ impl Encode {
             Samples::U16(s) => unsafe { std::slice::from_raw_parts(s.as_ptr().cast(), s.len() * 2) },
         };
         let color = self.encoder.color;
-        if self.scaler.as_ref().is_none_or(|s| s.from.format != source) {
+        if self.converter.as_ref().is_none_or(|s| s.from.format != source) {
             let from = Layout { format: source, color: Color { matrix: 1, ..color } };
             let to = Layout { format: self.encoder.format, color };
-            self.scaler = Some(Scaler::new(from, to, self.size)?);
+            self.converter = Some(Converter::new(from, to, self.size)?);
             self.staged = allocate(source, self.size)?;
         }
         let row = bytes.len() / frame.height;
@@ -174,7 +178,7 @@ impl Encode {
         }
         // The encoder keeps frames to look ahead at, so each has planes of its own.
         let mut picture = allocate(self.encoder.format, self.size)?;
-        self.scaler.as_mut().ok_or("no converter")?.run(&self.staged, &mut picture)?;
+        self.converter.as_mut().ok_or("no converter")?.run(&self.staged, &mut picture)?;
         // Some encoders (ProRes) take the tags of the frame for those of the stream.
         // SAFETY: both structures are owned; the fields have the same types.
         unsafe {

@@ -4,13 +4,18 @@ use std::path::Path;
 
 use ffmpeg_next::{DictionaryRef, ffi, format::context::Input};
 
-use super::{
-    Rational,
-    color::Color,
-    ffmpeg::{self, number, text},
-    scale::{PixelFormat, Sampling},
+use crate::{
+    error::{Error, Result},
+    media::video::{
+        ffmpeg::{self, number, text},
+        pixel::{
+            color::Color,
+            format::{PixelFormat, Sampling},
+        },
+        rational::Rational,
+        side_data::{SideData, rotation},
+    },
 };
-use crate::error::{Error, Result};
 
 /// The kinds of stream a container holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -36,33 +41,6 @@ pub struct StreamInfo {
     pub codec: String,
     /// ISO 639-2 language, where told.
     pub language: Option<String>,
-}
-
-/// Data that holds for a whole stream and is passed on as it is: display matrix, mastering display, light level,
-/// stereo and spherical layout.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SideData {
-    pub(super) kind: ffi::AVPacketSideDataType,
-    pub(super) bytes: Vec<u8>,
-}
-
-impl SideData {
-    pub(super) fn is_rotation(&self) -> bool {
-        self.kind == ffi::AVPacketSideDataType::AV_PKT_DATA_DISPLAYMATRIX
-    }
-
-    /// What it is, as a phrase.
-    pub(super) fn name(&self) -> &'static str {
-        use ffi::AVPacketSideDataType::*;
-        match self.kind {
-            AV_PKT_DATA_DISPLAYMATRIX => "the rotation",
-            AV_PKT_DATA_STEREO3D => "the stereo layout",
-            AV_PKT_DATA_MASTERING_DISPLAY_METADATA => "HDR10's mastering display",
-            AV_PKT_DATA_CONTENT_LIGHT_LEVEL => "HDR10's content light level",
-            AV_PKT_DATA_SPHERICAL => "the spherical layout",
-            _ => "other side data",
-        }
-    }
 }
 
 /// A video file and the stream of it that [`Reader`](super::Reader) decodes: the first that is no cover picture.
@@ -114,17 +92,17 @@ pub struct VideoInfo {
     pub streams: Vec<StreamInfo>,
     /// Metadata of the container.
     pub metadata: Vec<(String, String)>,
-    pub(super) index: usize,
+    pub(crate) index: usize,
     /// The container's first time stamp, in microseconds.
-    pub(super) origin: i64,
+    pub(crate) origin: i64,
 }
 
 /// What FFmpeg finds in a file.
-pub(super) fn probe(path: &Path) -> Result<VideoInfo> {
+pub(crate) fn probe(path: &Path) -> Result<VideoInfo> {
     of_input(&ffmpeg::open(path)?, path)
 }
 
-pub(super) fn of_input(input: &Input, path: &Path) -> Result<VideoInfo> {
+pub(crate) fn of_input(input: &Input, path: &Path) -> Result<VideoInfo> {
     let streams: Vec<_> = streams(input).iter().map(|s| describe(s)).collect();
     let failed = |why: String| Error::failed(format!("{}: {why}", path.display()));
     // SAFETY: the container lives as long as `input`.
@@ -199,12 +177,12 @@ pub(super) fn of_input(input: &Input, path: &Path) -> Result<VideoInfo> {
 }
 
 /// Whether a VP8 or VP9 stream has its transparency in a second stream beside its packets, as WebM keeps it.
-pub(super) fn has_alpha_beside(stream: &ffi::AVStream) -> bool {
+pub(crate) fn has_alpha_beside(stream: &ffi::AVStream) -> bool {
     pairs(stream.metadata).iter().any(|(key, value)| key.eq_ignore_ascii_case("alpha_mode") && value == "1")
 }
 
 /// The streams of a container.
-pub(super) fn streams(input: &Input) -> Vec<&ffi::AVStream> {
+pub(crate) fn streams(input: &Input) -> Vec<&ffi::AVStream> {
     // SAFETY: the container's array of that many streams, which live as long as it.
     unsafe {
         let context = &*input.as_ptr();
@@ -213,7 +191,7 @@ pub(super) fn streams(input: &Input) -> Vec<&ffi::AVStream> {
 }
 
 /// What a stream is.
-pub(super) fn describe(stream: &ffi::AVStream) -> StreamInfo {
+pub(crate) fn describe(stream: &ffi::AVStream) -> StreamInfo {
     use ffi::AVMediaType::*;
     // SAFETY: every stream has parameters; the codec number is only looked up.
     let (kind, codec) = unsafe {
@@ -233,7 +211,7 @@ pub(super) fn describe(stream: &ffi::AVStream) -> StreamInfo {
 }
 
 /// The entries of a dictionary.
-pub(super) fn pairs(dictionary: *const ffi::AVDictionary) -> Vec<(String, String)> {
+pub(crate) fn pairs(dictionary: *const ffi::AVDictionary) -> Vec<(String, String)> {
     // SAFETY: null or a dictionary that its structure owns.
     let dictionary = unsafe { DictionaryRef::wrap(dictionary) };
     dictionary.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
@@ -271,13 +249,4 @@ fn side_data(stream: &ffi::AVStream) -> Vec<SideData> {
         }
     };
     kept.into_iter().filter_map(read).collect()
-}
-
-pub(super) fn rotation(side_data: &[SideData]) -> u16 {
-    let matrix = side_data.iter().find(|s| s.kind == ffi::AVPacketSideDataType::AV_PKT_DATA_DISPLAYMATRIX);
-    let Some(entries) = matrix.map(|m| m.bytes.as_chunks::<4>().0).filter(|m| m.len() == 9) else { return 0 };
-    let matrix: Vec<i32> = entries.iter().map(|b| i32::from_ne_bytes(*b)).collect();
-    // SAFETY: FFmpeg reads nine numbers. Its angle is counter-clockwise, not a number for a singular matrix.
-    let angle = -unsafe { ffi::av_display_rotation_get(matrix.as_ptr()) };
-    if angle.is_finite() { angle.rem_euclid(360.0).round() as u16 % 360 } else { 0 }
 }

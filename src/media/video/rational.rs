@@ -1,37 +1,4 @@
-//! Videos: what a file holds ([`Reader::info`]), its frames one by one ([`Reader`]), and a new file from frames
-//! ([`Writer`]) with the sound and what else travels with the source.
-//!
-//! Frames keep their stored orientation and shape: rotation and sample aspect ratio travel as tags. Colour values are
-//! converted between YCbCr and RGB with the matrix, range and chroma position of the tags; primaries and transfer are
-//! never touched, only passed on.
-
-mod animation;
-pub mod chunk;
-mod color;
-mod copy;
-mod door;
-mod encode;
-mod ffmpeg;
-mod hdr;
-mod info;
-mod kept;
-mod output;
-mod reader;
-mod scale;
-mod subtitle;
-mod timing;
-mod verify;
-mod writer;
-
-pub use color::{Color, Range};
-pub use door::{Reader, Writer, probe};
-pub use ffmpeg::{ffmpeg_version, show_ffmpeg_log, video_decoders, video_encoders};
-pub use info::{SideData, StreamInfo, StreamKind, VideoInfo};
-pub use output::{VideoOptions, VideoSpec};
-pub use reader::VideoFrame;
-pub use scale::Sampling;
-pub use timing::{Clock, TimeRange, Timing, Window};
-pub use writer::Summary;
+//! Ratios of whole numbers: frame rates, time bases and sample aspect ratios.
 
 /// A ratio: frames a second, seconds a tick, or the width of a sample to its height. `0/1` is unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -2,7 +2,7 @@
 
 use ffmpeg_next::ffi;
 
-use super::ffmpeg::number;
+use crate::media::video::ffmpeg::number;
 
 /// How YCbCr numbers fill their bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -58,15 +58,15 @@ impl Color {
     }
 
     /// Whether the matrix is one that swscale can convert with (H.273 1, 4–7, 9).
-    pub(super) fn has_known_matrix(&self) -> bool {
+    pub(crate) fn has_known_matrix(&self) -> bool {
         matches!(self.matrix, 1 | 4..=7 | 9)
     }
 
-    pub(super) fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.range == Range::Full
     }
 
-    pub(super) fn of_parameters(p: &ffi::AVCodecParameters) -> Self {
+    pub(crate) fn of_parameters(p: &ffi::AVCodecParameters) -> Self {
         // SAFETY: fields of a structure that is borrowed.
         unsafe {
             Self {
@@ -79,7 +79,7 @@ impl Color {
         }
     }
 
-    pub(super) fn of_frame(f: &ffi::AVFrame) -> Self {
+    pub(crate) fn of_frame(f: &ffi::AVFrame) -> Self {
         // SAFETY: as above.
         unsafe {
             Self {
@@ -93,7 +93,7 @@ impl Color {
     }
 
     /// Says the tags to an encoder.
-    pub(super) fn tag(&self, context: &mut ffi::AVCodecContext) {
+    pub(crate) fn tag(&self, context: &mut ffi::AVCodecContext) {
         // SAFETY: the numbers came out of fields of these same types, or are constants of theirs.
         unsafe {
             (&raw mut context.color_primaries).cast::<i32>().write(self.primaries);

@@ -4,119 +4,35 @@ use std::ptr;
 
 use ffmpeg_next::{ffi, frame};
 
-use super::{
-    color::Color,
-    ffmpeg::{c_string, text},
-};
-
-/// How much of colour a pixel format keeps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-#[allow(missing_docs)]
-pub enum Sampling {
-    /// YCbCr, chroma at half the columns and rows, or coarser.
-    #[default]
-    S420,
-    /// YCbCr, chroma at half the columns.
-    S422,
-    /// YCbCr, chroma at every sample.
-    S444,
-    Rgb,
-}
+use super::{color::Color, format::PixelFormat};
+use crate::media::video::ffmpeg::{self, c_string};
 
 /// One side of a conversion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Layout {
+pub(crate) struct Layout {
     pub format: ffi::AVPixelFormat,
     pub color: Color,
 }
 
-/// What a pixel format is.
-pub(super) struct PixelFormat(&'static ffi::AVPixFmtDescriptor);
-
-impl PixelFormat {
-    /// The format of a decoder's number; `None` where there is none.
-    pub fn of(format: i32) -> Option<(ffi::AVPixelFormat, Self)> {
-        // SAFETY: the descriptor list is constant; a number becomes an enum only by coming out of that list.
-        unsafe {
-            let mut descriptor = ptr::null();
-            loop {
-                descriptor = ffi::av_pix_fmt_desc_next(descriptor);
-                let known = descriptor.as_ref()?;
-                let id = ffi::av_pix_fmt_desc_get_id(descriptor);
-                if id as i32 == format {
-                    return Some((id, Self(known)));
-                }
-            }
-        }
-    }
-
-    fn has(&self, flag: i32) -> bool {
-        self.0.flags & flag as u64 != 0
-    }
-
-    pub fn name(&self) -> String {
-        text(self.0.name)
-    }
-
-    pub fn is_rgb(&self) -> bool {
-        self.has(ffi::AV_PIX_FMT_FLAG_RGB) || self.has(ffi::AV_PIX_FMT_FLAG_PAL)
-    }
-
-    /// Whether there is an alpha plane. A palette may be clear in places; its 4 channels are always counted.
-    pub fn has_alpha(&self) -> bool {
-        self.has(ffi::AV_PIX_FMT_FLAG_ALPHA)
-    }
-
-    pub fn bits(&self) -> u8 {
-        self.0.comp[..self.0.nb_components.into()].iter().map(|c| c.depth).max().unwrap_or(8) as u8
-    }
-
-    pub fn sampling(&self) -> Sampling {
-        match (self.is_rgb(), self.0.log2_chroma_w, self.0.log2_chroma_h) {
-            (true, ..) => Sampling::Rgb,
-            // Grey comes with no chroma to lose.
-            _ if self.0.nb_components < 3 => Sampling::S420,
-            (_, 0, 0) => Sampling::S444,
-            (_, _, 0) => Sampling::S422,
-            _ => Sampling::S420,
-        }
-    }
-
-    /// Where chroma lies between luma samples, in 1/256 of one, or −513 for formats that have it everywhere.
-    fn chroma_position(&self, location: i32) -> (i64, i64) {
-        // Unspecified is left, as H.264 (annex E), HEVC and VP9 have it.
-        let (h, v) = match location {
-            2 => (128, 128),
-            3 => (0, 0),
-            4 => (128, 0),
-            5 => (0, 256),
-            6 => (128, 256),
-            _ => (0, 128),
-        };
-        let sub = (self.0.log2_chroma_w == 1, self.0.log2_chroma_h == 1);
-        (if sub.0 { h } else { -513 }, if sub.1 { v } else { -513 })
-    }
-}
-
 /// A converter between two layouts of one size.
-pub(super) struct Scaler {
+pub(crate) struct Converter {
     context: *mut ffi::SwsContext,
     pub from: Layout,
     size: (i32, i32),
 }
 
 // SAFETY: the context is owned and used by one thread at a time.
-unsafe impl Send for Scaler {}
+unsafe impl Send for Converter {}
 
-impl Scaler {
+impl Converter {
     pub fn new(from: Layout, to: Layout, size: (i32, i32)) -> Result<Self, String> {
-        // SAFETY: the context is owned by `scaler` from here on; options are set by name before it is initialised.
+        // SAFETY: the context is owned by `converter` from here on; options are set by name before it is initialised.
         unsafe {
-            let scaler = Self { context: ffi::sws_alloc_context(), from, size };
-            if scaler.context.is_null() {
+            let converter = Self { context: ffi::sws_alloc_context(), from, size };
+            if converter.context.is_null() {
                 return Err("out of memory".into());
             }
-            let (source, target) = (scaler.side(from)?, scaler.side(to)?);
+            let (source, target) = (converter.side(from)?, converter.side(to)?);
             let flags = ffi::SWS_BICUBIC | ffi::SWS_ACCURATE_RND | ffi::SWS_FULL_CHR_H_INT | ffi::SWS_FULL_CHR_H_INP;
             let (s, t) = (source.chroma_position(from.color.chroma), target.chroma_position(to.color.chroma));
             let options = [
@@ -133,7 +49,7 @@ impl Scaler {
                 ("sws_flags", flags.into()),
             ];
             for (name, value) in options {
-                if ffi::av_opt_set_int(scaler.context.cast(), c_string(name).as_ptr(), value, 0) < 0 {
+                if ffi::av_opt_set_int(converter.context.cast(), c_string(name).as_ptr(), value, 0) < 0 {
                     return Err(format!("this FFmpeg's swscale has no option {name}"));
                 }
             }
@@ -152,14 +68,14 @@ impl Scaler {
                 )
             };
             // Once before, because the ranges choose the code path; once after, because it builds the tables.
-            details(&scaler);
-            if ffi::sws_init_context(scaler.context, ptr::null_mut(), ptr::null_mut()) < 0 {
+            details(&converter);
+            if ffi::sws_init_context(converter.context, ptr::null_mut(), ptr::null_mut()) < 0 {
                 return Err(format!("swscale cannot convert {} to {}", source.name(), target.name()));
             }
-            if details(&scaler) < 0 && !(source.is_rgb() && target.is_rgb()) {
+            if details(&converter) < 0 && !(source.is_rgb() && target.is_rgb()) {
                 return Err(format!("swscale cannot convert {} to {} with this matrix", source.name(), target.name()));
             }
-            Ok(scaler)
+            Ok(converter)
         }
     }
 
@@ -193,9 +109,21 @@ impl Scaler {
     }
 }
 
-impl Drop for Scaler {
+impl Drop for Converter {
     fn drop(&mut self) {
         // SAFETY: owned, freed once.
         unsafe { ffi::sws_freeContext(self.context) };
     }
+}
+
+/// A frame with planes of its own, padded as FFmpeg wants it.
+pub(crate) fn allocate(format: ffi::AVPixelFormat, size: (i32, i32)) -> Result<frame::Video, String> {
+    let mut frame = frame::Video::empty();
+    // SAFETY: the fields say what to allocate.
+    unsafe {
+        let raw = &mut *frame.as_mut_ptr();
+        (raw.format, raw.width, raw.height) = (format as i32, size.0, size.1);
+        ffmpeg::check(ffi::av_frame_get_buffer(raw, 0))?;
+    }
+    Ok(frame)
 }

@@ -2,20 +2,24 @@
 
 use std::path::Path;
 
-use ffmpeg_next::{Packet, ffi, frame, packet::Mut};
-use serde::{Deserialize, Serialize};
+use ffmpeg_next::{Packet, ffi, packet::Mut};
 
-use super::{
-    Rational,
-    animation::WebP,
-    ffmpeg,
-    info::{self, VideoInfo},
-    reader::Reader,
+use crate::{
+    error::{Error, Result},
+    media::video::{
+        animation::webp::WebP,
+        decode::{
+            info::{self, VideoInfo},
+            reader::StreamReader,
+        },
+        ffmpeg,
+        pixel::hash::PixelHash,
+        rational::Rational,
+    },
 };
-use crate::error::{Error, Result};
 
 /// What was given to an encoder.
-pub(super) struct Written {
+pub(crate) struct ExpectedFrames {
     /// Columns and rows.
     pub size: (usize, usize),
     /// Frames.
@@ -25,54 +29,13 @@ pub(super) struct Written {
     /// Seconds by which a container may round or leave out the last frame's end.
     pub slack: f64,
     /// The frames' samples in the encoder's pixel format, where it is lossless.
-    pub pixels: Option<Pixels>,
-}
-
-/// A running hash of frames in one pixel format: each frame's with that of those before it, so it may be set aside.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Pixels {
-    hash: String,
-    format: i32,
-    #[serde(skip)]
-    room: Vec<u8>,
-}
-
-impl Pixels {
-    /// Of no frame yet; `None` for encoders that may lose something.
-    pub fn of_encoder(context: &ffi::AVCodecContext) -> Option<Self> {
-        // SAFETY: FFmpeg looks the number up and returns a constant or null.
-        let described = unsafe { ffi::avcodec_descriptor_get(context.codec_id).as_ref() }?;
-        let lossless = described.props & (ffi::AV_CODEC_PROP_LOSSLESS | ffi::AV_CODEC_PROP_LOSSY);
-        (lossless == ffi::AV_CODEC_PROP_LOSSLESS).then(|| Self::new(context.pix_fmt as i32))
-    }
-
-    fn new(format: i32) -> Self {
-        Self { hash: String::new(), format, room: Vec::new() }
-    }
-
-    /// Adds a frame; `None` where it is in another pixel format, which says nothing.
-    pub fn add(&mut self, frame: &frame::Video) -> Option<()> {
-        // SAFETY: the frame owns its planes; FFmpeg writes no more than the length it is told.
-        unsafe {
-            let raw = &*frame.as_ptr();
-            let (format, _) = super::scale::PixelFormat::of(raw.format).filter(|_| raw.format == self.format)?;
-            let size = ffi::av_image_get_buffer_size(format, raw.width, raw.height, 1);
-            self.room.resize(usize::try_from(size).ok()?, 0);
-            let (data, strides) = (raw.data.as_ptr().cast(), raw.linesize.as_ptr());
-            let (width, height) = (raw.width, raw.height);
-            ffi::av_image_copy_to_buffer(self.room.as_mut_ptr(), size, data, strides, format, width, height, 1);
-        }
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(self.hash.as_bytes()).update(&self.room);
-        self.hash = hasher.finalize().to_hex().to_string();
-        Some(())
-    }
+    pub pixels: Option<PixelHash>,
 }
 
 /// Holds a file's packets, which are read without decoding, against what was written.
 ///
 /// Errors: another size, number of frames or length, each with what was wanted.
-pub(super) fn packets(path: &Path, written: &Written) -> Result<(), String> {
+pub(crate) fn packets(path: &Path, written: &ExpectedFrames) -> Result<(), String> {
     let (found, frames, duration) = measured(path).map_err(|e| format!("it cannot be read again: {e}"))?;
     let (w, h) = written.size;
     if (found.width, found.height) != (w, h) {
@@ -128,16 +91,16 @@ fn measured(path: &Path) -> Result<(VideoInfo, u64, Option<f64>)> {
 /// Decodes a file and holds it against what was written.
 ///
 /// Errors: what does not decode, another size or number of frames, other samples from a lossless encoder.
-pub(super) fn decoded(path: &Path, written: &Written) -> Result<(), String> {
+pub(crate) fn decoded(path: &Path, written: &ExpectedFrames) -> Result<(), String> {
     let text = |e: Error| format!("it does not decode: {e}");
     let (w, h) = written.size;
     let mut frames = 0;
     if let Some(webp) = WebP::open(path).map_err(text)? {
         return webp.into_iter().try_for_each(|frame| frame.map(|_| ()).map_err(text));
     }
-    let mut reader = Reader::open(path).map_err(text)?;
+    let mut reader = StreamReader::open(path).map_err(text)?;
     let joined = reader.info().container == "webp_pipe";
-    let mut pixels = written.pixels.as_ref().map(|p| Pixels::new(p.format));
+    let mut pixels = written.pixels.as_ref().map(PixelHash::like);
     while let Some(frame) = reader.next() {
         let frame = frame.map_err(text)?.frame;
         if (frame.width, frame.height) != (w, h) {
@@ -153,7 +116,7 @@ pub(super) fn decoded(path: &Path, written: &Written) -> Result<(), String> {
         return Err(format!("{frames} frames decode where {} were written", written.frames));
     }
     if let (Some(found), Some(wanted)) = (&pixels, &written.pixels)
-        && found.hash != wanted.hash
+        && !found.agrees(wanted)
     {
         return Err("its frames decode to other samples than were written, though the codec is lossless".into());
     }

@@ -4,17 +4,20 @@ use std::path::Path;
 
 use ffmpeg_next::format::context;
 
-use super::{
-    Range, Rational,
-    animation::WebP,
-    color::Color,
-    ffmpeg,
-    info::{self, SideData},
+use crate::{
+    error::Result,
+    media::video::{
+        animation::webp::WebP,
+        decode::info,
+        ffmpeg,
+        pixel::color::{Color, Range},
+        rational::Rational,
+        side_data::{SideData, rotation},
+    },
 };
-use crate::error::Result;
 
 /// What a finished file is meant to say.
-pub(super) struct Asked {
+pub(crate) struct ExpectedTags {
     side_data: Vec<SideData>,
     color: Color,
     is_rgb: bool,
@@ -23,7 +26,7 @@ pub(super) struct Asked {
     metadata: Vec<String>,
 }
 
-impl Asked {
+impl ExpectedTags {
     /// Read from a container before it is closed. `color`: as told to the encoder; `is_rgb`: whether matrix and range are
     /// those of RGB.
     pub fn of(target: &context::Output, side_data: &[SideData], color: Color, is_rgb: bool) -> Self {
@@ -48,7 +51,7 @@ impl Asked {
             }
         };
         let mut missing = Vec::new();
-        let turned = info::rotation(&self.side_data);
+        let turned = rotation(&self.side_data);
         if turned != found.rotation {
             missing.push(format!("the rotation by {turned} degrees"));
         }

@@ -3,23 +3,14 @@
 use std::path::Path;
 
 use super::{
-    Summary, VideoFrame, VideoInfo, VideoOptions, VideoSpec,
-    animation::{self, Gif, WebP},
-    info, reader, writer,
+    animation::{gif::Gif, loop_count, webp::WebP},
+    decode::{frame::VideoFrame, info::VideoInfo, reader::StreamReader},
+    encode::{
+        spec::{Summary, VideoOptions, VideoSpec},
+        writer::StreamWriter,
+    },
 };
-use crate::{error::Result, media::PendingFile, tensor::Frame};
-
-/// Reads what a file holds without decoding it.
-///
-/// Errors: unreadable, empty, no container FFmpeg knows, damaged headers, no video in it.
-pub fn probe(path: &Path) -> Result<VideoInfo> {
-    if let Some(webp) = WebP::open(path)? {
-        return Ok(webp.info.clone());
-    }
-    let mut info = info::probe(path)?;
-    info.plays = animation::plays(path, &info.container);
-    Ok(info)
-}
+use crate::{error::Result, media::atomic_file::PendingFile, tensor::Frame};
 
 /// Decodes a video or an animated picture. The iterator gives every frame in the order of display; it holds one at a time,
 /// and the decoder the few it needs.
@@ -30,18 +21,18 @@ pub fn probe(path: &Path) -> Result<VideoInfo> {
 pub struct Reader(Source);
 
 enum Source {
-    Stream(Box<reader::Reader>),
+    Stream(Box<StreamReader>),
     WebP(Box<WebP>),
 }
 
 impl Reader {
-    /// Opens a file for decoding. Errors: those of [`probe`], or no decoder.
+    /// Opens a file for decoding. Errors: those of [`probe`](super::probe()), or no decoder.
     pub fn open(path: &Path) -> Result<Self> {
         if let Some(webp) = WebP::open(path)? {
             return Ok(Self(Source::WebP(Box::new(webp))));
         }
-        let mut reader = reader::Reader::open(path)?;
-        let plays = animation::plays(path, &reader.info().container);
+        let mut reader = StreamReader::open(path)?;
+        let plays = loop_count::plays(path, &reader.info().container);
         reader.set_plays(plays);
         Ok(Self(Source::Stream(Box::new(reader))))
     }
@@ -94,7 +85,7 @@ impl Iterator for Reader {
 pub struct Writer(Target);
 
 enum Target {
-    Stream(Box<writer::Writer>),
+    Stream(Box<StreamWriter>),
     Gif(Box<Gif>),
 }
 
@@ -113,7 +104,7 @@ impl Writer {
         Ok(Self(if is_gif {
             Target::Gif(Box::new(Gif::create(place, options, output)?))
         } else {
-            Target::Stream(Box::new(writer::Writer::create(place, options, output)?))
+            Target::Stream(Box::new(StreamWriter::create(place, options, output)?))
         }))
     }
 

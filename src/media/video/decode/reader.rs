@@ -3,36 +3,24 @@
 use std::path::{Path, PathBuf};
 
 use ffmpeg_next::{
-    Codec, Packet, codec, ffi,
+    Packet, codec, ffi,
     format::context::Input,
     frame,
     packet::{Mut, Ref},
 };
 
 use super::{
-    color::Color,
-    ffmpeg::{self, last_line, reason},
+    decoder,
+    frame::{ToRgb, VideoFrame},
     hdr,
     info::{self, VideoInfo},
-    scale::{Layout, PixelFormat, Scaler},
 };
 use crate::{
     error::{Error, Result},
-    tensor::{Frame, Samples},
+    media::video::ffmpeg::{self, last_line, reason},
 };
 
 const AGAIN: i32 = ffi::AVERROR(ffmpeg_next::error::EAGAIN);
-
-/// One frame and when it is shown.
-#[derive(Debug, Clone, PartialEq)]
-pub struct VideoFrame {
-    /// RGB (or RGBA, where the source has transparency), 8 bits from sources of up to 8, else 16.
-    pub frame: Frame,
-    /// Time stamp in ticks of [`VideoInfo::time_base`], as stored.
-    pub pts: i64,
-    /// Seconds from the beginning of the container.
-    pub time: f64,
-}
 
 /// Decodes a video. The iterator gives every frame in the order of display; it holds one at a time, and the decoder
 /// the few it needs.
@@ -40,15 +28,13 @@ pub struct VideoFrame {
 /// It ends with `None` after the last frame of a whole file. A file that is cut off gives all that is there, then an
 /// error. A damaged frame gives an error that tells its number and time, and, to a caller who goes on, the frame as the
 /// decoder mended it.
-pub struct Reader {
+pub struct StreamReader {
     path: PathBuf,
     input: Input,
     decoder: codec::Context,
     info: VideoInfo,
-    alpha: bool,
-    scaler: Option<Scaler>,
+    rgb: ToRgb,
     decoded: frame::Video,
-    converted: frame::Video,
     /// A frame whose damage has been told.
     mended: Option<VideoFrame>,
     /// After a seek: frames before this time stamp are passed over.
@@ -72,9 +58,9 @@ enum State {
 }
 
 // SAFETY: all parts are owned by the reader, and FFmpeg's contexts may move between threads.
-unsafe impl Send for Reader {}
+unsafe impl Send for StreamReader {}
 
-impl Reader {
+impl StreamReader {
     /// Opens a video for decoding. Errors: those of [`probe`](super::probe), or no decoder.
     pub fn open(path: &Path) -> Result<Self> {
         let input = ffmpeg::open(path)?;
@@ -86,31 +72,14 @@ impl Reader {
         info.left_out = left_out;
         let failed = |why: String| Error::failed(format!("{}: decoding {}: {why}", path.display(), info.codec));
         ffmpeg::clear_line();
-        let parameters = info::streams(&input)[info.index].codecpar;
-        // SAFETY: the parameters belong to a stream of `input`; the decoder copies them.
-        let decoder = unsafe {
-            let codec = decoder_of(info::streams(&input)[info.index]);
-            if codec.is_null() {
-                return Err(failed("the linked FFmpeg has no decoder for it".into()));
-            }
-            let mut context = codec::Context::new_with_codec(Codec::wrap(codec));
-            let pointer = context.as_mut_ptr();
-            ffmpeg::check(ffi::avcodec_parameters_to_context(pointer, parameters)).map_err(failed)?;
-            (*pointer).pkt_timebase = info.time_base.into();
-            // As many threads as the machine has cores.
-            (*pointer).thread_count = 0;
-            ffmpeg::check(ffi::avcodec_open2(pointer, codec, std::ptr::null_mut())).map_err(failed)?;
-            context
-        };
+        let decoder = decoder::open(&input, &info).map_err(failed)?;
         Ok(Self {
             path: path.into(),
             input,
             decoder,
             info,
-            alpha: false,
-            scaler: None,
+            rgb: ToRgb::new(),
             decoded: frame::Video::empty(),
-            converted: frame::Video::empty(),
             mended: None,
             from: None,
             keyless: false,
@@ -125,7 +94,7 @@ impl Reader {
     /// The same reader giving RGBA frames where the source has transparency.
     #[must_use]
     pub fn with_alpha(mut self) -> Self {
-        self.alpha = self.info.alpha;
+        self.rgb.alpha = self.info.alpha;
         self
     }
 
@@ -315,7 +284,7 @@ impl Reader {
         let stamp = Some(raw.best_effort_timestamp).filter(|t| *t != ffi::AV_NOPTS_VALUE);
         let time = stamp.map(|t| t as f64 * self.info.time_base.value() - self.info.origin as f64 * 1e-6);
         let time = time.unwrap_or(self.info.start + self.frames as f64 / self.info.frame_rate.value());
-        let frame = self.convert().map_err(|why| {
+        let frame = self.rgb.convert(&self.decoded, &self.info).map_err(|why| {
             self.state = State::Done;
             self.failed(&format!("frame {} (at {time:.3} s): {why}", self.frames))
         })?;
@@ -329,91 +298,9 @@ impl Reader {
         }
         Ok(frame)
     }
-
-    fn convert(&mut self) -> Result<Frame, String> {
-        use ffi::AVPixelFormat::*;
-        // SAFETY: as in `take`.
-        let raw = unsafe { &*self.decoded.as_ptr() };
-        let (width, height) = (self.info.width, self.info.height);
-        if (raw.width as usize, raw.height as usize) != (width, height) {
-            let (w, h) = (raw.width, raw.height);
-            return Err(format!("the size changes from {width}x{height} to {w}x{h}; cut the file there"));
-        }
-        let (format, known) = PixelFormat::of(raw.format).ok_or("the frame has no pixel format")?;
-        // What the frame does not say, the container may.
-        let (said, told) = (Color::of_frame(raw), self.info.color);
-        let color = Color {
-            matrix: if said.matrix == 2 { told.matrix } else { said.matrix },
-            range: if said.range == super::Range::Unspecified { told.range } else { said.range },
-            ..said
-        };
-        if color.matrix == 0 && !known.is_rgb() {
-            return Err(format!("{} frames are tagged as RGB; correct the tag", known.name()));
-        }
-        let from = Layout { format, color: color.resolved(width, height) };
-        let deep = self.info.bit_depth > 8;
-        let target = match (deep, self.alpha) {
-            (false, false) => AV_PIX_FMT_RGB24,
-            (false, true) => AV_PIX_FMT_RGBA,
-            (true, false) if cfg!(target_endian = "big") => AV_PIX_FMT_RGB48BE,
-            (true, false) => AV_PIX_FMT_RGB48LE,
-            (true, true) if cfg!(target_endian = "big") => AV_PIX_FMT_RGBA64BE,
-            (true, true) => AV_PIX_FMT_RGBA64LE,
-        };
-        let size = (raw.width, raw.height);
-        if self.scaler.as_ref().is_none_or(|s| s.from != from) {
-            let to = Layout { format: target, color: from.color };
-            self.scaler = Some(Scaler::new(from, to, size)?);
-            self.converted = allocate(target, size)?;
-        }
-        let scaler = self.scaler.as_mut().ok_or("no converter")?;
-        scaler.run(&self.decoded, &mut self.converted)?;
-        let channels = if self.alpha { 4 } else { 3 };
-        let (bytes, stride) = (self.converted.data(0), self.converted.stride(0));
-        let row = width * channels * if deep { 2 } else { 1 };
-        let rows = bytes.chunks(stride).take(height).map(|r| &r[..row]);
-        let samples = if deep {
-            Samples::U16(rows.flat_map(|r| r.as_chunks().0).map(|b| u16::from_ne_bytes(*b)).collect())
-        } else {
-            let mut samples = Vec::with_capacity(row * height);
-            rows.for_each(|r| samples.extend_from_slice(r));
-            Samples::U8(samples)
-        };
-        Ok(Frame { width, height, channels, samples })
-    }
 }
 
-/// The decoder for a stream; null where there is none. FFmpeg's own VP8 and VP9 decoders pass over transparency.
-fn decoder_of(stream: &ffi::AVStream) -> *const ffi::AVCodec {
-    // SAFETY: every stream has parameters; FFmpeg looks names and numbers up.
-    unsafe {
-        let id = (*stream.codecpar).codec_id;
-        let named = match id {
-            ffi::AVCodecID::AV_CODEC_ID_VP8 => c"libvpx",
-            _ => c"libvpx-vp9",
-        };
-        let clear = if info::has_alpha_beside(stream) {
-            ffi::avcodec_find_decoder_by_name(named.as_ptr())
-        } else {
-            std::ptr::null()
-        };
-        if clear.is_null() { ffi::avcodec_find_decoder(id) } else { clear }
-    }
-}
-
-/// A frame with planes of its own, padded as FFmpeg wants it.
-pub(super) fn allocate(format: ffi::AVPixelFormat, size: (i32, i32)) -> Result<frame::Video, String> {
-    let mut frame = frame::Video::empty();
-    // SAFETY: the fields say what to allocate.
-    unsafe {
-        let raw = &mut *frame.as_mut_ptr();
-        (raw.format, raw.width, raw.height) = (format as i32, size.0, size.1);
-        ffmpeg::check(ffi::av_frame_get_buffer(raw, 0))?;
-    }
-    Ok(frame)
-}
-
-impl Iterator for Reader {
+impl Iterator for StreamReader {
     type Item = Result<VideoFrame>;
 
     fn next(&mut self) -> Option<Self::Item> {

@@ -1,0 +1,32 @@
+//! What a file is, by its content.
+
+use std::{fs::File, io::Read, path::Path};
+
+use super::{format::PictureFormat, picture, video};
+use crate::error::{Error, Result};
+
+/// What a media file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FileType {
+    /// One still picture.
+    Picture(PictureFormat),
+    /// Frames in time: everything FFmpeg finds video in, and GIF, APNG and WebP files of more than one frame.
+    Video,
+}
+
+/// What a file is, by its content; the name does not matter.
+///
+/// Errors: unreadable, empty, neither a picture nor a video.
+pub fn sniff(path: &Path) -> Result<FileType> {
+    let failed = |e: std::io::Error| Error::io("reading", path, &e);
+    let mut head = Vec::new();
+    File::open(path).and_then(|f| f.take(64).read_to_end(&mut head)).map_err(failed)?;
+    match PictureFormat::of_content(&head) {
+        Some(format @ (PictureFormat::Gif | PictureFormat::Png | PictureFormat::WebP)) => {
+            let bytes = std::fs::read(path).map_err(failed)?;
+            Ok(if picture::is_animated(format, &bytes) { FileType::Video } else { FileType::Picture(format) })
+        }
+        Some(format) => Ok(FileType::Picture(format)),
+        None => video::probe(path).map(|_| FileType::Video),
+    }
+}

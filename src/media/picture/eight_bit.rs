@@ -1,0 +1,36 @@
+//! Frames as 8-bit samples, for formats that hold no more.
+
+use std::borrow::Cow;
+
+use crate::tensor::{Frame, Samples};
+
+/// Sampling of colours for a palette, 1 (every pixel) to 30.
+pub(crate) const PALETTE_SPEED: i32 = 10;
+
+/// RGBA of 8 bits in which alpha is all or nothing.
+pub(crate) fn palette_pixels(frame: &Frame) -> Vec<u8> {
+    let bytes = eight_bits(&frame.samples);
+    if frame.channels == 3 {
+        return bytes.as_chunks::<3>().0.iter().flat_map(|p| [p[0], p[1], p[2], 255]).collect();
+    }
+    let over = |p: &[u8; 4]| if p[3] < 128 { [0; 4] } else { [p[0], p[1], p[2], 255] };
+    bytes.as_chunks::<4>().0.iter().flat_map(over).collect()
+}
+
+/// 8-bit RGB of a frame without transparency; `None` of one with.
+pub(super) fn opaque(frame: &Frame) -> Option<Cow<'_, [u8]>> {
+    let bytes = eight_bits(&frame.samples);
+    if frame.channels == 3 {
+        return Some(bytes);
+    }
+    let (pixels, _) = bytes.as_chunks::<4>();
+    let opaque = pixels.iter().all(|p| p[3] == u8::MAX);
+    opaque.then(|| pixels.iter().flat_map(|p| [p[0], p[1], p[2]]).collect())
+}
+
+pub(super) fn eight_bits(samples: &Samples) -> Cow<'_, [u8]> {
+    match samples {
+        Samples::U8(s) => Cow::Borrowed(s),
+        Samples::U16(s) => Cow::Owned(s.iter().map(|&v| ((u32::from(v) * 255 + 32767) / 65535) as u8).collect()),
+    }
+}

@@ -1,0 +1,144 @@
+//! Animated GIF, encoded by the image crate.
+
+use std::{fs::File, io::BufWriter};
+
+use image::{
+    Delay, RgbaImage,
+    codecs::gif::{GifEncoder, Repeat},
+};
+
+use crate::{
+    error::{At, Error, Result},
+    media::{
+        atomic_file::PendingFile,
+        picture::eight_bit::{PALETTE_SPEED, palette_pixels},
+        video::{
+            encode::{
+                spec::{Summary, VideoOptions, VideoSpec},
+                verify::{self, ExpectedFrames},
+            },
+            probe::other_streams,
+            rational::Rational,
+        },
+    },
+    tensor::Frame,
+};
+
+/// Writes a GIF: each frame whole, with a palette of its own (exact up to 256 colours, else NeuQuant's, without dithering),
+/// alpha of one half or more opaque, times rounded to 10 ms without running away.
+pub(crate) struct Gif {
+    place: PendingFile,
+    encoder: GifEncoder<BufWriter<File>>,
+    size: (usize, usize),
+    frames: u64,
+    time_base: Rational,
+    /// The first frame's time stamp, and the end of the last.
+    first: Option<i64>,
+    end: i64,
+    /// Hundredths of a second written.
+    written: u64,
+    left_out: Vec<String>,
+    verify: bool,
+}
+
+impl Gif {
+    /// Errors: a codec that is none of GIF's, a size it cannot hold, a name that is taken.
+    pub fn create(place: PendingFile, options: &VideoOptions, output: &VideoSpec) -> Result<Self> {
+        let path = place.target();
+        let asked = options.codec.as_deref().filter(|c| *c != "gif");
+        let other = [(asked, "codec"), (options.pix_fmt.as_deref(), "pixel format")];
+        if let Some((name, what)) = other.iter().find_map(|(name, what)| Some(((*name)?, what))) {
+            return Err(Error::usage(format!("{}: a GIF has no {what} {name}; write a .mkv", path.display())));
+        }
+        if options.crf.is_some() || !options.extra.is_empty() {
+            return Err(Error::usage(format!(
+                "{}: a GIF has no rate factor and no options; leave them out",
+                path.display()
+            )));
+        }
+        if output.width.max(output.height) > 65535 || output.width * output.height == 0 {
+            let (w, h) = (output.width, output.height);
+            return Err(Error::usage(format!("{}: a GIF of {w}x{h} cannot be written", path.display())));
+        }
+        let mut left_out = output.left_out.clone();
+        if output.bit_depth > 8 {
+            left_out.push(format!("{} of {} bits a sample (a GIF has 8)", output.bit_depth - 8, output.bit_depth));
+        }
+        if let Some(source) = &output.source {
+            left_out.extend(other_streams(source)?);
+        }
+        let file = File::options().write(true).open(place.temporary()).map_err(|e| Error::io("writing", path, &e))?;
+        let mut encoder = GifEncoder::new_with_speed(BufWriter::new(file), PALETTE_SPEED);
+        let repeat = match output.plays.unwrap_or(0) {
+            0 => Some(Repeat::Infinite),
+            1 => None,
+            n => Some(Repeat::Finite(u16::try_from(n - 1).unwrap_or(u16::MAX))),
+        };
+        if let Some(repeat) = repeat {
+            encoder.set_repeat(repeat).map_err(|e| Error::failed(e.to_string())).at(path.display())?;
+        }
+        let size = (output.width, output.height);
+        let time_base = output.time_base;
+        Ok(Self {
+            place,
+            encoder,
+            size,
+            frames: 0,
+            time_base,
+            first: None,
+            end: 0,
+            written: 0,
+            left_out,
+            verify: options.verify,
+        })
+    }
+
+    /// Writes the next frame, shown from `pts` for `duration` ticks of the output's time base.
+    pub fn write_at(&mut self, frame: &Frame, pts: i64, duration: i64) -> Result<()> {
+        let first = *self.first.get_or_insert(pts);
+        self.end = pts + duration;
+        let end = (self.end - first) as f64 * self.time_base.value();
+        let (width, height) = self.size;
+        if (frame.width, frame.height) != (width, height) {
+            let (w, h, n) = (frame.width, frame.height, self.frames);
+            return Err(self.failed(&format!("frame {n} is {w}x{h} where {width}x{height} are encoded")));
+        }
+        let hundredths = ((end * 100.0).round() as u64).max(self.written + 1);
+        let delay = u32::try_from((hundredths - self.written) * 10).unwrap_or(u32::MAX);
+        let pixels = palette_pixels(frame);
+        let Some(picture) = RgbaImage::from_raw(width as u32, height as u32, pixels) else {
+            return Err(self.failed(&format!("frame {} is no picture", self.frames)));
+        };
+        let frame = image::Frame::from_parts(picture, 0, 0, Delay::from_numer_denom_ms(delay, 1));
+        self.encoder.encode_frame(frame).map_err(|e| self.failed(&e.to_string()))?;
+        (self.written, self.frames) = (hundredths, self.frames + 1);
+        Ok(())
+    }
+
+    /// The tick at which the last frame ends.
+    pub fn end(&self) -> i64 {
+        self.end
+    }
+
+    /// Ends the file, which is not named yet.
+    pub fn close(self) -> Result<(PendingFile, Summary)> {
+        if self.frames == 0 {
+            return Err(self.failed("a video has at least one frame, and there was none"));
+        }
+        let Self { place, encoder, size, frames, written, left_out, verify: check, .. } = self;
+        // Its trailer is written when it is dropped.
+        drop(encoder);
+        let duration = written as f64 / 100.0;
+        // The last frame's length is no packet's: it ends with the file.
+        let wanted = ExpectedFrames { size, frames, duration, slack: duration, pixels: None };
+        let path = place.temporary();
+        let found =
+            verify::packets(path, &wanted).and_then(|()| if check { verify::decoded(path, &wanted) } else { Ok(()) });
+        found.map_err(|why| Error::failed(format!("writing {}: {why}; write it again", place.target().display())))?;
+        Ok((place, Summary { frames, bytes: 0, duration, encoder: "gif".into(), left_out }))
+    }
+
+    fn failed(&self, why: &str) -> Error {
+        Error::failed(format!("writing {}: {why}", self.place.target().display()))
+    }
+}

@@ -1,0 +1,44 @@
+//! Opens FFmpeg's decoder for a video stream.
+
+use ffmpeg_next::{Codec, codec, ffi, format::context::Input};
+
+use super::info::{self, VideoInfo};
+use crate::media::video::ffmpeg;
+
+/// Opens the decoder. Errors: FFmpeg has none, or refuses the stream.
+pub(crate) fn open(input: &Input, info: &VideoInfo) -> Result<codec::Context, String> {
+    let parameters = info::streams(input)[info.index].codecpar;
+    // SAFETY: the parameters belong to a stream of `input`; the decoder copies them.
+    unsafe {
+        let codec = decoder_of(info::streams(input)[info.index]);
+        if codec.is_null() {
+            return Err("the linked FFmpeg has no decoder for it".into());
+        }
+        let mut context = codec::Context::new_with_codec(Codec::wrap(codec));
+        let pointer = context.as_mut_ptr();
+        ffmpeg::check(ffi::avcodec_parameters_to_context(pointer, parameters))?;
+        (*pointer).pkt_timebase = info.time_base.into();
+        // As many threads as the machine has cores.
+        (*pointer).thread_count = 0;
+        ffmpeg::check(ffi::avcodec_open2(pointer, codec, std::ptr::null_mut()))?;
+        Ok(context)
+    }
+}
+
+/// The decoder for a stream; null where there is none. FFmpeg's own VP8 and VP9 decoders pass over transparency.
+fn decoder_of(stream: &ffi::AVStream) -> *const ffi::AVCodec {
+    // SAFETY: every stream has parameters; FFmpeg looks names and numbers up.
+    unsafe {
+        let id = (*stream.codecpar).codec_id;
+        let named = match id {
+            ffi::AVCodecID::AV_CODEC_ID_VP8 => c"libvpx",
+            _ => c"libvpx-vp9",
+        };
+        let clear = if info::has_alpha_beside(stream) {
+            ffi::avcodec_find_decoder_by_name(named.as_ptr())
+        } else {
+            std::ptr::null()
+        };
+        if clear.is_null() { ffi::avcodec_find_decoder(id) } else { clear }
+    }
+}

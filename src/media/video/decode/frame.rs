@@ -1,0 +1,92 @@
+//! One decoded frame in RGB.
+
+use ffmpeg_next::{ffi, frame};
+
+use super::info::VideoInfo;
+use crate::{
+    media::video::pixel::{
+        color::{Color, Range},
+        convert::{Converter, Layout, allocate},
+        format::PixelFormat,
+    },
+    tensor::{Frame, Samples},
+};
+
+/// One frame and when it is shown.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VideoFrame {
+    /// RGB (or RGBA, where the source has transparency), 8 bits from sources of up to 8, else 16.
+    pub frame: Frame,
+    /// Time stamp in ticks of [`VideoInfo::time_base`], as stored.
+    pub pts: i64,
+    /// Seconds from the beginning of the container.
+    pub time: f64,
+}
+
+/// Converts decoded frames to RGB or RGBA, at 8 or 16 bits.
+pub(crate) struct ToRgb {
+    /// RGBA where the source has transparency.
+    pub alpha: bool,
+    converter: Option<Converter>,
+    converted: frame::Video,
+}
+
+impl ToRgb {
+    /// To RGB.
+    pub fn new() -> Self {
+        Self { alpha: false, converter: None, converted: frame::Video::empty() }
+    }
+
+    /// Converts one frame. Errors: a size other than the stream's, colour tags that cannot be converted.
+    pub fn convert(&mut self, decoded: &frame::Video, info: &VideoInfo) -> Result<Frame, String> {
+        use ffi::AVPixelFormat::*;
+        // SAFETY: a frame that the decoder has just filled.
+        let raw = unsafe { &*decoded.as_ptr() };
+        let (width, height) = (info.width, info.height);
+        if (raw.width as usize, raw.height as usize) != (width, height) {
+            let (w, h) = (raw.width, raw.height);
+            return Err(format!("the size changes from {width}x{height} to {w}x{h}; cut the file there"));
+        }
+        let (format, known) = PixelFormat::of(raw.format).ok_or("the frame has no pixel format")?;
+        // What the frame does not say, the container may.
+        let (said, told) = (Color::of_frame(raw), info.color);
+        let color = Color {
+            matrix: if said.matrix == 2 { told.matrix } else { said.matrix },
+            range: if said.range == Range::Unspecified { told.range } else { said.range },
+            ..said
+        };
+        if color.matrix == 0 && !known.is_rgb() {
+            return Err(format!("{} frames are tagged as RGB; correct the tag", known.name()));
+        }
+        let from = Layout { format, color: color.resolved(width, height) };
+        let deep = info.bit_depth > 8;
+        let target = match (deep, self.alpha) {
+            (false, false) => AV_PIX_FMT_RGB24,
+            (false, true) => AV_PIX_FMT_RGBA,
+            (true, false) if cfg!(target_endian = "big") => AV_PIX_FMT_RGB48BE,
+            (true, false) => AV_PIX_FMT_RGB48LE,
+            (true, true) if cfg!(target_endian = "big") => AV_PIX_FMT_RGBA64BE,
+            (true, true) => AV_PIX_FMT_RGBA64LE,
+        };
+        let size = (raw.width, raw.height);
+        if self.converter.as_ref().is_none_or(|s| s.from != from) {
+            let to = Layout { format: target, color: from.color };
+            self.converter = Some(Converter::new(from, to, size)?);
+            self.converted = allocate(target, size)?;
+        }
+        let converter = self.converter.as_mut().ok_or("no converter")?;
+        converter.run(decoded, &mut self.converted)?;
+        let channels = if self.alpha { 4 } else { 3 };
+        let (bytes, stride) = (self.converted.data(0), self.converted.stride(0));
+        let row = width * channels * if deep { 2 } else { 1 };
+        let rows = bytes.chunks(stride).take(height).map(|r| &r[..row]);
+        let samples = if deep {
+            Samples::U16(rows.flat_map(|r| r.as_chunks().0).map(|b| u16::from_ne_bytes(*b)).collect())
+        } else {
+            let mut samples = Vec::with_capacity(row * height);
+            rows.for_each(|r| samples.extend_from_slice(r));
+            Samples::U8(samples)
+        };
+        Ok(Frame { width, height, channels, samples })
+    }
+}

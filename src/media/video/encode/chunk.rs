@@ -1,0 +1,144 @@
+//! Pieces of a long video: the packets of one encoder each, in a file of their own beside the result.
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    container::container,
+    frames::{EncodeTotals, FrameEncoder},
+    muxer::Muxer,
+    packet_file::{PacketReader, PacketWriter},
+    spec::{Summary, VideoOptions, VideoSpec},
+};
+use crate::{
+    error::{Error, Result},
+    media::{atomic_file::PendingFile, format::FileFormat},
+    tensor::Frame,
+};
+
+/// A finished piece.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Chunk {
+    /// Where it is; the journal says where its folder is.
+    #[serde(skip)]
+    pub file: PathBuf,
+    /// BLAKE3 of its bytes, in hexadecimal.
+    pub hash: String,
+    /// Its length.
+    pub bytes: u64,
+    /// What encoders were given up to its end.
+    pub(crate) given: EncodeTotals,
+}
+
+impl Chunk {
+    /// Frames of the video up to its end.
+    pub fn frames(&self) -> u64 {
+        self.given.frames
+    }
+
+    /// Whether its file still is what was written.
+    pub fn is_whole(&self) -> bool {
+        let Ok(mut file) = File::open(&self.file) else { return false };
+        let mut hasher = blake3::Hasher::new();
+        let same_length = file.metadata().is_ok_and(|m| m.len() == self.bytes);
+        same_length && hasher.update_reader(&mut file).is_ok() && hasher.finalize().to_hex().as_str() == self.hash
+    }
+}
+
+/// Whether a file of this name can be put together from chunks: animated pictures cannot.
+pub fn supports_chunks(target: &Path) -> bool {
+    !FileFormat::of_path(target).is_some_and(|format| format.animated)
+}
+
+/// Opens encoder and container and lets them go.
+pub fn dry_run(place: PendingFile, options: &VideoOptions, output: &VideoSpec) -> Result<PendingFile> {
+    let (target, form) = container(place.target(), output.plays.is_some())?;
+    let mut encode = FrameEncoder::open(form.wants(), options, output, place.target().into(), None)?;
+    Muxer::begin(place, target, form.name, options, output, &mut encode.encoder).map(|muxer| muxer.place)
+}
+
+/// Writes a file from finished chunks, whose packets are copied, and what travels beside them in the source; the file is not named
+/// yet. It is a function of the chunks, the output and the source alone.
+///
+/// Errors: a chunk that cannot be read, or that an encoder of another kind made; a full disk; those of [`Writer::create`].
+pub fn join(
+    place: PendingFile,
+    options: &VideoOptions,
+    output: &VideoSpec,
+    chunks: &[Chunk],
+) -> Result<(PendingFile, Summary)> {
+    let (target, form) = container(place.target(), output.plays.is_some())?;
+    let given = chunks.last().map(|c| c.given.clone()).unwrap_or_default();
+    let mut encode = FrameEncoder::open(form.wants(), options, output, place.target().into(), Some(given))?;
+    let mut muxer = Muxer::begin(place, target, form.name, options, output, &mut encode.encoder)?;
+    muxer.joins = true;
+    let head = encode.head();
+    for chunk in chunks {
+        let packets = PacketReader::open(&chunk.file)?;
+        if packets.head != head {
+            let (file, name) = (chunk.file.display(), &encode.encoder.name);
+            return Err(muxer.failed(&format!(
+                "{file} was made by another {name} than this one, and both do not go together; --overwrite starts anew"
+            )));
+        }
+        for packet in packets {
+            crate::progress::check()?;
+            muxer.mux(packet?)?;
+        }
+        muxer.check_disk()?;
+    }
+    muxer.close(encode.encoder, &encode.given)
+}
+
+/// Encodes frames to a chunk, by an encoder of its own, so that it begins with a key frame and depends on nothing before it.
+pub struct ChunkWriter {
+    encode: FrameEncoder,
+    file: PacketWriter,
+    path: PathBuf,
+}
+
+/// The file of a chunk whose bytes are written and perhaps not yet on disk.
+pub struct UnsyncedChunk(File, PathBuf);
+
+impl UnsyncedChunk {
+    /// Waits until it is on disk.
+    pub fn sync(self) -> Result<()> {
+        self.0.sync_all().map_err(|e| Error::io("writing", &self.1, &e))
+    }
+}
+
+impl ChunkWriter {
+    /// Begins the chunk that follows `before`, in a file that is made anew, for the video `target`.
+    pub fn create(
+        path: &Path,
+        target: &Path,
+        options: &VideoOptions,
+        output: &VideoSpec,
+        before: Option<&Chunk>,
+    ) -> Result<Self> {
+        let (_, form) = container(target, output.plays.is_some())?;
+        let given = before.map(|chunk| chunk.given.clone());
+        let encode = FrameEncoder::open(form.wants(), options, output, target.into(), given)?;
+        let file = PacketWriter::create(path, &encode.head())?;
+        Ok(Self { encode, file, path: path.into() })
+    }
+
+    /// Encodes a frame. Errors: those of [`Writer::write_at`](super::Writer::write_at).
+    pub fn write_at(&mut self, frame: &Frame, pts: i64, duration: i64) -> Result<()> {
+        let Self { encode, file, .. } = self;
+        encode.write_at(frame, pts, duration, &mut |packet| file.write(&packet))
+    }
+
+    /// Encodes what is left and hands everything to the system; it is on disk after [`UnsyncedChunk::sync`].
+    pub fn finish(mut self) -> Result<(UnsyncedChunk, Chunk)> {
+        let Self { encode, file, .. } = &mut self;
+        encode.finish(&mut |packet| file.write(&packet))?;
+        let (file, hash, bytes) = self.file.finish()?;
+        let written = UnsyncedChunk(file, self.path.clone());
+        Ok((written, Chunk { file: self.path, hash, bytes, given: self.encode.given }))
+    }
+}

@@ -1,0 +1,91 @@
+//! The options that an encoder is opened with.
+
+use ffmpeg_next::{Codec, ffi};
+
+use super::{hdr, spec::VideoOptions};
+use crate::{
+    error::{Error, Result},
+    media::video::{ffmpeg::c_string, side_data::SideData},
+};
+
+/// The encoder's options. Error: a rate factor or preset for an encoder without.
+pub(crate) fn codec_options(
+    codec: Codec,
+    options: &VideoOptions,
+    side_data: &[SideData],
+) -> Result<Vec<(String, String)>> {
+    let named = [("crf", options.crf.map(|v| v.to_string())), ("preset", options.preset.clone())];
+    let mut settings = Vec::new();
+    if let Some((name, value)) = options.quality.filter(|_| options.crf.is_none()).and_then(|q| rate(codec.name(), q)) {
+        settings.push((name.to_owned(), value.to_string()));
+    }
+    for (name, value) in named {
+        let Some(value) = value else { continue };
+        // SAFETY: a pointer to the codec's class stands for an object of it in this search.
+        let known = unsafe {
+            let class = &raw const (*codec.as_ptr()).priv_class;
+            let flags = ffi::AV_OPT_SEARCH_FAKE_OBJ;
+            let c_name = c_string(name);
+            !(*class).is_null()
+                && !ffi::av_opt_find(class.cast_mut().cast(), c_name.as_ptr(), std::ptr::null(), 0, flags).is_null()
+        };
+        if !known {
+            let encoder = codec.name();
+            return Err(Error::usage(format!(
+                "encoder {encoder} has no {name}; give its own options with -e KEY=VALUE"
+            )));
+        }
+        settings.push((name.to_owned(), value));
+    }
+    for (key, value) in &options.extra {
+        if key.contains('\0') || value.contains('\0') {
+            return Err(Error::usage("-e KEY=VALUE holds a zero byte"));
+        }
+        settings.push((key.clone(), value.clone()));
+    }
+    match codec.name() {
+        "libx265" => {
+            // x265 writes to standard error by itself, past FFmpeg's log.
+            let quiet = ("log-level", "error".to_owned());
+            add_parameters(&mut settings, "x265-params", hdr::encoder_words(side_data).into_iter().chain([quiet]));
+        }
+        "libx264" => {
+            let words = hdr::encoder_words(side_data).into_iter();
+            let renamed = words.map(|(key, v)| (if key == "max-cll" { "cll" } else { "mastering-display" }, v));
+            add_parameters(&mut settings, "x264-params", renamed);
+        }
+        _ => {}
+    }
+    Ok(settings)
+}
+
+/// An encoder's own measure of a quality of 0 to 100. Rate factors run from 0, lossless, to 51 or 63; WebP's own quality has
+/// twice as fine a scale, so that the middle is its default.
+fn rate(encoder: &str, quality: u8) -> Option<(&'static str, f32)> {
+    let missing = 1.0 - f32::from(quality.min(100)) / 100.0;
+    match encoder {
+        "libx264" | "libx264rgb" | "libx265" => Some(("crf", (missing * 51.0).floor())),
+        "libvpx-vp9" | "libaom-av1" | "libsvtav1" => Some(("crf", (missing * 63.0).floor())),
+        "libwebp_anim" | "libwebp" => Some(("quality", 100.0 - 50.0 * missing)),
+        _ => None,
+    }
+}
+
+/// Adds words to the encoder's own list of parameters, but none that is there: the person's come first.
+pub(crate) fn add_parameters(
+    settings: &mut Vec<(String, String)>,
+    list: &str,
+    words: impl Iterator<Item = (&'static str, String)>,
+) {
+    let at = settings.iter().position(|(key, _)| key == list);
+    let mut value = at.map_or_else(String::new, |at| settings.remove(at).1);
+    for (key, word) in words {
+        let there = value.split(':').any(|pair| pair.split('=').next() == Some(key));
+        if !there {
+            value.push_str(&format!("{}{key}={word}", if value.is_empty() { "" } else { ":" }));
+        }
+    }
+    if !value.is_empty() {
+        settings.push((list.into(), value));
+    }
+}

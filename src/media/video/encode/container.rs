@@ -1,0 +1,89 @@
+//! The container of a file name, and the video stream in it.
+
+use std::path::Path;
+
+use ffmpeg_next::{ffi, format::context};
+
+use super::{encoder::Encoder, spec::VideoSpec};
+use crate::{
+    error::{Error, Result},
+    media::{
+        format::FileFormat,
+        video::ffmpeg::{self, c_string, check, text, url},
+    },
+};
+
+/// What a container is.
+pub(crate) struct Container {
+    /// FFmpeg's name.
+    pub name: String,
+    global_header: bool,
+}
+
+impl Container {
+    /// What an encoder has to know of it.
+    pub fn wants(&self) -> (&str, bool) {
+        (&self.name, self.global_header)
+    }
+}
+
+/// A container by the ending of a file's name. `animated`: a `.png` is an animated one.
+pub(crate) fn container(path: &Path, animated: bool) -> Result<(context::Output, Container)> {
+    ffmpeg::init();
+    let url = url(path)?;
+    let format = FileFormat::of_path(path).filter(|format| format.writes_videos() || animated && format.animated);
+    let muxer = format.and_then(|format| format.muxer).map(c_string);
+    let name = muxer.as_ref().map_or(std::ptr::null(), |name| name.as_ptr());
+    let mut raw = std::ptr::null_mut();
+    // SAFETY: FFmpeg allocates a context, which is then owned, or leaves null.
+    unsafe {
+        ffi::avformat_alloc_output_context2(&mut raw, std::ptr::null(), name, url.as_ptr());
+        let known = !raw.is_null();
+        let target = known.then(|| context::Output::wrap(raw));
+        let named = |t: context::Output| {
+            let format = &*(*t.as_ptr()).oformat;
+            let global_header = format.flags & ffi::AVFMT_GLOBALHEADER != 0;
+            (t, Container { name: text(format.name), global_header })
+        };
+        // Formats that write files of their own (image sequences) or need none cannot be renamed as a whole.
+        let single = |t: &context::Output| (*(*t.as_ptr()).oformat).flags & ffi::AVFMT_NOFILE == 0;
+        target.filter(single).map(named).ok_or_else(|| {
+            Error::usage(format!("{}: no video container has this ending; write a .mp4, .mkv or .webm", path.display()))
+        })
+    }
+}
+
+/// Adds the video as the first stream, with what is said about it.
+pub(crate) fn add_video(
+    target: &mut context::Output,
+    encoder: &Encoder,
+    output: &VideoSpec,
+    container: &str,
+) -> Result<()> {
+    let failed = |why: String| Error::failed(format!("adding the video to {container}: {why}"));
+    // SAFETY: the new stream belongs to the target; FFmpeg copies the parameters, and side data into its own memory.
+    unsafe {
+        let context = &*encoder.context.as_ptr();
+        let format = (*target.as_ptr()).oformat;
+        if ffi::avformat_query_codec(format, context.codec_id, ffi::FF_COMPLIANCE_NORMAL) == 0 {
+            let name = &encoder.name;
+            return Err(Error::usage(format!("{container} cannot hold what {name} encodes; write a .mkv")));
+        }
+        let stream = ffi::avformat_new_stream(target.as_mut_ptr(), std::ptr::null());
+        let stream = stream.as_mut().ok_or_else(|| failed("out of memory".into()))?;
+        check(ffi::avcodec_parameters_from_context(stream.codecpar, context)).map_err(failed)?;
+        stream.time_base = context.time_base;
+        if output.is_steady() {
+            stream.avg_frame_rate = context.framerate;
+        }
+        stream.sample_aspect_ratio = context.sample_aspect_ratio;
+        for data in &output.side_data {
+            let memory = ffi::av_stream_new_side_data(stream, data.kind, data.bytes.len());
+            if memory.is_null() {
+                return Err(failed("out of memory".into()));
+            }
+            std::ptr::copy_nonoverlapping(data.bytes.as_ptr(), memory, data.bytes.len());
+        }
+    }
+    Ok(())
+}

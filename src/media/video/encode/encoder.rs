@@ -1,0 +1,142 @@
+//! Finds and opens the encoder.
+
+use ffmpeg_next::{Codec, codec, ffi};
+
+use super::{
+    codec_options::{add_parameters, codec_options},
+    pixel_choice::{choose, losses},
+    spec::{VideoOptions, VideoSpec},
+};
+use crate::{
+    error::{Error, Result},
+    media::{
+        format::FileFormat,
+        video::{
+            ffmpeg::{self, c_string, check, video_encoders},
+            pixel::color::{Color, Range},
+        },
+    },
+};
+
+/// An opened encoder. `unused`: the options that it does not know.
+pub(crate) struct Encoder {
+    pub context: codec::Context,
+    pub name: String,
+    pub format: ffi::AVPixelFormat,
+    pub color: Color,
+    /// What the encoder was told.
+    pub tags: Color,
+    pub is_rgb: bool,
+    pub alpha: bool,
+    /// What of the output's form the pixel format does not hold, each a phrase.
+    pub left_out: Vec<String>,
+    pub unused: Vec<(String, String)>,
+}
+
+/// Finds an encoder by its own name, then by its codec's. Error: lists those there are.
+pub(crate) fn find(name: &str) -> Result<Codec> {
+    ffmpeg::init();
+    let c_name = c_string(name);
+    // SAFETY: FFmpeg looks the names up and returns constants or null.
+    let found = unsafe {
+        let by_name = ffi::avcodec_find_encoder_by_name(c_name.as_ptr());
+        let codec = ffi::avcodec_descriptor_get_by_name(c_name.as_ptr());
+        let found =
+            if by_name.is_null() && !codec.is_null() { ffi::avcodec_find_encoder((*codec).id) } else { by_name };
+        let is_video = !found.is_null() && (*found).type_ == ffi::AVMediaType::AVMEDIA_TYPE_VIDEO;
+        is_video.then(|| Codec::wrap(found))
+    };
+    found.ok_or_else(|| {
+        Error::usage(format!("the linked FFmpeg has no video encoder {name}; it has {}", video_encoders().join(", ")))
+    })
+}
+
+/// The default encoder of a container of FFmpeg's name.
+fn default_codec(container: &str, alpha: bool) -> &'static str {
+    let (opaque, clear) = FileFormat::of_muxer(container).map_or(("h264", "h264"), |format| format.encoders);
+    if alpha { clear } else { opaque }
+}
+
+/// Opens the encoder for an output in a container of FFmpeg's name.
+pub(crate) fn open(
+    options: &VideoOptions,
+    output: &VideoSpec,
+    container: &str,
+    global_header: bool,
+) -> Result<Encoder> {
+    let codec = find(options.codec.as_deref().unwrap_or_else(|| default_codec(container, output.alpha)))?;
+    let name = codec.name().to_owned();
+    if output.width * output.height == 0
+        || output.width.max(output.height) > 65535
+        || !output.frame_rate.is_known()
+        || !output.time_base.is_known()
+    {
+        let (w, h, rate) = (output.width, output.height, output.frame_rate);
+        return Err(Error::usage(format!("a video of {w}x{h} at {rate} frames a second cannot be written")));
+    }
+    let (format, known) = choose(codec, options, output)?;
+    let mut color = output.color.resolved(output.width, output.height);
+    if !color.has_known_matrix() {
+        return Err(Error::usage(format!(
+            "frames cannot be encoded with matrix coefficients {} of H.273",
+            color.matrix
+        )));
+    }
+    if known.name().starts_with("yuvj") {
+        color.range = Range::Full;
+    }
+    // The matrix of RGB formats is the identity, their range full.
+    let tags = if known.is_rgb() { Color { matrix: 0, range: Range::Full, ..color } } else { color };
+    let mut context = codec::Context::new_with_codec(codec);
+    let rate = output.frame_rate;
+    // SAFETY: the context is owned and not yet open.
+    unsafe {
+        let raw = &mut *context.as_mut_ptr();
+        (raw.width, raw.height, raw.pix_fmt) = (output.width as i32, output.height as i32, format);
+        (raw.time_base, raw.framerate) = (output.time_base.into(), rate.into());
+        raw.sample_aspect_ratio = output.sample_aspect_ratio.into();
+        raw.thread_count = 0;
+        if global_header {
+            raw.flags |= ffi::AV_CODEC_FLAG_GLOBAL_HEADER as i32;
+        }
+        tags.tag(raw);
+    }
+    let mut wanted = codec_options(codec, options, &output.side_data)?;
+    if !output.is_steady() && name == "libx265" {
+        // It would take the time base for the rate.
+        add_parameters(&mut wanted, "x265-params", [("fps", format!("{}/{}", rate.num, rate.den))].into_iter());
+    }
+    if name == "libx264" && !output.width.div_ceil(16).is_multiple_of(8) && has_avx512() {
+        add_parameters(&mut wanted, "x264-params", [("asm", WITHOUT_AVX512.to_owned())].into_iter());
+    }
+    let dictionary: ffmpeg_next::Dictionary = wanted.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    ffmpeg::clear_line();
+    // SAFETY: FFmpeg takes the options it knows out of the dictionary, which is owned again afterwards.
+    let (code, unused) = unsafe {
+        let mut left = dictionary.disown();
+        let code = ffi::avcodec_open2(context.as_mut_ptr(), codec.as_ptr(), &mut left);
+        (code, ffmpeg_next::Dictionary::own(left))
+    };
+    let (w, h, pixels) = (output.width, output.height, known.name());
+    check(code).map_err(|why| {
+        Error::failed(format!("encoder {name} cannot write {w}x{h} at {rate} frames a second in {pixels} ({why})"))
+    })?;
+    let unused = unused.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+    let left_out = if options.pix_fmt.is_some() { Vec::new() } else { losses(output, &known, &name) };
+    let (alpha, is_rgb) = (known.has_alpha(), known.is_rgb());
+    Ok(Encoder { context, name, format, color, tags, is_rgb, alpha, left_out, unused })
+}
+
+/// Everything in x264 that a machine with AVX-512 has below it. With AVX-512, x264 164's macroblock tree reads memory that nobody
+/// wrote where a row's macroblocks are no multiple of 8, so that the same frames give another file each time.
+const WITHOUT_AVX512: &str = "MMX2,SSE2Fast,SSSE3,SSE4.2,LZCNT,AVX,BMI2,FMA3,AVX2";
+
+#[cfg(target_arch = "x86_64")]
+fn has_avx512() -> bool {
+    std::is_x86_feature_detected!("avx512f")
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn has_avx512() -> bool {
+    false
+}

@@ -1,0 +1,17 @@
+//! From RGB frames to a file: encoder, container, the source's other streams, checks of the finished file, and chunks.
+
+pub mod chunk;
+pub(crate) mod codec_options;
+pub(crate) mod container;
+pub(crate) mod encoder;
+pub(crate) mod frames;
+pub(crate) mod hdr;
+pub(crate) mod muxer;
+pub(crate) mod packet_file;
+pub(crate) mod pixel_choice;
+pub(crate) mod readback;
+pub(crate) mod remux;
+pub(crate) mod spec;
+pub(crate) mod subtitle;
+pub(crate) mod verify;
+pub(crate) mod writer;

@@ -1,0 +1,217 @@
+//! The file that is written: packets of the video, and the source's other streams between them.
+
+use ffmpeg_next::{Packet, ffi, format::context, packet::Mut};
+
+use super::{
+    container::add_video,
+    encoder::Encoder,
+    frames::EncodeTotals,
+    readback::ExpectedTags,
+    remux::Remuxer,
+    spec::{Summary, VideoOptions, VideoSpec},
+    verify::{self, ExpectedFrames},
+};
+use crate::{
+    error::{At, Error, Result},
+    media::{
+        atomic_file::PendingFile,
+        video::{
+            animation::webp::end_webp,
+            ffmpeg::{self, c_string, check, reason, url},
+            probe::other_streams,
+            rational::Rational,
+            side_data::SideData,
+        },
+    },
+};
+
+/// The file: packets of the video, and the source's other streams between them.
+pub(super) struct Muxer {
+    pub place: PendingFile,
+    target: context::Output,
+    copies: Option<Remuxer>,
+    size: (usize, usize),
+    /// Of the video's packets.
+    time_base: Rational,
+    start: f64,
+    side_data: Vec<SideData>,
+    verify: bool,
+    told: Vec<String>,
+    /// FFmpeg's name of the container.
+    container: String,
+    /// How often an animated picture plays, 0 for endlessly.
+    plays: Option<u32>,
+    /// Whether packets are those of several encoders, one after the other.
+    pub joins: bool,
+    /// The last packet's decoding time stamp.
+    last: Option<i64>,
+}
+
+impl Muxer {
+    /// Opens the temporary file and writes the container's head.
+    pub fn begin(
+        place: PendingFile,
+        mut target: context::Output,
+        container: String,
+        options: &VideoOptions,
+        output: &VideoSpec,
+        encoder: &mut Encoder,
+    ) -> Result<Self> {
+        let path = place.target();
+        add_video(&mut target, encoder, output, &container).at(path.display())?;
+        for (key, value) in &output.metadata {
+            // SAFETY: the context's dictionary; FFmpeg copies both strings.
+            unsafe {
+                let metadata = &mut (*target.as_mut_ptr()).metadata;
+                ffi::av_dict_set(metadata, c_string(key).as_ptr(), c_string(value).as_ptr(), 0);
+            }
+        }
+        let animation = matches!(container.as_str(), "apng" | "webp");
+        let source = output.source.as_deref();
+        let beside = source.filter(|_| animation).map(other_streams).transpose()?;
+        let open = |source| Remuxer::open(source, output.time_range, &mut target);
+        let copies = source.filter(|_| !animation).map(open).transpose()?;
+        let mut told = output.left_out.clone();
+        told.extend(beside.unwrap_or_default());
+        let muxer = Self {
+            place,
+            target,
+            copies,
+            size: (output.width, output.height),
+            // SAFETY: the encoder is open and owned.
+            time_base: unsafe { (*encoder.context.as_ptr()).time_base }.into(),
+            start: output.start,
+            side_data: output.side_data.clone(),
+            verify: options.verify,
+            told,
+            plays: animation.then(|| output.plays.unwrap_or(0)),
+            container,
+            joins: false,
+            last: None,
+        };
+        muxer.head(std::mem::take(&mut encoder.unused), &encoder.name)
+    }
+
+    fn head(mut self, mut unused: Vec<(String, String)>, encoder: &str) -> Result<Self> {
+        let url = url(self.place.temporary())?;
+        if let Some(plays) = self.plays {
+            unused.push((if self.container == "apng" { "plays" } else { "loop" }.into(), plays.to_string()));
+        }
+        let dictionary: ffmpeg_next::Dictionary = unused.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        ffmpeg::clear_line();
+        // SAFETY: the context owns the file it opens; the dictionary is owned again afterwards.
+        let (code, left) = unsafe {
+            let raw = &mut *self.target.as_mut_ptr();
+            // No random numbers: the same frames make the same file.
+            raw.flags |= ffi::AVFMT_FLAG_BITEXACT;
+            check(ffi::avio_open(&mut raw.pb, url.as_ptr(), ffi::AVIO_FLAG_WRITE)).map_err(|e| self.failed(&e))?;
+            let mut left = dictionary.disown();
+            let code = ffi::avformat_write_header(self.target.as_mut_ptr(), &mut left);
+            (code, ffmpeg_next::Dictionary::own(left))
+        };
+        check(code).map_err(|e| self.failed(&e))?;
+        let unknown: Vec<_> = left.iter().map(|(key, _)| key.to_owned()).collect();
+        if !unknown.is_empty() {
+            return Err(Error::usage(format!("neither {encoder} nor the container knows -e {}", unknown.join(", "))));
+        }
+        self.check_disk()?;
+        Ok(self)
+    }
+
+    /// Writes one packet of the video, after what is due of the other streams.
+    pub fn mux(&mut self, mut packet: Packet) -> Result<()> {
+        // SAFETY: the first stream is the video; the container has chosen its time base.
+        let to = unsafe { (**(*self.target.as_ptr()).streams).time_base };
+        if let Some(dts) = packet.dts().filter(|_| self.joins) {
+            // An encoder that reorders frames begins before its first one, where the one before it has not ended. Each frame of
+            // that one is shown before all of this one, so there is a tick for every packet.
+            let due = self.last.map_or(dts, |last| dts.max(last + 1));
+            packet.set_dts(Some(due));
+            self.last = Some(due);
+        }
+        let due = packet.dts().unwrap_or(0) as f64 * self.time_base.value() + self.start;
+        if let Some(copies) = &mut self.copies {
+            copies.pump(&mut self.target, Some(due)).at(self.place.target().display())?;
+        }
+        packet.rescale_ts(ffi::AVRational::from(self.time_base), to);
+        let shift = (self.start / Rational::from(to).value()).round() as i64;
+        packet.set_pts(packet.pts().map(|t| t + shift));
+        packet.set_dts(packet.dts().map(|t| t + shift));
+        packet.set_stream(0);
+        ffmpeg::clear_line();
+        // SAFETY: the container takes over the packet's reference and leaves it empty.
+        let code = unsafe { ffi::av_interleaved_write_frame(self.target.as_mut_ptr(), packet.as_mut_ptr()) };
+        check(code).map_err(|why| self.failed(&why))?;
+        Ok(())
+    }
+
+    /// Remuxer what is left, closes the file and reads it again.
+    pub fn close(mut self, encoder: Encoder, given: &EncodeTotals) -> Result<(PendingFile, Summary)> {
+        if let Some(copies) = &mut self.copies {
+            copies.pump(&mut self.target, None).at(self.place.target().display())?;
+        }
+        self.end_apng(given.last);
+        ffmpeg::clear_line();
+        // SAFETY: the header was written; this is called once.
+        check(unsafe { ffi::av_write_trailer(self.target.as_mut_ptr()) }).map_err(|why| self.failed(&why))?;
+        // SAFETY: the context's open file.
+        unsafe { ffi::avio_flush((*self.target.as_mut_ptr()).pb) };
+        self.check_disk()?;
+        let frames = given.frames;
+        let duration = (given.span.1 - given.span.0) as f64 * self.time_base.value();
+        // Containers tell when frames begin; that the last one ends, some leave to be guessed.
+        let slack = (2 * given.longest) as f64 * self.time_base.value();
+        let Self { place, target, copies, side_data, told, container, size, verify, .. } = self;
+        let asked = ExpectedTags::of(&target, &side_data, encoder.tags, encoder.is_rgb);
+        drop(target);
+        if container == "webp" {
+            end_webp(place.temporary(), (duration * 1e3).round() as u32)?;
+        }
+        let written = ExpectedFrames { size, frames, duration, slack, pixels: given.pixels.clone() };
+        let check = |found: Result<(), String>| {
+            found.map_err(|why| Error::failed(format!("writing {}: {why}; write it again", place.target().display())))
+        };
+        check(verify::packets(place.temporary(), &written))?;
+        if verify {
+            check(verify::decoded(place.temporary(), &written))?;
+        }
+        let missing = asked.missing(place.temporary())?;
+        let mut left_out = told;
+        left_out.extend(encoder.left_out);
+        left_out.extend(missing);
+        left_out.extend(given.flattened.then(|| clear(&encoder.name)));
+        left_out.extend(copies.map(|c| c.left_out).unwrap_or_default());
+        Ok((place, Summary { frames, bytes: 0, duration, encoder: encoder.name, left_out }))
+    }
+
+    /// Tells an APNG how long its last frame is shown, in ticks: others are told by the next one.
+    fn end_apng(&mut self, last: i64) {
+        if self.container == "apng" {
+            let length = Rational::new(i32::try_from(last).unwrap_or(1), 1).value() * self.time_base.value();
+            let delay = c_string(&format!("{}/1000", (length * 1e3).round()));
+            // SAFETY: the muxer's own options, which it reads when the file is closed.
+            unsafe {
+                ffi::av_opt_set((*self.target.as_mut_ptr()).priv_data, c"final_delay".as_ptr(), delay.as_ptr(), 0)
+            };
+        }
+    }
+
+    /// The file's own state: containers ignore what writing returns.
+    pub fn check_disk(&self) -> Result<()> {
+        // SAFETY: the context's open file.
+        let code = unsafe { (*(*self.target.as_ptr()).pb).error };
+        if code < 0 { Err(self.failed(&reason(code))) } else { Ok(()) }
+    }
+
+    pub fn failed(&self, why: &str) -> Error {
+        Error::failed(format!("writing {}: {why}", self.place.target().display()))
+    }
+}
+
+/// What is said of transparency that an encoder does not have.
+fn clear(encoder: &str) -> String {
+    format!(
+        "transparency ({encoder} has none, so frames are shown over black; -o x.mov --codec prores_ks, -o x.webm --codec \
+         libvpx-vp9, .apng, .webp and .gif keep it)"
+    )
+}

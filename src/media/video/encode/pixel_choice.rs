@@ -1,0 +1,89 @@
+//! Chooses the pixel format to encode in.
+
+use ffmpeg_next::{Codec, ffi};
+
+use super::spec::{VideoOptions, VideoSpec};
+use crate::{
+    error::{Error, Result},
+    media::video::{
+        ffmpeg::{c_string, text},
+        pixel::format::{PixelFormat, Sampling},
+    },
+};
+
+/// The pixel format to encode in. Error: one that FFmpeg or the encoder does not know.
+pub(crate) fn choose(
+    codec: Codec,
+    options: &VideoOptions,
+    output: &VideoSpec,
+) -> Result<(ffi::AVPixelFormat, PixelFormat)> {
+    use ffi::AVPixelFormat::*;
+    // SAFETY: a constant list that ends with NONE, or null for any.
+    let offered: Vec<ffi::AVPixelFormat> = unsafe {
+        let list = (*codec.as_ptr()).pix_fmts;
+        let at = |i| (!list.is_null()).then(|| *list.add(i)).filter(|f| *f != AV_PIX_FMT_NONE);
+        (0..).map_while(at).collect()
+    };
+    let named = |format: ffi::AVPixelFormat| PixelFormat::of(format as i32).map(|(_, known)| (format, known));
+    // SAFETY: FFmpeg looks the name up.
+    let by_name = |name: &str| unsafe { ffi::av_get_pix_fmt(c_string(name).as_ptr()) };
+    // libwebp's YCbCr is always BT.601: it shall make its own.
+    let webp = codec.name().starts_with("libwebp").then(|| "bgra".to_owned());
+    let wanted = match options.pix_fmt.as_ref().or(webp.as_ref()) {
+        Some(name) => by_name(name),
+        None => {
+            let names = wanted(output);
+            names.iter().map(|name| by_name(name)).find(|f| *f != AV_PIX_FMT_NONE).unwrap_or(AV_PIX_FMT_YUV420P)
+        }
+    };
+    if wanted != AV_PIX_FMT_NONE && (offered.is_empty() || offered.contains(&wanted)) {
+        return named(wanted).ok_or_else(|| Error::usage("the pixel format is unknown"));
+    }
+    if let Some(name) = &options.pix_fmt {
+        let names: Vec<_> = offered.iter().filter_map(|f| named(*f)).map(|(_, known)| known.name()).collect();
+        let names = if names.is_empty() { "any that ffmpeg -pix_fmts lists".into() } else { names.join(", ") };
+        return Err(Error::usage(format!("encoder {} has no pixel format {name}; it has {names}", codec.name())));
+    }
+    let terminated: Vec<_> = offered.into_iter().chain([AV_PIX_FMT_NONE]).collect();
+    // SAFETY: FFmpeg reads the list to its end.
+    let best = unsafe {
+        ffi::avcodec_find_best_pix_fmt_of_list(terminated.as_ptr(), wanted, output.alpha.into(), std::ptr::null_mut())
+    };
+    let encoder = text(unsafe { (*codec.as_ptr()).name });
+    named(best).ok_or_else(|| Error::usage(format!("encoder {encoder} takes no pixels from memory; choose another")))
+}
+
+/// Names of the pixel format that holds an output, the best first: FFmpeg does not have every combination.
+fn wanted(output: &VideoSpec) -> [String; 2] {
+    let alpha = if output.alpha { "a" } else { "" };
+    let odd = output.width % 2 + output.height % 2 > 0;
+    let layout = match output.sampling {
+        Sampling::Rgb if output.alpha => "gbrap".into(),
+        Sampling::Rgb => "gbrp".into(),
+        Sampling::S422 if !odd => format!("yuv{alpha}422p"),
+        Sampling::S420 if !odd => format!("yuv{alpha}420p"),
+        _ => format!("yuv{alpha}444p"),
+    };
+    let depth = match output.bit_depth {
+        ..=8 => "",
+        9 | 10 => "10le",
+        11 | 12 => "12le",
+        13.. => "16le",
+    };
+    [format!("{layout}{depth}"), format!("{layout}16le")]
+}
+
+/// What of an output's form a pixel format does not hold. Transparency is told when some is seen.
+pub(crate) fn losses(output: &VideoSpec, format: &PixelFormat, encoder: &str) -> Vec<String> {
+    let (pixels, depth) = (format.name(), output.bit_depth);
+    let mut losses = Vec::new();
+    if format.bits() < depth.min(16) {
+        let kept = format.bits();
+        losses.push(format!("{} of {depth} bits a sample ({encoder} writes {kept}, {pixels})", depth - kept));
+    }
+    // RGB and 4:4:4 have as many samples.
+    if format.sampling() < output.sampling.min(Sampling::S444) {
+        losses.push(format!("some of the colour resolution ({encoder} writes {pixels})"));
+    }
+    losses
+}

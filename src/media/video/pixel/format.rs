@@ -1,0 +1,89 @@
+//! Pixel formats: FFmpeg's descriptors of bit depth, transparency and chroma subsampling.
+
+use std::ptr;
+
+use ffmpeg_next::ffi;
+
+use crate::media::video::ffmpeg::text;
+
+/// How much of colour a pixel format keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[allow(missing_docs)]
+pub enum Sampling {
+    /// YCbCr, chroma at half the columns and rows, or coarser.
+    #[default]
+    S420,
+    /// YCbCr, chroma at half the columns.
+    S422,
+    /// YCbCr, chroma at every sample.
+    S444,
+    Rgb,
+}
+
+/// What a pixel format is.
+pub(crate) struct PixelFormat(&'static ffi::AVPixFmtDescriptor);
+
+impl PixelFormat {
+    /// The format of a decoder's number; `None` where there is none.
+    pub fn of(format: i32) -> Option<(ffi::AVPixelFormat, Self)> {
+        // SAFETY: the descriptor list is constant; a number becomes an enum only by coming out of that list.
+        unsafe {
+            let mut descriptor = ptr::null();
+            loop {
+                descriptor = ffi::av_pix_fmt_desc_next(descriptor);
+                let known = descriptor.as_ref()?;
+                let id = ffi::av_pix_fmt_desc_get_id(descriptor);
+                if id as i32 == format {
+                    return Some((id, Self(known)));
+                }
+            }
+        }
+    }
+
+    fn has(&self, flag: i32) -> bool {
+        self.0.flags & flag as u64 != 0
+    }
+
+    pub fn name(&self) -> String {
+        text(self.0.name)
+    }
+
+    pub fn is_rgb(&self) -> bool {
+        self.has(ffi::AV_PIX_FMT_FLAG_RGB) || self.has(ffi::AV_PIX_FMT_FLAG_PAL)
+    }
+
+    /// Whether there is an alpha plane. A palette may be clear in places; its 4 channels are always counted.
+    pub fn has_alpha(&self) -> bool {
+        self.has(ffi::AV_PIX_FMT_FLAG_ALPHA)
+    }
+
+    pub fn bits(&self) -> u8 {
+        self.0.comp[..self.0.nb_components.into()].iter().map(|c| c.depth).max().unwrap_or(8) as u8
+    }
+
+    pub fn sampling(&self) -> Sampling {
+        match (self.is_rgb(), self.0.log2_chroma_w, self.0.log2_chroma_h) {
+            (true, ..) => Sampling::Rgb,
+            // Grey comes with no chroma to lose.
+            _ if self.0.nb_components < 3 => Sampling::S420,
+            (_, 0, 0) => Sampling::S444,
+            (_, _, 0) => Sampling::S422,
+            _ => Sampling::S420,
+        }
+    }
+
+    /// Where chroma lies between luma samples, in 1/256 of one, or −513 for formats that have it everywhere.
+    pub(super) fn chroma_position(&self, location: i32) -> (i64, i64) {
+        // Unspecified is left, as H.264 (annex E), HEVC and VP9 have it.
+        let (h, v) = match location {
+            2 => (128, 128),
+            3 => (0, 0),
+            4 => (128, 0),
+            5 => (0, 256),
+            6 => (128, 256),
+            _ => (0, 128),
+        };
+        let sub = (self.0.log2_chroma_w == 1, self.0.log2_chroma_h == 1);
+        (if sub.0 { h } else { -513 }, if sub.1 { v } else { -513 })
+    }
+}

@@ -1,0 +1,57 @@
+//! A hash of frames in an encoder's own pixel format.
+
+use ffmpeg_next::{ffi, frame};
+use serde::{Deserialize, Serialize};
+
+use super::format::PixelFormat;
+
+/// A running hash of frames in one pixel format: each frame's with that of those before it, so it may be set aside.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct PixelHash {
+    hash: String,
+    format: i32,
+    #[serde(skip)]
+    room: Vec<u8>,
+}
+
+impl PixelHash {
+    /// Of no frame yet; `None` for encoders that may lose something.
+    pub fn of_encoder(context: &ffi::AVCodecContext) -> Option<Self> {
+        // SAFETY: FFmpeg looks the number up and returns a constant or null.
+        let described = unsafe { ffi::avcodec_descriptor_get(context.codec_id).as_ref() }?;
+        let lossless = described.props & (ffi::AV_CODEC_PROP_LOSSLESS | ffi::AV_CODEC_PROP_LOSSY);
+        (lossless == ffi::AV_CODEC_PROP_LOSSLESS).then(|| Self::new(context.pix_fmt as i32))
+    }
+
+    /// Of no frame yet, in the pixel format of another hash.
+    pub fn like(other: &Self) -> Self {
+        Self::new(other.format)
+    }
+
+    /// Whether both are of the same frames.
+    pub fn agrees(&self, other: &Self) -> bool {
+        self.hash == other.hash
+    }
+
+    fn new(format: i32) -> Self {
+        Self { hash: String::new(), format, room: Vec::new() }
+    }
+
+    /// Adds a frame; `None` where it is in another pixel format, which says nothing.
+    pub fn add(&mut self, frame: &frame::Video) -> Option<()> {
+        // SAFETY: the frame owns its planes; FFmpeg writes no more than the length it is told.
+        unsafe {
+            let raw = &*frame.as_ptr();
+            let (format, _) = PixelFormat::of(raw.format).filter(|_| raw.format == self.format)?;
+            let size = ffi::av_image_get_buffer_size(format, raw.width, raw.height, 1);
+            self.room.resize(usize::try_from(size).ok()?, 0);
+            let (data, strides) = (raw.data.as_ptr().cast(), raw.linesize.as_ptr());
+            let (width, height) = (raw.width, raw.height);
+            ffi::av_image_copy_to_buffer(self.room.as_mut_ptr(), size, data, strides, format, width, height, 1);
+        }
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(self.hash.as_bytes()).update(&self.room);
+        self.hash = hasher.finalize().to_hex().to_string();
+        Some(())
+    }
+}
