@@ -13,6 +13,7 @@
 pub mod error;
 pub mod progress;
 pub mod tensor;
+pub mod tiling;
 
 pub mod catalog;
 pub mod hub;

@@ -14,7 +14,7 @@ use crate::{
     stage::{
         interpolate::Planes,
         scene_change::ChangeDetector,
-        timeline::{Follows, Pace, Shown, Slot, Standing, Timeline},
+        timeline::{Transition, OutputRate, Content, Slot, TimelineState, Timeline},
     },
 };
 
@@ -68,7 +68,7 @@ pub struct ResumePoint {
     last: i64,
     /// Bits of [`ChangeDetector::usual`].
     usual: u32,
-    standing: Standing,
+    standing: TimelineState,
 }
 
 /// The times of an output, and how its frames are found.
@@ -100,7 +100,7 @@ impl Retime {
         let hold = (HOLD / timing.tick.value() + 1e-6) as i64;
         let line = |pace| Timeline::new(pace, near, hold);
         let keep = Self {
-            timeline: line(Pace::Keep),
+            timeline: line(OutputRate::Keep),
             rate: timing.rate,
             tick: timing.tick,
             frames: timing.frames,
@@ -129,7 +129,7 @@ impl Retime {
                 }
                 let frames = timing.frames.saturating_sub(1) * u64::from(n) + 1;
                 let (rate, tick) = (rate.times(n as i32), per_second.times(n as i32).inverse());
-                Ok(Self { timeline: line(Pace::Times(n)), rate, tick, frames, ..paced })
+                Ok(Self { timeline: line(OutputRate::Times(n)), rate, tick, frames, ..paced })
             }
             Rate::Fps(fps) => {
                 let rate = Rational::of_rate(fps);
@@ -139,7 +139,7 @@ impl Retime {
                 let (num, den) = (num / common, den / common);
                 let length = (timing.end + timing.last) as f64 * num as f64 / den as f64;
                 let frames = if timing.frames == 1 { 1 } else { length.round().max(1.0) as u64 };
-                let timeline = line(Pace::Grid { num, den });
+                let timeline = line(OutputRate::Grid { num, den });
                 Ok(Self { timeline, rate, tick: rate.inverse(), frames, ..paced })
             }
         }
@@ -173,7 +173,7 @@ impl Retime {
             gate,
         };
         if let Some((mark, anchor)) = from {
-            stage.pacing.timeline = stage.pacing.timeline.go_on(mark.standing);
+            stage.pacing.timeline = stage.pacing.timeline.resume(mark.standing);
             if stage.judges() {
                 stage.motion = ChangeDetector::after(&anchor, f32::from_bits(mark.usual));
             }
@@ -250,7 +250,7 @@ pub struct Interpolating<'a> {
 impl Interpolating<'_> {
     /// Takes the next frame, or the end, and emits what is shown before it.
     pub fn step(&mut self, item: Option<SourceFrame>, emit: &mut Emit<'_, OutputFrame<Planes>>) -> Result<()> {
-        let standing = self.gate.chunk.map(|_| (self.pacing.timeline.standing().clone(), self.motion.usual()));
+        let standing = self.gate.chunk.map(|_| (self.pacing.timeline.state().clone(), self.motion.usual()));
         let Some(SourceFrame { frame, pts, duration, stamp }) = item else {
             let slots = self.pacing.timeline.finish(self.last);
             self.mark(standing, &slots);
@@ -261,17 +261,17 @@ impl Interpolating<'_> {
         let slots = self.pacing.timeline.push(pts, follows);
         self.mark(standing, &slots);
         (self.number, self.last, self.before) = (self.number + 1, duration, pts);
-        if follows == Follows::Repeat || !self.hand_on(&slots, emit)? {
+        if follows == Transition::Repeat || !self.hand_on(&slots, emit)? {
             self.show(&slots, Some(&newest), emit)?;
         }
-        if follows != Follows::Repeat || self.anchor.is_none() {
+        if follows != Transition::Repeat || self.anchor.is_none() {
             (self.anchor, self.stamp) = (Some(newest), stamp);
         }
         Ok(())
     }
 
     /// Keeps where the line stood before these frames, if a chunk begins among them.
-    fn mark(&mut self, standing: Option<(Standing, f32)>, slots: &[Slot]) {
+    fn mark(&mut self, standing: Option<(TimelineState, f32)>, slots: &[Slot]) {
         self.gate.mark = standing.filter(|_| self.gate.is_crossed(slots)).zip(self.anchor.as_ref()).map(
             |((standing, usual), (anchor, picture))| {
                 Box::new(ResumePoint {
@@ -291,7 +291,7 @@ impl Interpolating<'_> {
 
     /// Emits the frame that is held where it alone is shown and no longer needed, which saves a copy.
     fn hand_on(&mut self, slots: &[Slot], emit: &mut Emit<'_, OutputFrame<Planes>>) -> Result<bool> {
-        let [slot @ Slot { shown: Shown::Source(number), .. }] = slots else { return Ok(false) };
+        let [slot @ Slot { content: Content::Source(number), .. }] = slots else { return Ok(false) };
         match self.anchor.take_if(|(n, _)| n == number) {
             Some((_, frame)) => self.gate.pass(frame, slot, emit).map(|()| true),
             None => Ok(false),
@@ -303,15 +303,15 @@ impl Interpolating<'_> {
         self.network.is_some() && (self.pacing.threshold < 1.0 || self.pacing.dedup)
     }
 
-    fn judge(&mut self, frame: &Planes) -> Follows {
+    fn judge(&mut self, frame: &Planes) -> Transition {
         let (threshold, dedup) = (self.pacing.threshold, self.pacing.dedup);
         if !self.judges() {
-            return Follows::Motion;
+            return Transition::Motion;
         }
-        match self.motion.see(frame, threshold, dedup) {
-            Some(change) if dedup && change.is_repeat() => Follows::Repeat,
-            Some(change) if change.score > threshold => Follows::Cut,
-            _ => Follows::Motion,
+        match self.motion.compare(frame, threshold, dedup) {
+            Some(change) if dedup && change.is_repeat() => Transition::Repeat,
+            Some(change) if change.score > threshold => Transition::Cut,
+            _ => Transition::Motion,
         }
     }
 
@@ -322,9 +322,9 @@ impl Interpolating<'_> {
         newest: Option<&(u64, Planes)>,
         emit: &mut Emit<'_, OutputFrame<Planes>>,
     ) -> Result<()> {
-        let between = |s: &Slot| matches!(s.shown, Shown::Between { .. });
+        let between = |s: &Slot| matches!(s.content, Content::Between { .. });
         for group in slots.chunk_by(|a, b| between(a) && between(b)) {
-            let Shown::Source(number) = group[0].shown else {
+            let Content::Source(number) = group[0].content else {
                 self.make(group, newest, emit)?;
                 continue;
             };
@@ -348,7 +348,7 @@ impl Interpolating<'_> {
             return Err(Error::failed("interpolation: a frame is gone"));
         };
         let times: Vec<f32> =
-            group.iter().map(|s| if let Shown::Between { time, .. } = s.shown { time as f32 } else { 0.0 }).collect();
+            group.iter().map(|s| if let Content::Between { time, .. } = s.content { time as f32 } else { 0.0 }).collect();
         let mut send = |slots: &[Slot], frames: Vec<Planes>| {
             let mut pairs = slots.iter().zip(frames);
             pairs.try_for_each(|(slot, frame)| gate.pass(frame, slot, emit))

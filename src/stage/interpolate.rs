@@ -1,4 +1,4 @@
-//! Frames between frames.
+//! Runs RIFE on pairs of frames.
 
 use ndarray::{Array3, Array4, ArrayD, Axis, IxDyn, s};
 
@@ -8,35 +8,38 @@ use crate::{
     tensor::Tensor,
 };
 
-/// RIFE under the conventions of its inputs: 0..=1, zeros to the right and below up to a multiple.
+/// A loaded RIFE network. Its inputs are in 0..=1, zero-padded at the right and bottom to a multiple.
 pub struct Interpolate {
     network: Network,
     multiple: usize,
     batch: usize,
 }
 
-/// One picture as planes [3, h, w] in 0..=1.
+/// One frame as planes [3, h, w] in 0..=1.
 pub type Planes = Array3<f32>;
 
 impl Interpolate {
-    /// Binds a loaded network. `batch`: pairs in one call at most.
+    /// Binds a loaded network. `multiple`: height and width are padded to it. `batch`: the most pairs per call.
     pub fn new(network: Network, multiple: usize, batch: usize) -> Self {
         Self { network, multiple, batch: batch.max(1) }
     }
 
-    /// The 2^exp − 1 pictures between two, in order: midpoints of midpoints, so each call asks for the time ½ only, and all
-    /// pairs of one depth go together. Not clamped.
+    /// The 2^exp − 1 frames between two, in order, as midpoints of midpoints: every call asks for time ½, and all pairs of one
+    /// depth are batched. Not clamped.
+    ///
+    /// # Errors
+    /// Those of the network; frames of several sizes; values that are not finite.
     pub fn between(&mut self, first: &Planes, second: &Planes, exp: u32) -> Result<Vec<Planes>> {
         let mut line = vec![first.clone(), second.clone()];
         for _ in 0..exp {
             let pairs: Vec<(&Planes, &Planes)> = line.windows(2).map(|w| (&w[0], &w[1])).collect();
             let mut middles = Vec::with_capacity(pairs.len());
-            for some in pairs.chunks(self.batch) {
-                middles.extend(self.call(some, &vec![0.5; some.len()])?);
+            for batch in pairs.chunks(self.batch) {
+                middles.extend(self.call(batch, &vec![0.5; batch.len()])?);
             }
             let mut denser = Vec::with_capacity(2 * line.len());
-            for (picture, middle) in line.iter().zip(&middles) {
-                denser.extend([picture.clone(), middle.clone()]);
+            for (frame, middle) in line.iter().zip(&middles) {
+                denser.extend([frame.clone(), middle.clone()]);
             }
             denser.extend(line.pop());
             line = denser;
@@ -46,52 +49,50 @@ impl Interpolate {
         Ok(line)
     }
 
-    /// One picture at `time` in 0..=1 between two.
-    pub fn at(&mut self, first: &Planes, second: &Planes, time: f32) -> Result<Planes> {
-        Ok(self.call(&[(first, second)], &[time])?.remove(0))
-    }
-
-    /// Pictures at several times between two.
+    /// The frames at several times in 0..=1 between two. Not clamped.
+    ///
+    /// # Errors
+    /// As [`Interpolate::between`].
     pub fn at_times(&mut self, first: &Planes, second: &Planes, times: &[f32]) -> Result<Vec<Planes>> {
-        let mut made = Vec::with_capacity(times.len());
-        for some in times.chunks(self.batch) {
-            made.extend(self.call(&vec![(first, second); some.len()], some)?);
+        let mut frames = Vec::with_capacity(times.len());
+        for times in times.chunks(self.batch) {
+            frames.extend(self.call(&vec![(first, second); times.len()], times)?);
         }
-        Ok(made)
+        Ok(frames)
     }
 
     fn call(&mut self, pairs: &[(&Planes, &Planes)], times: &[f32]) -> Result<Vec<Planes>> {
         let (_, h, w) = pairs[0].0.dim();
-        let round = |n: usize| n.div_ceil(self.multiple) * self.multiple;
-        let stack = |pick: &dyn Fn(&(&Planes, &Planes)) -> Planes| {
-            let mut all = Array4::<f32>::zeros((pairs.len(), 3, round(h), round(w)));
-            for (mut item, pair) in all.outer_iter_mut().zip(pairs) {
-                item.slice_mut(s![.., ..h, ..w]).assign(&pick(pair));
-            }
-            Tensor::F32(all.into_dyn())
-        };
         if let Some((_, odd)) = pairs.iter().find(|(a, b)| a.dim() != (3, h, w) || b.dim() != (3, h, w)) {
-            let found = odd.dim();
-            return Err(Error::failed(format!(
-                "interpolation: frames of {found:?} and {:?} (planes, rows, columns)",
-                (3, h, w)
-            )));
+            let (found, expected) = (odd.dim(), (3, h, w));
+            return Err(Error::failed(format!("interpolation: expected frames [c, h, w] of {expected:?}, got {found:?}")));
         }
-        let (first, second) = (stack(&|p| p.0.clone()), stack(&|p| p.1.clone()));
+        let (first, second) = (self.batch(pairs.iter().map(|p| p.0)), self.batch(pairs.iter().map(|p| p.1)));
         let time = Tensor::F32(ArrayD::from_shape_vec(IxDyn(&[times.len()]), times.to_vec()).unwrap_or_default());
-        let answer = self.network.run(&[("first", &first), ("second", &second), ("time", &time)])?;
-        let Some((_, between)) = answer.into_iter().next() else {
+        let outputs = self.network.run(&[("first", &first), ("second", &second), ("time", &time)])?;
+        let Some((_, frames)) = outputs.into_iter().next() else {
             return Err(Error::failed(format!("{}: no output", self.network.name())));
         };
-        finite(&format!("{}'s frames", self.network.name()), &between)?;
-        let Tensor::F32(between) = between else {
-            return Err(Error::failed(format!("{}: the output is not floating", self.network.name())));
+        finite(&format!("{}'s frames", self.network.name()), &frames)?;
+        let Tensor::F32(frames) = frames else {
+            return Err(Error::failed(format!("{}: the output is not floating-point", self.network.name())));
         };
         let crop = |i: usize| {
-            let item = between.index_axis(Axis(0), i);
+            let item = frames.index_axis(Axis(0), i);
             let item = item.slice(s![.., ..h, ..w]).to_owned();
             item.into_dimensionality().map_err(|e| Error::failed(format!("interpolation: {e}")))
         };
         (0..pairs.len()).map(crop).collect()
+    }
+
+    /// Frames of one size as one input [n, 3, h, w], padded.
+    fn batch<'f>(&self, frames: impl ExactSizeIterator<Item = &'f Planes> + Clone) -> Tensor {
+        let (h, w) = frames.clone().next().map_or((0, 0), |f| (f.dim().1, f.dim().2));
+        let round = |n: usize| n.div_ceil(self.multiple) * self.multiple;
+        let mut all = Array4::<f32>::zeros((frames.len(), 3, round(h), round(w)));
+        for (mut item, frame) in all.outer_iter_mut().zip(frames) {
+            item.slice_mut(s![.., ..h, ..w]).assign(frame);
+        }
+        Tensor::F32(all.into_dyn())
     }
 }

@@ -1,9 +1,8 @@
-//! The steps of the line. Each holds what it needs between calls and none knows another.
+//! The stages of the pipeline, one file each. A stage keeps what it needs between calls and does not import another stage.
 
 pub mod denoise;
 pub mod grow;
 pub mod interpolate;
-pub mod refine;
 pub mod scene_change;
 pub mod text;
 pub mod timeline;

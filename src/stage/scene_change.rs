@@ -1,54 +1,59 @@
-//! Whether a frame continues the one before: cuts and repeats, by luma alone.
+//! Scene changes and repeated frames, detected from luma.
+//!
+//! The score of a frame is min(m, |m − m′|): m is the mean absolute difference of luma (BT.709 of R′G′B′, 0 to 1) to the frame
+//! before, m′ that of the last two frames of one scene. It is high at cuts and low in steady motion, however fast. FFmpeg's `scdet`
+//! measures the same in percent of 8-bit Y′: a threshold of 0.1 here is 8.6 there.
+//!
+//! A frame repeats the last distinct one if no 16×16 square of it differs by more than 4/255 in mean luma.
 
 use ndarray::{Array3, Axis};
 
-/// Side of the squares in pixels by which repeats are told.
+/// Side in pixels of the squares that are compared to detect repeats.
 const SQUARE: usize = 16;
 
-/// The mean difference of luma in every square of [`SQUARE`]² pixels up to which a frame repeats another, of 1. Repeats that went
-/// through x264 at CRF 18 to 23 stay below it; moving things are three times above it and more.
+/// The largest mean difference of luma, 0 to 1, in any square of [`SQUARE`]² pixels of a repeat. Repeats that went through x264 at
+/// CRF 18 to 23 stay below it; motion is at least three times above it.
 const REPEAT: f32 = 4.0 / 255.0;
 
-/// What a frame is to the last distinct one.
+/// The difference of a frame from the last distinct one.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Change {
-    /// min(m, |m − m'|), 0..=1, where m is the mean absolute difference of luma and m' that of the last two frames of one scene.
-    /// It is high at cuts and low in steady motion, however fast (the measure of FFmpeg's `scdet`, in 0..=1 of full-range luma).
+    /// Scene-change score, 0..=1.
     pub score: f32,
-    /// The greatest mean difference in a square, 0..=1.
+    /// The largest mean difference of luma in a square, 0..=1.
     pub square: f32,
 }
 
 impl Change {
-    /// Whether the frame shows the same again.
+    /// Whether the frame repeats the last distinct one.
     pub fn is_repeat(self) -> bool {
         self.square <= REPEAT
     }
 }
 
-/// Judges frames one after the other.
+/// Compares each frame of a video with the last distinct one.
 #[derive(Debug, Clone, Default)]
 pub struct ChangeDetector {
-    /// Luma of the last distinct frame and its width.
+    /// Luma and width of the last distinct frame.
     before: Option<(Vec<f32>, usize)>,
-    /// The mean difference of the last two frames that followed each other without a cut.
+    /// The mean difference of the last two frames without a cut between them (m′).
     usual: f32,
 }
 
 impl ChangeDetector {
-    /// As it was after a frame that was kept; `usual` as [`ChangeDetector::usual`] told it.
+    /// Restores the state after the frame `planes`, with the value that [`ChangeDetector::usual`] had then.
     pub fn after(planes: &Array3<f32>, usual: f32) -> Self {
         Self { before: Some((luma(planes), planes.dim().2)), usual }
     }
 
-    /// The mean difference of the last two frames of one scene.
+    /// The mean difference of the last two frames of one scene (m′).
     pub fn usual(&self) -> f32 {
         self.usual
     }
 
-    /// Compares planes [3 or 4, h, w] in 0..=1 with the last frame that was kept; `None` for the first. `threshold`: the score above
-    /// which there is a cut. `skip`: whether repeats are no frames to compare with.
-    pub fn see(&mut self, planes: &Array3<f32>, threshold: f32, skip: bool) -> Option<Change> {
+    /// Compares planes [3 or 4, h, w] in 0..=1 with the last distinct frame; `None` for the first. A score above `threshold` is a
+    /// cut. With `skip`, repeats do not become the frame that later ones are compared with.
+    pub fn compare(&mut self, planes: &Array3<f32>, threshold: f32, skip: bool) -> Option<Change> {
         let luma = luma(planes);
         let width = planes.dim().2;
         let change = self.before.as_ref().filter(|(b, w)| b.len() == luma.len() && *w == width).map(|(before, _)| {
@@ -68,7 +73,7 @@ impl ChangeDetector {
     }
 }
 
-/// Luma of ITU-R BT.709 from R′G′B′, over black where there is alpha.
+/// BT.709 luma of R′G′B′, composited over black if there is alpha.
 fn luma(planes: &Array3<f32>) -> Vec<f32> {
     let [r, g, b] = [0, 1, 2].map(|c| planes.index_axis(Axis(0), c));
     let mut luma: Vec<f32> = r.iter().zip(&g).zip(&b).map(|((r, g), b)| 0.2126 * r + 0.7152 * g + 0.0722 * b).collect();
@@ -78,7 +83,7 @@ fn luma(planes: &Array3<f32>) -> Vec<f32> {
     luma
 }
 
-/// The mean absolute difference, and the greatest one of a square.
+/// The mean absolute difference of all pixels, and the largest mean difference of a square.
 fn differences(a: &[f32], b: &[f32], width: usize) -> (f32, f32) {
     let (mut all, mut worst) = (0f64, 0f32);
     let band = width.max(1) * SQUARE;

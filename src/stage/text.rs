@@ -1,4 +1,4 @@
-//! Prompts → states.
+//! Runs a text encoder.
 
 use crate::{
     error::{Error, Result},
@@ -7,13 +7,15 @@ use crate::{
     tensor::Tensor,
 };
 
-/// Runs one call of a text encoder.
+/// Runs one call of a text encoder and returns the output that the call names.
+///
+/// # Errors
+/// Those of the network; a missing output; values that are not finite.
 pub fn encode(network: &mut Network, call: &TextCall) -> Result<Tensor> {
     let inputs: Vec<(&str, &Tensor)> = call.inputs.iter().map(|(name, t)| (*name, t)).collect();
-    let answers = network.run(&inputs)?;
-    let wanted = answers.into_iter().find(|(name, _)| name == call.output);
+    let output = network.run(&inputs)?.into_iter().find(|(name, _)| name == call.output);
     let (name, tensor) =
-        wanted.ok_or_else(|| Error::failed(format!("{}: no output {}", network.name(), call.output)))?;
+        output.ok_or_else(|| Error::failed(format!("{}: no output {}", network.name(), call.output)))?;
     finite(&format!("{} {name}", network.name()), &tensor)?;
     Ok(tensor)
 }

@@ -1,125 +1,98 @@
-//! Pictures to larger pictures, whole or in tiles.
+//! Runs an upscaling network on a picture, whole or in tiles.
 //!
-//! A tile is enlarged together with a halo of its surroundings, and only the tile itself is kept. With a halo as wide as the
-//! network's reach ([`crate::onnx::Graph::reach`]) tiled equals untiled. All windows of a picture have one shape: at the borders the
-//! window is moved, not cut, so that the network's memory is that of one shape.
+//! A tile is upscaled together with a halo of its surroundings, and the halo is cropped ([`Tiles::cropped`]). With a halo of at
+//! least the network's receptive field, tiled equals untiled. All windows of a picture have one shape, so the network
+//! allocates for one shape.
 
-use ndarray::{Array3, ArrayView3, Axis, s};
+use ndarray::{Array3, ArrayView3, Axis, Ix3, s};
 
 use crate::{
     error::{Error, Result},
     progress,
     runtime::{Network, finite},
     tensor::Tensor,
+    tiling::Tiles,
 };
 
-/// How a network is fed.
+/// How pictures are fed to a network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Form {
+pub struct UpscaleOptions {
     /// Output pixels per input pixel, each way.
     pub scale: usize,
-    /// Rows and columns must be multiples of this; what is missing is mirrored at the right and bottom edge, and cropped after.
+    /// Height and width of an input are padded to a multiple of this by reflection at the right and bottom; the output is
+    /// cropped.
     pub multiple: usize,
-    /// Side of a tile in input pixels; 0 for none.
+    /// Side of a tile in input pixels; 0: no tiles.
     pub tile: usize,
-    /// Pixels around a tile.
+    /// Input pixels that the network sees around a tile.
     pub halo: usize,
 }
 
 /// A loaded upscaling network.
 pub struct Upscale {
     network: Network,
-    form: Form,
+    options: UpscaleOptions,
     input: String,
 }
 
 impl Upscale {
     /// Binds a loaded network.
-    pub fn new(network: Network, form: Form) -> Self {
+    pub fn new(network: Network, options: UpscaleOptions) -> Self {
         let input = network.inputs().first().map(|i| i.name.clone()).unwrap_or_default();
-        Self { network, form, input }
+        Self { network, options, input }
     }
 
-    /// Changes the tiles.
-    pub fn set_form(&mut self, form: Form) {
-        self.form = form;
+    /// Changes the options for later pictures.
+    pub fn set_options(&mut self, options: UpscaleOptions) {
+        self.options = options;
     }
 
-    /// How the network is fed.
-    pub fn form(&self) -> Form {
-        self.form
-    }
-
-    /// Planes [3, h, w] in 0..=1 → [3, h·scale, w·scale], not clamped.
-    pub fn enlarge(&mut self, picture: &Array3<f32>) -> Result<Array3<f32>> {
+    /// Upscales planes [3, h, w] in 0..=1 to [3, h·scale, w·scale], not clamped.
+    ///
+    /// # Errors
+    /// Those of the network; values that are not finite; a stop request between tiles.
+    pub fn upscale(&mut self, picture: &Array3<f32>) -> Result<Array3<f32>> {
         let (_, h, w) = picture.dim();
-        let Form { scale, multiple, tile, halo } = self.form;
+        let UpscaleOptions { scale, multiple, tile, halo } = self.options;
         let round = |n: usize| n.next_multiple_of(multiple);
         let (ph, pw) = (round(h), round(w));
-        let padded = Array3::from_shape_fn((3, ph, pw), |(c, y, x)| picture[[c, mirror(y, h), mirror(x, w)]]);
+        let padded = Array3::from_shape_fn((3, ph, pw), |(c, y, x)| picture[[c, reflect(y, h), reflect(x, w)]]);
         let side = if tile == 0 { ph.max(pw) } else { round(tile) };
         if ph <= side && pw <= side {
             return Ok(self.call(padded.view())?.slice_move(s![.., ..h * scale, ..w * scale]));
         }
-        let mut out = Array3::zeros((3, h * scale, w * scale));
-        for top in (0..h).step_by(side) {
-            for left in (0..w).step_by(side) {
-                progress::check()?;
-                let rows = Span::new(top, side, round(halo), ph);
-                let columns = Span::new(left, side, round(halo), pw);
-                let seen = padded.slice(s![.., rows.seen(), columns.seen()]);
-                let enlarged = self.call(seen)?;
-                let (y, x) = ((top - rows.from) * scale, (left - columns.from) * scale);
-                let (bottom, right) = ((top + side).min(h), (left + side).min(w));
-                let (th, tw) = ((bottom - top) * scale, (right - left) * scale);
-                out.slice_mut(s![.., top * scale..bottom * scale, left * scale..right * scale])
-                    .assign(&enlarged.slice(s![.., y..y + th, x..x + tw]));
-            }
-        }
-        Ok(out)
+        let tiles = Tiles::cropped((h, w), (ph, pw), side, round(halo)).scaled(scale);
+        let whole = tiles.assemble(|rows, columns| {
+            progress::check()?;
+            let (rows, columns) = (rows.start / scale..rows.end / scale, columns.start / scale..columns.end / scale);
+            Ok(self.call(padded.slice(s![.., rows, columns]))?.into_dyn())
+        })?;
+        whole.into_dimensionality::<Ix3>().map_err(|e| Error::failed(format!("{}: {e}", self.network.name())))
     }
 
-    /// One call of the network; rows and columns are multiples of [`Form::multiple`].
+    /// One call of the network. Height and width are multiples of [`UpscaleOptions::multiple`].
     fn call(&mut self, picture: ArrayView3<'_, f32>) -> Result<Array3<f32>> {
         let (_, h, w) = picture.dim();
-        let scale = self.form.scale;
+        let scale = self.options.scale;
         let input = Tensor::F32(picture.to_owned().insert_axis(Axis(0)).into_dyn());
-        let answer = self.network.run(&[(&self.input, &input)])?.into_iter().next();
-        let Some((name, enlarged)) = answer else {
+        let output = self.network.run(&[(&self.input, &input)])?.into_iter().next();
+        let Some((name, upscaled)) = output else {
             return Err(Error::failed(format!("{}: no output", self.network.name())));
         };
-        finite(&format!("{} {name}", self.network.name()), &enlarged)?;
-        let wanted = [1, 3, h * scale, w * scale];
-        match enlarged {
-            Tensor::F32(enlarged) if enlarged.shape() == wanted => Ok(enlarged.slice_move(s![0, .., .., ..])),
+        finite(&format!("{} {name}", self.network.name()), &upscaled)?;
+        let expected = [1, 3, h * scale, w * scale];
+        match upscaled {
+            Tensor::F32(upscaled) if upscaled.shape() == expected => Ok(upscaled.slice_move(s![0, .., .., ..])),
             other => {
                 let found = other.shape();
-                Err(Error::failed(format!("{}: gave {found:?} where f32 {wanted:?} was wanted", self.network.name())))
+                Err(Error::failed(format!("{}: expected an f32 output {expected:?}, got {found:?}", self.network.name())))
             }
         }
-    }
-}
-
-/// Along one axis: the window in which a tile is seen.
-struct Span {
-    from: usize,
-    length: usize,
-}
-
-impl Span {
-    /// The window of the tile that begins at `top`, inside 0..extent.
-    fn new(top: usize, tile: usize, halo: usize, extent: usize) -> Self {
-        let length = (tile + 2 * halo).min(extent);
-        Self { from: top.saturating_sub(halo).min(extent - length), length }
-    }
-
-    fn seen(&self) -> std::ops::Range<usize> {
-        self.from..self.from + self.length
     }
 }
 
 /// Index `i` reflected into 0..n without repeating the border.
-fn mirror(i: usize, n: usize) -> usize {
+fn reflect(i: usize, n: usize) -> usize {
     if i < n {
         i
     } else if n == 1 {

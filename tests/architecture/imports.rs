@@ -11,6 +11,7 @@ use super::{
 pub(crate) const MODULES: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("tensor", &["error"]),
+    ("tiling", &["error"]),
     ("progress", &["error"]),
     ("catalog", &["error"]),
     ("hub", &["error", "progress", "catalog"]),
@@ -23,13 +24,13 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
     ("spectral", &["error", "tensor"]),
     ("schedule", &["error", "tensor"]),
     ("family", &["error", "tensor", "spectral", "schedule", "model"]),
-    ("stage", &["error", "tensor", "progress", "runtime", "spectral", "schedule", "family"]),
+    ("stage", &["error", "tensor", "tiling", "progress", "runtime", "spectral", "schedule", "family"]),
     ("media", &["error", "tensor", "progress"]),
     ("plan", &["error", "media"]),
     (
         "pipeline",
         &[
-            "error", "tensor", "progress", "plan", "weights", "onnx", "compile", "runtime", "spectral", "schedule",
+            "error", "tensor", "tiling", "progress", "plan", "weights", "onnx", "compile", "runtime", "spectral", "schedule",
             "family", "model", "stage", "media",
         ],
     ),

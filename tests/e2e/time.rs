@@ -278,7 +278,7 @@ fn scores_are_those_of_scdet() {
     let wanted: Vec<f32> =
         answer.lines().filter_map(|l| l.strip_prefix("lavfi.scd.score=")?.parse::<f32>().ok()).collect();
     let mut motion = ChangeDetector::default();
-    let found: Vec<Option<Change>> = frames(&path).iter().map(|f| motion.see(&f.planes(), 0.1, false)).collect();
+    let found: Vec<Option<Change>> = frames(&path).iter().map(|f| motion.compare(&f.planes(), 0.1, false)).collect();
     assert_eq!(found.len(), 21);
     let scores: Vec<f32> = found.iter().map(|c| c.map_or(0.0, |c| c.score)).collect();
     // Its luma has 219 steps of 256.

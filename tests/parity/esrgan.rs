@@ -4,7 +4,7 @@ use crescendo::{
     Result, compile,
     compile::UpscalerSpec,
     onnx::Target,
-    stage::upscale::{Form, Upscale},
+    stage::upscale::{Upscale, UpscaleOptions},
 };
 use ndarray::{Array3, ArrayD, Axis, concatenate};
 use serde::Deserialize;
@@ -26,7 +26,7 @@ fn planes(a: ArrayD<f32>) -> Array3<f32> {
 fn upscaler(file: &str, target: Target, tile: usize, halo: Option<usize>) -> Result<(Upscale, UpscalerSpec)> {
     let built = compile::upscaler(&goldens("esrgan").join(file), target)?;
     let UpscalerSpec { scale, multiple, receptive_field, .. } = built.spec;
-    let form = Form { scale, multiple, tile, halo: halo.unwrap_or(receptive_field) };
+    let form = UpscaleOptions { scale, multiple, tile, halo: halo.unwrap_or(receptive_field) };
     Ok((Upscale::new(load(&built.model)?, form), built.spec))
 }
 
@@ -43,7 +43,7 @@ fn enlarged_pictures_equal_spandrel() {
             for n in 0..case.sizes.len() {
                 let picture = planes(golden.f32(&format!("{}.{n}.in", case.case)));
                 let got = match &mut net {
-                    Ok((stage, _)) => stage.enlarge(&picture).map_err(|e| e.to_string()),
+                    Ok((stage, _)) => stage.upscale(&picture).map_err(|e| e.to_string()),
                     Err(e) => Err(e.to_string()),
                 };
                 let want = planes(golden.f32(&format!("{}.{n}.out", case.case))).into_dyn();
@@ -67,7 +67,7 @@ fn tiled_equals_untiled() {
             let whole = planes(golden.f32(&format!("{}.{n}.out", case.case)));
             for tile in [1, 4, 5, 8] {
                 let got =
-                    upscaler(&case.file, Target::CPU, tile, None).and_then(|(mut stage, _)| stage.enlarge(&picture));
+                    upscaler(&case.file, Target::CPU, tile, None).and_then(|(mut stage, _)| stage.upscale(&picture));
                 let row = format!("{} {n} tiles of {tile}", case.file);
                 match got {
                     Ok(got) if got.dim() == whole.dim() => {
@@ -93,10 +93,10 @@ fn a_halo_of_the_receptive_field_is_needed_and_enough() {
         let row = concatenate(Axis(2), &[one.view(), one.view(), one.view()]).unwrap();
         let picture = concatenate(Axis(1), &[row.view(), row.view(), row.view()]).unwrap();
         let (mut stage, form) = upscaler(file, Target::CPU, 0, None).unwrap();
-        let whole = stage.enlarge(&picture).unwrap();
+        let whole = stage.upscale(&picture).unwrap();
         for (halo, equal) in [(0, false), (form.receptive_field - 1, false), (form.receptive_field, true)] {
             let (mut stage, _) = upscaler(file, Target::CPU, 3, Some(halo)).unwrap();
-            let got = stage.enlarge(&picture).unwrap();
+            let got = stage.upscale(&picture).unwrap();
             let worst = (&got - &whole).iter().fold(0f32, |m, v| m.max(v.abs()));
             let row = format!("{file} halo {halo} of {}: {worst:9.2e}, equal {equal}", form.receptive_field);
             table.row((worst < 1e-5) == equal, row);
@@ -115,8 +115,8 @@ fn blended_weights_equal_spandrel() {
         for (name, target) in TARGETS {
             let built = compile::blended_upscaler(&own, &other, share.parse().unwrap(), target).unwrap();
             let UpscalerSpec { scale, multiple, .. } = built.spec;
-            let form = Form { scale, multiple, tile: 0, halo: 0 };
-            let got = Upscale::new(load(&built.model).unwrap(), form).enlarge(&picture).map_err(|e| e.to_string());
+            let form = UpscaleOptions { scale, multiple, tile: 0, halo: 0 };
+            let got = Upscale::new(load(&built.model).unwrap(), form).upscale(&picture).map_err(|e| e.to_string());
             let want = planes(golden.f32(&format!("blend-{share}.out"))).into_dyn();
             table.compare(format!("{share} of one {name}"), got.map(Array3::into_dyn), &want, NETWORK);
         }

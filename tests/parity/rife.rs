@@ -56,7 +56,7 @@ fn frames_between_equal_the_reference() {
                 let got = interpolate(&version.version, *scale, target).and_then(|(mut stage, multiple)| {
                     let pad = version.pad.max((version.pad as f32 / scale) as usize);
                     table.row(multiple == pad, format!("{row}: a multiple of {multiple}, reference {pad}"));
-                    stage.at(&planes(&pair, 0), &planes(&pair, 1), *time)
+                    stage.at_times(&planes(&pair, 0), &planes(&pair, 1), &[*time]).map(|mut frames| frames.remove(0))
                 });
                 table.compare(&row, got.map(Array3::into_dyn), &planes(&want, 0).into_dyn(), NETWORK);
             }

@@ -7,7 +7,7 @@ use crescendo::{
     onnx::Target,
     progress::Silent,
     runtime::Network,
-    stage::vae::{self, Networks, Tiles, Tiling, VideoDecoder, VideoEncoder},
+    stage::vae::{self, DecoderNetworks, Tiling, VideoDecoder, VideoEncoder},
 };
 use ndarray::{ArrayD, Axis, stack};
 use serde::Deserialize;
@@ -28,9 +28,9 @@ fn network(model: &str, part: Subgraph, target: Target) -> Network {
     compile::component(&folder.path("vae").unwrap(), class, part, None, target).and_then(|m| load(&m)).unwrap()
 }
 
-fn networks(target: Target) -> Networks {
+fn networks(target: Target) -> DecoderNetworks {
     let part = |part| network("wan", part, target);
-    Networks {
+    DecoderNetworks {
         first_features: part(Subgraph::DecoderTrunk),
         later_features: part(Subgraph::CachedDecoderTrunk),
         first_picture: part(Subgraph::DecoderHead),
@@ -71,7 +71,7 @@ fn tiles_equal_diffusers() {
     for Case { model, case, side, overlap } in cases::<Vec<Case>>("vae-tiles/cases.json") {
         let of = |key: &str| golden.f32(&format!("{model}.{case}.{key}"));
         let form = compile::autoencoder(&goldens(&model).join("model/vae"), class(&model)).unwrap();
-        let tiling = Tiling { tiles: Tiles { side, overlap }, factor: form.factor, patch: form.patch };
+        let tiling = Tiling { side, overlap, factor: form.factor, patch: form.patch };
         let name = format!("{model} {case}, tiles of {side}, {overlap} shared");
         let image = of("image").mapv(|v| v.clamp(-1.0, 1.0));
         let got = if model == "wan" {

@@ -9,7 +9,7 @@ use crescendo::{
     progress::Silent,
     runtime::Network,
     schedule::sigmas::{FlowMatch, Spacing},
-    stage::vae::{Networks, VideoDecoder},
+    stage::vae::{DecoderNetworks, VideoDecoder},
     tensor::Tensor,
 };
 use ndarray::{ArrayD, Axis, IxDyn, Slice, concatenate};
@@ -198,7 +198,7 @@ fn times_are_those_of_the_schedule() {
 #[test]
 fn a_video_is_decoded_as_it_is_asked_for() {
     let part = |part| network("wan", "vae", part, Target::CPU).unwrap();
-    let networks = Networks {
+    let networks = DecoderNetworks {
         first_features: part(Subgraph::DecoderTrunk),
         later_features: part(Subgraph::CachedDecoderTrunk),
         first_picture: part(Subgraph::DecoderHead),
