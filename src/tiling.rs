@@ -234,18 +234,14 @@ fn even_spans(extent: usize, side: usize, overlap: usize, multiple: usize) -> Ve
 fn ramp(spans: &[Span], k: usize, i: usize) -> f64 {
     let shared = |k: usize| spans[k].window.end.saturating_sub(spans[k + 1].window.start) as f64;
     let rise = if k > 0 { (i as f64 + 0.5) / shared(k - 1) } else { 1.0 };
-    let fall =
-        if k + 1 < spans.len() { ((spans[k].window.len() - i) as f64 - 0.5) / shared(k) } else { 1.0 };
+    let fall = if k + 1 < spans.len() { ((spans[k].window.len() - i) as f64 - 0.5) / shared(k) } else { 1.0 };
     rise.min(fall).min(1.0)
 }
 
 /// The weights of each span's positions: its ramp, divided by the sum of all ramps there.
 fn weights(spans: &[Span], extent: usize) -> Vec<Vec<f32>> {
-    let ramps: Vec<Vec<f64>> = spans
-        .iter()
-        .enumerate()
-        .map(|(k, span)| (0..span.window.len()).map(|i| ramp(spans, k, i)).collect())
-        .collect();
+    let ramps: Vec<Vec<f64>> =
+        spans.iter().enumerate().map(|(k, span)| (0..span.window.len()).map(|i| ramp(spans, k, i)).collect()).collect();
     let mut sums = vec![0.0; extent];
     for (span, ramp) in spans.iter().zip(&ramps) {
         sums[span.window.clone()].iter_mut().zip(ramp).for_each(|(sum, r)| *sum += r);
@@ -345,9 +341,7 @@ mod tests {
     #[test]
     fn crops_of_a_plane_are_the_plane() {
         let size = (20, 28);
-        for tiles in
-            [Tiles::ramped(size, 16, 4, 2), Tiles::faded(size, 16, 4), Tiles::cropped(size, (20, 28), 8, 4)]
-        {
+        for tiles in [Tiles::ramped(size, 16, 4, 2), Tiles::faded(size, 16, 4), Tiles::cropped(size, (20, 28), 8, 4)] {
             for scale in [1, 8] {
                 let (scaled, x) = (tiles.scaled(scale), plane(20 * scale, 28 * scale));
                 assert_eq!(scaled.count(), tiles.count());

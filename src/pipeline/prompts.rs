@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{
     context::{Context, Role},
-    diagnose::blame,
+    diagnose::name_damaged_tensor,
     generate::run_config::part_of,
     timings::Timings,
 };
@@ -37,7 +37,7 @@ pub fn encode(
         let mut task = Task::new(cx.progress, component, Some(texts.len() as u64), Unit::Steps);
         for (answers, calls) in answers.iter_mut().zip(&calls) {
             let answer = text::encode(&mut network, &calls[k]);
-            answers.push(answer.map_err(blame(&folder.root().join(component)))?);
+            answers.push(answer.map_err(name_damaged_tensor(&folder.root().join(component)))?);
             task.step(1)?;
         }
         perf.add(component, begin.elapsed().as_secs_f64());

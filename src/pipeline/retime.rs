@@ -14,7 +14,7 @@ use crate::{
     stage::{
         interpolate::Planes,
         scene_change::ChangeDetector,
-        timeline::{Transition, OutputRate, Content, Slot, TimelineState, Timeline},
+        timeline::{Content, OutputRate, Slot, Timeline, TimelineState, Transition},
     },
 };
 
@@ -347,8 +347,10 @@ impl Interpolating<'_> {
         let (Some(network), Some((_, first)), Some((_, second))) = (self.network.as_mut(), &self.anchor, newest) else {
             return Err(Error::failed("interpolation: a frame is gone"));
         };
-        let times: Vec<f32> =
-            group.iter().map(|s| if let Content::Between { time, .. } = s.content { time as f32 } else { 0.0 }).collect();
+        let times: Vec<f32> = group
+            .iter()
+            .map(|s| if let Content::Between { time, .. } = s.content { time as f32 } else { 0.0 })
+            .collect();
         let mut send = |slots: &[Slot], frames: Vec<Planes>| {
             let mut pairs = slots.iter().zip(frames);
             pairs.try_for_each(|(slot, frame)| gate.pass(frame, slot, emit))

@@ -1,4 +1,11 @@
-//! Whether the autoencoder works in tiles, and in which.
+//! Decides whether the VAE works in tiles, and in which.
+//!
+//! `--vae-tiling auto` tiles a picture if the estimate for the whole exceeds `--memory-limit` or, without a limit, half of the
+//! machine's memory on the CPU. It does not depend on the memory that happens to be free, so the same call always uses the same
+//! tiles, and `plan` reports them. The memory of a GPU is unknown, so there only `--memory-limit` causes tiles.
+//!
+//! The estimate is the weights plus peak activation bytes per pixel, from the extents in the checkpoint's config (`pixel_bytes` in
+//! `arch/vae_*.rs`) and a number of maps that was measured on networks of the size of FLUX.1 and Wan 2.1.
 
 use super::context::Context;
 use crate::{
@@ -7,134 +14,131 @@ use crate::{
     model::ModelFolder,
     plan::{self, RuntimeOptions, Vae, VaeTiling},
     runtime::{Device, memory_budget},
-    stage::vae::{Tiles, Tiling},
+    stage::vae::Tiling,
 };
 
-/// No tile is made smaller than this, in pixels, to fit into memory.
-const LEAST: usize = 128;
+/// The smallest side in pixels of a tile that `auto` chooses.
+const MIN_SIDE: usize = 128;
 
-/// The two directions of an autoencoder.
+/// The two directions of a VAE.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
+pub(crate) enum Direction {
     /// Pictures → latents.
     Encode,
     /// Latents → pictures.
     Decode,
 }
 
-/// A run's autoencoder: what it needs, what it may have, and what was asked for.
+/// Chooses the tiles of a run's VAE.
 #[derive(Debug, Clone, Copy)]
-pub struct Autoencoder {
-    form: VaeSpec,
-    asked: Vae,
+pub(crate) struct VaeTiler {
+    spec: VaeSpec,
+    options: Vae,
     limit: Option<u64>,
-    /// Bytes that it may take; `None`: nobody knows, so that `auto` makes no tiles.
+    /// Bytes that the VAE may allocate. `None`: unknown, so `auto` does not tile.
     memory: Option<u64>,
 }
 
-impl Autoencoder {
-    /// Reads the form.
+impl VaeTiler {
+    /// Reads the VAE's config.
     ///
     /// # Errors
-    /// A tile or an overlap that the autoencoder cannot do.
-    pub fn new(asked: Vae, runtime: &RuntimeOptions, folder: &ModelFolder) -> Result<Self> {
-        let form = compile::autoencoder(&folder.path("vae")?, folder.class_of("vae")?)?;
-        let factor = form.factor;
+    /// A tile or an overlap that the VAE does not support.
+    pub fn new(options: Vae, runtime: &RuntimeOptions, folder: &ModelFolder) -> Result<Self> {
+        let spec = compile::autoencoder(&folder.path("vae")?, folder.class_of("vae")?)?;
+        let factor = spec.factor;
         let on_cpu = matches!(runtime.device, plan::Device::Auto | plan::Device::Cpu);
-        let this = Self { form, asked, limit: runtime.memory_limit, memory: None }.on(on_cpu);
-        let tiles = this.tiles(asked.tile.unwrap_or(form.tile));
-        for (flag, n, given) in
-            [("--vae-tile", tiles.side, asked.tile), ("--vae-tile-overlap", tiles.overlap, asked.overlap)]
-        {
+        let this = Self { spec, options, limit: runtime.memory_limit, memory: None }.on(on_cpu);
+        let Tiling { side, overlap, .. } = this.tiles(options.tile.unwrap_or(spec.tile));
+        for (flag, n, given) in [("--vae-tile", side, options.tile), ("--vae-tile-overlap", overlap, options.overlap)] {
             if given.is_some() && !n.is_multiple_of(factor) {
                 let (below, above) = (n / factor * factor, n.div_ceil(factor) * factor);
                 return Err(Error::usage(format!(
-                    "{flag} {n}: the autoencoder needs a multiple of {factor}; {below} or {above}"
+                    "{flag} {n}: the VAE needs a multiple of {factor}; {below} or {above}"
                 )));
             }
         }
-        if tiles.side == 0 || tiles.overlap >= tiles.side {
-            let (side, overlap) = (tiles.side, tiles.overlap);
+        if side == 0 || overlap >= side {
             return Err(Error::usage(format!(
-                "--vae-tile-overlap {overlap}: tiles of {side} pixels can share at most {}",
+                "--vae-tile-overlap {overlap}: tiles of {side} pixels can overlap by at most {}",
                 side.saturating_sub(factor)
             )));
         }
         Ok(this)
     }
 
-    /// The same on the device that there is. A GPU's memory is not known: there the memory limit alone decides.
+    /// The same, with the memory limit of the device.
     fn on(self, cpu: bool) -> Self {
         Self { memory: self.limit.or_else(|| cpu.then(|| memory_budget(None))), ..self }
     }
 
-    /// Tiles of a side, with the overlap that was asked for or the reference's share of it, in whole latent pixels.
-    fn tiles(&self, side: usize) -> Tiles {
-        let VaeSpec { factor, tile, overlap, .. } = self.form;
+    /// Tiles of a side. The overlap is `--vae-tile-overlap`, or the reference's share of the side in whole latent pixels.
+    fn tiles(&self, side: usize) -> Tiling {
+        let VaeSpec { factor, patch, tile, overlap, .. } = self.spec;
         let share = || side * overlap / tile.max(1) / factor * factor;
-        Tiles { side, overlap: self.asked.overlap.unwrap_or_else(share) }
+        Tiling { side, overlap: self.options.overlap.unwrap_or_else(share), factor, patch }
     }
 
-    /// Bytes that a picture of (height, width) pixels takes in one piece, about.
-    pub fn bytes(&self, way: Way, (height, width): (usize, usize)) -> u64 {
-        let each = if way == Way::Decode { self.form.decode_bytes } else { self.form.encode_bytes };
-        (self.form.weights + height * width * each) as u64
+    /// Estimate of the bytes that a picture of (height, width) pixels takes untiled.
+    fn bytes(&self, direction: Direction, (height, width): (usize, usize)) -> u64 {
+        let pixel = if direction == Direction::Decode { self.spec.decode_bytes } else { self.spec.encode_bytes };
+        (self.spec.weights + height * width * pixel) as u64
     }
 
-    fn fits(&self, way: Way, size: (usize, usize)) -> bool {
-        self.memory.is_none_or(|memory| self.bytes(way, size) <= memory)
+    fn fits(&self, direction: Direction, size: (usize, usize)) -> bool {
+        self.memory.is_none_or(|memory| self.bytes(direction, size) <= memory)
     }
 
-    /// How a picture of (height, width) pixels is cut; none where it is not.
-    pub fn tiling(&self, way: Way, size: (usize, usize)) -> Option<Tiling> {
-        let side = match (self.asked.tiling, self.asked.tile) {
+    /// The tiles of a picture of (height, width) pixels; `None`: untiled.
+    fn tiling(&self, direction: Direction, size: (usize, usize)) -> Option<Tiling> {
+        let side = match (self.options.tiling, self.options.tile) {
             (VaeTiling::Off, _) => return None,
-            (VaeTiling::Auto, _) if self.fits(way, size) => return None,
+            (VaeTiling::Auto, _) if self.fits(direction, size) => return None,
             (_, Some(side)) => side,
-            (VaeTiling::On, None) => self.form.tile,
-            (VaeTiling::Auto, None) => self.fitting(way, size),
+            (VaeTiling::On, None) => self.spec.tile,
+            (VaeTiling::Auto, None) => self.fitting_side(direction, size),
         };
-        let tiling = Tiling { tiles: self.tiles(side), factor: self.form.factor, patch: self.form.patch };
-        (!tiling.tiles.hold(size)).then_some(tiling)
+        let tiling = self.tiles(side);
+        (!tiling.holds(size)).then_some(tiling)
     }
 
-    /// The reference's tile, halved until it fits and is smaller than the picture.
-    fn fitting(&self, way: Way, (height, width): (usize, usize)) -> usize {
-        let mut side = self.form.tile;
-        let small = |side: usize| side < height.max(width) && self.fits(way, (side.min(height), side.min(width)));
-        while !small(side) && side / 2 >= LEAST && (side / 2).is_multiple_of(self.form.factor) {
+    /// The reference's side, halved until a tile fits into memory and is smaller than the picture.
+    fn fitting_side(&self, direction: Direction, (height, width): (usize, usize)) -> usize {
+        let mut side = self.spec.tile;
+        let small = |side: usize| side < height.max(width) && self.fits(direction, (side.min(height), side.min(width)));
+        while !small(side) && side / 2 >= MIN_SIDE && (side / 2).is_multiple_of(self.spec.factor) {
             side /= 2;
         }
         side
     }
 
-    /// What is done, in words: `decoded in tiles of 256 pixels that share 64 (in one piece about 17.2 GB)`; none without tiles that
-    /// nobody asked for.
-    pub fn note(&self, way: Way, size: (usize, usize)) -> Option<String> {
-        let done = if way == Way::Decode { "decoded" } else { "encoded" };
-        let Some(Tiling { tiles: Tiles { side, overlap }, .. }) = self.tiling(way, size) else {
-            let side = self.asked.tile.unwrap_or(self.form.tile);
-            let whole = || format!("{done} in one piece: a tile of {side} pixels holds all of it");
-            return (self.asked.tiling == VaeTiling::On).then(whole);
+    /// A note such as `decoded in tiles of 256 pixels, overlap 64 (about 17.2 GB untiled)`. `None`: untiled, and `--vae-tiling`
+    /// does not ask for tiles.
+    pub fn note(&self, direction: Direction, size: (usize, usize)) -> Option<String> {
+        let done = if direction == Direction::Decode { "decoded" } else { "encoded" };
+        let Some(Tiling { side, overlap, .. }) = self.tiling(direction, size) else {
+            let side = self.options.tile.unwrap_or(self.spec.tile);
+            let untiled = || format!("{done} untiled: one tile of {side} pixels holds the whole picture");
+            return (self.options.tiling == VaeTiling::On).then(untiled);
         };
-        let whole = self.bytes(way, size) as f64 / 1e9;
-        Some(format!("{done} in tiles of {side} pixels that share {overlap} (about {whole:.1} GB in one piece)"))
+        let whole = self.bytes(direction, size) as f64 / 1e9;
+        Some(format!("{done} in tiles of {side} pixels, overlap {overlap} (about {whole:.1} GB untiled)"))
     }
 
-    /// How a picture is cut on the device that there is, said in one line where it is.
-    pub fn announced(&self, way: Way, size: (usize, usize), cx: &Context<'_>) -> Option<Tiling> {
+    /// The tiles of a picture on the device of the run, logged.
+    pub fn choose(&self, direction: Direction, size: (usize, usize), cx: &Context<'_>) -> Option<Tiling> {
         let this = self.on(cx.engine.device() == Device::Cpu);
-        if let Some(note) = this.note(way, size) {
+        if let Some(note) = this.note(direction, size) {
             tracing::info!("{}×{} pixels are {note}", size.1, size.0);
         }
-        this.tiling(way, size)
+        this.tiling(direction, size)
     }
 
-    /// Bytes that a picture takes as it will be done, about.
-    pub fn planned_bytes(&self, way: Way, (height, width): (usize, usize)) -> u64 {
-        match self.tiling(way, (height, width)) {
-            Some(t) => self.bytes(way, (t.tiles.side.min(height), t.tiles.side.min(width))),
-            None => self.bytes(way, (height, width)),
+    /// Estimate of the bytes that a picture takes with the chosen tiles.
+    pub fn planned_bytes(&self, direction: Direction, (height, width): (usize, usize)) -> u64 {
+        match self.tiling(direction, (height, width)) {
+            Some(t) => self.bytes(direction, (t.side.min(height), t.side.min(width))),
+            None => self.bytes(direction, (height, width)),
         }
     }
 }

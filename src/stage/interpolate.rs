@@ -65,7 +65,9 @@ impl Interpolate {
         let (_, h, w) = pairs[0].0.dim();
         if let Some((_, odd)) = pairs.iter().find(|(a, b)| a.dim() != (3, h, w) || b.dim() != (3, h, w)) {
             let (found, expected) = (odd.dim(), (3, h, w));
-            return Err(Error::failed(format!("interpolation: expected frames [c, h, w] of {expected:?}, got {found:?}")));
+            return Err(Error::failed(format!(
+                "interpolation: expected frames [c, h, w] of {expected:?}, got {found:?}"
+            )));
         }
         let (first, second) = (self.batch(pairs.iter().map(|p| p.0)), self.batch(pairs.iter().map(|p| p.1)));
         let time = Tensor::F32(ArrayD::from_shape_vec(IxDyn(&[times.len()]), times.to_vec()).unwrap_or_default());

@@ -85,7 +85,10 @@ impl Upscale {
             Tensor::F32(upscaled) if upscaled.shape() == expected => Ok(upscaled.slice_move(s![0, .., .., ..])),
             other => {
                 let found = other.shape();
-                Err(Error::failed(format!("{}: expected an f32 output {expected:?}, got {found:?}", self.network.name())))
+                Err(Error::failed(format!(
+                    "{}: expected an f32 output {expected:?}, got {found:?}",
+                    self.network.name()
+                )))
             }
         }
     }

@@ -164,7 +164,8 @@ fn wide_pictures_stay_right_in_reduced_precision() {
     for version in ["4.6", "4.22.lite", "4.1"] {
         let answer = |compute| {
             let target = Target { provider: Provider::Portable, compute };
-            interpolate(version, 1.0, target).and_then(|(mut stage, _)| stage.at(&first, &second, 0.5))
+            interpolate(version, 1.0, target)
+                .and_then(|(mut stage, _)| stage.at_times(&first, &second, &[0.5]).map(|mut frames| frames.remove(0)))
         };
         let exact = answer(DType::F32).unwrap();
         let found = answer(DType::F16).unwrap();

@@ -1,4 +1,4 @@
-//! When the autoencoder works in tiles, what a plan says of it, and what is refused. That tiles are the reference's is tested in
+//! When the VAE works in tiles, what `plan` reports, and which options are errors. Parity of the tiles with diffusers is tested in
 //! `tests/parity/vae.rs`.
 
 use std::path::Path;
@@ -27,16 +27,23 @@ fn a_plan_says_whether_there_are_tiles() {
     let rows: &[Row] = &[
         ("flux1-dev", (64, 96), Auto, None, None, None),
         ("flux1-dev", (64, 96), Auto, Some(32), None, None),
-        ("flux1-dev", (64, 96), Auto, Some(32), Some(1), Some("decoded in tiles of 32 pixels that share 8")),
+        ("flux1-dev", (64, 96), Auto, Some(32), Some(1), Some("decoded in tiles of 32 pixels, overlap 8")),
         ("flux1-dev", (64, 96), Off, None, Some(1), None),
-        ("flux1-dev", (64, 96), On, None, None, Some("decoded in one piece: a tile of 1024 pixels holds all of it")),
-        ("flux1-dev", (64, 1040), On, None, None, Some("decoded in tiles of 1024 pixels that share 256")),
+        (
+            "flux1-dev",
+            (64, 96),
+            On,
+            None,
+            None,
+            Some("decoded untiled: one tile of 1024 pixels holds the whole picture"),
+        ),
+        ("flux1-dev", (64, 1040), On, None, None, Some("decoded in tiles of 1024 pixels, overlap 256")),
         // Memory for nothing: as small as tiles become. A tile is no larger than the picture.
-        ("flux1-dev", (512, 640), Auto, None, Some(1), Some("decoded in tiles of 128 pixels that share 32")),
-        ("flux2-klein", (512, 640), Auto, None, Some(1), Some("decoded in tiles of 128 pixels that share 32")),
-        ("qwen-image", (512, 640), Auto, None, Some(1), Some("decoded in tiles of 128 pixels that share 32")),
-        ("qwen-image", (512, 640), On, None, Some(1), Some("decoded in tiles of 256 pixels that share 64")),
-        ("wan", (480, 832), Auto, None, Some(100_000_000), Some("decoded in tiles of 256 pixels that share 64")),
+        ("flux1-dev", (512, 640), Auto, None, Some(1), Some("decoded in tiles of 128 pixels, overlap 32")),
+        ("flux2-klein", (512, 640), Auto, None, Some(1), Some("decoded in tiles of 128 pixels, overlap 32")),
+        ("qwen-image", (512, 640), Auto, None, Some(1), Some("decoded in tiles of 128 pixels, overlap 32")),
+        ("qwen-image", (512, 640), On, None, Some(1), Some("decoded in tiles of 256 pixels, overlap 64")),
+        ("wan", (480, 832), Auto, None, Some(100_000_000), Some("decoded in tiles of 256 pixels, overlap 64")),
     ];
     let mut wrong = vec![];
     for &(model, size, tiling, tile, limit, wanted) in rows {
@@ -54,11 +61,11 @@ fn a_plan_says_whether_there_are_tiles() {
 #[test]
 fn tiles_that_cannot_be_are_refused() {
     let rows = [
-        ("flux1-dev", Some(36), None, "--vae-tile 36: the autoencoder needs a multiple of 8; 32 or 40"),
-        ("flux2-klein", Some(40), None, "--vae-tile 40: the autoencoder needs a multiple of 16; 32 or 48"),
-        ("wan", Some(64), Some(12), "--vae-tile-overlap 12: the autoencoder needs a multiple of 8; 8 or 16"),
-        ("wan", Some(64), Some(64), "--vae-tile-overlap 64: tiles of 64 pixels can share at most 56"),
-        ("wan", None, Some(512), "--vae-tile-overlap 512: tiles of 256 pixels can share at most 248"),
+        ("flux1-dev", Some(36), None, "--vae-tile 36: the VAE needs a multiple of 8; 32 or 40"),
+        ("flux2-klein", Some(40), None, "--vae-tile 40: the VAE needs a multiple of 16; 32 or 48"),
+        ("wan", Some(64), Some(12), "--vae-tile-overlap 12: the VAE needs a multiple of 8; 8 or 16"),
+        ("wan", Some(64), Some(64), "--vae-tile-overlap 64: tiles of 64 pixels can overlap by at most 56"),
+        ("wan", None, Some(512), "--vae-tile-overlap 512: tiles of 256 pixels can overlap by at most 248"),
     ];
     let mut wrong = vec![];
     for (model, tile, overlap, wanted) in rows {

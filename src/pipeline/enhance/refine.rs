@@ -9,20 +9,21 @@
 //!
 //! A picture whose sides are no multiples of the transformer's patches is continued at its right and bottom edge by its last row
 //! and column, and what comes of that is cropped. Noise is drawn once for the whole latent of a stage, with the seed + 10000 a
-//! stage. Autoencoder and transformer work in the tiles of [`stage::refine`](crate::stage::refine), so what a stage holds besides
+//! stage. VaeTiler and transformer work in the tiles of [`tiling`](crate::tiling), so what a stage holds besides
 //! the picture itself is one tile's.
 
 use ndarray::{Array3, ArrayD, Ix3, s};
 
 use crate::pipeline::{
     context::{Context, Role},
-    diagnose::{alive, blame},
+    diagnose::{check_contrast, name_damaged_tensor},
     generate::init_image::upright,
     generate::run_config::noise_type,
+    pass::Pass,
     postprocess::{Upscaler, filter, output_size},
     prompts,
     timings::Timings,
-    vae::{Autoencoder, Way},
+    vae::{Direction, VaeTiler},
 };
 use crate::{
     compile::{self, Subgraph},
@@ -39,14 +40,14 @@ use crate::{
     plan::{EnhancePlan, Input, Refine, RefineBy, Target, Vae, VaeTiling},
     progress::{Progress, Task, Unit},
     runtime::Network,
-    schedule::{BfStream, Guidance, NoiseSource, scale_noise},
-    spectral,
+    schedule::{BfStream, Guidance, NoiseSource},
+    spectral::{self, Growth, Level},
     stage::{
-        denoise::{Denoiser, Steering},
-        refine::{Tiles, denoise, part},
+        denoise::{Denoiser, Steering, tiled},
         vae::{self, Tiling},
     },
     tensor::DType,
+    tiling::{Tiles, crop},
 };
 
 /// Everything of a refinement that is known without weights.
@@ -62,7 +63,7 @@ pub struct Refinement {
     /// Pixels of a tile's side and of what two share.
     tile: (usize, usize),
     /// How the autoencoder does such a tile.
-    autoencoder: Autoencoder,
+    autoencoder: VaeTiler,
 }
 
 impl Refinement {
@@ -100,7 +101,7 @@ impl Refinement {
         let guidance = family.guidance(asked)?;
         let tile = tile(refine, family.as_ref(), defaults.size)?;
         let usual = Vae { tiling: VaeTiling::Auto, tile: None, overlap: None };
-        let autoencoder = Autoencoder::new(usual, &plan.runtime, &folder)?;
+        let autoencoder = VaeTiler::new(usual, &plan.runtime, &folder)?;
         Ok(Some(Self {
             autoencoder,
             plan: refine.clone(),
@@ -128,12 +129,12 @@ impl Refinement {
     /// How the latent of a picture of (height, width) is cut.
     fn tiles(&self, latent: (usize, usize)) -> Tiles {
         let (f, family) = (self.family.vae_scale_factor(), &self.family);
-        Tiles::new(latent, self.tile.0 / f, self.tile.1.div_ceil(f), family.patch_size())
+        Tiles::ramped(latent, self.tile.0 / f, self.tile.1.div_ceil(f), family.patch_size())
     }
 
     /// σ of every step and 0, as the family schedules a picture of a tile's size: that is what the transformer sees.
     fn sigmas(&self, tiles: &Tiles) -> Result<Vec<f32>> {
-        let (f, (h, w)) = (self.family.vae_scale_factor(), tiles.size());
+        let (f, (h, w)) = (self.family.vae_scale_factor(), tiles.tile_size());
         self.family.sigmas(Size { height: h * f, width: w * f, frames: 1 }, self.steps)
     }
 
@@ -160,7 +161,7 @@ impl Refinement {
         for (k, latent) in self.latents(from).into_iter().enumerate() {
             let tiles = self.tiles(latent);
             let ((h, w), sigma) = (latent, self.sigmas(&tiles)?[first]);
-            let (count, (th, tw)) = (tiles.count(), tiles.size());
+            let (count, (th, tw)) = (tiles.count(), tiles.tile_size());
             let tiles = if count == 1 { "one piece".into() } else { format!("{count} tiles of {th}x{tw}") };
             let k = k + 1;
             notes.push(format!(
@@ -273,7 +274,7 @@ impl<'a> Refiner<'a> {
             positive: conditions.next().ok_or_else(nothing)?,
             negative: conditions.next(),
             noise: family.noise_dtype(noise_type(cx.options.dtype, folder)?, true),
-            tilings: [Way::Encode, Way::Decode].map(|way| settings.autoencoder.announced(way, tile, cx)),
+            tilings: [Direction::Encode, Direction::Decode].map(|way| settings.autoencoder.choose(way, tile, cx)),
             encoder: cx.load_large("vae encoder", &encoder)?,
             transformer: cx.load("transformer", &transformer)?,
             decoder: cx.load_large("vae", &decoder)?,
@@ -349,7 +350,7 @@ impl<'a> Refiner<'a> {
 
     /// Refuses one colour made of many.
     fn alive(&self, from: &Array3<f32>, made: &Array3<f32>) -> Result<()> {
-        alive(&format!("refining by {}", self.settings.folder.root().display()), &[from], made)
+        check_contrast(&format!("refining with {}", self.settings.folder.root().display()), &[from], made)
     }
 
     /// Colours [3, h, w], continued to whole patches → their latent as the transformer takes it.
@@ -359,9 +360,9 @@ impl<'a> Refiner<'a> {
         let whole = continued(colours, r.multiple());
         let tiles = r.tiles((whole.dim().1 / f, whole.dim().2 / f));
         let weights = r.folder.root().join("vae");
-        let blamed = blame(&weights);
+        let blamed = name_damaged_tensor(&weights);
         let mut task = Task::new(self.progress, "encode", Some(tiles.count() as u64), Unit::Steps);
-        tiles.blend(|rows, columns| {
+        tiles.assemble(|rows, columns| {
             let seen = whole.slice(s![.., rows.start * f..rows.end * f, columns.start * f..columns.end * f]);
             let mean = vae::encode(encoder, &seen.to_owned(), tiling).map_err(&blamed)?;
             task.step(1)?;
@@ -375,10 +376,10 @@ impl<'a> Refiner<'a> {
         let f = r.family.vae_scale_factor();
         let tiles = r.tiles((latent.shape()[2], latent.shape()[3]));
         let weights = r.folder.root().join("vae");
-        let blamed = blame(&weights);
+        let blamed = name_damaged_tensor(&weights);
         let mut task = Task::new(self.progress, "decode", Some(tiles.count() as u64), Unit::Steps);
-        let whole = tiles.times(f).blend(|rows, columns| {
-            let seen = part(latent, &(rows.start / f..rows.end / f), &(columns.start / f..columns.end / f));
+        let whole = tiles.scaled(f).assemble(|rows, columns| {
+            let seen = crop(latent, &(rows.start / f..rows.end / f), &(columns.start / f..columns.end / f));
             let planes = vae::decode(decoder, r.family.denormalize(&seen), tiling).map_err(&blamed)?;
             task.step(1)?;
             Ok(planes.into_dyn())
@@ -393,8 +394,6 @@ impl<'a> Refiner<'a> {
         let tiles = r.tiles((latent.shape()[2], latent.shape()[3]));
         let (sigmas, first) = (r.sigmas(&tiles)?, r.family.first_step(r.steps, r.plan.strength)?);
         let seed = r.seed.wrapping_add(10_000 * k as u64);
-        let noise = NoiseSource::Cpu(BfStream::Current).seeded(seed).randn(latent.shape(), self.noise)?;
-        let noised = scale_noise(latent, &noise, sigmas[first]);
         let steering = Steering {
             family: r.family.as_ref(),
             positive: &self.positive,
@@ -404,14 +403,31 @@ impl<'a> Refiner<'a> {
         let mut denoiser = Denoiser::new(&mut self.transformer, &steering);
         let calls = (tiles.count() * (r.steps - first)) as u64;
         let mut task = Task::new(self.progress, format!("refine {}", k + 1), Some(calls), Unit::Steps);
-        let mut velocity = |x: &ArrayD<f32>, sigma: f32| {
+        let mut of_tile = |x: &ArrayD<f32>, sigma: f32| {
             let velocity = denoiser.velocity(x, sigma)?;
             task.step(1)?;
             Ok(velocity)
         };
-        let mut solver = r.family.solver();
-        let done = denoise(noised, &sigmas, first..r.steps, &tiles, solver.as_mut(), &mut velocity);
-        done.map_err(blame(&r.folder.root().join("transformer")))
+        let shape = latent.shape().to_vec();
+        let level = Level {
+            height: shape[2],
+            width: shape[3],
+            first_step: first,
+            end_step: r.steps,
+            sigma_start: sigmas[first],
+            sigma_end: 0.0,
+        };
+        let pass = Pass {
+            family: r.family.as_ref(),
+            sigmas: &sigmas,
+            levels: &[level],
+            growth: Growth::default(),
+            source: NoiseSource::Cpu(BfStream::Current),
+            noise: self.noise,
+        };
+        let mut velocity = |x: &ArrayD<f32>, sigma: f32| tiled(x, sigma, &tiles, &mut of_tile);
+        let refined = pass.run(&mut velocity, &shape, Some(&latent), seed, &mut |_, _| Ok(()));
+        refined.map_err(name_damaged_tensor(&r.folder.root().join("transformer")))
     }
 }
 
@@ -425,7 +441,7 @@ pub fn outlook(plan: &EnhancePlan) -> Result<(Vec<String>, u64)> {
         let Ok((width, height)) = picture::size(path) else { continue };
         notes.extend(r.notes((height, width))?.into_iter().filter(|note| !notes.contains(note)).collect::<Vec<_>>());
     }
-    let mut bytes = r.autoencoder.planned_bytes(Way::Decode, (r.tile.0, r.tile.0));
+    let mut bytes = r.autoencoder.planned_bytes(Direction::Decode, (r.tile.0, r.tile.0));
     for (name, part) in [("transformer", Subgraph::Full), ("vae", Subgraph::Encoder), ("vae", Subgraph::Decoder)] {
         let model = compile::component(&r.folder.path(name)?, r.folder.class_of(name)?, part, None, onnx::Target::CPU)?;
         // The CPU computes in f32: weights are widened once, or stay mapped under a memory limit.

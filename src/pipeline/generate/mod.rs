@@ -2,10 +2,10 @@
 
 pub(super) mod init_image;
 pub(super) mod run_config;
-mod sample;
 mod video;
 
-pub use run_config::{RunConfig, plan_generate};
+use run_config::RunConfig;
+pub use run_config::plan_generate;
 pub use video::Form;
 
 use std::{collections::BTreeMap, io::Write, path::Path, time::Instant};
@@ -14,13 +14,13 @@ use ndarray::{Array3, ArrayD};
 
 use crate::pipeline::{
     context::{Context, Role},
-    diagnose::blame,
+    diagnose::name_damaged_tensor,
     generate::init_image::{Encoder, EncoderGraphs, InitImage},
     postprocess::Upscaler,
     prompts,
     report::{Generated, OutputRow},
     timings::Timings,
-    vae::Way,
+    vae::Direction,
 };
 use crate::{
     compile::Subgraph,
@@ -127,10 +127,11 @@ pub fn generate(plan: &GeneratePlan, cx: &Context<'_>) -> Result<Generated> {
                 task.step(1)
             };
             let pass = resolved.pass(noise_source(plan.generator));
-            let mut denoiser = Denoiser::new(&mut network, &steering).together(plan.cfg_batch);
+            let mut denoiser = Denoiser::new(&mut network, &steering).batched(plan.cfg_batch);
             let shape = family.latent_shape(resolved.size);
-            let latent = pass.run(&mut denoiser, &shape, start.as_ref(), item.seed, &mut watch);
-            let latent = latent.map_err(blame(&folder.root().join("transformer")))?;
+            let latent =
+                pass.run(&mut |x, sigma| denoiser.velocity(x, sigma), &shape, start.as_ref(), item.seed, &mut watch);
+            let latent = latent.map_err(name_damaged_tensor(&folder.root().join("transformer")))?;
             if plan.save_latents.is_some() {
                 kept.insert(name("latents"), latent.clone());
             }
@@ -177,10 +178,11 @@ fn reserve(plan: &GeneratePlan, items: &[(usize, Item<'_>)]) -> Result<()> {
 
 /// The start's latent at the size of the first level.
 fn encode(source: &InitImage, r: &RunConfig, cx: &Context<'_>) -> Result<ArrayD<f32>> {
-    let tiling = r.vae.announced(Way::Encode, source.encoded(r.family.vae_scale_factor(), r.size), cx);
+    let tiling = r.vae.choose(Direction::Encode, source.encoded(r.family.vae_scale_factor(), r.size), cx);
     let graphs = EncoderGraphs::new(&r.folder, r.family.as_ref(), cx)?;
     let mut encoder = Encoder::load(&graphs, r.family.as_ref(), tiling, cx)?;
-    let latent = source.latent(&mut encoder, r.size, cx.progress).map_err(blame(&r.folder.root().join("vae")))?;
+    let latent =
+        source.latent(&mut encoder, r.size, cx.progress).map_err(name_damaged_tensor(&r.folder.root().join("vae")))?;
     spectral::resized(&latent, (r.levels[0].height, r.levels[0].width))
 }
 
@@ -225,7 +227,7 @@ fn finish(
     perf: &mut Timings,
 ) -> Result<Vec<OutputRow>> {
     let begin = Instant::now();
-    let tiling = r.vae.announced(Way::Decode, (r.size.height, r.size.width), cx);
+    let tiling = r.vae.choose(Direction::Decode, (r.size.height, r.size.width), cx);
     let mut network = cx.load_large("vae", decoder)?;
     perf.add("load vae", begin.elapsed().as_secs_f64());
     let mut upscaler = plan.upscaling.as_ref().map(|u| Upscaler::load(u, cx)).transpose()?;
@@ -233,7 +235,7 @@ fn finish(
     let mut made = Vec::with_capacity(jobs.len());
     for job in jobs {
         let planes = perf.time("decode", || vae::decode(&mut network, r.family.denormalize(&job.latent), tiling));
-        let mut planes = planes.map_err(blame(&r.folder.root().join("vae")))?;
+        let mut planes = planes.map_err(name_damaged_tensor(&r.folder.root().join("vae")))?;
         if let Some(upscaler) = &mut upscaler {
             planes = perf.time("upscale", || upscaler.apply(planes))?;
         }

@@ -3,9 +3,9 @@
 use crate::pipeline::{
     generate::Form,
     generate::init_image::InitImage,
-    generate::sample::Pass,
+    pass::Pass,
     report::{GenerateForecast, LevelRow, SizeRow},
-    vae::{Autoencoder, Way},
+    vae::{Direction, VaeTiler},
 };
 use crate::{
     compile::{self, Subgraph},
@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Every number of a run.
-pub struct RunConfig {
+pub(crate) struct RunConfig {
     /// The checkpoint's folder.
     pub folder: ModelFolder,
     /// Its conventions.
@@ -47,7 +47,7 @@ pub struct RunConfig {
     /// The type that noise is drawn in.
     pub noise: DType,
     /// How the autoencoder is run.
-    pub vae: Autoencoder,
+    pub vae: VaeTiler,
     /// Floating-point operations of one call of the transformer, by picture tokens.
     flop: Option<Box<dyn Fn(usize) -> f64>>,
 }
@@ -106,7 +106,7 @@ impl RunConfig {
         let own = start.as_ref().and_then(|source| source.fps).filter(|_| family.is_video());
         let fps = plan.fps.or(own).or(defaults.fps.map(f64::from)).unwrap_or(0.0);
         let noise = family.noise_dtype(noise_type(plan.runtime.dtype, &folder)?, start.is_some());
-        let vae = Autoencoder::new(plan.vae, &plan.runtime, &folder)?;
+        let vae = VaeTiler::new(plan.vae, &plan.runtime, &folder)?;
         let calls = if guidance.needs_negative(sigmas[0]) { 2.0 } else { 1.0 };
         let text = family.text_tokens();
         let cost = compile::transformer_cost(&folder.path("transformer")?, folder.class_of("transformer")?)?;
@@ -175,9 +175,10 @@ impl RunConfig {
         let made = if self.family.is_video() { "videos" } else { "pictures" };
         let size = (self.size.height, self.size.width);
         let start = self.start.as_ref().map(|source| source.encoded(self.family.vae_scale_factor(), self.size));
-        notes
-            .extend(start.and_then(|size| self.vae.note(Way::Encode, size)).map(|note| format!("the start is {note}")));
-        notes.extend(self.vae.note(Way::Decode, size).map(|note| format!("{made} are {note}")));
+        notes.extend(
+            start.and_then(|size| self.vae.note(Direction::Encode, size)).map(|note| format!("the start is {note}")),
+        );
+        notes.extend(self.vae.note(Direction::Decode, size).map(|note| format!("{made} are {note}")));
         notes
     }
 
@@ -296,7 +297,7 @@ pub fn plan_generate(plan: &GeneratePlan) -> Result<GenerateForecast> {
         largest = largest.max(if plan.runtime.memory_limit.is_some() { 0 } else { 4 * model.parameters });
     }
     let Size { height, width, .. } = resolved.size;
-    let decoding = resolved.vae.planned_bytes(Way::Decode, (height, width));
+    let decoding = resolved.vae.planned_bytes(Direction::Decode, (height, width));
     let sizes = sizes(plan, &resolved)?;
     let outputs = plan.prompts.len() * plan.seeds.len();
     // Three bytes a pixel of a picture, about a tenth of one of a video.

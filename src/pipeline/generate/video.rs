@@ -16,11 +16,11 @@ use crate::{
         report::OutputRow,
         retime::{OutputFrame, Retime, SourceFrame},
         timings::Timings,
-        vae::Way,
+        vae::Direction,
     },
     plan::GeneratePlan,
     progress::{Task, Unit},
-    stage::vae::{Networks as DecoderNetworks, VideoDecoder},
+    stage::vae::{DecoderNetworks, VideoDecoder},
 };
 
 /// Pictures and frames a second of a video after all stages; `height` and `width` are those of decoding.
@@ -57,7 +57,7 @@ pub(super) fn finish(
 ) -> Result<Vec<OutputRow>> {
     let Run { plan, resolved, cx, .. } = *run;
     let begin = Instant::now();
-    let tiling = resolved.vae.announced(Way::Decode, (resolved.size.height, resolved.size.width), cx);
+    let tiling = resolved.vae.choose(Direction::Decode, (resolved.size.height, resolved.size.width), cx);
     let load = |i: usize| cx.load_large("vae", &graphs[i]);
     let decoder = DecoderNetworks {
         first_features: load(0)?,

@@ -57,13 +57,9 @@ impl<'p> VideoDecoder<'p> {
         let tiled = self.tiling.and_then(|t| Some((t.tiles((h * t.factor, w * t.factor), t.factor)?, t.factor)));
         let state = match tiled {
             None => State::Whole(LatentStream::new(latent)),
-            Some((tiles, factor)) => State::Tiled(TileJob {
-                latent,
-                tiles,
-                factor,
-                temporary: &self.temporary,
-                progress: self.progress,
-            }),
+            Some((tiles, factor)) => {
+                State::Tiled(TileJob { latent, tiles, factor, temporary: &self.temporary, progress: self.progress })
+            }
         };
         DecodedFrames { networks: &mut self.networks, state }
     }

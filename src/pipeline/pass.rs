@@ -1,6 +1,6 @@
-//! One pass through the transformer: noise, or a noised latent, to a finished latent, through the levels of a ladder.
+//! One pass through the transformer: noise, or a noised latent, → a finished latent, through the levels of a ladder.
 //!
-//! It knows nothing of a plan: a run of `generate` is one pass, and a refinement of a picture is another.
+//! A run of `generate` is one pass. A refinement pass of `enhance --refine` is one pass with a single level.
 
 use ndarray::ArrayD;
 
@@ -9,36 +9,41 @@ use crate::{
     family::Family,
     schedule::{NoiseSource, scale_noise},
     spectral::{Growth, Level},
-    stage::{denoise::Denoiser, grow::Grow},
+    stage::{
+        denoise::{Velocity, denoise},
+        grow::Grow,
+    },
     tensor::DType,
 };
 
 /// The numbers of a pass.
 #[derive(Clone, Copy)]
-pub struct Pass<'a> {
-    /// Whose latents these are.
+pub(crate) struct Pass<'a> {
+    /// The family of the latents.
     pub family: &'a dyn Family,
     /// σ of every step of the whole schedule, and 0.
     pub sigmas: &'a [f32],
-    /// What is run, from the first level's first step on.
+    /// The levels to run. The first one begins with the first step.
     pub levels: &'a [Level],
     /// How latents grow from level to level.
     pub growth: Growth,
-    /// Whose random stream is reproduced.
+    /// The random stream of the noise.
     pub source: NoiseSource,
     /// The type that noise is drawn in.
     pub noise: DType,
 }
 
-/// Sees what a pass makes, by name: `noise` as drawn, `latents.N` after step N of the schedule. It may stop the pass.
-pub type Watch<'a> = &'a mut dyn FnMut(&str, &ArrayD<f32>) -> Result<()>;
+/// Receives intermediate latents by name: `noise` as drawn, `latents.N` after step N of the schedule. An error stops the pass.
+pub(crate) type Watch<'a> = &'a mut dyn FnMut(&str, &ArrayD<f32>) -> Result<()>;
 
 impl Pass<'_> {
-    /// Steps and growth by turns. `shape`: that of the finished latent, [1, c, h, w] or [1, c, t, h, w]. `start`: a picture's latent of
-    /// the first level's size, which then starts as (1 − σ)·start + σ·noise at that level's σ; without one, noise is the start.
+    /// Denoises, and grows the latent between levels.
+    ///
+    /// `shape`: of the finished latent, [1, c, h, w] or [1, c, t, h, w]. `start`: a clean latent of the first level's size; it becomes
+    /// (1 − σ)·start + σ·noise at that level's σ. `None`: the pass starts from noise.
     pub fn run(
         &self,
-        denoiser: &mut Denoiser<'_>,
+        velocity: Velocity<'_>,
         shape: &[usize],
         start: Option<&ArrayD<f32>>,
         seed: u64,
@@ -61,7 +66,7 @@ impl Pass<'_> {
             let sigmas = level.sigmas(self.sigmas);
             let mut after = |i: usize, x: &ArrayD<f32>| watch(&format!("latents.{i}"), x);
             let steps = level.first_step..level.end_step;
-            x = denoiser.run(x, &sigmas, steps, solver.as_mut(), &mut after).at("denoise")?;
+            x = denoise(x, &sigmas, steps, solver.as_mut(), velocity, &mut after).at("denoise")?;
         }
         Ok(x)
     }
