@@ -30,8 +30,8 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
     (
         "pipeline",
         &[
-            "error", "tensor", "tiling", "progress", "plan", "weights", "onnx", "compile", "runtime", "spectral", "schedule",
-            "family", "model", "stage", "media",
+            "error", "tensor", "tiling", "progress", "plan", "weights", "onnx", "compile", "runtime", "spectral",
+            "schedule", "family", "model", "stage", "media",
         ],
     ),
     ("batch", &["error", "progress", "plan", "hub", "runtime", "media", "pipeline"]),

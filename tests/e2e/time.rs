@@ -211,7 +211,10 @@ fn pictures_between_are_those_of_their_times() {
         }
         for (k, ((first, time), frame)) in wanted.iter().zip(&made).enumerate() {
             let want = match *time > 0.0 {
-                true => network.at(&source_frames[*first], &source_frames[first + 1], *time).unwrap(),
+                true => network
+                    .at_times(&source_frames[*first], &source_frames[first + 1], &[*time as f32])
+                    .unwrap()
+                    .remove(0),
                 false => source_frames[*first].clone(),
             };
             let want = Frame::from_planes(&want.mapv(|v| v.clamp(0.0, 1.0)), false).planes();
