@@ -18,7 +18,7 @@ pub mod tiling;
 pub mod catalog;
 pub mod hub;
 
-pub mod arch;
+mod arch;
 pub mod compile;
 pub mod onnx;
 pub mod weights;

@@ -1,7 +1,10 @@
 //! RRDBNet, the generator of ESRGAN (arXiv:1809.00219 §3.1) and Real-ESRGAN (arXiv:2107.10833), as BasicSR
 //! `archs/rrdbnet_arch.py`; x8 as ai-forever/Real-ESRGAN's; the extra 1×1 convolution of ESRGAN+ (arXiv:2001.08073).
 
-use super::{count, shape};
+use super::{
+    architecture::{Architecture, ConfigChecks, Network, Upscaler},
+    shared::dimensions::{count, shape},
+};
 use crate::{
     error::{Error, Result},
     onnx::{Dim, Scope, Value},
@@ -9,33 +12,51 @@ use crate::{
     weights::Checkpoint,
 };
 
-/// The network's extents.
-#[derive(Debug, Clone)]
-pub struct Rrdb {
+/// RRDBNet, in any of its three spellings.
+pub const ARCHITECTURE: Architecture = Architecture {
+    name: "RRDBNet",
+    classes: &[],
+    detect: |c| {
+        ["body.0.rdb1.conv1.weight", "model.1.sub.0.RDB1.conv1.0.weight", "RRDB_trunk.0.RDB1.conv1.weight"]
+            .iter()
+            .any(|n| c.contains(n))
+    },
+    config: ConfigChecks::new(&[]),
+    network: Network::Upscaler {
+        models: "RRDBNet (ESRGAN, Real-ESRGAN)",
+        canonical,
+        open: |c| Ok(Box::new(Rrdb::new(c)?)),
+    },
+};
+
+/// Dimensions of the network.
+struct Rrdb {
     /// Output pixels per input pixel, each way: 1, 2, 4 or 8.
-    pub scale: usize,
-    /// The first layer sees blocks of this many pixels each way, so rows and columns must be multiples of it.
-    pub unshuffle: usize,
+    scale: usize,
+    /// Side of the pixel blocks that the first layer takes as channels: 1, 2 or 4.
+    unshuffle: usize,
     /// Residual-in-residual blocks.
-    pub blocks: usize,
+    blocks: usize,
     features: usize,
     growth: usize,
-    ups: usize,
+    upsamplings: usize,
     /// Whether dense blocks have ESRGAN+'s extra convolutions.
     plus: bool,
 }
 
 impl Rrdb {
-    /// Reads the extents from weights under the names of [`canonical`].
-    pub fn detect(c: &Checkpoint) -> Result<Self> {
+    /// Reads the dimensions from a [`canonical`] checkpoint.
+    fn new(c: &Checkpoint) -> Result<Self> {
         let [features, inputs, _, _] = shape(c, "conv_first.weight")?;
         let [growth, _, _, _] = shape(c, "body.0.rdb1.conv1.weight")?;
         let blocks = count(c, "body")?;
         let up = |k: &usize| ["weight", "bias"].iter().any(|part| c.contains(&format!("conv_up{k}.{part}")));
-        let ups = (1..=9).filter(up).max().unwrap_or(0);
-        if ups > 3 {
+        let upsamplings = (1..=9).filter(up).max().unwrap_or(0);
+        if upsamplings > 3 {
             let origin = c.origin().display();
-            return Err(Error::failed(format!("{origin}: {ups} upsampling layers; up to 3 (x8) are known")));
+            return Err(Error::failed(format!(
+                "{origin}: {upsamplings} upsampling layers; at most 3 (x8) are supported"
+            )));
         }
         let unshuffle = match inputs {
             3 => 1,
@@ -43,42 +64,18 @@ impl Rrdb {
             48 => 4,
             _ => {
                 let origin = c.origin().display();
-                let wanted = "3, 12 or 48 (an RGB picture, or its 2×2 or 4×4 blocks)";
-                return Err(Error::failed(format!("{origin}: conv_first has {inputs} inputs; {wanted} are known")));
+                let expected = "3, 12 or 48 (RGB, or its 2×2 or 4×4 blocks)";
+                return Err(Error::failed(format!("{origin}: conv_first has {inputs} inputs; expected {expected}")));
             }
         };
-        if (1 << ups) < unshuffle {
+        if (1 << upsamplings) < unshuffle {
             let origin = c.origin().display();
             return Err(Error::failed(format!(
-                "{origin}: {ups} upsampling layers cannot undo {unshuffle}×{unshuffle} blocks"
+                "{origin}: {upsamplings} upsampling layers cannot undo {unshuffle}×{unshuffle} blocks"
             )));
         }
         let plus = c.contains("body.0.rdb1.conv1x1.weight");
-        Ok(Self { scale: (1 << ups) / unshuffle, unshuffle, blocks, features, growth, ups, plus })
-    }
-
-    /// Bytes of activations per input pixel at the peak, about: three maps at the output's resolution, or the dense block's.
-    pub fn pixel_bytes(&self) -> usize {
-        let out = 3 * self.features * self.scale * self.scale;
-        let dense = (3 * self.features + 8 * self.growth) / (self.unshuffle * self.unshuffle);
-        4 * out.max(dense)
-    }
-
-    /// Input `picture` [n, 3, h, w] in 0..=1, h and w multiples of `unshuffle`; output `enlarged` [n, 3, h·scale, w·scale],
-    /// not clamped.
-    pub fn build(&self, w: &Scope) {
-        let g = w.graph();
-        let u = self.unshuffle;
-        let shape = [Dim::symbol("n"), 3.into(), &Dim::symbol("h") * u, &Dim::symbol("w") * u];
-        let picture = g.input("picture", &shape, DType::F32);
-        let first = w.conv2d("conv_first", &picture.pixel_unshuffle(u), self.features, 3);
-        let body = (0..self.blocks).fold(first.clone(), |x, i| self.rrdb(&w.at("body").at(i), &x));
-        let mut x = first + w.conv2d("conv_body", &body, self.features, 3);
-        for k in 1..=self.ups {
-            x = w.conv2d(&format!("conv_up{k}"), &x.upsample_nearest(2), self.features, 3).leaky_relu(0.2);
-        }
-        let x = w.conv2d("conv_hr", &x, self.features, 3).leaky_relu(0.2);
-        g.output("enlarged", &w.conv2d("conv_last", &x, 3, 3));
+        Ok(Self { scale: (1 << upsamplings) / unshuffle, unshuffle, blocks, features, growth, upsamplings, plus })
     }
 
     fn rrdb(&self, w: &Scope, x: &Value) -> Value {
@@ -86,10 +83,10 @@ impl Rrdb {
         out * 0.2 + x
     }
 
-    /// Dense block: each convolution sees all that came before it.
+    /// Dense block: each convolution takes the outputs of all previous ones.
     fn dense(&self, w: &Scope, x: &Value) -> Value {
-        let conv = |k: usize, seen: &[&Value]| {
-            w.conv2d(&format!("conv{k}"), &Value::concat(seen, 1), self.growth, 3).leaky_relu(0.2)
+        let conv = |k: usize, inputs: &[&Value]| {
+            w.conv2d(&format!("conv{k}"), &Value::concat(inputs, 1), self.growth, 3).leaky_relu(0.2)
         };
         let x1 = w.conv2d("conv1", x, self.growth, 3).leaky_relu(0.2);
         let mut x2 = conv(2, &[x, &x1]);
@@ -106,16 +103,45 @@ impl Rrdb {
     }
 }
 
-/// Whether the names are those of an RRDBNet in any of its three spellings.
-pub fn is(c: &Checkpoint) -> bool {
-    ["body.0.rdb1.conv1.weight", "model.1.sub.0.RDB1.conv1.0.weight", "RRDB_trunk.0.RDB1.conv1.weight"]
-        .iter()
-        .any(|n| c.contains(n))
+impl Upscaler for Rrdb {
+    fn scale(&self) -> usize {
+        self.scale
+    }
+
+    fn multiple(&self) -> usize {
+        self.unshuffle
+    }
+
+    fn depth(&self) -> usize {
+        self.blocks
+    }
+
+    /// Three feature maps at the output's resolution, or those of a dense block.
+    fn pixel_bytes(&self) -> usize {
+        let out = 3 * self.features * self.scale * self.scale;
+        let dense = (3 * self.features + 8 * self.growth) / (self.unshuffle * self.unshuffle);
+        4 * out.max(dense)
+    }
+
+    fn build(&self, w: &Scope) {
+        let g = w.graph();
+        let u = self.unshuffle;
+        let shape = [Dim::symbol("n"), 3.into(), &Dim::symbol("h") * u, &Dim::symbol("w") * u];
+        let picture = g.input("picture", &shape, DType::F32);
+        let first = w.conv2d("conv_first", &picture.pixel_unshuffle(u), self.features, 3);
+        let body = (0..self.blocks).fold(first.clone(), |x, i| self.rrdb(&w.at("body").at(i), &x));
+        let mut x = first + w.conv2d("conv_body", &body, self.features, 3);
+        for k in 1..=self.upsamplings {
+            x = w.conv2d(&format!("conv_up{k}"), &x.upsample_nearest(2), self.features, 3).leaky_relu(0.2);
+        }
+        let x = w.conv2d("conv_hr", &x, self.features, 3).leaky_relu(0.2);
+        g.output("enlarged", &w.conv2d("conv_last", &x, 3, 3));
+    }
 }
 
-/// The checkpoint under BasicSR's present names. Older spellings: ESRGAN's first release (`model.1.sub.0.RDB1.conv1.0`, layers
-/// numbered through) and BSRGAN/RealSR (`RRDB_trunk.0.RDB1.conv1`).
-pub fn canonical(c: Checkpoint) -> Result<Checkpoint> {
+/// The checkpoint with BasicSR's current tensor names. Older spellings: ESRGAN's first release (`model.1.sub.0.RDB1.conv1.0`, layers
+/// numbered consecutively) and BSRGAN/RealSR (`RRDB_trunk.0.RDB1.conv1`).
+fn canonical(c: Checkpoint) -> Result<Checkpoint> {
     if c.contains("RRDB_trunk.0.RDB1.conv1.weight") {
         let names =
             [("RRDB_trunk.", "body."), ("trunk_conv.", "conv_body."), ("HRconv.", "conv_hr."), ("upconv", "conv_up")];
@@ -132,8 +158,8 @@ pub fn canonical(c: Checkpoint) -> Result<Checkpoint> {
     c.renamed(|name| Some(old_name(name, last, trunk).unwrap_or_else(|| name.to_string())))
 }
 
-/// `model.1.sub.3.RDB2.conv1.0.weight` → `body.3.rdb2.conv1.weight`; `last`: number of the last layer; `trunk`: of the trunk's
-/// closing convolution.
+/// `model.1.sub.3.RDB2.conv1.0.weight` → `body.3.rdb2.conv1.weight`. `last`: index of the last layer; `trunk`: index of the
+/// convolution that ends the trunk.
 fn old_name(name: &str, last: usize, trunk: usize) -> Option<String> {
     let rest = name.strip_prefix("model.")?;
     let (layer, rest) = rest.split_once('.')?;

@@ -1,7 +1,10 @@
 //! SRVGGNetCompact, Real-ESRGAN's small network, as its `archs/srvgg_arch.py`: convolutions and PReLUs, one pixel shuffle, added
-//! to the picture enlarged by repetition.
+//! to the picture upsampled by nearest neighbour.
 
-use super::{count, shape};
+use super::{
+    architecture::{Architecture, ConfigChecks, Network, Upscaler},
+    shared::dimensions::{count, shape},
+};
 use crate::{
     error::{Error, Result},
     onnx::{Dim, Scope},
@@ -9,25 +12,32 @@ use crate::{
     weights::Checkpoint,
 };
 
-/// The network's extents.
-#[derive(Debug, Clone)]
-pub struct Srvgg {
-    /// Output pixels per input pixel, each way.
-    pub scale: usize,
+/// SRVGGNetCompact.
+pub const ARCHITECTURE: Architecture = Architecture {
+    name: "SRVGGNetCompact",
+    classes: &[],
+    detect: |c| {
+        let axes = |n: &str| c.get(n).map(|s| s.shape.len());
+        axes("body.0.weight") == Some(4) && axes("body.1.weight") == Some(1)
+    },
+    config: ConfigChecks::new(&[]),
+    network: Network::Upscaler {
+        models: "SRVGGNetCompact (realesr-general, realesr-animevideo)",
+        canonical: Ok,
+        open: |c| Ok(Box::new(Srvgg::new(c)?)),
+    },
+};
+
+/// Dimensions of the network.
+struct Srvgg {
+    scale: usize,
     /// Convolutions between the first and the last.
-    pub depth: usize,
+    depth: usize,
     features: usize,
 }
 
-/// Whether the names are those of an SRVGGNetCompact.
-pub fn is(c: &Checkpoint) -> bool {
-    let axes = |n: &str| c.get(n).map(|s| s.shape.len());
-    axes("body.0.weight") == Some(4) && axes("body.1.weight") == Some(1)
-}
-
 impl Srvgg {
-    /// Reads the extents from the weights.
-    pub fn detect(c: &Checkpoint) -> Result<Self> {
+    fn new(c: &Checkpoint) -> Result<Self> {
         let [features, inputs, _, _] = shape(c, "body.0.weight")?;
         let layers = count(c, "body")?;
         let [outputs] = shape(c, &format!("body.{}.bias", layers - 1))?;
@@ -35,19 +45,27 @@ impl Srvgg {
         if inputs != 3 || outputs != 3 * scale * scale || layers.is_multiple_of(2) {
             let found = format!("{inputs} inputs, {outputs} outputs, {layers} layers");
             let origin = c.origin().display();
-            let wanted = "3 inputs, 3·scale² outputs and an odd number of layers";
-            return Err(Error::failed(format!("{origin}: an SRVGGNetCompact has {wanted}; this has {found}")));
+            let expected = "3 inputs, 3·scale² outputs and an odd number of layers";
+            return Err(Error::failed(format!("{origin}: {found}; an SRVGGNetCompact has {expected}")));
         }
         Ok(Self { scale, depth: (layers - 3) / 2, features })
     }
+}
 
-    /// Bytes of activations per input pixel at the peak, about.
-    pub fn pixel_bytes(&self) -> usize {
+impl Upscaler for Srvgg {
+    fn scale(&self) -> usize {
+        self.scale
+    }
+
+    fn depth(&self) -> usize {
+        self.depth
+    }
+
+    fn pixel_bytes(&self) -> usize {
         4 * (3 * self.features).max(9 * self.scale * self.scale)
     }
 
-    /// Input `picture` [n, 3, h, w] in 0..=1; output `enlarged` [n, 3, h·scale, w·scale], not clamped.
-    pub fn build(&self, w: &Scope) {
+    fn build(&self, w: &Scope) {
         let g = w.graph();
         let shape = [Dim::symbol("n"), 3.into(), Dim::symbol("h"), Dim::symbol("w")];
         let picture = g.input("picture", &shape, DType::F32);

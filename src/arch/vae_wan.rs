@@ -1,15 +1,22 @@
-//! AutoencoderKLWan and AutoencoderKLQwenImage, the causal video autoencoder of Wan 2.1 (arXiv:2503.20314 §4.1) that Qwen-Image uses
-//! for single pictures, as diffusers 0.42.1 `models/autoencoders/autoencoder_kl_wan.py`.
+//! AutoencoderKLWan and AutoencoderKLQwenImage: the causal video VAE of Wan 2.1 (arXiv:2503.20314 §4.1), which Qwen-Image uses for
+//! single pictures, as diffusers 0.42.1 `models/autoencoders/autoencoder_kl_wan.py`.
 //!
-//! Frames are values of their own: a convolution over time sees a frame's neighbours as channels, so that it is a 2-D one by the
-//! stored weight, and no more than a few frames are in memory at once. What a convolution wants of earlier frames goes out of one
-//! call and into the next, in the order of the convolutions.
+//! Each frame is a value of its own. A convolution over time takes the neighbouring frames as channels, which makes it a 2-D
+//! convolution with the stored weight, so only a few frames are in memory at once. The frames that a convolution needs from the
+//! previous call are its caches: inputs `cache.0`, `cache.1`, … and outputs `next.0`, `next.1`, …, in the order of the convolutions.
+//!
+//! The decoder can be built as one graph or as two. The trunk turns one latent frame into features, one per picture; the head
+//! turns the features of one picture into that picture. The head has the full resolution, and its activations are those of one
+//! picture only. In two graphs a cache that only moves up by one frame has no output: the caller moves it.
 
 use std::cell::Cell;
 
 use serde::Deserialize;
 
-use super::{count, shape};
+use super::{
+    architecture::{Architecture, Autoencoder, Component, ConfigChecks, Fact::Extent, Network, Subgraph, VaeSpec},
+    shared::dimensions::{count, decoder_bytes, out_channels, shape},
+};
 use crate::{
     error::{Error, Result},
     onnx::{Attention, Conv, Dim, Scope, Value},
@@ -17,62 +24,81 @@ use crate::{
     weights::Checkpoint,
 };
 
-/// What `config.json` says that the shapes do not.
+/// Wan 2.1's VAE.
+pub const ARCHITECTURE: Architecture = Architecture {
+    name: "AutoencoderKLWan",
+    classes: &["AutoencoderKLWan", PICTURE_CLASS],
+    detect: |c| c.contains("decoder.up_blocks.0.upsamplers.0.time_conv.weight"),
+    config: ConfigChecks::new(&[
+        ("base_dim", Extent("decoder.conv_out.weight", 1)),
+        ("z_dim", Extent("decoder.conv_in.weight", 1)),
+    ]),
+    network: Network::Autoencoder(|c| Ok(Box::new(VaeWan::new(c)?))),
+};
+
+/// The class for single pictures.
+const PICTURE_CLASS: &str = "AutoencoderKLQwenImage";
+/// Side and overlap of the reference's tiles in picture pixels.
+const TILE: (usize, usize) = (256, 64);
+/// Full-resolution feature maps at the peak. Measured with Wan 2.1's dimensions.
+const FEATURE_MAPS: usize = 8;
+
+/// Entries of `config.json` that the shapes do not determine.
 #[derive(Debug, Clone, Deserialize)]
-pub struct Config {
-    /// Whether levels are bridged (Wan 2.2); must not be.
+struct Config {
+    /// Shortcuts across levels (Wan 2.2); must be false.
     #[serde(default)]
-    pub is_residual: bool,
-    /// Pixels of a patch before the network (Wan 2.2); must be absent.
+    is_residual: bool,
+    /// Side of the patches before the network (Wan 2.2); must be absent.
     #[serde(default)]
-    pub patch_size: Option<usize>,
+    patch_size: Option<usize>,
 }
 
-/// Which frames a graph is for.
+/// Which temporal caches a graph has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Frames {
-    /// One picture alone.
-    Only,
-    /// The first of a video: what later ones want of it is given out.
-    First,
-    /// Those that follow: what they want of earlier ones is given in.
-    Later,
+enum TemporalCache {
+    /// None: a single picture.
+    None,
+    /// Outputs: the first frame of a video.
+    Write,
+    /// Inputs and outputs: the frames after the first.
+    ReadWrite,
 }
 
-/// How much of the decoder a graph holds. In two graphs, the one that is wide works on one picture at a time.
+/// Which part of the decoder a graph has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Depth {
-    /// All of it: latents → pictures.
-    Whole,
-    /// To where a latent frame has become all its pictures: latents → features.
-    Features,
-    /// From there on: features → picture.
-    Pictures,
+enum DecoderPart {
+    /// Latents → pictures.
+    Full,
+    /// Latents → features, up to the point where a latent frame has become all its pictures.
+    Trunk,
+    /// Features → picture.
+    Head,
 }
 
-/// The network's extents; either half can be built alone.
-#[derive(Debug, Clone)]
-pub struct VaeWan {
-    /// Channels of a latent.
-    pub latent: usize,
+/// Dimensions of the network.
+struct VaeWan {
+    /// Whether it is for videos.
+    video: bool,
+    latent_channels: usize,
     /// Resolution levels; a picture is 2^(levels−1) times its latent.
-    pub levels: usize,
-    /// Pictures per latent frame, from the second on.
-    pub times: usize,
+    levels: usize,
+    /// Pictures per latent frame after the first.
+    temporal_factor: usize,
 }
 
 impl VaeWan {
-    /// Reads the extents from the weights.
-    pub fn detect(config: &Config, c: &Checkpoint) -> Result<Self> {
-        let [_, latent, _, _, _] = shape(c, "decoder.conv_in.weight")?;
+    fn new(component: &Component<'_>) -> Result<Self> {
+        let (config, c): (Config, _) = (component.config()?, component.weights);
+        let [_, latent_channels, _, _, _] = shape(c, "decoder.conv_in.weight")?;
         let levels = count(c, "decoder.up_blocks")?;
         let origin = c.origin().display();
         if levels > 8 {
-            return Err(Error::failed(format!("{origin}: {levels} levels; Wan 2.1's autoencoder has at most 8")));
+            return Err(Error::failed(format!("{origin}: {levels} levels; expected at most 8")));
         }
         if config.is_residual || config.patch_size.is_some() {
             return Err(Error::failed(format!(
-                "{origin}: is_residual or patch_size is set, as in Wan 2.2, whose autoencoder is not known; 2.1's is"
+                "{origin}: is_residual or patch_size is set; Wan 2.2's VAE is not supported, Wan 2.1's is"
             )));
         }
         let over_time =
@@ -80,81 +106,71 @@ impl VaeWan {
         let (doubled, halved) = (over_time("decoder."), over_time("encoder."));
         if doubled != halved || doubled >= levels {
             let found = format!("the encoder halves time {halved} times, the decoder doubles it {doubled} times");
-            return Err(Error::failed(format!("{origin}: {found}; a time_conv.weight is missing or too many")));
+            return Err(Error::failed(format!("{origin}: {found}; a time_conv.weight is missing or unexpected")));
         }
-        Ok(Self { latent, levels, times: 1 << doubled })
+        let video = component.class != PICTURE_CLASS;
+        Ok(Self { video, latent_channels, levels, temporal_factor: 1 << doubled })
     }
 
-    /// Picture pixels per latent pixel, each way.
-    pub fn factor(&self) -> usize {
+    fn factor(&self) -> usize {
         1 << (self.levels - 1)
     }
 
-    /// Bytes of values per picture pixel at the peak of decoding and of encoding, about: a handful of maps at full resolution; of a
-    /// video, also the two frames that each convolution keeps and the one that it gives. Measured with Wan 2.1's extents.
-    pub fn pixel_bytes(&self, c: &Checkpoint, video: bool) -> Result<[usize; 2]> {
-        let mut kept = 0;
+    /// Peak activation memory of decoding and of encoding in bytes per picture pixel: full-resolution feature maps and, for a video,
+    /// two cached frames and one output per convolution.
+    fn pixel_bytes(&self, c: &Checkpoint) -> Result<[usize; 2]> {
+        let mut cached = 0;
         let mut channels = 0;
         for level in 0..self.levels {
             let block = format!("decoder.up_blocks.{level}.resnets");
             [channels, _, _, _, _] = shape(c, &format!("{block}.0.conv2.weight"))?;
             let convolutions = 2 * count(c, &block)? + if level == 0 { 5 } else { 0 };
-            kept += (convolutions * channels) >> (2 * (self.levels - 1 - level));
+            cached += (convolutions * channels) >> (2 * (self.levels - 1 - level));
         }
-        let kept = if video { 4 * 3 * (kept + channels) } else { 0 };
-        Ok([kept + 4 * 8 * channels; 2])
+        let cached = if self.video { 4 * 3 * (cached + channels) } else { 0 };
+        Ok([cached + 4 * FEATURE_MAPS * channels; 2])
     }
 
-    /// Input `latents` [1, latent, h, w], one un-scaled frame; output `picture` [1, 3, h·factor, w·factor] in about −1..=1.
-    pub fn build_picture_decoder(&self, w: &Scope) {
-        self.build_decoder(w, Frames::Only, Depth::Whole);
-    }
-
-    /// Input `picture` [1, 3, h·factor, w·factor] in −1..=1; outputs `mean` and `logvar` [1, latent, h, w], not yet scaled.
-    pub fn build_picture_encoder(&self, w: &Scope) {
-        self.build_encoder(w, Frames::Only);
-    }
-
-    /// Input `latents` [1, latent, h, w], one un-scaled frame; output `picture` [p, 3, h·factor, w·factor] in about −1..=1, p = 1
-    /// for the first frame and `times` for each later one. Of a video, outputs `next.0`, `next.1`, … are the inputs `cache.0`, …
-    /// of the frame after.
+    /// Input `latents` [1, latent_channels, h, w], one un-scaled frame; output `picture` [p, 3, h·factor, w·factor] in about −1..=1,
+    /// p = 1 for the first frame and `temporal_factor` for each later one.
     ///
-    /// In two graphs: outputs `features.0`, … `features.p−1` of the first are each the input `features` of the second, whose
-    /// `picture` is [1, 3, h·factor, w·factor]. What a call already has is then not given out again: a cache without its own
-    /// `next` takes what the cache after it held, or zeros where nothing came before.
-    pub fn build_decoder(&self, w: &Scope, frames: Frames, depth: Depth) {
+    /// In two graphs: the trunk's outputs `features.0`, … `features.p−1` are each the head's input `features`, whose `picture` is
+    /// [1, 3, h·factor, w·factor]. A cache without a `next` output takes the value of the cache after it, or zeros before the first
+    /// frame.
+    fn build_decoder(&self, w: &Scope, cache: TemporalCache, part: DecoderPart) {
         w.ignore_below("encoder");
         w.ignore_below("quant_conv");
-        let net = Stream { moving: depth != Depth::Whole, ..Stream::new(frames) };
+        let net = Stream { moving: part != DecoderPart::Full, ..Stream::new(cache) };
         let root = w;
         let w = &w.at("decoder");
-        // Levels of the first graph, the last of them to the middle of its upsampler.
+        // Number of levels in the trunk. It ends within the upsampler of the last one.
         let cut = (0..self.levels).rev().find(|l| w.at("up_blocks").at(l).has("upsamplers.0.time_conv.weight"));
         let cut = cut.map_or(0, |level| level + 1);
-        let entry = |name: &str, channels: usize, times: usize| {
+        let input = |name: &str, channels: usize, times: usize| {
             let shape = [1.into(), channels.into(), &Dim::symbol("h") * times, &Dim::symbol("w") * times];
             w.graph().input(name, &shape, DType::F32)
         };
-        let mut x = if depth == Depth::Pictures {
-            ["post_quant_conv", "decoder.conv_in", "decoder.mid_block"].iter().for_each(|part| root.ignore_below(part));
+        let mut x = if part == DecoderPart::Head {
+            ["post_quant_conv", "decoder.conv_in", "decoder.mid_block"].iter().for_each(|name| root.ignore_below(name));
             let channels = match cut.checked_sub(1) {
                 Some(last) => out_channels(&w.at("up_blocks").at(last).at("resnets").at(0), "conv2"),
                 None => out_channels(w, "conv_in"),
             };
-            vec![entry("features", channels, 1 << cut.saturating_sub(1))]
+            vec![input("features", channels, 1 << cut.saturating_sub(1))]
         } else {
-            let x = net.conv(root, "post_quant_conv", &[entry("latents", self.latent, 1)], self.latent);
+            let x =
+                net.conv(root, "post_quant_conv", &[input("latents", self.latent_channels, 1)], self.latent_channels);
             net.middle(&w.at("mid_block"), &net.conv(w, "conv_in", &x, out_channels(w, "conv_in")))
         };
         for level in 0..self.levels {
             let w = w.at("up_blocks").at(level);
             let up = w.at("upsamplers.0");
-            match (depth, level < cut) {
-                (Depth::Pictures, true) => {
+            match (part, level < cut) {
+                (DecoderPart::Head, true) => {
                     w.ignore_below("resnets");
                     up.ignore_below("time_conv");
                 }
-                (Depth::Features, false) => ["resnets", "upsamplers"].iter().for_each(|part| w.ignore_below(part)),
+                (DecoderPart::Trunk, false) => ["resnets", "upsamplers"].iter().for_each(|name| w.ignore_below(name)),
                 _ => {
                     x = net.resnets(&w, x);
                     if up.has("time_conv.weight") {
@@ -162,35 +178,35 @@ impl VaeWan {
                     }
                 }
             }
-            // The wider half of an upsampler belongs to the second graph, where there is one.
-            let mine = match depth {
-                Depth::Whole => true,
-                Depth::Features => level + 1 < cut,
-                Depth::Pictures => level + 1 >= cut,
+            // In two graphs, the convolution of the last upsampler belongs to the head.
+            let included = match part {
+                DecoderPart::Full => true,
+                DecoderPart::Trunk => level + 1 < cut,
+                DecoderPart::Head => level + 1 >= cut,
             };
-            if up.has("resample.1.weight") && mine {
+            if up.has("resample.1.weight") && included {
                 let out = out_channels(&up, "resample.1");
                 x = each(&x, |x| up.conv2d("resample.1", &x.upsample_nearest(2), out, 3));
             } else {
                 up.ignore_below("resample");
             }
         }
-        if depth == Depth::Features {
+        if part == DecoderPart::Trunk {
             w.ignore_below("norm_out");
             w.ignore_below("conv_out");
             x.iter().enumerate().for_each(|(i, x)| w.graph().output(&format!("features.{i}"), x));
         } else {
-            w.graph().output("picture", &together(&net.head(w, &x)));
+            w.graph().output("picture", &batched(&net.output(w, &x)));
         }
     }
 
-    /// Input `picture` [p, 3, h·factor, w·factor] in −1..=1, p = 1 for the first and `times` later; outputs `mean` and `logvar`
-    /// [1, latent, h, w], not yet scaled, and `next.0`, … as in [`VaeWan::build_decoder`].
-    pub fn build_encoder(&self, w: &Scope, frames: Frames) {
+    /// Input `picture` [p, 3, h·factor, w·factor] in −1..=1, p = 1 for the first frame and `temporal_factor` later; outputs `mean`
+    /// and `logvar` [1, latent_channels, h, w] before scaling.
+    fn build_encoder(&self, w: &Scope, cache: TemporalCache) {
         w.ignore_below("decoder");
         w.ignore_below("post_quant_conv");
-        let net = Stream::new(frames);
-        let pictures = if frames == Frames::Later { self.times } else { 1 };
+        let net = Stream::new(cache);
+        let pictures = if cache == TemporalCache::ReadWrite { self.temporal_factor } else { 1 };
         let side = |s: &str| &Dim::symbol(s) * self.factor();
         let picture = w.graph().input("picture", &[pictures.into(), 3.into(), side("h"), side("w")], DType::F32);
         let root = w.clone();
@@ -206,73 +222,100 @@ impl VaeWan {
                 x = net.resnet(&w, &x);
                 continue;
             }
-            // Zeros right and below only, as the reference pads.
+            // The reference pads only right and below.
             let form = Conv::new(out_channels(&w, "resample.1"), 3).stride(2).pad([0, 0, 1, 1]);
             x = each(&x, |x| w.conv("resample.1", x, form));
             if w.has("time_conv.weight") {
                 x = net.halve(&w, &x);
             }
         }
-        let x = net.head(w, &net.middle(&w.at("mid_block"), &x));
-        let moments = together(&net.conv(&root, "quant_conv", &x, 2 * self.latent));
-        let [mean, logvar] = moments.split(1, [self.latent; 2]);
+        let x = net.output(w, &net.middle(&w.at("mid_block"), &x));
+        let moments = batched(&net.conv(&root, "quant_conv", &x, 2 * self.latent_channels));
+        let [mean, logvar] = moments.split(1, [self.latent_channels; 2]);
         w.graph().output("mean", &mean);
         w.graph().output("logvar", &logvar.clip(-30.0, 20.0));
     }
 }
 
-/// The same for every frame.
+impl Autoencoder for VaeWan {
+    fn spec(&self, component: &Component<'_>) -> Result<VaeSpec> {
+        let [decode_bytes, encode_bytes] = self.pixel_bytes(component.weights)?;
+        let (tile, overlap) = TILE;
+        // A video has two sessions: for the first frame and for later ones.
+        let weights = decoder_bytes(component.weights) * if self.video { 2 } else { 1 };
+        Ok(VaeSpec { factor: self.factor(), patch: 1, tile, overlap, decode_bytes, encode_bytes, weights })
+    }
+
+    fn build(&self, w: &Scope, subgraph: Subgraph) {
+        use TemporalCache::{ReadWrite, Write};
+        let first = if self.video { Write } else { TemporalCache::None };
+        match subgraph {
+            Subgraph::Encoder => self.build_encoder(w, first),
+            Subgraph::CachedEncoder => self.build_encoder(w, ReadWrite),
+            Subgraph::CachedDecoder => self.build_decoder(w, ReadWrite, DecoderPart::Full),
+            Subgraph::DecoderTrunk => self.build_decoder(w, Write, DecoderPart::Trunk),
+            Subgraph::CachedDecoderTrunk => self.build_decoder(w, ReadWrite, DecoderPart::Trunk),
+            Subgraph::DecoderHead => self.build_decoder(w, Write, DecoderPart::Head),
+            Subgraph::CachedDecoderHead => self.build_decoder(w, ReadWrite, DecoderPart::Head),
+            Subgraph::Full | Subgraph::HiddenStates(_) | Subgraph::Decoder => {
+                self.build_decoder(w, first, DecoderPart::Full);
+            }
+        }
+    }
+}
+
+/// Applies `make` to every frame.
 fn each(x: &[Value], make: impl Fn(&Value) -> Value) -> Vec<Value> {
     x.iter().map(make).collect()
 }
 
-/// Frames as one batch.
-fn together(x: &[Value]) -> Value {
+/// All frames as one batch.
+fn batched(x: &[Value]) -> Value {
     if x.len() == 1 { x[0].clone() } else { Value::concat(&x.iter().collect::<Vec<_>>(), 0) }
 }
 
-/// A network over some frames, with the caches met so far.
+/// The network over the frames of one call. It numbers the caches as they come.
 struct Stream {
-    frames: Frames,
+    cache: TemporalCache,
     caches: Cell<usize>,
-    /// Caches move up by themselves: only what is new is given out.
+    /// The caller moves caches up by one frame, so that only new frames are outputs.
     moving: bool,
 }
 
 impl Stream {
-    fn new(frames: Frames) -> Self {
-        Self { frames, caches: Cell::new(0), moving: false }
+    fn new(cache: TemporalCache) -> Self {
+        Self { cache, caches: Cell::new(0), moving: false }
     }
 
-    /// The `kept` frames before those of `x`, then `x`; the last `kept` of them are given out for the next call.
-    fn behind(&self, x: &[Value], kept: usize) -> Vec<Value> {
+    /// The `cached` frames before `x`, then `x`. The last `cached` of all become outputs for the next call.
+    fn with_cached(&self, x: &[Value], cached: usize) -> Vec<Value> {
         let first = &x[0];
         let from = self.caches.get();
         let cache = |i| first.graph().input(&format!("cache.{i}"), first.shape(), DType::F32);
-        let all: Vec<Value> = (from..from + kept).map(cache).chain(x.iter().cloned()).collect();
-        for (i, frame) in all.iter().enumerate().skip(all.len() - kept) {
-            if self.moving && i < kept { self.pass() } else { self.keep(frame) }
+        let all: Vec<Value> = (from..from + cached).map(cache).chain(x.iter().cloned()).collect();
+        for (i, frame) in all.iter().enumerate().skip(all.len() - cached) {
+            if self.moving && i < cached { self.skip() } else { self.keep(frame) }
         }
         all
     }
 
-    /// Leaves a cache to move up.
-    fn pass(&self) {
+    /// Numbers a cache that the caller moves up.
+    fn skip(&self) {
         self.caches.set(self.caches.get() + 1);
     }
 
-    /// Gives out that nothing came before the first frame.
-    fn keep_nothing(&self, like: &Value) {
-        if self.moving { self.pass() } else { self.keep(&(like * 0.0)) }
+    /// Outputs zeros, the cache before the first frame.
+    fn keep_zeros(&self, like: &Value) {
+        if self.moving { self.skip() } else { self.keep(&(like * 0.0)) }
     }
 
-    /// Gives out what the next call shall have.
+    /// Outputs a frame for the next call.
     fn keep(&self, frame: &Value) {
         frame.graph().output(&format!("next.{}", self.caches.get()), frame);
         self.caches.set(self.caches.get() + 1);
     }
 
-    /// A causal convolution: kernels of three frames see the frame and the two before it, zeros before the first.
+    /// A causal convolution over three frames: each frame and the two before it, zeros before the first.
     fn conv(&self, w: &Scope, name: &str, x: &[Value], out: usize) -> Vec<Value> {
         let c = x[0].size(1);
         let weight = w.at(name);
@@ -282,52 +325,52 @@ impl Stream {
             return each(x, |x| w.conv_by(name, x, &kernel, Conv::new(out, 1)));
         }
         let (whole, form) = ([out, c, 3, 3, 3], Conv::new(out, 3));
-        if self.frames == Frames::Later {
+        if self.cache == TemporalCache::ReadWrite {
             let kernel = weight.weight_as("weight", &whole, &[out, 3 * c, 3, 3]);
-            return each(&windows(&self.behind(x, 2), 1), |x| w.conv_by(name, x, &kernel, form));
+            return each(&windows(&self.with_cached(x, 2), 1), |x| w.conv_by(name, x, &kernel, form));
         }
-        if self.frames == Frames::First {
-            self.keep_nothing(&x[0]);
+        if self.cache == TemporalCache::Write {
+            self.keep_zeros(&x[0]);
             self.keep(&x[0]);
         }
-        // Before the first frame are zeros, so that only the kernel's last third counts.
+        // Zeros precede the first frame, so only the last third of the kernel contributes.
         let kernel = weight.weight("weight", &whole).slice(2, 2, 3).squeeze(2);
         each(x, |x| w.conv_by(name, x, &kernel, form))
     }
 
-    /// Twice the frames; the first of a video stays alone, and is not seen by the second.
+    /// Doubles the frames. The first frame of a video stays single, and the next does not depend on it.
     fn double(&self, w: &Scope, x: &[Value]) -> Vec<Value> {
         w.at("time_conv").enter();
-        if self.frames != Frames::Later {
+        if self.cache != TemporalCache::ReadWrite {
             w.ignore_below("time_conv");
-            if self.frames == Frames::First {
-                self.keep_nothing(&x[0]);
+            if self.cache == TemporalCache::Write {
+                self.keep_zeros(&x[0]);
                 self.keep(&(&x[0] * 0.0));
             }
             return x.to_vec();
         }
         let channels = x[0].size(1);
-        let pairs = self.over_time(w, &windows(&self.behind(x, 2), 1), 2 * channels);
+        let pairs = self.over_time(w, &windows(&self.with_cached(x, 2), 1), 2 * channels);
         pairs.iter().flat_map(|pair| pair.split(1, [channels; 2])).collect()
     }
 
-    /// Half the frames; the first of a video stays alone, and is seen by the second.
+    /// Halves the frames. The first frame of a video stays single, and the next depends on it.
     fn halve(&self, w: &Scope, x: &[Value]) -> Vec<Value> {
         w.at("time_conv").enter();
-        if self.frames != Frames::Later {
+        if self.cache != TemporalCache::ReadWrite {
             w.ignore_below("time_conv");
-            if self.frames == Frames::First {
+            if self.cache == TemporalCache::Write {
                 self.keep(&x[0]);
             }
             return x.to_vec();
         }
-        self.over_time(w, &windows(&self.behind(x, 1), 2), x[0].size(1))
+        self.over_time(w, &windows(&self.with_cached(x, 1), 2), x[0].size(1))
     }
 
-    /// A convolution over three frames and one pixel.
+    /// A convolution over three frames, kernel 3×1×1.
     fn over_time(&self, w: &Scope, windows: &[Value], out: usize) -> Vec<Value> {
-        let seen = windows[0].size(1);
-        let kernel = w.at("time_conv").weight_as("weight", &[out, seen / 3, 3, 1, 1], &[out, seen, 1, 1]);
+        let channels = windows[0].size(1);
+        let kernel = w.at("time_conv").weight_as("weight", &[out, channels / 3, 3, 1, 1], &[out, channels, 1, 1]);
         each(windows, |x| w.conv_by("time_conv", x, &kernel, Conv::new(out, 1)))
     }
 
@@ -346,20 +389,20 @@ impl Stream {
 
     fn resnet(&self, w: &Scope, x: &[Value]) -> Vec<Value> {
         let out = out_channels(w, "conv1");
-        let bridge = w.has("conv_shortcut.weight");
-        let shortcut = if bridge { self.conv(w, "conv_shortcut", x, out) } else { x.to_vec() };
+        let projected = w.has("conv_shortcut.weight");
+        let shortcut = if projected { self.conv(w, "conv_shortcut", x, out) } else { x.to_vec() };
         let h = self.conv(w, "conv1", &each(x, |x| norm(w, "norm1", x, 3).silu()), out);
         let h = self.conv(w, "conv2", &each(&h, |h| norm(w, "norm2", h, 3).silu()), out);
         h.iter().zip(&shortcut).map(|(h, x)| h + x).collect()
     }
 
-    fn head(&self, w: &Scope, x: &[Value]) -> Vec<Value> {
+    fn output(&self, w: &Scope, x: &[Value]) -> Vec<Value> {
         let h = each(x, |x| norm(w, "norm_out", x, 3).silu());
         self.conv(w, "conv_out", &h, out_channels(w, "conv_out"))
     }
 }
 
-/// Every `step`th window of three frames [1, c, h, w] as channels [1, 3c, h, w], in the order of a stored kernel.
+/// Every `step`th window of three frames [1, c, h, w] as channels [1, 3c, h, w], in the channel order of a stored kernel.
 fn windows(all: &[Value], step: usize) -> Vec<Value> {
     let deep: Vec<Value> = each(all, |x| x.unsqueeze(2));
     let window = |taps: &[Value]| {
@@ -369,7 +412,7 @@ fn windows(all: &[Value], step: usize) -> Vec<Value> {
     deep.windows(3).step_by(step).map(window).collect()
 }
 
-/// x/max(‖x‖, 10⁻¹²)·√c·gamma over the channels of [1, c, h, w]; `axes`: those of gamma after the first.
+/// x/max(‖x‖, 10⁻¹²)·√c·gamma over the channels of [1, c, h, w]. `axes`: number of axes of gamma after the first.
 fn norm(w: &Scope, name: &str, x: &Value, axes: usize) -> Value {
     let c = x.size(1);
     let stored: Vec<usize> = std::iter::once(c).chain(std::iter::repeat_n(1, axes)).collect();
@@ -379,20 +422,14 @@ fn norm(w: &Scope, name: &str, x: &Value, axes: usize) -> Value {
     x / length * w.weight_as("gamma", &stored, &[c, 1, 1])
 }
 
-/// One head over all pixels of a frame.
+/// Attention over all pixels of a frame, one head.
 fn attention(w: &Scope, x: &Value) -> Value {
     let [n, c, h, width] = [0, 1, 2, 3].map(|a| x.dim(a));
-    let dim = x.size(1);
-    let all = w.conv2d("to_qkv", &norm(w, "norm", x, 2), 3 * dim, 1);
+    let channels = x.size(1);
+    let all = w.conv2d("to_qkv", &norm(w, "norm", x, 2), 3 * channels, 1);
     w.enter();
     let tokens = |v: Value| v.reshape(&[n.clone(), c.clone(), &h * &width]).transpose(&[0, 2, 1]);
-    let [q, k, v] = all.split(1, [dim; 3]).map(tokens);
+    let [q, k, v] = all.split(1, [channels; 3]).map(tokens);
     let mixed = q.attention(&k, &v, 1, &Attention::default()).transpose(&[0, 2, 1]);
-    x + w.conv2d("proj", &mixed.reshape(&[n, c, h, width]), dim, 1)
-}
-
-/// Output channels of a convolution, as stored.
-fn out_channels(w: &Scope, name: &str) -> usize {
-    let stored = |part| w.at(name).stored(part)?.shape.first().copied();
-    stored("weight").or_else(|| stored("bias")).unwrap_or(1)
+    x + w.conv2d("proj", &mixed.reshape(&[n, c, h, width]), channels, 1)
 }

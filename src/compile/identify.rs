@@ -1,67 +1,52 @@
-//! What a checkpoint is, from its headers alone.
+//! Identifies a checkpoint from its headers.
 
 use std::path::Path;
 
 use serde::Serialize;
 
-use super::Kind;
-use crate::{
-    arch::{
-        rife::Rife,
-        rrdbnet::{self, Rrdb},
-        srvgg::Srvgg,
-    },
-    error::Result,
-    weights::Checkpoint,
-};
+use super::detect;
+use crate::{arch::Network, error::Result, weights::Checkpoint};
 
-/// What `inspect` tells of a file or folder of weights.
+/// What `inspect` reports about a file or folder of weights.
 #[derive(Debug, Clone, Serialize)]
 pub struct Identity {
     /// `upscaling`, `interpolation`, `transformer`, `vae`, `text_encoder` or `unknown`.
     pub kind: &'static str,
-    /// The network's name.
+    /// Name of the network.
     pub architecture: String,
-    /// Elements of all floating tensors.
+    /// Elements of all floating-point tensors.
     pub parameters: u64,
-    /// The element type of most tensors.
+    /// Element type of most tensors.
     pub dtype: String,
     /// Number of tensors.
     pub tensors: usize,
-    /// Bytes of all tensors.
+    /// Size of all tensors in bytes.
     pub bytes: u64,
-    /// The container: safetensors, torch zip, torch legacy.
+    /// File format: safetensors, torch zip or torch legacy.
     pub container: String,
-    /// An upscaler's factor.
+    /// Upscalers: output pixels per input pixel, each way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scale: Option<usize>,
-    /// A RIFE's version.
+    /// RIFE: released versions with these dimensions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<&'static str>,
-    /// Blocks of an RRDBNet, convolutions between the first and last of an SRVGGNetCompact.
+    /// Upscalers: blocks of an RRDBNet, convolutions between the first and the last of an SRVGGNetCompact.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub depth: Option<usize>,
-    /// The dictionary key that the weights stood under.
+    /// Dictionary key that contained the weights.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wrapper: Option<String>,
 }
 
-/// Reads headers and tells what the weights are.
+/// Reads the headers of a checkpoint and identifies its network.
 pub fn identify(path: &Path) -> Result<Identity> {
     let checkpoint = Checkpoint::open(path)?;
-    let kind = Kind::of(&checkpoint);
+    let architecture = detect(&checkpoint);
     let dtypes = checkpoint.dtypes();
     let dtype = dtypes.iter().max_by_key(|(_, n)| **n).map(|(d, _)| d.name()).unwrap_or("none");
     let mut identity = Identity {
-        kind: match kind {
-            Kind::Rrdb | Kind::Srvgg => "upscaling",
-            Kind::Rife => "interpolation",
-            Kind::Flux | Kind::Flux2 | Kind::QwenImage | Kind::Wan | Kind::ZImage => "transformer",
-            Kind::Vae | Kind::VaeWan => "vae",
-            Kind::Clip | Kind::LanguageModel | Kind::T5 => "text_encoder",
-            Kind::Unknown => "unknown",
-        },
-        architecture: kind.name().into(),
+        kind: architecture.map_or("unknown", |a| a.network.kind()),
+        architecture: architecture.map_or("unknown", |a| a.name).into(),
         parameters: checkpoint.parameters(),
         dtype: dtype.into(),
         tensors: checkpoint.len(),
@@ -72,16 +57,12 @@ pub fn identify(path: &Path) -> Result<Identity> {
         depth: None,
         wrapper: checkpoint.wrapper().map(str::to_string),
     };
-    match kind {
-        Kind::Rrdb => {
-            let net = Rrdb::detect(&rrdbnet::canonical(checkpoint)?)?;
-            (identity.scale, identity.depth) = (Some(net.scale), Some(net.blocks));
+    match architecture.map(|a| &a.network) {
+        Some(Network::Upscaler { canonical, open, .. }) => {
+            let net = open(&canonical(checkpoint)?)?;
+            (identity.scale, identity.depth) = (Some(net.scale()), Some(net.depth()));
         }
-        Kind::Srvgg => {
-            let net = Srvgg::detect(&checkpoint)?;
-            (identity.scale, identity.depth) = (Some(net.scale), Some(net.depth));
-        }
-        Kind::Rife => identity.version = Some(Rife::detect(&checkpoint)?.version()),
+        Some(Network::Interpolator { open, .. }) => identity.version = Some(open(&checkpoint)?.version()),
         _ => {}
     }
     Ok(identity)

@@ -1,254 +1,195 @@
-//! A checkpoint's component → an ONNX graph over its own files.
+//! Compiles a checkpoint, or one component of it, to an ONNX graph.
 //!
-//! What a file holds is decided by its keys and shapes ([`Kind::of`]); a component of a diffusers folder also has a class name
-//! and a config. Nothing is copied: the graph's initialisers point into the checkpoint.
+//! The tensor names identify a single file. A component of a diffusers folder has a class name and a `config.json`, which is checked
+//! against the weights. No weight is copied: the graph's initializers point into the checkpoint's files.
+//!
+//! This module is generic over [`ARCHITECTURES`]; it names no network.
 
-mod agree;
+mod check_config;
 mod export;
 mod identify;
-mod vae;
 
 use std::path::Path;
 
-use serde::de::DeserializeOwned;
+use serde_json::Value as Json;
 
+pub use crate::arch::{Cost, Subgraph, VaeSpec};
 pub use export::{Export, export};
 pub use identify::{Identity, identify};
-pub use vae::{VaeSpec, autoencoder};
 
 use crate::{
-    arch::{
-        clip::Clip,
-        decoder_lm::DecoderLm,
-        flux::Flux,
-        flux2::Flux2,
-        qwen_image::QwenImage,
-        rife::Rife,
-        rrdbnet,
-        rrdbnet::Rrdb,
-        srvgg,
-        srvgg::Srvgg,
-        t5::T5,
-        vae_kl::VaeKl,
-        vae_wan::{Depth, Frames, VaeWan},
-        wan::Wan,
-        z_image::ZImage,
-    },
-    error::{At, Error, Result},
-    model::HiddenStates,
+    arch::{ARCHITECTURES, Architecture, Component, Network},
+    error::{Error, Result},
+    model::read_json,
     onnx::{Graph, Model, Scope, Target},
     weights::Checkpoint,
 };
+use check_config::check_config;
 
-/// Which graph of a component to build.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Subgraph {
-    /// The whole network: a transformer or a text encoder.
-    Full,
-    /// A language model up to these hidden states.
-    HiddenStates(HiddenStates),
-    /// VAE encoder; of a video VAE, for the first frame.
-    Encoder,
-    /// Video VAE encoder for the frames after the first. It reads the caches of the previous call.
-    CachedEncoder,
-    /// VAE decoder; of a video VAE, for the first latent frame.
-    Decoder,
-    /// Video VAE decoder for the latent frames after the first. It reads the caches of the previous call.
-    CachedDecoder,
-    /// Low-resolution part of a video VAE decoder, latents → features, for the first latent frame.
-    DecoderTrunk,
-    /// [`Subgraph::DecoderTrunk`] for the latent frames after the first.
-    CachedDecoderTrunk,
-    /// Full-resolution part of a video VAE decoder, features → one picture, for the first picture.
-    DecoderHead,
-    /// [`Subgraph::DecoderHead`] for the pictures after the first.
-    CachedDecoderHead,
-}
-
-/// Classes of diffusers and transformers that can be built.
-const CLASSES: &[&str] = &[
-    "AutoencoderKL",
-    "AutoencoderKLFlux2",
-    "AutoencoderKLQwenImage",
-    "AutoencoderKLWan",
-    "CLIPTextModel",
-    "Flux2Transformer2DModel",
-    "FluxTransformer2DModel",
-    "Mistral3ForConditionalGeneration",
-    "Qwen2_5_VLForConditionalGeneration",
-    "Qwen3ForCausalLM",
-    "Qwen3Model",
-    "QwenImageTransformer2DModel",
-    "T5EncoderModel",
-    "UMT5EncoderModel",
-    "WanTransformer3DModel",
-    "ZImageTransformer2DModel",
-];
-
-/// Whether the class can be built.
+/// Whether components of the class can be compiled.
 pub fn supports(class: &str) -> bool {
-    CLASSES.contains(&class)
+    by_class(class).is_some()
 }
 
-const LANGUAGE_MODELS: &[&str] =
-    &["Mistral3ForConditionalGeneration", "Qwen2_5_VLForConditionalGeneration", "Qwen3ForCausalLM", "Qwen3Model"];
+fn by_class(class: &str) -> Option<&'static Architecture> {
+    ARCHITECTURES.iter().copied().find(|a| a.classes.contains(&class))
+}
 
-/// Builds a component of a diffusers folder. `tokens` fixes the number of picture tokens of a transformer, for engines that
-/// need fixed shapes.
-pub fn component(folder: &Path, class: &str, part: Subgraph, tokens: Option<usize>, target: Target) -> Result<Model> {
-    if !CLASSES.contains(&class) {
-        let (place, known) = (folder.display(), CLASSES.join(", "));
-        return Err(Error::failed(format!("{place}: class {class} is not known; known are {known}")));
+/// The architecture of a checkpoint, by its tensor names.
+fn detect(c: &Checkpoint) -> Option<&'static Architecture> {
+    ARCHITECTURES.iter().copied().find(|a| (a.detect)(c))
+}
+
+/// A component folder, opened: its architecture, `config.json` and weights.
+struct Opened<'a> {
+    folder: &'a Path,
+    class: &'a str,
+    architecture: &'static Architecture,
+    config: Json,
+    weights: Checkpoint,
+}
+
+impl<'a> Opened<'a> {
+    /// # Errors
+    /// The class is unknown, or files are missing or invalid.
+    fn new(folder: &'a Path, class: &'a str) -> Result<Self> {
+        let architecture = by_class(class).ok_or_else(|| {
+            let mut known: Vec<&str> = ARCHITECTURES.iter().flat_map(|a| a.classes).copied().collect();
+            known.sort_unstable();
+            Error::failed(format!("{}: class {class} is not known; known: {}", folder.display(), known.join(", ")))
+        })?;
+        let (config, weights) = (read_json(&folder.join("config.json"))?, Checkpoint::open(folder)?);
+        Ok(Self { folder, class, architecture, config, weights })
     }
-    let checkpoint = Checkpoint::open(folder)?;
-    agree::agree(class, &config(folder)?, &checkpoint)?;
+
+    fn component(&self) -> Component<'_> {
+        Component { class: self.class, config: &self.config, weights: &self.weights }
+    }
+
+    /// The error for a class that is not of the required kind of network.
+    fn not(&self, kind: &str) -> Error {
+        Error::failed(format!("{}: {} is not {kind}", self.folder.display(), self.class))
+    }
+}
+
+/// Compiles a component of a diffusers folder. `image` fixes the number of image tokens of a transformer, for engines that require
+/// static shapes.
+///
+/// # Errors
+/// An unknown class, a config that contradicts the weights, and all missing, misshapen and unused weights in one message.
+pub fn component(
+    folder: &Path,
+    class: &str,
+    subgraph: Subgraph,
+    image: Option<usize>,
+    target: Target,
+) -> Result<Model> {
+    let opened = Opened::new(folder, class)?;
+    check_config(&opened.architecture.config, &opened.config, &opened.weights)?;
     let name = folder.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    let scope = Scope::new(&Graph::new(&name, target), &checkpoint);
-    match class {
-        "CLIPTextModel" => Clip::detect(config(folder)?, &checkpoint)?.build(&scope),
-        "AutoencoderKLQwenImage" => {
-            let vae = VaeWan::detect(&config(folder)?, &checkpoint)?;
-            if part == Subgraph::Encoder {
-                vae.build_picture_encoder(&scope)
-            } else {
-                vae.build_picture_decoder(&scope)
-            }
+    let scope = Scope::new(&Graph::new(&name, target), &opened.weights);
+    match &opened.architecture.network {
+        Network::TextEncoder(open) => {
+            let states = if let Subgraph::HiddenStates(states) = subgraph { Some(states) } else { None };
+            let net = open(&opened.component())?;
+            net.build(&scope, states).map_err(|e| e.at(folder.display()))?;
         }
-        "AutoencoderKLWan" => {
-            let vae = VaeWan::detect(&config(folder)?, &checkpoint)?;
-            match part {
-                Subgraph::Encoder => vae.build_encoder(&scope, Frames::First),
-                Subgraph::CachedEncoder => vae.build_encoder(&scope, Frames::Later),
-                Subgraph::CachedDecoder => vae.build_decoder(&scope, Frames::Later, Depth::Whole),
-                Subgraph::DecoderTrunk => vae.build_decoder(&scope, Frames::First, Depth::Features),
-                Subgraph::CachedDecoderTrunk => vae.build_decoder(&scope, Frames::Later, Depth::Features),
-                Subgraph::DecoderHead => vae.build_decoder(&scope, Frames::First, Depth::Pictures),
-                Subgraph::CachedDecoderHead => vae.build_decoder(&scope, Frames::Later, Depth::Pictures),
-                Subgraph::Full | Subgraph::Decoder | Subgraph::HiddenStates(_) => {
-                    vae.build_decoder(&scope, Frames::First, Depth::Whole);
-                }
-            }
-        }
-        "Flux2Transformer2DModel" => Flux2::detect(&checkpoint)?.build(&scope, tokens),
-        "FluxTransformer2DModel" => Flux::detect(&checkpoint)?.build(&scope, tokens),
-        "QwenImageTransformer2DModel" => QwenImage::detect(&checkpoint)?.build(&scope, tokens),
-        "T5EncoderModel" | "UMT5EncoderModel" => T5::detect(config(folder)?, &checkpoint)?.build(&scope),
-        "WanTransformer3DModel" => Wan::detect(config(folder)?, &checkpoint)?.build(&scope, tokens),
-        "ZImageTransformer2DModel" => ZImage::detect(config(folder)?, &checkpoint)?.build(&scope, tokens),
-        class if LANGUAGE_MODELS.contains(&class) => {
-            let Subgraph::HiddenStates(states) = part else {
-                let place = folder.display();
-                return Err(Error::failed(format!("{place}: of a {class} the wanted hidden states must be named")));
-            };
-            DecoderLm::detect(&config(folder)?, &checkpoint)?.build(&scope, states).at(folder.display())?;
-        }
-        _ => {
-            let vae = VaeKl::detect(&config(folder)?, &checkpoint)?;
-            if part == Subgraph::Encoder { vae.build_encoder(&scope) } else { vae.build_decoder(&scope) }
+        Network::Transformer(open) => open(&opened.component())?.build(&scope, image),
+        Network::Autoencoder(open) => open(&opened.component())?.build(&scope, subgraph),
+        Network::Upscaler { .. } | Network::Interpolator { .. } => {
+            return Err(opened.not("a component of a diffusers folder"));
         }
     }
     scope.finish()
 }
 
-fn config<T: DeserializeOwned>(folder: &Path) -> Result<T> {
-    crate::model::read_json(&folder.join("config.json"))
-}
-
-/// What one call of a transformer costs.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Cost {
-    /// Floating-point operations per token: twice the weights that it meets.
-    pub per_token: f64,
-    /// Per pair of tokens: scores and sums of all attention layers.
-    pub per_pair: f64,
-}
-
-impl Cost {
-    /// Operations for `image` tokens beside `text` rows.
-    pub fn of(&self, image: usize, text: usize) -> f64 {
-        let tokens = (image + text) as f64;
-        tokens * self.per_token + tokens * tokens * self.per_pair
+/// Cost of one call of a transformer, from its headers.
+///
+/// # Errors
+/// An unknown class, or one that is not a transformer.
+pub fn transformer_cost(folder: &Path, class: &str) -> Result<Cost> {
+    let opened = Opened::new(folder, class)?;
+    match &opened.architecture.network {
+        Network::Transformer(open) => Ok(open(&opened.component())?.cost()),
+        _ => Err(opened.not("a transformer")),
     }
 }
 
-/// Rows of text that [`transformer_cost`] counts where text is not part of the sequence.
-const TEXT_ROWS: usize = 512;
-
-/// The cost of a transformer, from its headers; an error for a class that is not a transformer.
-pub fn transformer_cost(folder: &Path, class: &str) -> Result<Cost> {
-    let c = Checkpoint::open(folder)?;
-    let (per_token, per_pair) = match class {
-        "Flux2Transformer2DModel" => Flux2::detect(&c)?.cost(),
-        "FluxTransformer2DModel" => Flux::detect(&c)?.cost(),
-        "QwenImageTransformer2DModel" => QwenImage::detect(&c)?.cost(),
-        "WanTransformer3DModel" => Wan::detect(config(folder)?, &c)?.cost(TEXT_ROWS),
-        "ZImageTransformer2DModel" => ZImage::detect(config(folder)?, &c)?.cost(),
-        other => return Err(Error::failed(format!("{}: {other} is not a known transformer", folder.display()))),
-    };
-    Ok(Cost { per_token, per_pair })
+/// Tiles and memory use of a VAE, from its headers.
+///
+/// # Errors
+/// An unknown class, or one that is not a VAE.
+pub fn autoencoder(folder: &Path, class: &str) -> Result<VaeSpec> {
+    let opened = Opened::new(folder, class)?;
+    match &opened.architecture.network {
+        Network::Autoencoder(open) => {
+            let component = opened.component();
+            open(&component)?.spec(&component)
+        }
+        _ => Err(opened.not("a VAE")),
+    }
 }
 
-/// An upscaling network, ready to load.
+/// A compiled upscaling network.
 #[derive(Debug, Clone)]
 pub struct Upscaler {
     /// The graph: `picture` → `enlarged`.
     pub model: Model,
-    /// What a run needs to know.
+    /// Scale, size limits and memory use.
     pub spec: UpscalerSpec,
 }
 
-/// What a run needs to know of an upscaling network.
+/// Scale, size limits and memory use of an upscaling network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UpscalerSpec {
     /// Output pixels per input pixel, each way.
     pub scale: usize,
     /// Rows and columns must be multiples of this.
     pub multiple: usize,
-    /// Input pixels that an output pixel depends on, to each side.
+    /// Input pixels to each side that an output pixel depends on.
     pub receptive_field: usize,
-    /// Bytes of activations per input pixel at the peak, about.
+    /// Peak activation memory in bytes per input pixel, estimated.
     pub pixel_bytes: usize,
 }
 
-/// Builds an upscaling network from a `.pth`, `.safetensors` or the like.
+/// Compiles an upscaling network from a `.pth` or `.safetensors` file.
 pub fn upscaler(path: &Path, target: Target) -> Result<Upscaler> {
-    let own = rrdbnet::canonical(Checkpoint::open(path)?)?;
-    let graph = Graph::new("upscaler", target);
-    build_upscaler(&own, Scope::new(&graph, &own))
+    build_upscaler(Checkpoint::open(path)?, None, target)
 }
 
-/// The same with every weight share·own + (1 − share)·other, `share` in 0..=1, of two checkpoints of one network (Real-ESRGAN's
-/// denoise strength, `inference_realesrgan.py`).
+/// Compiles an upscaling network with weights share·own + (1 − share)·other, `share` in 0..=1, from two checkpoints of one network
+/// (Real-ESRGAN's denoise strength, `inference_realesrgan.py`).
 pub fn blended_upscaler(path: &Path, other: &Path, share: f32, target: Target) -> Result<Upscaler> {
-    let [own, other] = [path, other].map(|p| rrdbnet::canonical(Checkpoint::open(p)?));
-    let (own, graph) = (own?, Graph::new("upscaler", target));
-    build_upscaler(&own, Scope::blended(&graph, &own, &other?, share))
+    build_upscaler(Checkpoint::open(path)?, Some((Checkpoint::open(other)?, share)), target)
 }
 
-fn build_upscaler(own: &Checkpoint, scope: Scope) -> Result<Upscaler> {
-    let (scale, multiple, pixel_bytes) = match Kind::of(own) {
-        Kind::Rrdb => {
-            let net = Rrdb::detect(own)?;
-            net.build(&scope);
-            (net.scale, net.unshuffle, net.pixel_bytes())
-        }
-        Kind::Srvgg => {
-            let net = Srvgg::detect(own)?;
-            net.build(&scope);
-            (net.scale, 1, net.pixel_bytes())
-        }
-        other => return Err(unfit(own, other, "an upscaler", "RRDBNet (ESRGAN, Real-ESRGAN) and SRVGGNetCompact")),
+fn build_upscaler(own: Checkpoint, blend: Option<(Checkpoint, f32)>, target: Target) -> Result<Upscaler> {
+    let found = detect(&own);
+    let Some(Network::Upscaler { canonical, open, .. }) = found.map(|a| &a.network) else {
+        return Err(wrong_kind(&own, found, "an upscaler", |network| match network {
+            Network::Upscaler { models, .. } => Some(models),
+            _ => None,
+        }));
     };
-    let reach = scope.graph().reach("picture", "enlarged", multiple, scale);
+    let own = canonical(own)?;
+    let graph = Graph::new("upscaler", target);
+    let scope = match blend {
+        Some((other, share)) => Scope::blended(&graph, &own, &canonical(other)?, share),
+        None => Scope::new(&graph, &own),
+    };
+    let net = open(&own)?;
+    net.build(&scope);
+    let (scale, multiple) = (net.scale(), net.multiple());
+    let receptive_field = scope.graph().receptive_field("picture", "enlarged", multiple, scale);
     let model = scope.finish()?;
-    let whole = || Error::failed(format!("{}: a pixel of it depends on the whole picture", own.origin().display()));
-    Ok(Upscaler {
-        model,
-        spec: UpscalerSpec { scale, multiple, receptive_field: reach.ok_or_else(whole)?, pixel_bytes },
-    })
+    let receptive_field = receptive_field.ok_or_else(|| {
+        let origin = own.origin().display();
+        Error::failed(format!("{origin}: each output pixel depends on the whole picture, so it cannot be tiled"))
+    })?;
+    Ok(Upscaler { model, spec: UpscalerSpec { scale, multiple, receptive_field, pixel_bytes: net.pixel_bytes() } })
 }
 
-/// An interpolation network, ready to load.
+/// A compiled interpolation network.
 #[derive(Debug, Clone)]
 pub struct Interpolator {
     /// The graph: `first`, `second`, `time` → `between`.
@@ -257,90 +198,36 @@ pub struct Interpolator {
     pub multiple: usize,
 }
 
-/// Builds RIFE's network. `scale`: of the resolution that flow is sought at.
+/// Compiles RIFE. `scale`: resolution of the flow relative to the frames.
 pub fn interpolator(path: &Path, scale: f32, target: Target) -> Result<Interpolator> {
     let checkpoint = Checkpoint::open(path)?;
-    match Kind::of(&checkpoint) {
-        Kind::Rife => {
-            let net = Rife::detect(&checkpoint)?;
-            let scope = Scope::new(&Graph::new("rife", target), &checkpoint);
-            net.build(&scope, scale)?;
-            Ok(Interpolator { model: scope.finish()?, multiple: net.multiple(scale)? })
-        }
-        other => Err(unfit(&checkpoint, other, "an interpolation network", "RIFE 4.0 to 4.26 (flownet.pkl)")),
-    }
+    let found = detect(&checkpoint);
+    let Some(Network::Interpolator { open, .. }) = found.map(|a| &a.network) else {
+        return Err(wrong_kind(&checkpoint, found, "an interpolation network", |network| match network {
+            Network::Interpolator { models, .. } => Some(models),
+            _ => None,
+        }));
+    };
+    let net = open(&checkpoint)?;
+    let scope = Scope::new(&Graph::new("rife", target), &checkpoint);
+    net.build(&scope, scale)?;
+    Ok(Interpolator { model: scope.finish()?, multiple: net.multiple(scale)? })
 }
 
-/// What a file of weights is, by its keys.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum Kind {
-    Rrdb,
-    Srvgg,
-    Rife,
-    Flux,
-    Flux2,
-    QwenImage,
-    ZImage,
-    LanguageModel,
-    Vae,
-    Clip,
-    T5,
-    VaeWan,
-    Wan,
-    Unknown,
-}
-
-impl Kind {
-    /// Tells architectures apart by keys that only they have.
-    pub fn of(c: &Checkpoint) -> Self {
-        match () {
-            () if rrdbnet::is(c) => Self::Rrdb,
-            () if srvgg::is(c) => Self::Srvgg,
-            () if crate::arch::rife::is(c) => Self::Rife,
-            () if c.contains("single_transformer_blocks.0.proj_mlp.weight") => Self::Flux,
-            () if c.contains("single_transformer_blocks.0.attn.to_qkv_mlp_proj.weight") => Self::Flux2,
-            () if c.contains("transformer_blocks.0.img_mod.1.weight") => Self::QwenImage,
-            () if c.contains("decoder.up_blocks.0.upsamplers.0.time_conv.weight") => Self::VaeWan,
-            () if c.contains("condition_embedder.time_proj.weight") => Self::Wan,
-            () if c.contains("context_refiner.0.attention.to_q.weight") => Self::ZImage,
-            () if DecoderLm::is(c) => Self::LanguageModel,
-            () if c.contains("decoder.mid_block.resnets.0.conv1.weight") => Self::Vae,
-            () if c.contains("text_model.embeddings.position_embedding.weight") => Self::Clip,
-            () if c.contains("encoder.block.0.layer.0.SelfAttention.q.weight") => Self::T5,
-            () => Self::Unknown,
-        }
-    }
-
-    /// The architecture's name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Rrdb => "RRDBNet",
-            Self::Srvgg => "SRVGGNetCompact",
-            Self::Rife => "IFNet (RIFE)",
-            Self::Flux => "FluxTransformer2DModel",
-            Self::Flux2 => "Flux2Transformer2DModel",
-            Self::QwenImage => "QwenImageTransformer2DModel",
-            Self::ZImage => "ZImageTransformer2DModel",
-            Self::LanguageModel => "decoder language model",
-            Self::Vae => "AutoencoderKL",
-            Self::Clip => "CLIPTextModel",
-            Self::T5 => "T5EncoderModel",
-            Self::VaeWan => "AutoencoderKLWan",
-            Self::Wan => "WanTransformer3DModel",
-            Self::Unknown => "unknown",
-        }
-    }
-}
-
-fn unfit(c: &Checkpoint, found: Kind, wanted: &str, known: &str) -> Error {
-    let origin = c.origin().display();
-    let found = match found {
-        Kind::Unknown => {
+/// The error for a checkpoint of another kind of network.
+fn wrong_kind(
+    c: &Checkpoint,
+    found: Option<&Architecture>,
+    kind: &str,
+    models: fn(&Network) -> Option<&'static str>,
+) -> Error {
+    let models = ARCHITECTURES.iter().filter_map(|a| models(&a.network)).collect::<Vec<_>>().join(" and ");
+    let found = found.map_or_else(
+        || {
             let keys: Vec<&str> = c.names().take(3).collect();
             format!("an unknown architecture (its first weights are {})", keys.join(", "))
-        }
-        kind => kind.name().to_string(),
-    };
-    Error::failed(format!("{origin} is {found}, not {wanted}; {known} are known"))
+        },
+        |a| a.name.to_string(),
+    );
+    Error::failed(format!("{} is {found}, not {kind}; {models} are known", c.origin().display()))
 }

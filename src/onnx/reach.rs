@@ -43,7 +43,7 @@ impl Graph {
 
     /// Input pixels to each side of a block of `unit` × `unit` of them that its part of the output, `unit` · `scale` pixels each
     /// way, depends on. None where an operator on the way sees the whole picture, or none leads to the input.
-    pub fn reach(&self, input: &str, output: &str, unit: usize, scale: usize) -> Option<usize> {
+    pub fn receptive_field(&self, input: &str, output: &str, unit: usize, scale: usize) -> Option<usize> {
         let g = self.0.borrow();
         let mut of_picture = HashSet::from([input]);
         for node in g.made() {

@@ -150,7 +150,7 @@ impl Value {
     }
 
     /// The greatest magnitude over all axes but the first, kept as extent 1.
-    pub fn greatest(&self) -> Self {
+    pub fn max_magnitude(&self) -> Self {
         let mut shape = self.shape.clone();
         shape.iter_mut().skip(1).for_each(|d| *d = 1.into());
         let axes: Vec<i64> = (1..shape.len() as i64).collect();
@@ -160,7 +160,7 @@ impl Value {
     }
 
     /// `then` where this is above `limit`, else `otherwise`, which have one shape that this broadcasts to.
-    pub fn above(&self, limit: f32, then: &Self, otherwise: &Self) -> Self {
+    pub fn if_above(&self, limit: f32, then: &Self, otherwise: &Self) -> Self {
         let limit = self.scalar(limit);
         let above = self.graph.node(Op::new("Greater"), &[self, &limit], self.shape.clone(), DType::Bool);
         self.graph.node(Op::new("Where"), &[&above, then, otherwise], then.shape.clone(), then.dtype)

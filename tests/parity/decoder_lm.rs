@@ -137,11 +137,11 @@ fn faults_are_named() {
         let found = got.err().unwrap_or_default();
         table.row(found.contains(wanted) && !wanted.is_empty(), format!("{what}: {found}"));
     };
-    wants("too deep", of(&model, &[4], Padding::None), "hidden states [4] are wanted of a model of 3 layers");
-    wants("too far back", of(&model, &[-5], Padding::None), "hidden states [-5] are wanted of a model of 3 layers");
-    wants("none", of(&model, &[], Padding::None), "hidden states [] are wanted of a model of 3 layers");
+    wants("too deep", of(&model, &[4], Padding::None), "hidden states [4]: the model has 3 layers");
+    wants("too far back", of(&model, &[-5], Padding::None), "hidden states [-5]: the model has 3 layers");
+    wants("none", of(&model, &[], Padding::None), "hidden states []: the model has 3 layers");
     let whole = compile::component(&model, "Qwen3Model", Subgraph::Full, None, Target::CPU);
-    wants("unasked", whole.map(|_| ()).map_err(|e| e.to_string()), "the wanted hidden states must be named");
+    wants("unasked", whole.map(|_| ()).map_err(|e| e.to_string()), "a language model requires the hidden states");
     for (what, from, to, wanted) in [
         (
             "layers",
@@ -149,9 +149,9 @@ fn faults_are_named() {
             "\"num_hidden_layers\": 4",
             "num_hidden_layers is 4 and the weights have 3",
         ),
-        ("heads", "\"num_attention_heads\": 4", "\"num_attention_heads\": 3", "says 3 heads of width 8"),
+        ("heads", "\"num_attention_heads\": 4", "\"num_attention_heads\": 3", "config.json has 3 heads of 8 features"),
         ("act", "\"silu\"", "\"gelu\"", "hidden_act is gelu"),
-        ("theta", "\"rope_theta\"", "\"rope\"", "no rope_theta, nor rope_parameters.rope_theta"),
+        ("theta", "\"rope_theta\"", "\"rope\"", "neither rope_theta nor rope_parameters.rope_theta"),
         ("scaling", "\"rope_scaling\": null", "\"rope_scaling\": {\"type\": \"yarn\"}", "positions of type yarn"),
         ("window", "\"use_sliding_window\": false", "\"sliding_window\": 7", "sliding_window is 7"),
     ] {

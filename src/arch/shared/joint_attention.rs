@@ -1,33 +1,33 @@
-//! What the transformers over text and picture tokens (arXiv:2403.03206 fig. 2) share: joint attention, and the conditions
-//! around it. FLUX.1, FLUX.2 and Qwen-Image name these weights alike.
+//! Joint attention over text and image tokens (arXiv:2403.03206 fig. 2) and adaptive layer norm. FLUX.1, FLUX.2 and Qwen-Image use
+//! the same weight names for both.
 
-use super::embed::sinusoid;
+use super::timestep::sinusoid;
 use crate::onnx::{Attention, Rotary, Scope, Value};
 
 /// ε of every norm of these networks.
 pub const EPS: f32 = 1e-6;
 
-/// How a linear layer is made: [`Scope::linear`] or [`Scope::linear_no_bias`].
+/// Constructor of a linear layer: [`Scope::linear`] or [`Scope::linear_no_bias`].
 pub type Linear = fn(&Scope, &str, &Value, usize) -> Value;
 
 /// Joint attention: each stream has its own projections, and both attend to both.
 pub struct Joint {
     /// Attention heads.
     pub heads: usize,
-    /// Positions in the order text, picture.
+    /// Positions in the order text, image.
     pub rotary: Rotary,
     /// With or without biases.
     pub linear: Linear,
 }
 
 impl Joint {
-    /// What picture tokens `x` [n, i, d] and text rows `c` [n, t, d] take from each other, through their output projections.
+    /// Attention of image tokens `x` [n, i, d] and text tokens `c` [n, t, d], after the output projection of each stream.
     pub fn attend(&self, w: &Scope, x: &Value, c: &Value) -> (Value, Value) {
         let mixed = self.both(w, x, c);
         (self.image(w, &mixed, x, c), self.project(w, "to_add_out", &mixed.slice(1, 0, c.dim(1))))
     }
 
-    /// The same for picture tokens alone, where no one reads the text any more.
+    /// [`Joint::attend`] for the image stream alone: the last block does not need the text.
     pub fn attend_image(&self, w: &Scope, x: &Value, c: &Value) -> Value {
         self.image(w, &self.both(w, x, c), x, c)
     }
@@ -41,7 +41,7 @@ impl Joint {
         (self.linear)(w, name, x, x.size(-1))
     }
 
-    /// Attention over text and picture: [n, t + i, d].
+    /// Attention over text and image: [n, t + i, d].
     fn both(&self, w: &Scope, x: &Value, c: &Value) -> Value {
         let norm = |name, v: &Value| w.head_norm(name, v, self.heads, EPS);
         let join = |text: Value, image: Value| Value::concat(&[&text, &image], 1);
@@ -53,20 +53,21 @@ impl Joint {
         self.mix(&q, &k, &v)
     }
 
-    /// Attention over one sequence with rotary positions: [n, s, d] each → [n, s, d].
+    /// Attention over one sequence with rotary positions: q, k, v [n, s, d] → [n, s, d].
     pub fn mix(&self, q: &Value, k: &Value, v: &Value) -> Value {
         let [q, k] = [q, k].map(|x| x.rope(self.heads, &self.rotary));
         q.attention(&k, v, self.heads, &Attention::default())
     }
 }
 
-/// adaLN (arXiv:2212.09748): the layer norm of `x` [n, t, d], scaled and shifted by [n, 1, d]; named after `w`.
+/// adaLN (arXiv:2212.09748): layer norm of `x` [n, t, d], then scale and shift [n, 1, d]; the nodes are named after `w`.
 pub fn modulate(w: &Scope, x: &Value, shift: &Value, scale: &Value) -> Value {
     w.enter();
     x.layer_norm(EPS) * (scale + 1.0) + shift
 }
 
-/// A number per item, σ or a guidance scale, `[n]` → [n, dim]: 1000 times it as a sinusoid of 256, then two linear layers.
-pub fn embedded(w: &Scope, linear: Linear, number: &Value, dim: usize) -> Value {
-    linear(w, "linear_2", &linear(w, "linear_1", &sinusoid(&(number * 1000.0), 256), dim).silu(), dim)
+/// Embeds σ or the guidance scale, `[n]` → [n, hidden_size]: a sinusoid of 256 features at 1000 times the value, then two linear
+/// layers.
+pub fn embedded(w: &Scope, linear: Linear, number: &Value, hidden_size: usize) -> Value {
+    linear(w, "linear_2", &linear(w, "linear_1", &sinusoid(&(number * 1000.0), 256), hidden_size).silu(), hidden_size)
 }

@@ -1,0 +1,5 @@
+//! Code that several networks use.
+
+pub mod dimensions;
+pub mod joint_attention;
+pub mod timestep;
