@@ -1,4 +1,4 @@
-//! Pictures and videos that are none, or half of one.
+//! Invalid and truncated pictures and videos.
 
 use std::fs;
 
@@ -23,7 +23,7 @@ fn files(bench: &Bench) {
 }
 
 #[test]
-fn unreadable_media_end_in_one_sentence() {
+fn unreadable_media_give_a_one_line_error() {
     let bench = Bench::new();
     files(&bench);
     let mut bad = Vec::new();
@@ -44,9 +44,9 @@ fn unreadable_media_end_in_one_sentence() {
     report(bad);
 }
 
-/// One of several that fails is named, the others are done, and the exit code is 2.
+/// A failed input is named, the other inputs are processed, and the exit code is 2.
 #[test]
-fn one_of_several_fails() {
+fn one_of_several_inputs_fails() {
     let bench = Bench::new();
     files(&bench);
     fs::copy(here("tests/data/pictures/chelsea.png"), bench.path("other.png")).unwrap();
@@ -65,9 +65,9 @@ fn one_of_several_fails() {
     assert!(items[1]["cause"].as_str().unwrap().contains("half.png: the PNG is damaged"));
 }
 
-/// Flags that are understood and not built are refused, never passed over.
+/// Recognised flags without an implementation are rejected, not ignored.
 #[test]
-fn flags_that_are_not_built_are_refused() {
+fn unimplemented_flags_are_rejected() {
     let bench = Bench::new();
     let args = "enhance {clip} -o out/a.mp4 --interpolate 2x --frame-interpolation-model-path {rife} --fps 50";
     report(bench.fault(args, &bench.run(args), 1, &["--fps"]).into_iter().collect());

@@ -1,4 +1,4 @@
-//! Damaged, hostile and unfit checkpoints.
+//! Damaged, malicious and unsuitable checkpoints.
 
 use std::{fs, path::Path};
 
@@ -21,19 +21,27 @@ fn set(root: &Path, file: &str, key: &str, value: Value) {
     edit_json(&root.join(file), |v| v[key] = value.clone());
 }
 
-fn cut(path: &Path, edit: impl Fn(Vec<u8>) -> Vec<u8>) {
+fn edit_bytes(path: &Path, edit: impl Fn(Vec<u8>) -> Vec<u8>) {
     fs::write(path, edit(fs::read(path).unwrap())).unwrap();
 }
 
-/// The damage done to a copy of a whole checkpoint, and what the sentence must hold.
+/// Rows: damage to a copy of a valid checkpoint, and words of the expected error.
 type Row = (&'static str, fn(&Path), &'static [&'static str]);
 
 const FOLDERS: &[Row] = &[
-    ("header truncated", |m| cut(&m.join(VAE), |b| b[..1000].into()), &["model/vae/diff", "cut short", "download"]),
-    ("data truncated", |m| cut(&m.join(VAE), |b| b[..b.len() - 1000].into()), &["cut short", "download it again"]),
+    (
+        "header truncated",
+        |m| edit_bytes(&m.join(VAE), |b| b[..1000].into()),
+        &["model/vae/diff", "cut short", "download"],
+    ),
+    (
+        "data truncated",
+        |m| edit_bytes(&m.join(VAE), |b| b[..b.len() - 1000].into()),
+        &["cut short", "download it again"],
+    ),
     (
         "header over-long",
-        |m| cut(&m.join(VAE), |b| [&(1u64 << 40).to_le_bytes()[..], &b[8..]].concat()),
+        |m| edit_bytes(&m.join(VAE), |b| [&(1u64 << 40).to_le_bytes()[..], &b[8..]].concat()),
         &["model/vae/diff", "header claims 1099511627776 bytes"],
     ),
     ("weights empty", |m| fs::write(m.join(VAE), "").unwrap(), &["is empty (0 bytes)", "download it again"]),
@@ -156,7 +164,7 @@ const FOLDERS: &[Row] = &[
 ];
 
 #[test]
-fn damaged_folders_end_in_one_sentence() {
+fn damaged_folders_give_a_one_line_error() {
     let mut bad = Vec::new();
     for (name, damage, wants) in FOLDERS {
         let bench = Bench::new();
@@ -167,7 +175,7 @@ fn damaged_folders_end_in_one_sentence() {
     report(bad);
 }
 
-/// A family's tiny checkpoint, an entry of a config that is changed, and what the sentence must hold.
+/// Rows: a family's tiny checkpoint, a changed config entry, and words of the expected error.
 const CONTRADICTIONS: &[(&str, &str, &str, u32, &[&str])] = &[
     ("flux2-dev", "transformer", "num_single_layers", 3, &["num_single_layers is 3 and the weights have 2"]),
     ("flux2-klein", "transformer", "in_channels", 128, &["in_channels 128"]),
@@ -184,7 +192,7 @@ const CONTRADICTIONS: &[(&str, &str, &str, u32, &[&str])] = &[
 ];
 
 #[test]
-fn configs_of_other_weights_end_in_one_sentence() {
+fn configs_that_disagree_with_weights_give_a_one_line_error() {
     let mut bad = Vec::new();
     for (model, component, key, value, wants) in CONTRADICTIONS {
         let bench = Bench::new();
@@ -211,7 +219,7 @@ fn configs_of_other_weights_end_in_one_sentence() {
     report(bad);
 }
 
-/// What a family cannot do: its tiny checkpoint, flags, and what the sentence must hold. No weight is loaded before.
+/// Rows: a family's tiny checkpoint, unsupported flags, and words of the expected error. The error precedes weight loading.
 const IMPOSSIBLE: &[(&str, &str, &[&str])] = &[
     ("flux1-dev", "--height 360 --width 640", &["--height 360", "multiple of 16", "352 or 368"]),
     ("flux2-klein", "--height 360 --width 640", &["--height 360", "multiple of 16", "352 or 368"]),
@@ -240,7 +248,7 @@ const IMPOSSIBLE: &[(&str, &str, &[&str])] = &[
 ];
 
 #[test]
-fn what_a_family_cannot_do_ends_in_one_sentence() {
+fn unsupported_requests_give_a_one_line_error() {
     let mut bad = Vec::new();
     for (model, flags, wants) in IMPOSSIBLE {
         let bench = Bench::new();
@@ -251,7 +259,7 @@ fn what_a_family_cannot_do_ends_in_one_sentence() {
     report(bad);
 }
 
-/// Files in a bench for upscalers and interpolators that are none.
+/// Writes files that are not upscalers or interpolators.
 fn files(bench: &Bench) {
     for (name, text) in [("zero.pth", ""), ("zero.onnx", ""), ("junk.onnx", "hello"), ("junk.pth", "hello, weights")] {
         fs::write(bench.path(name), text).unwrap();
@@ -268,7 +276,7 @@ fn files(bench: &Bench) {
 }
 
 #[test]
-fn unfit_networks_end_in_one_sentence() {
+fn unsuitable_networks_give_a_one_line_error() {
     let bench = Bench::new();
     files(&bench);
     let picture = "enhance {pictures}/chelsea.png -o out/a.png --upscale 2 --tile 64 --upscaling-model-path";

@@ -1,4 +1,4 @@
-//! Sizes that a family cannot do, places that cannot be written to, disks that are full.
+//! Unsupported sizes, unwritable paths, full disks.
 
 use std::{fs, process::Stdio};
 
@@ -7,7 +7,7 @@ use crate::{Bench, report};
 const RUN: &str = "generate --model-path {flux} --prompt fox --num-inference-steps 1";
 
 #[test]
-fn impossible_sizes_name_the_nearest() {
+fn unsupported_sizes_name_the_nearest() {
     let bench = Bench::new();
     let mut bad = Vec::new();
     for (size, wants) in [
@@ -21,9 +21,9 @@ fn impossible_sizes_name_the_nearest() {
     report(bad);
 }
 
-/// /proc and a path below a file refuse even the superuser.
+/// Even root cannot write to /proc or below a file.
 #[test]
-fn unwritable_places_end_in_one_sentence() {
+fn unwritable_paths_give_a_one_line_error() {
     let bench = Bench::new();
     fs::write(bench.path("file"), "").unwrap();
     let small = format!("{RUN} --height 64 --width 64");
@@ -59,9 +59,9 @@ fn unwritable_places_end_in_one_sentence() {
     report(bad);
 }
 
-/// A limit on the size of files stands for a full disk: the write fails in the middle.
+/// A file size limit simulates a full disk: a write fails midway.
 #[test]
-fn full_disks_leave_nothing() {
+fn full_disks_leave_no_file() {
     let bench = Bench::new();
     let small = format!("{RUN} --height 64 --width 64");
     let mut bad = Vec::new();
@@ -96,9 +96,9 @@ fn full_disks_leave_nothing() {
     assert!(err.starts_with("error: writing to standard output: No space left on device"), "{err}");
 }
 
-/// An export that fails in the middle is not taken for a model.
+/// A failed export is not recognised as a model.
 #[test]
-fn half_an_export_is_no_model() {
+fn a_failed_export_is_not_a_model() {
     let bench = Bench::new();
     let run = bench.run_limited(20, "export {flux} -o out/model");
     assert_eq!(run.code, Some(3), "{}", run.err);

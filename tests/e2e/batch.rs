@@ -1,4 +1,4 @@
-//! Whole folders: the tree, what is finished, several runs at once, kills at any moment.
+//! Folders: structure, finished items, concurrent runs, kills.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +16,7 @@ use crate::{Bench, CLIP, Run, done, ffmpeg, here, probe, report, split};
 
 const UP: &str = "--upscale 2 --upscaling-model-path {x2}";
 
-/// A PNG of 8×8 pixels, another for each seed.
+/// An 8×8 PNG, different for each seed.
 fn tiny(seed: u32) -> Vec<u8> {
     let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
     let mut noise = || {
@@ -31,7 +31,7 @@ fn tiny(seed: u32) -> Vec<u8> {
     bytes
 }
 
-/// `count` pictures in folders within `in`; of every `corrupt` one only half.
+/// Writes `count` pictures to folders in `in`. Every `corrupt`-th one is truncated to half.
 fn fill(bench: &Bench, count: u32, corrupt: Option<u32>) {
     for k in 0..count {
         let folder = bench.path(&format!("in/{}/{}", k % 7, k % 3));
@@ -42,7 +42,7 @@ fn fill(bench: &Bench, count: u32, corrupt: Option<u32>) {
     }
 }
 
-/// Every file below a folder with its bytes, the journal apart.
+/// Returns path and bytes of every file below a folder, except the journal.
 fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     fn walk(folder: &Path, base: &Path, all: &mut BTreeMap<PathBuf, Vec<u8>>) {
         for entry in fs::read_dir(folder).into_iter().flatten() {
@@ -50,7 +50,7 @@ fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
             if path.is_dir() {
                 walk(&path, base, all);
             } else if !path.ends_with(".crescendo.jsonl") {
-                // Files of a run that goes on come and go.
+                // A concurrent run creates and removes files.
                 all.insert(path.strip_prefix(base).unwrap().into(), fs::read(&path).unwrap_or_default());
             }
         }
@@ -64,7 +64,7 @@ fn names(folder: &Path) -> Vec<String> {
     files(folder).into_keys().map(|p| p.display().to_string()).collect()
 }
 
-/// How many items ended how, by the document of `--json`.
+/// Returns the number of items per status in the `--json` output.
 fn states(run: &Run) -> BTreeMap<String, usize> {
     let document: Value = serde_json::from_slice(&run.out).unwrap_or_else(|e| panic!("{e}: {}", run.err));
     let mut all = BTreeMap::new();
@@ -78,7 +78,7 @@ fn counts(rows: &[(&str, usize)]) -> BTreeMap<String, usize> {
     rows.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect()
 }
 
-/// The lines of a report.
+/// Returns the lines of a report.
 fn lines(path: &Path) -> Vec<Value> {
     fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
@@ -88,7 +88,7 @@ fn spawn(bench: &Bench, args: &str) -> Child {
     command.args(split(args)).arg("--quiet").stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
-/// Waits until so many results have their names, or the run has ended.
+/// Waits until `count` outputs exist or the run has ended.
 fn until(child: &mut Child, folder: &Path, count: usize) {
     let since = Instant::now();
     let ready = || names(folder).iter().filter(|n| !n.contains(".part.")).count() >= count;
@@ -109,7 +109,7 @@ fn a_thousand_pictures_of_which_fifty_are_corrupt() {
     assert_eq!(states(&run), counts(&[("done", 950), ("failed", 50)]));
     let told: Vec<&str> = run.err.lines().collect();
     assert!(told.len() == 50 && told.iter().all(|l| l.contains(".png: the PNG is damaged")), "{}", run.err);
-    // The tree is that of the inputs, without the corrupt ones.
+    // The output tree equals the input tree without the corrupt pictures.
     let wanted: Vec<String> = names(&bench.path("in")).into_iter().filter(|n| n.ends_with(".png")).collect();
     let number = |n: &String| n[n.len() - 8..n.len() - 4].parse::<u32>().unwrap();
     let wanted: Vec<String> = wanted.into_iter().filter(|n| number(n) % 20 > 0).collect();
@@ -138,7 +138,7 @@ fn a_thousand_pictures_of_which_fifty_are_corrupt() {
 }
 
 #[test]
-fn what_is_finished_is_known_by_its_content() {
+fn finished_items_are_recognised_by_content() {
     let bench = Bench::new();
     fill(&bench, 12, None);
     let plain = format!("enhance in -o out --recursive --json {UP}");
@@ -146,7 +146,7 @@ fn what_is_finished_is_known_by_its_content() {
     let first = files(&bench.path("out"));
     assert_eq!(states(&bench.run(&plain)), counts(&[("skipped", 12)]));
 
-    // One byte of an input; its name, length and time stay.
+    // Change one byte of an input; name, length and time stay.
     let victim = bench.path("in/3/0/0003.png");
     let time = fs::metadata(&victim).unwrap().modified().unwrap();
     let other = tiny(77);
@@ -185,7 +185,7 @@ fn what_is_finished_is_known_by_its_content() {
     }
     report(bad);
 
-    // A result that somebody changed, one that was taken away, one that nobody knows.
+    // A modified output, a deleted output, an unrelated file.
     fs::write(bench.path("out/1/1/0001.png"), tiny(5)).unwrap();
     fs::remove_file(bench.path("out/2/2/0002.png")).unwrap();
     fs::write(bench.path("in/new.png"), tiny(99)).unwrap();
@@ -196,14 +196,14 @@ fn what_is_finished_is_known_by_its_content() {
         assert!(run.err.contains(says), "{}", run.err);
     }
     assert_eq!(fs::read(bench.path("out/new.png")).unwrap(), b"mine");
-    // A copy of the folder is as good: the times differ, the bytes do not.
+    // A copy of the folder has the same bytes but other times.
     crate::copy_folder(&bench.path("out"), &bench.path("copy"));
     let run = bench.run(&plain.replace("-o out", "-o copy"));
     assert_eq!(states(&run), counts(&[("failed", 2), ("skipped", 11)]));
 }
 
 #[test]
-fn several_at_a_time_give_the_same_bytes() {
+fn concurrent_jobs_give_the_same_bytes() {
     let bench = Bench::new();
     fill(&bench, 40, None);
     let clip = bench.path("in/clip.mp4");
@@ -215,7 +215,7 @@ fn several_at_a_time_give_the_same_bytes() {
     assert!(files(&bench.path("one")) == files(&bench.path("four")), "--jobs changes results");
 }
 
-/// Two runs share the items: each is made by one of them, once.
+/// Two runs share the items: each item is processed once.
 #[test]
 fn two_runs_at_once() {
     let bench = Bench::new();
@@ -234,7 +234,7 @@ fn two_runs_at_once() {
     assert!(files(&bench.path("out")) == files(&bench.path("alone")), "two runs give other bytes than one");
 }
 
-/// Killed again and again, a run ends with the bytes of one that was left alone.
+/// A run that is killed repeatedly and resumed gives the bytes of an uninterrupted run.
 #[test]
 fn kills_lose_nothing() {
     let bench = Bench::new();
@@ -256,7 +256,7 @@ fn kills_lose_nothing() {
     );
 }
 
-/// A limit on the size of files stands for a full disk: the journal cannot grow.
+/// A file size limit simulates a full disk: the journal cannot grow.
 #[test]
 fn a_full_disk_leaves_a_valid_journal() {
     let bench = Bench::new();
@@ -273,13 +273,13 @@ fn a_full_disk_leaves_a_valid_journal() {
 }
 
 #[test]
-fn ctrl_c_stops_and_a_rerun_goes_on() {
+fn ctrl_c_stops_and_a_rerun_resumes() {
     let bench = Bench::new();
     fill(&bench, 150, None);
     let args = format!("enhance in -o out --recursive {UP}");
     let mut child = spawn(&bench, &args);
     until(&mut child, &bench.path("out"), 20);
-    // SAFETY: a signal to a child that has not been waited for.
+    // SAFETY: the child has not been waited for, so its process id is valid.
     assert_eq!(unsafe { libc::kill(child.id() as i32, libc::SIGINT) }, 0);
     let answer = child.wait_with_output().unwrap();
     assert_eq!(answer.status.code(), Some(130), "{}", String::from_utf8_lossy(&answer.stderr));
@@ -288,9 +288,9 @@ fn ctrl_c_stops_and_a_rerun_goes_on() {
     assert!(run.code == Some(0) && states(&run)["skipped"] >= 20, "{:?} {}", states(&run), run.err);
 }
 
-/// Every format that is written keeps its extension; the others become PNG.
+/// Writable formats keep their extension; the others become PNG.
 #[test]
-fn results_keep_the_format_of_their_inputs() {
+fn outputs_keep_the_format_of_their_inputs() {
     let bench = Bench::new();
     fs::create_dir(bench.path("in")).unwrap();
     for name in ["a.tiff", "b.TIF", "c.bmp", "d.webp", "e.jpg"] {
@@ -306,9 +306,9 @@ fn results_keep_the_format_of_their_inputs() {
     }
 }
 
-/// What is typed, what is read from standard input, and which results come of it.
+/// Rows: arguments, standard input, expected outputs.
 #[test]
-fn inputs_and_where_their_results_go() {
+fn inputs_map_to_outputs() {
     let bench = Bench::new();
     for (k, name) in ["a/1.png", "a/b/2.png", "a/b/.hidden.png", "a/.h/3.png", "a/out/4.png"].iter().enumerate() {
         let path = bench.path(name);
@@ -344,7 +344,7 @@ fn inputs_and_where_their_results_go() {
             bad.push(format!("{args} {input:?}: {:?} {:?} {}", run.code, names(&out), run.err));
         }
     }
-    // A link to nowhere is named, one to where it lies is not entered, names need not be UTF-8.
+    // A dangling link is named, a link to its own folder is not followed, names may be invalid UTF-8.
     std::os::unix::fs::symlink("nowhere.png", bench.path("a/gone.png")).unwrap();
     std::os::unix::fs::symlink("..", bench.path("a/b/loop")).unwrap();
     fs::write(bench.path("a").join(OsStr::from_bytes(b"\xff.png")), tiny(8)).unwrap();
@@ -358,7 +358,7 @@ fn inputs_and_where_their_results_go() {
         fs::remove_file(bench.path(name)).unwrap();
     }
     fs::remove_file(bench.path("a").join(OsStr::from_bytes(b"\xff.png"))).unwrap();
-    // Results inside the input are no inputs of the next run.
+    // Outputs inside the input folder are not inputs of the next run.
     for want in [3, 3] {
         let run = bench.run(&format!("enhance a -o a/out --recursive --json {UP}"));
         if run.code != Some(0) || states(&run).values().sum::<usize>() != want {
@@ -369,7 +369,7 @@ fn inputs_and_where_their_results_go() {
 }
 
 #[test]
-fn inputs_that_cannot_be() {
+fn invalid_inputs_are_rejected() {
     let bench = Bench::new();
     for (name, seed) in [("a/1.png", 1), ("b/1.png", 2), ("f_001.png", 3), ("f_002.png", 4), ("f_004.png", 5)] {
         fs::create_dir_all(bench.path(name).parent().unwrap()).unwrap();
@@ -392,7 +392,7 @@ fn inputs_that_cannot_be() {
     ] {
         bad.extend(bench.fault(args, &bench.run(&format!("enhance {args} {UP}")), code, &wants));
     }
-    // Among several, what cannot be read is named and the rest is done, unless the first failure is to be the last.
+    // An unreadable input is named and the others are processed, except with --fail-fast.
     for (args, code, want) in [
         ("half.png gone.png a/1.png -o r", 2, vec![("done", 1), ("failed", 2)]),
         ("half.png gone.png a/1.png -o s --fail-fast", 2, vec![("failed", 1)]),
@@ -406,7 +406,7 @@ fn inputs_that_cannot_be() {
 }
 
 #[test]
-fn numbered_pictures_are_a_video() {
+fn numbered_pictures_become_a_video() {
     let bench = Bench::new();
     let pattern = bench.path("frame_%05d.png");
     ffmpeg(&[
@@ -435,7 +435,7 @@ fn numbered_pictures_are_a_video() {
             bad.push(format!("{name}: {found:?} {}", run.err));
         }
     }
-    // Transparency stays where the file can hold it.
+    // Transparency is kept if the format supports it.
     let clear = bench.path("clear_%d.png");
     let half = "scale=64:36,format=rgba,colorchannelmixer=aa=0.5";
     ffmpeg(&["-i", &here(CLIP), "-frames:v", "2", "-vf", half, clear.to_str().unwrap()]);
@@ -444,7 +444,7 @@ fn numbered_pictures_are_a_video() {
     if run.code != Some(0) || !pixels.as_str().is_some_and(|p| p.starts_with("yuva")) {
         bad.push(format!("clear.mov: {pixels} {}", run.err));
     }
-    // A picture of another size is named.
+    // A picture of a different size is named.
     fs::write(bench.path("frame_00009.png"), tiny(1)).unwrap();
     let run = bench.run(&format!("enhance frame_%05d.png --fps 24 -o out/c.mp4 {UP}"));
     if run.code != Some(3) || !run.err.contains("frame_00009.png has 8x8 pixels where frame_00007.png has 64x36") {
@@ -454,7 +454,7 @@ fn numbered_pictures_are_a_video() {
 }
 
 #[test]
-fn a_plan_tells_time_after_a_first_run() {
+fn a_plan_estimates_time_after_a_first_run() {
     let bench = Bench::new();
     fill(&bench, 10, Some(10));
     let plan = |args: &str| {

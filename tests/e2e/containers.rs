@@ -1,4 +1,4 @@
-//! Containers through the whole line: what goes in comes out larger, and nothing else changes without a word.
+//! Containers through the whole pipeline: media are upscaled, and every other change gives a warning.
 
 use std::fs;
 
@@ -6,9 +6,9 @@ use crate::{Bench, done, ffmpeg, probe, report};
 
 const X2: &str = "--upscale 2 --upscaling-model-path {x2}";
 
-/// Each source, the result's name, further flags; what ffprobe must say of the result, and what must be named.
+/// Rows: source, output name, flags; expected ffprobe values and warnings.
 #[test]
-fn media_grow_and_stay_what_they_are() {
+fn upscaled_media_keep_their_properties() {
     let bench = Bench::new();
     let at = |name: &str| bench.path(name).to_str().unwrap().to_owned();
     let ring = "color=red:s=48x32:r=10:d=0.6,format=rgba,geq=r=5*X:g=200-4*Y:b=90:a='255*lt(hypot(X-18-20*T,Y-16),12)'";
@@ -63,9 +63,9 @@ fn media_grow_and_stay_what_they_are() {
     report(bad);
 }
 
-/// Below clear pixels lies bright green; none of it may show at the rim of what is visible.
+/// Transparent pixels are bright green. No green may appear at the edge of visible pixels.
 #[test]
-fn enlarged_pictures_have_no_halo() {
+fn upscaled_pictures_have_no_colour_fringe() {
     let bench = Bench::new();
     let hole = "color=red:s=64x64,format=rgba,geq=r='if(lt(hypot(X-32,Y-32),20),200,0)':\
                 g='if(lt(hypot(X-32,Y-32),20),40,255)':b=40:a='255*lt(hypot(X-32,Y-32),20)'";

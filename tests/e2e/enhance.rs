@@ -1,4 +1,4 @@
-//! Pictures and videos to larger, smoother ones; ffmpeg and ffprobe judge.
+//! Upscaling and interpolation of pictures and videos. ffmpeg and ffprobe check the outputs.
 
 use std::{fs, path::Path};
 
@@ -7,13 +7,13 @@ use serde_json::Value;
 
 use crate::{Bench, CLIP, done, ffmpeg, here, probe, report};
 
-/// The packets of the audio stream, as ffmpeg sums them up.
+/// Returns ffmpeg's checksums of the audio packets.
 fn audio(path: &Path) -> Vec<u8> {
     ffmpeg(&["-i", path.to_str().unwrap(), "-map", "0:a", "-c", "copy", "-f", "md5", "-"])
 }
 
 #[test]
-fn clips_grow_in_time_and_space() {
+fn clips_are_interpolated_and_upscaled() {
     let bench = Bench::new();
     let source = here(CLIP);
     let source = Path::new(&source);
@@ -54,9 +54,9 @@ fn clips_grow_in_time_and_space() {
     report(bad);
 }
 
-/// The file, how it is enlarged, and (width, height) of the result.
+/// Rows: input, flags, and (width, height) of the output.
 #[test]
-fn pictures_keep_what_they_carry() {
+fn pictures_keep_their_metadata() {
     let bench = Bench::new();
     let size = |name: &str| {
         let frame = picture::read(Path::new(&here(&format!("tests/data/media/{name}")))).unwrap().frame;
@@ -118,7 +118,7 @@ fn exact_and_odd_sizes() {
         }
     }
     report(bad);
-    // Taken names are refused before anything is done; where asked, what is finished is skipped, and that alone.
+    // Existing outputs are an error before any work. --skip-existing skips only finished outputs.
     let again = "enhance odd.png -o out/2.png --upscale 2 --upscaling-model-path {x2}";
     let before = fs::metadata(bench.path("out/2.png")).unwrap().modified().unwrap();
     assert_eq!(bench.run(again).code, Some(1));

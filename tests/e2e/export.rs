@@ -1,4 +1,4 @@
-//! Exported folders and graphs are models, and `inspect`, `plan` and `doctor` tell what is true.
+//! Exported folders and graphs run as models. Checks `inspect`, `plan` and `doctor`.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::{Bench, done, report};
 
 #[test]
-fn an_exported_folder_makes_the_same_picture() {
+fn an_exported_folder_gives_the_same_picture() {
     let bench = Bench::new();
     done(&bench.run("export {flux} -o exported"));
     for (model, name) in [("{flux}", "a"), ("exported", "b")] {
@@ -17,14 +17,14 @@ fn an_exported_folder_makes_the_same_picture() {
         )));
     }
     assert!(fs::read(bench.path("out/a.png")).unwrap() == fs::read(bench.path("out/b.png")).unwrap());
-    // Again into the same folder is no change; with other graphs it needs --overwrite.
+    // A second export to the same folder changes nothing. Different graphs require --overwrite.
     done(&bench.run("export {flux} -o exported"));
     let run = bench.run("export {flux} -o exported --portable");
     assert!(run.code == Some(3) && run.err.contains("exists and differs; --overwrite"), "{}", run.err);
     done(&bench.run("export {flux} -o exported --portable --overwrite"));
 }
 
-/// A graph in standard operators alone, as another tool would write it, gives what its checkpoint gives.
+/// A graph with only standard operators, like that of another tool, gives the outputs of its checkpoint.
 #[test]
 fn a_foreign_graph_upscales_like_its_checkpoint() {
     let bench = Bench::new();
@@ -37,7 +37,7 @@ fn a_foreign_graph_upscales_like_its_checkpoint() {
                 "enhance {{media}}/rgba.png -o out/{name}.png --overwrite --upscale {scale} --upscaling-model-path {model}"
             )));
         }
-        let near = differing(&bench, "out/onnx.png", "out/own.png");
+        let near = max_difference(&bench, "out/onnx.png", "out/own.png");
         if near > 1 {
             bad.push(format!("{file}: the graph's picture differs by {near} grey levels"));
         }
@@ -49,8 +49,8 @@ fn a_foreign_graph_upscales_like_its_checkpoint() {
     report(bad);
 }
 
-/// The greatest difference between two pictures of 8 bits.
-fn differing(bench: &Bench, a: &str, b: &str) -> u8 {
+/// Returns the maximum difference between two 8-bit pictures.
+fn max_difference(bench: &Bench, a: &str, b: &str) -> u8 {
     let read = |name: &str| crescendo::media::picture::read(&bench.path(name)).unwrap().frame;
     let (a, b) = (read(a), read(b));
     assert_eq!((a.height, a.width), (b.height, b.width));
@@ -66,7 +66,7 @@ fn json_of(bench: &Bench, args: &str) -> Value {
 }
 
 #[test]
-fn inspect_tells_what_files_are() {
+fn inspect_identifies_files() {
     let bench = Bench::new();
     let mut bad = Vec::new();
     for (path, wants) in [
@@ -91,7 +91,7 @@ fn inspect_tells_what_files_are() {
     report(bad);
 }
 
-/// FLUX.1-dev's rows of the published table: the schedule is the checkpoint's own.
+/// FLUX.1-dev's rows of the published table, with the schedule of the checkpoint.
 #[test]
 fn plan_prints_the_published_splits() {
     let bench = Bench::new();
@@ -125,7 +125,7 @@ fn plan_prints_the_published_splits() {
 }
 
 #[test]
-fn doctor_finds_what_is_installed() {
+fn doctor_finds_installed_libraries() {
     let found = json_of(&Bench::new(), "doctor");
     assert_eq!(found["onnxruntime"]["version"], found["onnxruntime"]["wanted"]);
     assert!(found["providers"].as_array().unwrap().contains(&json!("cpu")), "{found}");

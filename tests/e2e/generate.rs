@@ -1,4 +1,4 @@
-//! Prompts to pictures.
+//! Generation of pictures from prompts.
 
 use std::fs;
 
@@ -35,12 +35,12 @@ fn prompts_and_seeds_make_one_picture_each() {
     assert!(pictures.iter().all(|p| size(p) == (96, 64)));
     assert!((0..4).all(|i| (0..i).all(|j| pictures[i] != pictures[j])), "pictures repeat");
 
-    // The same seed alone is the same picture; a taken automatic name gets a suffix.
+    // One seed alone gives the same picture. An existing automatic name gets a suffix.
     done(&bench.run(&format!("{RUN} --prompt dog --seed 43 --output-path out")));
     assert!(fs::read(bench.path("out/dog_43_1.png")).unwrap() == pictures[3], "{:?}", bench.made());
 }
 
-/// Weights stay mapped and are widened as they are used; numbers are the same.
+/// With a memory limit, weights stay mapped and are converted on use; the outputs are equal.
 #[test]
 fn a_memory_limit_changes_no_picture() {
     let bench = Bench::new();
@@ -81,7 +81,7 @@ fn a_memory_limit_changes_no_picture() {
 }
 
 #[test]
-fn names_latents_and_times() {
+fn names_latents_and_timings() {
     let bench = Bench::new();
     let to_file = format!("{RUN} --prompt fox --output-file-path out/a.png");
     done(&bench.run(&format!("{to_file} --save-latents out/l.safetensors --perf-dump-path out/p.json")));

@@ -1,4 +1,4 @@
-//! Ctrl-C in the middle: exit code 130, and nothing under a final name or beside it.
+//! Ctrl-C during a run: exit code 130, no output file and no pending file.
 
 use std::{
     io::{BufRead, BufReader, Read},
@@ -9,11 +9,11 @@ use std::{
 use crate::{Bench, ffmpeg, split};
 
 fn interrupt(child: &Child) {
-    // SAFETY: a signal to a child that has not been waited for.
+    // SAFETY: the child has not been waited for, so its process id is valid.
     assert_eq!(unsafe { libc::kill(child.id() as i32, libc::SIGINT) }, 0);
 }
 
-/// Waits for the end; the exit code and what is left of standard error.
+/// Waits for the end. Returns the exit code and the rest of standard error.
 fn end(mut child: Child) -> (Option<i32>, String) {
     let since = Instant::now();
     while child.try_wait().unwrap().is_none() {
@@ -31,7 +31,7 @@ fn end(mut child: Child) -> (Option<i32>, String) {
 }
 
 #[test]
-fn a_video_in_the_middle() {
+fn interrupting_a_video_leaves_no_file() {
     let bench = Bench::new();
     let clip = bench.path("long.mp4");
     let source = "testsrc2=size=640x360:rate=25:duration=60";
@@ -39,7 +39,7 @@ fn a_video_in_the_middle() {
     let args = "enhance long.mp4 -o out/a.mp4 --upscale 2 --upscaling-model-path {x2} --quiet";
     let child = bench.command().args(split(args)).stderr(Stdio::piped()).spawn().unwrap();
     let since = Instant::now();
-    // The encoder has written something: frames have gone the whole way.
+    // The encoder has written data, so frames have passed all stages.
     while std::fs::metadata(bench.path("out/.a.part.mp4")).map_or(0, |m| m.len()) == 0 {
         assert!(since.elapsed() < Duration::from_secs(120), "nothing is written");
         std::thread::sleep(Duration::from_millis(20));
@@ -51,7 +51,7 @@ fn a_video_in_the_middle() {
 }
 
 #[test]
-fn a_picture_in_the_middle() {
+fn interrupting_a_picture_leaves_no_file() {
     let bench = Bench::new();
     let args = "generate --model-path {flux} --prompt fox --height 256 --width 256 --num-inference-steps 100000 \
         --output-file-path out/a.png --save-latents out/a.safetensors --perf-dump-path out/a.json";

@@ -1,4 +1,4 @@
-//! Long videos in chunks: killed anywhere they go on, and a chunk begins in the middle as if the line had run through.
+//! Long videos in chunks: killed runs resume, and chunk borders do not change the output.
 
 use std::{
     fs,
@@ -14,7 +14,7 @@ use crate::{Bench, done, ffmpeg, probe, report, split};
 const NETWORK: &str = "--frame-interpolation-model-path {rife}";
 const LOSSLESS: &str = "--codec ffv1 --pix-fmt bgr0";
 
-/// A clip by a graph of lavfi and more arguments.
+/// Makes a clip from a lavfi graph and further ffmpeg arguments.
 fn clip(bench: &Bench, name: &str, graph: &str, more: &str) {
     let path = bench.path(name);
     let mut args = vec!["-f", "lavfi", "-i", graph];
@@ -23,14 +23,14 @@ fn clip(bench: &Bench, name: &str, graph: &str, more: &str) {
     ffmpeg(&args);
 }
 
-/// Times and pictures of a video, as ffmpeg sums them up.
-fn shown(path: &Path) -> Vec<String> {
+/// Returns ffmpeg's times and checksums of a video's frames.
+fn frame_checksums(path: &Path) -> Vec<String> {
     let name = path.to_str().unwrap();
     let sums = ffmpeg(&["-i", name, "-map", "0:v:0", "-fps_mode", "passthrough", "-f", "framemd5", "-"]);
     String::from_utf8_lossy(&sums).lines().filter(|l| !l.starts_with('#')).map(str::to_owned).collect()
 }
 
-/// Seconds at which the packets of a stream are shown.
+/// Returns the presentation times of a stream's packets in seconds.
 fn times(file: &Path, stream: &str) -> Vec<f64> {
     let entries = "packet=pts_time,flags";
     let command = ["-v", "error", "-select_streams", stream, "-show_entries", entries, "-of", "json"];
@@ -43,14 +43,14 @@ fn times(file: &Path, stream: &str) -> Vec<f64> {
     times
 }
 
-/// Entries of a journal so far.
+/// Returns the number of journal entries.
 fn entries(folder: &Path) -> usize {
     let text = fs::read(folder.join("chunks.jsonl")).unwrap_or_default();
     text.iter().filter(|b| **b == b'\n').count().saturating_sub(1)
 }
 
-/// Runs until so many chunks are entered, then kills. Whether it was still running.
-fn killed(bench: &Bench, args: &str, folder: &Path, count: usize) -> bool {
+/// Runs until the journal has `count` entries, then kills. Returns whether the process was still running.
+fn run_and_kill(bench: &Bench, args: &str, folder: &Path, count: usize) -> bool {
     let mut command = bench.command();
     let mut child =
         command.args(split(args)).arg("--quiet").stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
@@ -65,13 +65,13 @@ fn killed(bench: &Bench, args: &str, folder: &Path, count: usize) -> bool {
     running
 }
 
-/// What is wrong with a result in chunks: other pictures or times than in one piece, other bytes after a kill, something left.
+/// Returns the faults of an output in chunks: frames or times that differ from one piece, other bytes after a kill, leftover files.
 fn faults(bench: &Bench, name: &str, args: &str, chunk: f64) -> Vec<String> {
     let at = |part: &str| bench.path(&format!("out/{name}-{part}.mkv"));
     let run = |part: &str, chunk: f64| format!("enhance {args} -o out/{name}-{part}.mkv --chunk {chunk}");
     done(&bench.run(&run("whole", 1000.0)));
     done(&bench.run(&run("parts", chunk)));
-    let (whole, parts) = (shown(&at("whole")), shown(&at("parts")));
+    let (whole, parts) = (frame_checksums(&at("whole")), frame_checksums(&at("parts")));
     let mut bad = Vec::new();
     if whole != parts {
         let first = whole.iter().zip(&parts).position(|(a, b)| a != b);
@@ -80,7 +80,7 @@ fn faults(bench: &Bench, name: &str, args: &str, chunk: f64) -> Vec<String> {
     let mut kills = 0;
     for count in [1, 3] {
         let (folder, args) = (bench.path(&format!("out/.{name}-{count}.mkv.chunks")), run(&count.to_string(), chunk));
-        if !killed(bench, &args, &folder, count) {
+        if !run_and_kill(bench, &args, &folder, count) {
             continue;
         }
         kills += 1;
@@ -100,7 +100,7 @@ fn faults(bench: &Bench, name: &str, args: &str, chunk: f64) -> Vec<String> {
 }
 
 #[test]
-fn chunks_are_as_one_piece() {
+fn chunks_equal_one_piece() {
     let bench = Bench::new();
     let x264 = "-c:v libx264 -preset ultrafast -bf 2 -g 11";
     clip(&bench, "steady.mp4", "testsrc2=s=64x48:r=25:d=1.4", x264);
@@ -124,7 +124,7 @@ fn chunks_are_as_one_piece() {
 }
 
 #[test]
-fn cuts_repeats_and_gaps_are_as_in_one_piece() {
+fn cuts_repeats_and_gaps_equal_one_piece() {
     let bench = Bench::new();
     let exact = "-c:v ffv1 -pix_fmt bgr0";
     let scenes = "testsrc2=s=64x48:r=25:d=0.8[a];mandelbrot=s=64x48:r=25,trim=end_frame=20,setsar=1[b];\
@@ -138,11 +138,11 @@ fn cuts_repeats_and_gaps_are_as_in_one_piece() {
          mandelbrot=s=64x48:r=24,trim=end_frame=12,setsar=1[b];[a][b]concat=n=2",
         exact,
     );
-    // Gaps that are longer than a chunk.
+    // Gaps longer than a chunk.
     clip(&bench, "slow.mkv", "testsrc2=s=64x48:r=1:d=4", exact);
     let mut bad = Vec::new();
     for (name, args, chunk) in [
-        // The second chunk begins with the frame before a cut.
+        // The second chunk starts with the frame before a cut.
         ("cuts", "scenes.mkv --interpolate 2x", 0.76),
         ("twos", "twos.mkv --interpolate 2x --dedup", 0.4),
         ("still", "still.mkv --interpolate 60fps --dedup", 0.4),
@@ -154,10 +154,10 @@ fn cuts_repeats_and_gaps_are_as_in_one_piece() {
 }
 
 #[test]
-fn any_container_is_gone_on_with() {
+fn every_container_resumes() {
     let bench = Bench::new();
     let graph = "testsrc2=s=64x48:r=25:d=1.4";
-    // 10 bits, and groups of pictures that refer to the one before.
+    // 10 bits, and open GOPs.
     clip(
         &bench,
         "deep.mkv",
@@ -182,7 +182,7 @@ fn any_container_is_gone_on_with() {
     report(bad);
 }
 
-/// Killed at eight moments of its own length, a run in a folder ends with the bytes of one that was left alone.
+/// A run on a folder that is killed at eight times of its duration gives the bytes of an uninterrupted run.
 #[test]
 fn kills_lose_no_more_than_a_chunk() {
     let bench = Bench::new();
@@ -223,9 +223,9 @@ fn kills_lose_no_more_than_a_chunk() {
     report(bad);
 }
 
-/// What ends a run leaves its chunks for the next one, which says so where it may not take them.
+/// An interrupted run leaves its chunks for the next run, which reports chunks that it cannot reuse.
 #[test]
-fn a_journal_stays_valid_whatever_ends_a_run() {
+fn a_journal_stays_valid_after_any_interruption() {
     let bench = Bench::new();
     let graph = "testsrc2=s=64x48:r=25:d=2";
     clip(&bench, "a.mkv", graph, "-c:v ffv1 -pix_fmt bgr0");
@@ -246,24 +246,24 @@ fn a_journal_stays_valid_whatever_ends_a_run() {
             bad.push(format!("{name}: {found:?}, the same: {same}, a journal: {} {}", folder(out).exists(), run.err));
         }
     };
-    // Other settings are not mixed; the same command goes on all the same, with or without --overwrite.
-    assert!(killed(&bench, &args("b.mkv"), &folder("b.mkv"), 2));
+    // Chunks of other settings are not mixed. The same command resumes with and without --overwrite.
+    assert!(run_and_kill(&bench, &args("b.mkv"), &folder("b.mkv"), 2));
     let other = args("b.mkv").replace("2x", "3x");
     check(&mut bad, "settings", "b.mkv", &other, 3, "with other settings has left finished chunks");
     check(&mut bad, "chunk", "b.mkv", &args("b.mkv").replace("0.4", "0.3"), 3, "--overwrite gives them up");
     check(&mut bad, "goes on", "b.mkv", &format!("{} --overwrite", args("b.mkv")), 0, "");
-    // A chunk that was damaged, and what follows it, are made again.
-    assert!(killed(&bench, &args("c.mkv"), &folder("c.mkv"), 3));
+    // A damaged chunk and all later ones are encoded again.
+    assert!(run_and_kill(&bench, &args("c.mkv"), &folder("c.mkv"), 3));
     fs::write(folder("c.mkv").join("00001"), "of no use").unwrap();
     check(&mut bad, "damaged", "c.mkv", &args("c.mkv"), 0, "");
-    // Half a line, as a power failure leaves it.
-    assert!(killed(&bench, &args("d.mkv"), &folder("d.mkv"), 2));
+    // A torn last line, as after a power failure.
+    assert!(run_and_kill(&bench, &args("d.mkv"), &folder("d.mkv"), 2));
     let journal = folder("d.mkv").join("chunks.jsonl");
     let text = fs::read(&journal).unwrap();
     fs::write(&journal, &text[..text.len() - 40]).unwrap();
     check(&mut bad, "half a line", "d.mkv", &args("d.mkv"), 0, "");
-    // The input is another, then none, then what it was.
-    assert!(killed(&bench, &args("e.mkv"), &folder("e.mkv"), 2));
+    // The input is replaced, then removed, then restored.
+    assert!(run_and_kill(&bench, &args("e.mkv"), &folder("e.mkv"), 2));
     let before = fs::read(bench.path("a.mkv")).unwrap();
     clip(&bench, "a.mkv", "mandelbrot=s=64x48:r=25,trim=end_frame=50", "-c:v ffv1 -pix_fmt bgr0");
     check(&mut bad, "input", "e.mkv", &args("e.mkv"), 3, "an input that has changed since");
@@ -271,7 +271,7 @@ fn a_journal_stays_valid_whatever_ends_a_run() {
     check(&mut bad, "vanished", "e.mkv", &args("e.mkv"), 3, "a.mkv");
     fs::write(bench.path("a.mkv"), before).unwrap();
     check(&mut bad, "is back", "e.mkv", &args("e.mkv"), 0, "");
-    // Room for every chunk, and not for the whole.
+    // Enough disk space for every chunk, but not for the whole video.
     let half = whole.len() / 2 / 1024;
     let run = bench.run_limited(half, &args("g.mkv"));
     let kept = entries(&folder("g.mkv"));
@@ -284,7 +284,7 @@ fn a_journal_stays_valid_whatever_ends_a_run() {
     while entries(&folder("h.mkv")) < 2 && child.try_wait().unwrap().is_none() {
         std::thread::sleep(Duration::from_millis(1));
     }
-    // SAFETY: a signal to a child that has not been waited for.
+    // SAFETY: the child has not been waited for, so its process id is valid.
     unsafe { libc::kill(child.id() as i32, libc::SIGINT) };
     let code = child.wait().unwrap().code();
     if code != Some(130) || entries(&folder("h.mkv")) < 2 {
@@ -294,9 +294,9 @@ fn a_journal_stays_valid_whatever_ends_a_run() {
     report(bad);
 }
 
-/// A part of a video is what ffmpeg cuts out of it: frames, sound, subtitles and chapters.
+/// A time range equals ffmpeg's cut: frames, audio, subtitles and chapters.
 #[test]
-fn a_part_is_what_ffmpeg_cuts_out() {
+fn a_time_range_equals_ffmpegs_cut() {
     let bench = Bench::new();
     let at = |name: &str| bench.path(name).to_str().unwrap().to_string();
     fs::write(bench.path("s.srt"), "1\n00:00:00,200 --> 00:00:00,900\nearly\n\n2\n00:00:01,100 --> 00:00:01,300\nin\n\n3\n00:00:01,700 --> 00:00:02,500\nlate\n").unwrap();
@@ -340,7 +340,7 @@ fn a_part_is_what_ffmpeg_cuts_out() {
                 "enhance {source} {fps} -o out/{name} {rate} {network} {ending} --start 0.6 --end 0:01.8"
             )),
         );
-        // The same by ffmpeg, without loss, then in one piece. Transport streams begin later than zero, which is taken off.
+        // ffmpeg cuts the range losslessly, then crescendo processes it whole. Start times of transport streams are subtracted.
         let (cut, whole) = (at(&format!("cut{k}.mkv")), format!("w{k}.mkv"));
         let first: &[&str] = if fps.is_empty() { &[] } else { &["-framerate", "25"] };
         let input = at(source);
@@ -370,7 +370,7 @@ fn a_part_is_what_ffmpeg_cuts_out() {
             )),
         );
         let sums = |name: &str| -> Vec<String> {
-            let shown = shown(&bench.path(&format!("out/{name}")));
+            let shown = frame_checksums(&bench.path(&format!("out/{name}")));
             shown.iter().map(|l| l.rsplit(',').next().unwrap().trim().to_owned()).collect()
         };
         let (found, wanted) = (sums(&name), sums(&whole));
@@ -437,15 +437,15 @@ fn a_part_is_what_ffmpeg_cuts_out() {
     report(bad);
 }
 
-/// Killed between the entry and the name, or between the name and the end, a result is taken as it is.
+/// A complete output is adopted after a kill between journal entry and rename, or after the rename.
 #[test]
-fn what_is_whole_is_adopted() {
+fn complete_outputs_are_adopted() {
     let bench = Bench::new();
     clip(&bench, "a.mkv", "testsrc2=s=64x48:r=25:d=1", "-c:v ffv1 -pix_fmt bgr0");
     let up = "--upscale 2 --filter nearest --codec ffv1 --pix-fmt bgr0 --chunk 0.3";
     let inode = |path: &Path| std::os::unix::fs::MetadataExt::ino(&fs::metadata(path).unwrap());
     let mut bad = Vec::new();
-    // In a folder the entry stays, so the name can be taken away again.
+    // In a folder the journal entry stays, so the output can be renamed back.
     let args = format!("enhance a.mkv -o out/ {up}");
     done(&bench.run(&args));
     let (named, part) = (bench.path("out/a.mkv"), bench.path("out/.a.part.mkv"));
@@ -455,14 +455,14 @@ fn what_is_whole_is_adopted() {
     if inode(&named) != before || fs::read(&named).unwrap() != bytes {
         bad.push("a whole file was made again".to_owned());
     }
-    // Of one byte less, it is not.
+    // An output that is one byte shorter is not adopted.
     fs::rename(&named, &part).unwrap();
     fs::write(&part, &bytes[1..]).unwrap();
     done(&bench.run(&args));
     if fs::read(&named).unwrap() != bytes {
         bad.push("half a file was taken for whole".to_owned());
     }
-    // A lone file: the entry lies with the chunks for a moment.
+    // A single file: the journal entry is stored with the chunks for a short time.
     for k in 0..4 {
         let (name, folder) = (format!("f{k}.mkv"), bench.path(&format!("out/.f{k}.mkv.chunks")));
         let args = format!("enhance a.mkv -o out/{name} {up}");

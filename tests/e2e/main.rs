@@ -1,4 +1,4 @@
-//! The finished binary, as a person meets it: what it makes of good input, and the one sentence it ends in on bad input.
+//! End-to-end tests of the binary: outputs for valid input, one-line errors for invalid input.
 #![allow(clippy::unwrap_used)]
 
 mod bad_media;
@@ -30,15 +30,15 @@ pub(crate) const FLUX: &str = "tests/goldens/flux1-dev/model";
 pub(crate) const RIFE: &str = "tests/goldens/rife/4.22.lite/flownet.pkl";
 pub(crate) const X2: &str = "models/demo/srvgg-x2.safetensors";
 
-/// A file of the repository, wherever the command runs.
+/// Absolute path of a file in the repository.
 pub(crate) fn here(path: &str) -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path).display().to_string()
 }
 
-/// A folder to run in, with an empty folder `out` for results.
+/// A temporary working folder with an empty folder `out` for outputs.
 pub(crate) struct Bench(tempfile::TempDir);
 
-/// What a run did.
+/// The result of a run.
 pub(crate) struct Run {
     pub(crate) code: Option<i32>,
     pub(crate) out: Vec<u8>,
@@ -56,7 +56,7 @@ impl Bench {
         self.0.path().join(name)
     }
 
-    /// The binary, ready to be given arguments: in this folder, without network, quiet.
+    /// The binary without arguments, in this folder, offline and quiet.
     pub(crate) fn command(&self) -> Command {
         self.shelled(assert_cmd::cargo::cargo_bin("crescendo").to_str().unwrap())
     }
@@ -68,12 +68,12 @@ impl Bench {
         command
     }
 
-    /// Runs the binary. Arguments are separated by spaces; `{name}` stands for a path of the repository.
+    /// Runs the binary. Arguments are separated by spaces. `{name}` stands for a path in the repository.
     pub(crate) fn run(&self, args: &str) -> Run {
         self.finished(self.command().args(split(args)).arg("--quiet").output().unwrap())
     }
 
-    /// As [`Self::run`] with a text on standard input.
+    /// Like [`Self::run`], with text on standard input.
     pub(crate) fn fed(&self, args: &str, input: &str) -> Run {
         let file = self.path("stdin");
         fs::write(&file, input).unwrap();
@@ -82,7 +82,7 @@ impl Bench {
         self.finished(command.output().unwrap())
     }
 
-    /// As [`Self::run`] under a shell that has limited the size of files to so many blocks of 1 KB.
+    /// Like [`Self::run`], under a shell that limits files to `blocks` of 1 KB.
     pub(crate) fn run_limited(&self, blocks: usize, args: &str) -> Run {
         let binary = assert_cmd::cargo::cargo_bin("crescendo");
         let mut shell = self.shelled("bash");
@@ -98,7 +98,7 @@ impl Bench {
         }
     }
 
-    /// Every file and folder in `out`, by name.
+    /// Returns the names of all files and folders in `out`, sorted.
     pub(crate) fn made(&self) -> Vec<String> {
         let mut all = Vec::new();
         list(&self.path("out"), &mut all);
@@ -106,8 +106,7 @@ impl Bench {
         all
     }
 
-    /// What is wrong with a run that should have failed: another exit code, more or less than one sentence, one that lacks a
-    /// word, something left behind.
+    /// Returns the fault of a run that was expected to fail: wrong exit code, not exactly one line, a missing word, a leftover file.
     pub(crate) fn fault(&self, name: &str, run: &Run, code: i32, wants: &[&str]) -> Option<String> {
         let errors: Vec<&str> = run.err.lines().filter(|l| l.starts_with("error: ")).collect();
         let one = errors.len() == 1 && run.err.lines().count() == 1;
@@ -134,7 +133,7 @@ fn list(folder: &Path, all: &mut Vec<String>) {
     }
 }
 
-/// Words; `_` in a word stands for a space.
+/// Splits arguments at spaces and fills in the `{name}` paths.
 pub(crate) fn split(args: &str) -> Vec<String> {
     let known = [("{clip}", CLIP), ("{flux}", FLUX), ("{rife}", RIFE), ("{x2}", X2), ("{esrgan}", ESRGAN)];
     let filled = known.iter().fold(args.to_string(), |text, (key, path)| text.replace(key, &here(path)));
@@ -143,7 +142,7 @@ pub(crate) fn split(args: &str) -> Vec<String> {
     filled.split_whitespace().map(str::to_string).collect()
 }
 
-/// The run went well; else its standard error.
+/// Asserts that the run succeeded without a message.
 pub(crate) fn done(run: &Run) {
     assert_eq!((run.code, run.err.as_str()), (Some(0), ""), "{}", String::from_utf8_lossy(&run.out));
 }
@@ -165,7 +164,7 @@ pub(crate) fn copy_folder(from: &Path, to: &Path) {
     }
 }
 
-/// Rewrites the header of a safetensors file, whose data stay.
+/// Rewrites the header of a safetensors file and keeps its data.
 pub(crate) fn edit_header(path: &Path, edit: impl Fn(&mut serde_json::Value)) {
     let bytes = fs::read(path).unwrap();
     let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
@@ -178,7 +177,7 @@ pub(crate) fn edit_header(path: &Path, edit: impl Fn(&mut serde_json::Value)) {
     fs::write(path, new).unwrap();
 }
 
-/// Makes the first value of an f32 tensor of a safetensors file NaN.
+/// Sets the first value of an f32 tensor in a safetensors file to NaN.
 pub(crate) fn poison(path: &Path, name: &str) {
     let mut bytes = fs::read(path).unwrap();
     let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
@@ -189,7 +188,7 @@ pub(crate) fn poison(path: &Path, name: &str) {
     fs::write(path, bytes).unwrap();
 }
 
-/// A checkpoint as a safetensors file, without the tensors that `keep` refuses.
+/// Writes a checkpoint as a safetensors file with the tensors for which `keep` is true.
 pub(crate) fn as_safetensors(source: &str, target: &Path, keep: impl Fn(&str) -> bool) {
     let checkpoint = Checkpoint::open(Path::new(&here(source))).unwrap();
     let rows: Vec<_> = checkpoint
@@ -208,7 +207,7 @@ pub(crate) fn as_safetensors(source: &str, target: &Path, keep: impl Fn(&str) ->
     fs::write(target, safetensors::serialize(views, None).unwrap()).unwrap();
 }
 
-/// What ffprobe says of a file's stream, `v:0` or `a:0`.
+/// Returns ffprobe's entry for a stream, `v:0` or `a:0`.
 pub(crate) fn probe(file: &Path, stream: &str) -> serde_json::Value {
     let command = ["-v", "error", "-count_frames", "-show_streams", "-select_streams", stream, "-of", "json"];
     let answer = Command::new("ffprobe").args(command).arg(file).output().unwrap();

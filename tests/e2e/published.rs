@@ -1,5 +1,5 @@
-//! SGLang diffusion's published commands (`docs/diffusion/api/{cli,post_processing}.md`, `progressive_resolution.mdx`), typed with
-//! `crescendo` in place of `sglang`: flags as they stand there, prompts of our own, repositories found in the hub's cache.
+//! SGLang diffusion's published commands (`docs/diffusion/api/{cli,post_processing}.md`, `progressive_resolution.mdx`) with
+//! `crescendo` instead of `sglang`: original flags, our prompts, repositories from the hub cache.
 
 use std::{fs, os::unix::fs::symlink, path::Path};
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{Bench, here, report};
 
-/// Repositories that the commands name, and the tiny checkpoints that stand in for them.
+/// Repositories of the commands, and the tiny checkpoints that replace them.
 const REPOS: [(&str, &str); 13] = [
     ("black-forest-labs/FLUX.1-dev", "flux1-dev/model"),
     ("black-forest-labs/FLUX.1-schnell", "flux1-schnell/model"),
@@ -35,7 +35,7 @@ fn link_tree(from: &Path, to: &Path) {
     }
 }
 
-/// The golden is Turbo's, and what tells it from Z-Image is the shift of its schedule.
+/// The golden is Z-Image-Turbo's. Z-Image differs in the shift of its schedule.
 fn base_schedule(snapshot: &Path) {
     let path = snapshot.join("scheduler/scheduler_config.json");
     if snapshot.to_string_lossy().contains("Z-Image/") {
@@ -46,7 +46,7 @@ fn base_schedule(snapshot: &Path) {
     }
 }
 
-/// A bench whose hub cache holds [`REPOS`].
+/// Returns a bench whose hub cache contains [`REPOS`].
 pub(crate) fn bench() -> Bench {
     let bench = Bench::new();
     for (repo, golden) in REPOS {
@@ -70,8 +70,7 @@ pub(crate) fn bench() -> Bench {
     bench
 }
 
-/// A command as published, the split that `plan` prints of it, and width, height and frames of what a run makes when it is made
-/// small by [`SMALL`].
+/// Rows: published command, expected split of `plan`, and width, height and frames of the output with the flags of [`SMALL`].
 type Row = (&'static str, &'static str, (u64, u64, u64));
 
 const ROWS: &[Row] = &[
@@ -183,13 +182,13 @@ const ROWS: &[Row] = &[
     ),
 ];
 
-/// Flags that make a run small; later flags win.
+/// Flags that make a run small. Later flags override earlier ones.
 const SMALL: &str = r#"case "$*" in *--output-size*) set -- "$@" --output-size 64x64 ;; *) set -- "$@" --height 64 --width 64 ;; esac
     case "$*" in *Wan*) set -- "$@" --num-frames 5 ;; esac
     set -- "$@" --num-inference-steps 2"#;
 
-/// Runs a published command in a shell in which `sglang` is a function with this body.
-fn typed(bench: &Bench, body: &str, command: &str) -> (Option<i32>, Value, String) {
+/// Runs a published command in a shell where `sglang` is a function with this body.
+fn run_in_shell(bench: &Bench, body: &str, command: &str) -> (Option<i32>, Value, String) {
     let script = format!("sglang() {{\n{body}\n}}\n{command}");
     let binary = assert_cmd::cargo::cargo_bin("crescendo");
     let out = bench.shelled("bash").env("CRESCENDO", binary).args(["-c", &script]).output().unwrap();
@@ -202,7 +201,7 @@ fn published_commands_are_planned_and_run() {
     let bench = bench();
     let mut bad = Vec::new();
     for (command, split, (width, height, frames)) in ROWS {
-        let (code, answer, err) = typed(&bench, r#"shift; "$CRESCENDO" plan generate "$@" --json"#, command);
+        let (code, answer, err) = run_in_shell(&bench, r#"shift; "$CRESCENDO" plan generate "$@" --json"#, command);
         let found: Vec<String> = answer["stages"]
             .as_array()
             .into_iter()
@@ -213,7 +212,7 @@ fn published_commands_are_planned_and_run() {
             bad.push(format!("plan of {command}\n  wanted {split}, got {} ({code:?}) {err}", found.join(" + ")));
         }
         let body = format!("{SMALL}\n\"$CRESCENDO\" \"$@\" --overwrite --json");
-        let (code, answer, err) = typed(&bench, &body, command);
+        let (code, answer, err) = run_in_shell(&bench, &body, command);
         let row = &answer["outputs"][0];
         let made = [&row["width"], &row["height"], &row["frames"]].map(Value::as_u64);
         let file = row["path"].as_str().is_some_and(|p| bench.path(p).is_file());

@@ -1,5 +1,4 @@
-//! Diffusion upscaling of pictures: against a loop around diffusers' modules, at strength 0, across the borders of tiles, and badly
-//! asked for.
+//! Diffusion upscaling of pictures: comparison with a loop around diffusers' modules, strength 0, tile borders, invalid requests.
 
 use std::{fs, path::Path};
 
@@ -15,7 +14,7 @@ use crate::{Bench, CLIP, done, ffmpeg, here, published, report};
 
 const MODELS: [&str; 4] = ["flux1-dev", "flux2-klein-base", "qwen-image", "z-image"];
 
-/// Writes a picture of 8 or 16 bits; the result has as many.
+/// Writes a picture of 8 or 16 bits. The output has the same bit depth.
 fn write(path: &Path, planes: &Array3<f32>, deep: bool) {
     let options = PictureOptions { overwrite: true, ..PictureOptions::default() };
     picture::write(path, &Picture::from(Frame::from_planes(planes, deep)), &options).unwrap();
@@ -30,7 +29,7 @@ fn text(path: &Path) -> String {
     read.text.into_iter().find(|(keyword, _)| keyword == "parameters").map(|(_, text)| text).unwrap_or_default()
 }
 
-/// The largest difference, as the networks count values: from −1 to 1.
+/// Returns the maximum difference in the networks' range, −1 to 1.
 fn difference(a: &Array3<f32>, b: &Array3<f32>) -> f32 {
     if a.dim() != b.dim() {
         return f32::INFINITY;
@@ -38,7 +37,7 @@ fn difference(a: &Array3<f32>, b: &Array3<f32>) -> f32 {
     2.0 * a.iter().zip(b).fold(0f32, |m, (a, b)| m.max((a - b).abs()))
 }
 
-/// `{prefix} {flags}` with values of several words.
+/// Runs `enhance` with flags and with values that contain spaces.
 fn enhance(bench: &Bench, flags: &str, values: &[(&str, &str)]) {
     let mut command = bench.command();
     command.args(flags.split_whitespace()).arg("--quiet");
@@ -50,13 +49,13 @@ fn enhance(bench: &Bench, flags: &str, values: &[(&str, &str)]) {
     assert_eq!((answer.status.code(), err.as_ref()), (Some(0), ""), "{flags}");
 }
 
-/// The share of samples that differ by more than 1e-3, counted as in [`difference`].
-fn far(a: &Array3<f32>, b: &Array3<f32>) -> f64 {
+/// Returns the fraction of samples that differ by more than 1e-3 in the range of [`difference`].
+fn fraction_above_limit(a: &Array3<f32>, b: &Array3<f32>) -> f64 {
     a.iter().zip(b).filter(|(a, b)| 2.0 * (**a - **b).abs() > 1e-3).count() as f64 / a.len() as f64
 }
 
-/// Both ways, with and without tiles, one and two stages: 99.9 % of samples to 1e-3, all to a grey level. (Where all channels
-/// of a decoder's map nearly vanish, its norms make much of the last bit; Qwen-Image's tiny one has such a place or two.)
+/// Latent and picture mode, tiled and untiled, one and two passes: 99.9 % of samples within 1e-3, all within one grey level.
+/// Norms of a decoder amplify rounding errors where all channels are near 0; Qwen-Image's tiny VAE has one or two such positions.
 #[test]
 fn refined_pictures_equal_diffusers() {
     let (mut wrong, mut table) = (Vec::new(), Vec::new());
@@ -103,7 +102,7 @@ fn refined_pictures_equal_diffusers() {
             values.extend(case.get("negative_prompt").map(|n| ("--negative-prompt", n.as_str().unwrap())));
             enhance(&bench, &flags, &values);
             let error = difference(&planes(&bench.path("out.png")), &wanted);
-            let far = far(&planes(&bench.path("out.png")), &wanted);
+            let far = fraction_above_limit(&planes(&bench.path("out.png")), &wanted);
             table.push(format!("{model:18} {name:14} {error:.1e}, {:.3} % beyond 1e-3", 100.0 * far));
             if error.is_nan() || error > 1.0 / 255.0 || far > 1e-3 {
                 wrong.push(format!("{model} {name}: differs by {error:.2e}, {:.2} % beyond 1e-3", 100.0 * far));
@@ -114,9 +113,9 @@ fn refined_pictures_equal_diffusers() {
     report(wrong);
 }
 
-/// At strength 0 nothing of `--refine` is left, byte by byte, whatever else is said of it.
+/// Strength 0 disables refinement: the bytes equal plain upscaling for any other refinement flag.
 #[test]
-fn strength_0_is_the_plain_upscale() {
+fn strength_0_equals_plain_upscaling() {
     let bench = Bench::new();
     let mut bad = Vec::new();
     for (name, upscale) in [
@@ -136,9 +135,9 @@ fn strength_0_is_the_plain_upscale() {
     report(bad);
 }
 
-/// What fits into one tile is what `generate` makes of the picture, which knows no tiles; byte by byte.
+/// A single tile gives the same bytes as `generate` from the picture, which is untiled.
 #[test]
-fn one_tile_is_none() {
+fn a_single_tile_equals_untiled() {
     let bench = Bench::new();
     let source = Array3::from_shape_fn((3, 96, 144), |(c, y, x)| ((y * x + 40 * c) % 97) as f32 / 97.0);
     write(&bench.path("in.png"), &source, false);
@@ -162,9 +161,9 @@ fn one_tile_is_none() {
     report(bad);
 }
 
-/// A flat picture and a smooth one: steps from pixel to pixel where a tile begins or ends are not larger than next to there.
+/// Pixel differences at tile borders do not exceed those beside the borders, for a constant and for a smooth picture.
 #[test]
-fn no_seams() {
+fn tiles_leave_no_seams() {
     let bench = Bench::new();
     let flat = Array3::from_elem((3, 160, 224), 0.4);
     let smooth = Array3::from_shape_fn((3, 160, 224), |(c, y, x)| {
@@ -181,7 +180,7 @@ fn no_seams() {
             planes(&bench.path("out/a.png"))
         };
         let (whole, tiled) = (run(""), run("--refine-tile 96 --refine-tile-overlap 32"));
-        // Two rows of tiles, from 0 and 64, and three columns, from 0, 64 and 128.
+        // Two rows of tiles (start 0 and 64) and three columns (start 0, 64 and 128).
         for (axis, borders) in [(1, &[64, 96][..]), (2, &[64, 96, 128, 160][..])] {
             let axis = Axis(axis);
             let step = |p: &Array3<f32>, at: usize| {
@@ -193,7 +192,7 @@ fn no_seams() {
                 borders.iter().map(|&at| step(p, at) / beside(p, at)).sum::<f32>() / borders.len() as f32
             };
             println!("{name} {axis:?}: {:.3}, untiled {:.3}", ratio(&tiled), ratio(&whole));
-            // The autoencoder's blocks of 8 begin there too, with and without tiles.
+            // The VAE's blocks of 8 pixels start there too, tiled and untiled.
             if ratio(&tiled) > 1.1 * ratio(&whole) {
                 bad.push(format!(
                     "{name} {axis:?}: steps are {:.3} of those beside, untiled {:.3}",
@@ -206,9 +205,9 @@ fn no_seams() {
     report(bad);
 }
 
-/// The published form of the command, with a model of the hub's cache; what is written says how it was made.
+/// The published command with a model from the hub cache. The output's metadata has the settings.
 #[test]
-fn stages_lead_to_the_size() {
+fn passes_reach_the_output_size() {
     let bench = published::bench();
     let small = bench.path("small.png");
     ffmpeg(&["-i", &here("tests/data/pictures/chelsea.png"), "-vf", "scale=60:34", small.to_str().unwrap()]);
@@ -262,9 +261,9 @@ fn stages_lead_to_the_size() {
     report(bad);
 }
 
-/// Alpha is what upscaling alone makes of it; depth, profile and EXIF stay; a picture that lies on its side is refined as it is viewed.
+/// Alpha equals that of plain upscaling. Bit depth, profile and EXIF are kept. A rotated picture is refined in its viewed orientation.
 #[test]
-fn refined_pictures_keep_what_they_carry() {
+fn refined_pictures_keep_their_metadata() {
     let bench = Bench::new();
     let refine = "--refine --refine-model {flux} --num-inference-steps 4";
     let mut bad = Vec::new();
@@ -295,12 +294,12 @@ fn refined_pictures_keep_what_they_carry() {
     report(bad);
 }
 
-/// Turned by a quarter in its EXIF, a picture becomes what the upright one becomes, turned.
+/// A picture with an EXIF rotation gives the rotated output of the upright picture.
 #[test]
-fn pictures_are_refined_as_they_are_viewed() {
+fn rotated_pictures_are_refined_upright() {
     let bench = Bench::new();
     let upright = Array3::from_shape_fn((3, 48, 80), |(c, y, x)| ((y * x + 40 * c) % 97) as f32 / 97.0);
-    // Orientation 6: what is viewed is the stored picture a quarter clockwise.
+    // Orientation 6: the viewer rotates the stored picture by 90° clockwise.
     let mut stored = upright.clone().permuted_axes([0, 2, 1]).as_standard_layout().into_owned();
     stored.invert_axis(Axis(1));
     let exif = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0".to_vec();
@@ -328,11 +327,11 @@ fn pictures_are_refined_as_they_are_viewed() {
 }
 
 #[test]
-fn what_cannot_be_refined_is_refused_before_weights_are_read() {
+fn invalid_requests_are_rejected_before_loading() {
     let bench = published::bench();
     let small = bench.path("small.png");
     ffmpeg(&["-i", &here("tests/data/pictures/chelsea.png"), "-vf", "scale=40:24", small.to_str().unwrap()]);
-    // Weights that cannot be read: whoever tries, fails otherwise.
+    // Reading these invalid weights would give a different error.
     let model = bench.path("unread");
     crate::copy_folder(Path::new(&here(crate::FLUX)), &model);
     for part in ["transformer", "vae", "text_encoder", "text_encoder_2"] {
@@ -397,7 +396,7 @@ fn what_cannot_be_refined_is_refused_before_weights_are_read() {
     report(bad);
 }
 
-/// Each network is loaded once and each text encoded once for all items; a video among them fails with its cause.
+/// Each network is loaded once and each prompt encoded once for all items. A video among them fails with its own error.
 #[test]
 fn networks_are_loaded_once_for_all_items() {
     let bench = Bench::new();

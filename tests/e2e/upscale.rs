@@ -1,30 +1,30 @@
-//! Upscaling as typed: exact sizes, several passes, plain resampling, blended weights, one memory for many sizes.
+//! Upscaling from the command line: exact sizes, several passes, plain resampling, blended weights, tiles.
 
 use std::fs;
 
 use crate::{Bench, ESRGAN, done, here, report};
 
-/// Width and height of a PNG, from its header.
+/// Returns width and height from a PNG header.
 fn size(path: &std::path::Path) -> (u32, u32) {
     let bytes = fs::read(path).unwrap();
     let number = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap());
     (number(16), number(20))
 }
 
-/// A 45×30 picture.
+/// Writes a 45×30 picture.
 fn small(bench: &Bench) {
     let picture = image::open(here("tests/data/pictures/chelsea.png")).unwrap();
     picture.resize_exact(45, 30, image::imageops::FilterType::Triangle).save(bench.path("small.png")).unwrap();
 }
 
 #[test]
-fn every_way_to_a_size() {
+fn all_size_options_give_the_size() {
     let bench = Bench::new();
     small(&bench);
     let mut bad = vec![];
     for (flags, want) in [
         ("--upscale 2 --upscaling-model-path {x2}", (90, 60)),
-        // Three passes of a network of two.
+        // Three passes of an x2 network.
         ("--upscale 8 --upscaling-model-path {x2}", (360, 240)),
         ("--upscale 3 --upscaling-model-path {x2}", (135, 90)),
         ("--upscale 1 --upscaling-model-path {x2}", (45, 30)),
@@ -46,7 +46,7 @@ fn every_way_to_a_size() {
 }
 
 #[test]
-fn tiles_change_nothing() {
+fn tiled_equals_untiled() {
     let bench = Bench::new();
     small(&bench);
     let mut bad = vec![];
@@ -61,7 +61,7 @@ fn tiles_change_nothing() {
         for flags in ["--tile 16", "--tile 7", "--tile 40"] {
             let tiled = picture(flags);
             let worst = whole.iter().zip(&tiled).map(|(a, b)| a.abs_diff(*b)).max();
-            // A value that lies between two grey levels may fall to either side.
+            // A value halfway between two grey levels may round to either.
             if whole.len() != tiled.len() || worst > Some(1) {
                 bad.push(format!("{model} {flags}: {worst:?}"));
             }
