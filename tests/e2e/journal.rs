@@ -445,7 +445,7 @@ fn complete_outputs_are_adopted() {
     let up = "--upscale 2 --filter nearest --codec ffv1 --pix-fmt bgr0 --chunk 0.3";
     let inode = |path: &Path| std::os::unix::fs::MetadataExt::ino(&fs::metadata(path).unwrap());
     let mut bad = Vec::new();
-    // In a folder the journal entry stays, so the output can be renamed back.
+    // In a folder the journal entry stays, so the test can undo the rename.
     let args = format!("enhance a.mkv -o out/ {up}");
     done(&bench.run(&args));
     let (named, part) = (bench.path("out/a.mkv"), bench.path("out/.a.part.mkv"));

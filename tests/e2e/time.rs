@@ -74,7 +74,7 @@ fn max_difference(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
 }
 
-/// Inserts times between neighbours: `n` per interval.
+/// Divides every interval between times into `n` equal parts.
 fn with_intermediate_times(times: &[f64], n: usize) -> Vec<f64> {
     let mut all: Vec<f64> = times
         .windows(2)
