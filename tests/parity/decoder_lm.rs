@@ -16,7 +16,7 @@ struct Row {
     model: &'static str,
     class: &'static str,
     states: HiddenStates,
-    /// Rows of a template that the DiT does not see.
+    /// Template tokens that the DiT does not receive.
     dropped: usize,
 }
 
@@ -52,7 +52,7 @@ fn rows(states: ArrayD<f32>, from: usize, like: usize) -> ArrayD<f32> {
 }
 
 #[test]
-fn language_model_states_equal_transformers() {
+fn language_model_hidden_states_equal_transformers() {
     let mut table = Table::default();
     for Row { model, class, states, dropped } in ROWS {
         let golden = Golden::open(&format!("{model}/text.safetensors"));
@@ -89,9 +89,9 @@ fn language_model_states_equal_transformers() {
     table.finish();
 }
 
-/// FLUX.2-dev's padding: on the left, and nothing is seen from there.
+/// FLUX.2-dev pads on the left and masks the padding.
 #[test]
-fn mistral_states_equal_transformers() {
+fn mistral_hidden_states_equal_transformers() {
     let golden = Golden::open("mistral/states.safetensors");
     let states = HiddenStates { hidden: &[1, 2, 3], pads: Padding::Before };
     let mut table = Table::default();
@@ -126,7 +126,7 @@ fn mistral_states_equal_transformers() {
 }
 
 #[test]
-fn faults_are_named() {
+fn errors_name_the_cause() {
     let mut table = Table::default();
     let of = |folder: &Path, hidden, pads| {
         let part = Subgraph::HiddenStates(HiddenStates { hidden, pads });

@@ -1,4 +1,4 @@
-//! Upscalers in every container, wrapper and spelling of names against spandrel (`scripts/reference/esrgan.py`).
+//! Compares upscalers in every container, wrapper and naming with spandrel (`scripts/reference/esrgan.py`).
 
 use crescendo::{
     Result, compile,
@@ -31,7 +31,7 @@ fn upscaler(file: &str, target: Target, tile: usize, halo: Option<usize>) -> Res
 }
 
 #[test]
-fn enlarged_pictures_equal_spandrel() {
+fn upscaled_pictures_equal_spandrel() {
     let golden = Golden::open("esrgan/goldens.safetensors");
     let mut table = Table::default();
     for case in cases::<Vec<Case>>("esrgan/cases.json") {
@@ -54,7 +54,7 @@ fn enlarged_pictures_equal_spandrel() {
     table.finish();
 }
 
-/// Greatest difference between tiled and untiled, on a scale of 0..=1.
+/// Maximum difference between tiled and untiled, in the range 0..=1.
 const GREY_LEVEL: f32 = 1.0 / 255.0;
 
 #[test]
@@ -84,11 +84,11 @@ fn tiled_equals_untiled() {
 }
 
 #[test]
-fn a_halo_of_the_receptive_field_is_needed_and_enough() {
+fn a_halo_of_the_receptive_field_is_necessary_and_sufficient() {
     let golden = Golden::open("esrgan/goldens.safetensors");
     let mut table = Table::default();
     for (file, case, n) in [("compact-x2.safetensors", "compact-x2", 1), ("compact-x4.pth", "compact-x4", 0)] {
-        // Larger than any window below, which is moved and not cut at a border.
+        // Larger than any tile below, so tiles are shifted, not cut, at a border.
         let one = planes(golden.f32(&format!("{case}.{n}.in")));
         let row = concatenate(Axis(2), &[one.view(), one.view(), one.view()]).unwrap();
         let picture = concatenate(Axis(1), &[row.view(), row.view(), row.view()]).unwrap();

@@ -1,4 +1,4 @@
-//! Broken checkpoints: every fault in one sentence, and no panic on any shape.
+//! Damaged checkpoints: a one-line error for every fault, and no panic for any shape.
 
 use std::{
     collections::BTreeMap,
@@ -21,7 +21,7 @@ use tempfile::TempDir;
 
 use crate::table::{Table, goldens};
 
-/// A checkpoint in memory: name → element type, shape, bytes.
+/// A checkpoint in memory: name → dtype, shape, bytes.
 #[derive(Clone)]
 struct Weights(BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>);
 
@@ -61,7 +61,7 @@ impl Weights {
     }
 }
 
-/// What a checkpoint is opened as.
+/// The subgraph that a checkpoint is opened as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum As {
     Upscaler,
@@ -94,7 +94,7 @@ const FLUX2: As = As::Component("Flux2Transformer2DModel", Subgraph::Full);
 const QWEN_IMAGE: As = As::Component("QwenImageTransformer2DModel", Subgraph::Full);
 const FLUX2_DECODER: As = As::Component("AutoencoderKLFlux2", Subgraph::Decoder);
 
-/// Every architecture that the goldens have, small.
+/// A small checkpoint of every architecture in the goldens.
 fn sources() -> Vec<(PathBuf, As)> {
     let mut all = vec![];
     for file in ["rrdb-x1.safetensors", "rrdb-x8-old.pth", "plus-x4-old.pth", "compact-x2.safetensors"] {
@@ -129,7 +129,7 @@ fn sources() -> Vec<(PathBuf, As)> {
     all
 }
 
-/// A folder with the weights and the configuration of their source.
+/// A folder with weights and the config of their source.
 struct Bench {
     folder: TempDir,
     file: PathBuf,
@@ -284,7 +284,7 @@ const FAULTS: &[Fault] = &[
 ];
 
 #[test]
-fn all_faults_are_named_at_once() {
+fn one_error_names_all_faults() {
     let mut table = Table::default();
     for (name, source, how, edit, wanted) in FAULTS {
         let source = goldens(source);
@@ -303,7 +303,7 @@ fn all_faults_are_named_at_once() {
     table.finish();
 }
 
-/// One tensor after another in a hostile shape, or gone, or all of them: a build may fail, with a sentence.
+/// Each tensor in turn has an invalid shape or is missing, then all of them. A build may fail with an error but not panic.
 #[test]
 fn no_shape_makes_a_build_panic() {
     const SHAPES: &[&[usize]] = &[
@@ -365,7 +365,7 @@ fn no_shape_makes_a_build_panic() {
 }
 
 #[test]
-fn hostile_configurations_are_refused() {
+fn invalid_configs_are_rejected() {
     let mut table = Table::default();
     let rows: [(&str, As, &str, &str, &str); 8] = [
         (
@@ -399,7 +399,7 @@ fn hostile_configurations_are_refused() {
 }
 
 #[test]
-fn flow_scales_at_which_blocks_do_not_meet_are_refused() {
+fn flow_scales_with_mismatched_blocks_are_rejected() {
     let mut table = Table::default();
     let path = goldens("rife/4.22.lite/flownet.pkl");
     let rows = [

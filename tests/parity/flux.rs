@@ -1,4 +1,4 @@
-//! FLUX.1's networks against transformers and diffusers (`scripts/reference/flux1.py`).
+//! Compares FLUX.1's networks with transformers and diffusers (`scripts/reference/flux1.py`).
 
 use crescendo::{
     Result, compile,
@@ -39,8 +39,8 @@ fn network(component: &str, part: Subgraph, target: Target) -> Result<Network> {
     built("flux1-dev", component, part, None, target).and_then(|m| load(&m))
 }
 
-/// The first place of the largest id: where CLIP's text ends.
-fn ends(ids: &ArrayD<i64>) -> Tensor {
+/// Returns the position of the first maximum id: the end of CLIP's text.
+fn end_positions(ids: &ArrayD<i64>) -> Tensor {
     let end = |row: ndarray::ArrayViewD<'_, i64>| {
         let most = row.iter().max().copied().unwrap_or(0);
         row.iter().position(|&id| id == most).unwrap_or(0) as i64
@@ -49,13 +49,13 @@ fn ends(ids: &ArrayD<i64>) -> Tensor {
     ArrayD::from_shape_vec(IxDyn(&[ends.len()]), ends).unwrap().into()
 }
 
-/// Items one after the other.
+/// Concatenates items along the first axis.
 fn stack<T: Clone>(rows: Vec<ArrayD<T>>) -> ArrayD<T> {
     concatenate(Axis(0), &rows.iter().map(|r| r.view()).collect::<Vec<_>>()).unwrap()
 }
 
 #[test]
-fn clip_states_and_pooled_text_equal_transformers() {
+fn clip_hidden_states_and_pooled_output_equal_transformers() {
     let golden = Golden::open("flux1-dev/text.safetensors");
     let all = |name: &str| stack((0..4).map(|n| golden.f32(&format!("{n}.clip.{name}"))).collect());
     let mut table = Table::default();
@@ -68,7 +68,7 @@ fn clip_states_and_pooled_text_equal_transformers() {
             }
         };
         let mut check = |what: String, ids: ArrayD<i64>, states: ArrayD<f32>, pooled: ArrayD<f32>| {
-            let end = ends(&ids);
+            let end = end_positions(&ids);
             let out = run(&mut net, &[("ids", ids.into()), ("end", end)]);
             let pick = |o: &str| output(&out, o);
             table.compare(format!("clip {name} {what} states"), pick("states"), &states, NETWORK);
@@ -85,7 +85,7 @@ fn clip_states_and_pooled_text_equal_transformers() {
 }
 
 #[test]
-fn t5_states_equal_transformers() {
+fn t5_hidden_states_equal_transformers() {
     let golden = Golden::open("flux1-dev/text.safetensors");
     let mut table = Table::default();
     for (name, target) in TARGETS {
@@ -104,7 +104,7 @@ fn t5_states_equal_transformers() {
     table.finish();
 }
 
-/// Inputs of a case; positions as the family makes them.
+/// Returns the inputs of a case. The family computes the positions.
 fn transformer_inputs(family: &dyn Family, golden: &Golden, n: usize, case: &Case) -> Vec<(&'static str, Tensor)> {
     let of = |what: &str| Tensor::F32(golden.f32(&format!("{n}.in.{what}")));
     let mut inputs = vec![
@@ -154,7 +154,7 @@ fn transformer_velocity_equals_diffusers() {
 }
 
 #[test]
-fn autoencoder_equals_diffusers() {
+fn vae_equals_diffusers() {
     let golden = Golden::open("flux1-dev/vae.safetensors");
     let mut table = Table::default();
     for (name, target) in TARGETS {

@@ -1,4 +1,4 @@
-//! FLUX.2's networks against diffusers (`scripts/reference/{families,flux2}.py`).
+//! Compares FLUX.2's networks with diffusers (`scripts/reference/{families,flux2}.py`).
 
 use crescendo::{
     Result, compile,
@@ -45,7 +45,7 @@ fn transformer_velocity_equals_diffusers() {
 }
 
 #[test]
-fn autoencoder_equals_diffusers() {
+fn vae_equals_diffusers() {
     let golden = Golden::open("flux2-klein/vae.safetensors");
     let folder = goldens("flux2-klein/model/vae");
     let mut table = Table::default();

@@ -1,4 +1,4 @@
-//! What the graphs look like: names, operators, opsets; and that exported files run like graphs in memory.
+//! Properties of the graphs: names, operators, opsets. Exported files give the outputs of graphs in memory.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,8 +26,8 @@ fn of(model: &str, name: &str, class: &str, part: Subgraph, target: Target) -> M
     compile::component(&goldens(model).join(name), class, part, None, target).unwrap()
 }
 
-/// A language model of each kind, the transformers of Z-Image, FLUX.2 and Qwen-Image, FLUX.2's autoencoder, every network of
-/// FLUX.1, an upscaler of each kind, and two versions of RIFE.
+/// A language model of each kind, the transformers of Z-Image, FLUX.2 and Qwen-Image, FLUX.2's VAE, every network of FLUX.1,
+/// an upscaler of each kind, and two versions of RIFE.
 fn all(target: Target) -> Vec<(&'static str, Model)> {
     let states = |hidden, pads| Subgraph::HiddenStates(HiddenStates { hidden, pads });
     let upscaler = |file| compile::upscaler(&goldens("esrgan").join(file), target).unwrap().model;
@@ -80,7 +80,7 @@ fn nodes(model: &Model) -> &[NodeProto] {
     model.proto.graph.as_ref().map_or(&[], |g| &g.node)
 }
 
-fn census(model: &Model) -> BTreeMap<&str, usize> {
+fn count_operators(model: &Model) -> BTreeMap<&str, usize> {
     nodes(model).iter().fold(BTreeMap::new(), |mut counts, n| {
         *counts.entry(n.op_type.as_str()).or_default() += 1;
         counts
@@ -163,14 +163,14 @@ fn nodes_are_named_after_their_weights() {
     table.finish();
 }
 
-/// A graph, its target, and how many of each operator it has.
+/// A graph, its target, and its number of nodes per operator.
 type Wanted = (&'static str, Target, &'static [(&'static str, usize)]);
 
-/// What was measured to be fastest on each target, and nothing twice.
+/// Each target has the operators that were measured as fastest, without duplicate nodes.
 #[test]
-fn operators_are_those_of_the_target() {
+fn operators_match_the_target() {
     const PORTABLE: Target = TARGETS[1].1;
-    // Blocks of the tiny transformer: 2 double, 3 single; of the text encoders: 2.
+    // The tiny transformer has 2 double and 3 single blocks, the text encoders have 2.
     let rows: &[Wanted] = &[
         (
             "transformer",
@@ -190,7 +190,7 @@ fn operators_are_those_of_the_target() {
         ),
         ("transformer", CUDA, &[("Attention", 5), ("MultiHeadAttention", 0), ("RotaryEmbedding", 10), ("Expand", 2)]),
         ("transformer", PORTABLE, &[("FusedMatMul", 0), ("MultiHeadAttention", 0), ("Softmax", 5), ("Expand", 0)]),
-        // Two of three layers; queries and keys are turned, keys and values repeated.
+        // Two of three layers. Queries and keys are rotated, keys and values repeated.
         (
             "language_model",
             Target::CPU,
@@ -205,16 +205,16 @@ fn operators_are_those_of_the_target() {
             ],
         ),
         ("language_model", CUDA, &[("Attention", 2), ("Concat", 2), ("RMSNormalization", 8)]),
-        // Text before its last token, then that with the pads.
+        // The text before its last token, then the last token with the padding.
         ("language_model-after", Target::CPU, &[("MultiHeadAttention", 54), ("Softmax", 0)]),
         ("language_model-before", Target::CPU, &[("MultiHeadAttention", 3), ("Softmax", 0)]),
-        // Refiners of two blocks, two layers.
+        // Two refiners of two blocks, and two layers.
         (
             "z_image",
             Target::CPU,
             &[("MultiHeadAttention", 6), ("RotaryEmbedding", 12), ("LayerNormalization", 1), ("Softmax", 0)],
         ),
-        // One double block, two single ones; three modulations for all of them, and that of the end.
+        // One double block and two single blocks. Three shared modulations and the final one.
         (
             "flux2",
             Target::CPU,
@@ -229,7 +229,7 @@ fn operators_are_those_of_the_target() {
                 ("Gelu", 0),
             ],
         ),
-        // Two double blocks, the second without what follows its text.
+        // Two double blocks. The second one omits the operators after its text stream.
         ("qwen_image", Target::CPU, &[("MultiHeadAttention", 2), ("Gelu", 3), ("LayerNormalization", 8)]),
         ("text_encoder", Target::CPU, &[("MultiHeadAttention", 2), ("Softmax", 0), ("Range", 0)]),
         ("text_encoder", PORTABLE, &[("Softmax", 2), ("Range", 1)]),
@@ -251,7 +251,7 @@ fn operators_are_those_of_the_target() {
     for (graph, target, wanted) in rows {
         let all = all(*target);
         let model = &all.iter().find(|(name, _)| name == graph).unwrap().1;
-        let census = census(model);
+        let census = count_operators(model);
         for (op, count) in *wanted {
             let found = census.get(op).copied().unwrap_or(0);
             table.row(found == *count, format!("{graph} {:?}: {found} {op}, wanted {count}", target.provider));
@@ -271,9 +271,9 @@ fn operators_are_those_of_the_target() {
     table.finish();
 }
 
-/// Every value is read, every input is a value: nothing is computed for nothing.
+/// Every value has a reader and every input has a producer.
 #[test]
-fn nothing_is_computed_in_vain() {
+fn graphs_have_no_unused_nodes() {
     let mut table = Table::default();
     for target in [Target::CPU, CUDA, TARGETS[1].1] {
         for (name, model) in all(target) {
@@ -283,7 +283,7 @@ fn nothing_is_computed_in_vain() {
             let made = graph.node.iter().flat_map(|n| n.output.iter().map(move |o| (n, o.as_str())));
             let vain: Vec<&str> = made
                 .filter(|(_, o)| !read.contains(o) && !outputs.contains(o))
-                // A split gives all its parts.
+                // A Split always has all its outputs.
                 .filter(|(n, _)| n.op_type != "Split")
                 .map(|(_, o)| o)
                 .collect();
@@ -300,7 +300,7 @@ fn export_all(folder: &Path, target: Target) -> Vec<PathBuf> {
     all(target).iter().map(|(name, model)| export.graph(name, name, model).unwrap().0).collect()
 }
 
-/// Inputs of a network: every symbol 2, halves everywhere.
+/// Inputs of a network: every symbolic dimension is 2, every value 0.5.
 fn inputs(net: &crescendo::runtime::Network) -> Vec<(String, Tensor)> {
     let extent = |d: (&Option<usize>, &String)| {
         let symbols = |text: &str| {
@@ -324,7 +324,7 @@ fn inputs(net: &crescendo::runtime::Network) -> Vec<(String, Tensor)> {
 }
 
 #[test]
-fn exported_graphs_run_like_those_in_memory() {
+fn exported_graphs_equal_graphs_in_memory() {
     let mut table = Table::default();
     for (on, target) in TARGETS {
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();

@@ -1,4 +1,4 @@
-//! Networks, tokenizers and stages against goldens that other implementations wrote (`scripts/reference/`).
+//! Compares networks, tokenizers and stages with goldens of the reference libraries (`scripts/reference/`).
 //!
 //! `cargo test --test parity -- --nocapture` prints every row: name, shape, error, limit.
 

@@ -1,4 +1,4 @@
-//! Prompts as chats: token ids and states as the pipelines of diffusers make them (`scripts/reference/{families,flux2}.py`).
+//! Compares token ids and hidden states of chat prompts with diffusers' pipelines (`scripts/reference/{families,flux2}.py`).
 
 use crescendo::{
     family::{self, Family, Overrides},
@@ -28,7 +28,7 @@ fn integers(t: &Tensor) -> Vec<i64> {
     }
 }
 
-/// Of FLUX.2 and Qwen-Image. The networks take padding apart from text, after or before it; the goldens have all in one row.
+/// FLUX.2 and Qwen-Image. The networks take padding separately, before or after the text. The goldens have one row with both.
 #[test]
 fn ids_equal_the_pipelines() {
     let mut table = Table::default();
@@ -43,7 +43,7 @@ fn ids_equal_the_pipelines() {
             let want: Vec<i64> = golden.i64(&format!("{n}.ids")).into_iter().collect();
             let text = golden.i64(&format!("{n}.mask")).sum() as usize;
             let apart = calls[0].inputs[0].1.shape() == [1, text + usize::from(before)];
-            // One pad stands for all of those before the text.
+            // One padding token represents all padding before the text.
             let same = if before { got == want[want.len() - text - 1..] } else { got == want };
             let good = same && apart && notes.is_empty();
             let found = if good { String::new() } else { format!(": {got:?} for {want:?}, {notes:?}") };
@@ -60,7 +60,7 @@ fn ids_equal_the_pipelines() {
     table.finish();
 }
 
-/// Rows of klein's padding stay behind the text.
+/// klein's padding follows the text.
 #[test]
 fn rows_beyond_the_text_are_padding() {
     let family = open("flux2-klein", 5);

@@ -1,4 +1,4 @@
-//! Qwen-Image's networks against diffusers (`scripts/reference/families.py`).
+//! Compares Qwen-Image's networks with diffusers (`scripts/reference/families.py`).
 
 use crescendo::{
     compile,

@@ -1,4 +1,4 @@
-//! Every layout of RIFE against a network in torch that was judged by vsrife (`scripts/reference/rife.py`).
+//! Compares every layout of RIFE with a network in torch that equals vsrife's (`scripts/reference/rife.py`).
 
 use std::{
     collections::BTreeMap,
@@ -43,7 +43,7 @@ fn interpolate(version: &str, scale: f32, target: Target) -> Result<(Interpolate
 }
 
 #[test]
-fn frames_between_equal_the_reference() {
+fn interpolated_frames_equal_the_reference() {
     let mut table = Table::default();
     for version in cases::<Vec<Version>>("rife/cases.json") {
         let golden = Golden::open(&format!("rife/{}/goldens.safetensors", version.version));
@@ -82,7 +82,7 @@ fn frames_between_equal_the_reference() {
     table.finish();
 }
 
-/// The releases of one layout, and what `inspect` calls them.
+/// The releases of one layout, and their name in `inspect`.
 const RELEASES: &[(&str, &str)] = &[
     ("4.0, 4.1", "4.0–4.1"),
     ("4.2, 4.3, 4.4", "4.2–4.4"),
@@ -109,8 +109,8 @@ struct Released {
     weights: BTreeMap<String, Vec<usize>>,
 }
 
-/// A safetensors file of f32 weights of these shapes whose data are a hole.
-fn hollow(path: &Path, weights: &BTreeMap<String, Vec<usize>>) {
+/// Writes a sparse safetensors file of f32 weights with these shapes.
+fn write_sparse(path: &Path, weights: &BTreeMap<String, Vec<usize>>) {
     let mut end = 0;
     let rows: serde_json::Map<_, _> = weights
         .iter()
@@ -127,9 +127,9 @@ fn hollow(path: &Path, weights: &BTreeMap<String, Vec<usize>>) {
     file.set_len((8 + header.len() + end) as u64).unwrap();
 }
 
-/// Names and shapes of every release as vsrife's networks have them: each is told, and a graph uses every weight.
+/// Names and shapes of vsrife's networks identify every release, and the graph uses every weight.
 #[test]
-fn every_release_is_told_by_shapes() {
+fn shapes_identify_every_release() {
     let folder = tempfile::tempdir().unwrap();
     let mut table = Table::default();
     let released = cases::<Vec<Released>>("rife/released.json");
@@ -137,7 +137,7 @@ fn every_release_is_told_by_shapes() {
     for row in &released {
         let names = row.versions.join(", ");
         let path = folder.path().join("flownet.safetensors");
-        hollow(&path, &row.weights);
+        write_sparse(&path, &row.weights);
         let want = RELEASES.iter().find(|(versions, _)| *versions == names).map(|(_, told)| *told);
         let found = compile::identify(&path).map(|i| i.version);
         table.row(want.is_some() && found.as_ref().is_ok_and(|v| *v == want), format!("{names}: {found:?}"));
@@ -148,10 +148,10 @@ fn every_release_is_told_by_shapes() {
     table.finish();
 }
 
-/// Pictures wider than 2048 columns, where f16 cannot tell neighbours apart: the right end is as near to the f32 graph's
-/// answer as the left. The pictures repeat, so the answer does, but for the ends.
+/// Frames wider than 2048 columns, where f16 cannot represent every column: the error against the f32 graph at the right end equals
+/// that at the left. The frames are periodic, so the output is periodic except at the ends.
 #[test]
-fn wide_pictures_stay_right_in_reduced_precision() {
+fn wide_frames_are_correct_in_reduced_precision() {
     let mut table = Table::default();
     let (height, width, period) = (32usize, 3072usize, 64usize);
     let golden = Golden::open("rife/4.22.lite/goldens.safetensors");
@@ -174,7 +174,7 @@ fn wide_pictures_stay_right_in_reduced_precision() {
             a.iter().zip(&b).map(|(a, b)| (a - b).abs()).sum::<f32>() / a.len() as f32
         };
         let (left, right) = (apart(256, 768), apart(2304, 2816));
-        // With a grid in f16 both are 0.004.
+        // With an f16 sampling grid, both errors are 0.004.
         let good = left < 2e-4 && right < 1.2 * left + 1e-5;
         table.row(good, format!("{version}: {left:.6} at the left, {right:.6} at the right"));
     }

@@ -1,4 +1,4 @@
-//! Goldens, the engine, and a table of rows that reports every failing one.
+//! Goldens, the engine, and a result table that reports every failed row.
 
 use std::{
     fmt::Display,
@@ -16,19 +16,19 @@ use crescendo::{
 use ndarray::{ArrayD, IxDyn};
 use serde::de::DeserializeOwned;
 
-/// The most that a network may differ, relative to the greatest magnitude of the reference.
+/// Maximum error of a network, relative to the maximum magnitude of the reference.
 pub const NETWORK: f32 = 1e-4;
 
 /// Targets that run on the CPU, with their names.
 pub const TARGETS: [(&str, Target); 2] =
     [("cpu", Target::CPU), ("portable", Target { provider: Provider::Portable, compute: DType::F32 })];
 
-/// A file or folder of the goldens.
+/// Path of a file or folder in the goldens.
 pub fn goldens(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens").join(name)
 }
 
-/// A JSON file of the goldens.
+/// Reads a JSON file of the goldens.
 pub fn cases<T: DeserializeOwned>(name: &str) -> T {
     serde_json::from_str(&fs::read_to_string(goldens(name)).unwrap()).unwrap()
 }
@@ -68,10 +68,10 @@ pub fn load(model: &Model) -> Result<Network> {
     engine().load("network", &model.bytes, &Load::default())
 }
 
-/// The floating outputs of one run, by name, or why there are none.
+/// The floating-point outputs of one run by name, or the error.
 pub type Outputs = Result<Vec<(String, ArrayD<f32>)>, String>;
 
-/// One run.
+/// Runs a network once.
 pub fn run(network: &mut Network, inputs: &[(&str, Tensor)]) -> Outputs {
     let inputs: Vec<(&str, &Tensor)> = inputs.iter().map(|(name, t)| (*name, t)).collect();
     let outputs = network.run(&inputs).map_err(|e| e.to_string())?;
@@ -82,13 +82,13 @@ pub fn run(network: &mut Network, inputs: &[(&str, Tensor)]) -> Outputs {
     Ok(floats.collect())
 }
 
-/// The output of a name.
+/// Returns the output with this name.
 pub fn output(outputs: &Outputs, name: &str) -> Result<ArrayD<f32>, String> {
     let found = outputs.as_ref().map_err(String::clone)?.iter().find(|(n, _)| n == name).map(|(_, a)| a.clone());
     found.ok_or_else(|| format!("no output {name}"))
 }
 
-/// max|a − b| / max|b|; infinite where shapes differ or a value is no number.
+/// max|a − b| / max|b|. Infinite if the shapes differ or a value is NaN.
 pub fn relative_error(got: &ArrayD<f32>, want: &ArrayD<f32>) -> f32 {
     if got.shape() != want.shape() || got.iter().any(|v| !v.is_finite()) {
         return f32::INFINITY;
@@ -106,7 +106,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// A row that compares two arrays.
+    /// Adds a row that compares two arrays.
     pub fn compare(
         &mut self,
         name: impl Display,
@@ -128,13 +128,13 @@ impl Table {
         }
     }
 
-    /// A row of any other kind.
+    /// Adds any other row.
     pub fn row(&mut self, good: bool, text: impl Display) {
         self.failed += usize::from(!good);
         self.rows.push(format!("{} {text}", if good { "  " } else { "✗ " }));
     }
 
-    /// Prints the table and fails where a row did.
+    /// Prints the table. Panics if a row failed.
     pub fn finish(self) {
         let Self { rows, failed } = self;
         println!("{}", rows.join("\n"));

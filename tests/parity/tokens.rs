@@ -1,4 +1,4 @@
-//! Token ids against transformers, by both routes (`scripts/reference/{flux1,families}.py`).
+//! Compares token ids with transformers, for both tokenizer file formats (`scripts/reference/{flux1,families}.py`).
 
 use std::fs;
 
@@ -39,7 +39,7 @@ struct Encodings {
 const PAD: i64 = -7;
 
 #[test]
-fn ids_equal_transformers_by_both_routes() {
+fn ids_of_both_file_formats_equal_transformers() {
     let rows: Rows = cases("flux1-dev/tokenizers.json");
     let model = goldens("flux1-dev/model");
     let shipped = tempfile::tempdir().unwrap();
@@ -113,9 +113,9 @@ fn ids_of_every_family_equal_transformers() {
     table.finish();
 }
 
-/// What a family feeds its text encoder, against what the pipeline did.
+/// Compares the text encoder inputs of each family with those of the pipeline.
 #[test]
-fn chats_are_those_of_the_pipeline() {
+fn chat_templates_equal_the_pipeline() {
     let mut table = Table::default();
     for model in ["z-image"] {
         let golden = Golden::open(&format!("{model}/text.safetensors"));
@@ -135,7 +135,7 @@ fn chats_are_those_of_the_pipeline() {
 }
 
 #[test]
-fn long_prompts_are_cut_with_a_word() {
+fn long_prompts_are_truncated_with_a_warning() {
     let folder = ModelFolder::open(&goldens("z-image/model")).unwrap();
     let open = |tokens| family::open(&folder, &Overrides { text_tokens: Some(tokens), ..Overrides::default() });
     let (family, mut notes) = (open(20).unwrap(), vec![]);
@@ -146,7 +146,7 @@ fn long_prompts_are_cut_with_a_word() {
 }
 
 #[test]
-fn prompts_are_padded_as_the_pipeline_pads_them() {
+fn padding_equals_the_pipeline() {
     let golden = Golden::open("flux1-dev/text.safetensors");
     let family = family::open(&ModelFolder::open(&goldens("flux1-dev/model")).unwrap(), &Overrides::default()).unwrap();
     let t5 = Tokenizer::open(&goldens("flux1-dev/model/tokenizer_2"), "T5TokenizerFast").unwrap();

@@ -1,4 +1,4 @@
-//! Autoencoders in tiles, and a video's decoder in two graphs, against diffusers (`scripts/reference/vae_tiles.py`, `families.py`).
+//! Compares tiled VAEs and the two-graph video decoder with diffusers (`scripts/reference/vae_tiles.py`, `families.py`).
 
 use crescendo::{
     compile::{self, Subgraph},
@@ -38,7 +38,7 @@ fn networks(target: Target) -> DecoderNetworks {
     }
 }
 
-/// Pictures [1, 3, t, h, w] as diffusers gives them, −1..=1.
+/// Decodes to [1, 3, t, h, w] in −1..=1, like diffusers.
 fn pictures(video: &mut VideoDecoder<'_>, latent: ArrayD<f32>) -> Result<ArrayD<f32>, String> {
     let frames = video.frames(latent).collect::<crescendo::Result<Vec<_>>>().map_err(|e| e.to_string())?;
     let views: Vec<_> = frames.iter().map(|f| f.view()).collect();
@@ -46,7 +46,7 @@ fn pictures(video: &mut VideoDecoder<'_>, latent: ArrayD<f32>) -> Result<ArrayD<
     Ok(all.mapv(|v| v * 2.0 - 1.0).insert_axis(Axis(0)).into_dyn())
 }
 
-/// The latent of pictures [1, 3, t, h, w] in 0..=1.
+/// Encodes pictures [1, 3, t, h, w] in 0..=1 to a latent.
 fn encoded(pictures: &ArrayD<f32>, tiling: Option<Tiling>, target: Target) -> crescendo::Result<ArrayD<f32>> {
     let part = |part| network("wan", part, target);
     let mut encoder = VideoEncoder::new(part(Subgraph::Encoder), part(Subgraph::CachedEncoder), tiling)?;
@@ -54,18 +54,18 @@ fn encoded(pictures: &ArrayD<f32>, tiling: Option<Tiling>, target: Target) -> cr
     encoder.encode(&mut frames.axis_iter(Axis(1)).map(|f| Ok(f.to_owned().into_dimensionality().unwrap())))
 }
 
-/// Axis 2, of frames, is taken away where there is one.
-fn flat(a: ArrayD<f32>) -> ArrayD<f32> {
+/// Removes the frame axis (2), if present.
+fn without_frame_axis(a: ArrayD<f32>) -> ArrayD<f32> {
     if a.ndim() == 5 { a.index_axis_move(Axis(2), 0) } else { a }
 }
 
-/// The most that pictures may differ: the tiny networks of Wan norm two channels at their end, which magnifies rounding.
+/// Maximum error of pictures. The last norm of the tiny Wan VAE has two channels and amplifies rounding errors.
 fn limit(model: &str) -> f32 {
     if matches!(model, "wan" | "qwen-image") { 3e-4 } else { NETWORK }
 }
 
 #[test]
-fn tiles_equal_diffusers() {
+fn tiled_vaes_equal_diffusers() {
     let golden = Golden::open("vae-tiles/goldens.safetensors");
     let mut table = Table::default();
     for Case { model, case, side, overlap } in cases::<Vec<Case>>("vae-tiles/cases.json") {
@@ -80,18 +80,19 @@ fn tiles_equal_diffusers() {
             pictures(&mut video, of("latents"))
         } else {
             let mut decoder = network(&model, Subgraph::Decoder, Target::CPU);
-            let planes = vae::decode(&mut decoder, flat(of("latents")), Some(tiling)).map_err(|e| e.to_string());
+            let planes =
+                vae::decode(&mut decoder, without_frame_axis(of("latents")), Some(tiling)).map_err(|e| e.to_string());
             planes.map(|p| p.mapv(|v| v * 2.0 - 1.0).insert_axis(Axis(0)).into_dyn())
         };
-        let image = if model == "wan" { image } else { flat(image) };
+        let image = if model == "wan" { image } else { without_frame_axis(image) };
         table.compare(format!("decode {name}"), got, &image, limit(&model));
         let picture = of("picture").mapv(|v| v * 0.5 + 0.5);
         let (got, mean) = if model == "wan" {
             (encoded(&picture, Some(tiling), Target::CPU), of("mean"))
         } else {
-            let planes = flat(picture).index_axis_move(Axis(0), 0).into_dimensionality().unwrap();
+            let planes = without_frame_axis(picture).index_axis_move(Axis(0), 0).into_dimensionality().unwrap();
             let mut encoder = network(&model, Subgraph::Encoder, Target::CPU);
-            (vae::encode(&mut encoder, &planes, Some(tiling)), flat(of("mean")))
+            (vae::encode(&mut encoder, &planes, Some(tiling)), without_frame_axis(of("mean")))
         };
         table.compare(format!("encode {name}"), got, &mean, NETWORK);
     }
@@ -108,7 +109,7 @@ fn class(model: &str) -> &'static str {
 }
 
 #[test]
-fn videos_in_one_piece_equal_diffusers() {
+fn untiled_videos_equal_diffusers() {
     let folder = ModelFolder::open(&goldens("wan/model")).unwrap();
     let family = family::open(&folder, &Overrides::default()).unwrap();
     let golden = Golden::open("wan/vae.safetensors");
@@ -127,9 +128,9 @@ fn videos_in_one_piece_equal_diffusers() {
     table.finish();
 }
 
-/// What the reference does when nothing is asked for.
+/// Default tile sizes of the reference.
 #[test]
-fn forms_are_those_of_the_classes() {
+fn default_tile_sizes_equal_the_classes() {
     let mut table = Table::default();
     for (model, want) in [
         ("flux1-dev", (8, 1, 1024, 256)),

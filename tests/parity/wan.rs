@@ -1,4 +1,4 @@
-//! Wan 2.1's networks against transformers and diffusers (`scripts/reference/families.py`).
+//! Compares Wan 2.1's networks with transformers and diffusers (`scripts/reference/families.py`).
 
 use crescendo::{
     Result, compile,
@@ -16,8 +16,8 @@ use ndarray::{ArrayD, Axis, IxDyn, Slice, concatenate};
 
 use crate::table::{Golden, NETWORK, Outputs, TARGETS, Table, goldens, load, output, run};
 
-/// The most that decoded pictures may differ. The tiny networks norm two channels at their end, which magnifies rounding: the
-/// reference in f32 is up to 6·10⁻⁵ away from itself in f64.
+/// Maximum error of decoded pictures. The last norm of the tiny networks has two channels and amplifies rounding errors: the
+/// reference in f32 differs from itself in f64 by up to 6·10⁻⁵.
 const DECODED: f32 = 3e-4;
 
 fn network(model: &str, component: &str, part: Subgraph, target: Target) -> Result<Network> {
@@ -43,7 +43,7 @@ fn transformer_velocity_equals_diffusers() {
         let latents = golden.f32("dit.in.hidden_states");
         let shape = latents.shape().to_vec();
         let time = golden.i64("dit.in.timestep").mapv(|t| t as f32);
-        // σ is not in the golden; the time is put in its place.
+        // The golden has the timestep, not σ.
         let mut inputs = family.step_inputs(&latents, 0.5, None);
         inputs.retain(|(name, _)| *name != "timestep");
         inputs.extend([("timestep", Tensor::F32(time)), ("text", golden.f32("dit.in.encoder_hidden_states").into())]);
@@ -64,7 +64,7 @@ fn transformer_velocity_equals_diffusers() {
 }
 
 #[test]
-fn umt5_states_equal_transformers() {
+fn umt5_hidden_states_equal_transformers() {
     let golden = Golden::open("wan/text.safetensors");
     let mut table = Table::default();
     for (name, target) in TARGETS {
@@ -82,7 +82,7 @@ fn umt5_states_equal_transformers() {
     table.finish();
 }
 
-/// A video through the first graph and then the later one, `step` frames of axis `axis` at a time.
+/// Runs a video through the first graph and then the later one, `step` frames at a time.
 fn stream(networks: [Result<Network>; 2], input: &str, wanted: &str, all: &ArrayD<f32>, step: usize) -> Outputs {
     let [mut first, mut later] = networks.map(|n| n.map_err(|e| e.to_string()));
     let (mut caches, mut parts, mut at): (Vec<(String, Tensor)>, Vec<ArrayD<f32>>, usize) = (vec![], vec![], 0);
@@ -107,7 +107,7 @@ fn stream(networks: [Result<Network>; 2], input: &str, wanted: &str, all: &Array
 }
 
 #[test]
-fn video_autoencoder_as_a_stream_equals_diffusers() {
+fn streamed_video_vae_equals_diffusers() {
     let family = wan();
     let golden = Golden::open("wan/vae.safetensors");
     let mut table = Table::default();
@@ -128,8 +128,8 @@ fn video_autoencoder_as_a_stream_equals_diffusers() {
 }
 
 #[test]
-fn picture_autoencoder_equals_diffusers() {
-    // Its means and deviations are Wan's.
+fn picture_vae_equals_diffusers() {
+    // Latent means and standard deviations are those of Wan.
     let family = wan();
     let golden = Golden::open("qwen-image/vae.safetensors");
     let mut table = Table::default();
@@ -153,8 +153,8 @@ fn picture_autoencoder_equals_diffusers() {
 }
 
 #[test]
-fn prompts_are_cleaned_as_in_the_pipeline() {
-    // Python's html.unescape, twice, then strip and one space for each run of white space.
+fn prompt_cleaning_equals_the_pipeline() {
+    // Python's html.unescape twice, then strip, then one space for consecutive white space.
     let rows = [
         ("  a  fox\n\tand\u{3000}a tree ", "a fox and a tree"),
         ("salt &amp; pepper", "salt & pepper"),
@@ -162,7 +162,7 @@ fn prompts_are_cleaned_as_in_the_pipeline() {
         ("caf&eacute; &#x1F600; &#233;", "café 😀 é"),
         ("AT&T & R&D", "AT&T & R&D"),
         ("", ""),
-        // ftfy, which the pipeline calls where it is installed.
+        // ftfy, which the pipeline calls if it is installed.
         ("the \u{201c}fox\u{201d}\u{2019}s den", "the \"fox\"'s den"),
     ];
     let mut table = Table::default();
@@ -174,7 +174,7 @@ fn prompts_are_cleaned_as_in_the_pipeline() {
 }
 
 #[test]
-fn times_are_those_of_the_schedule() {
+fn timesteps_equal_the_schedule() {
     let mut table = Table::default();
     for shift in [1.0, 3.0, 5.0, 8.0, 12.0] {
         for spacing in [Spacing::Train, Spacing::WanTwice] {
@@ -187,7 +187,7 @@ fn times_are_those_of_the_schedule() {
                 let apart = |(&sigma, &t): (&f32, &f32)| (schedule.timestep_at(sigma) - t).abs();
                 worst = sigmas[..steps].iter().zip(&want).map(apart).fold(worst, f32::max);
             }
-            // Without a shift, σ is a whole number of thousandths, and the last bit of f64 decides.
+            // Without a shift, 1000·σ is an integer, so the last bit of f64 decides the rounding.
             let limit = if shift == 1.0 { 1.0 } else { 0.0 };
             table.row(worst <= limit, format!("{spacing:?} shift {shift}: {worst} apart, limit {limit}"));
         }
@@ -196,7 +196,7 @@ fn times_are_those_of_the_schedule() {
 }
 
 #[test]
-fn a_video_is_decoded_as_it_is_asked_for() {
+fn videos_are_decoded_lazily() {
     let part = |part| network("wan", "vae", part, Target::CPU).unwrap();
     let networks = DecoderNetworks {
         first_features: part(Subgraph::DecoderTrunk),
@@ -205,7 +205,7 @@ fn a_video_is_decoded_as_it_is_asked_for() {
         later_picture: part(Subgraph::CachedDecoderHead),
     };
     let mut video = VideoDecoder::new(networks, None, std::env::temp_dir(), &Silent);
-    // What is not yet asked for is not yet decoded: a latent frame that cannot be stops the frames that come of it alone.
+    // Decoding is lazy: an invalid latent frame fails only its own frames.
     let broken = 3;
     let latents = ArrayD::from_shape_fn(IxDyn(&[1, 16, 5, 4, 6]), |i| if i[2] == broken { f32::NAN } else { 0.1 });
     let frames: Vec<Result<(usize, usize, usize)>> = video.frames(latents).map(|f| f.map(|f| f.dim())).collect();

@@ -1,4 +1,4 @@
-//! Z-Image's transformer against diffusers, both calls of the first step of each run (`scripts/reference/families.py`).
+//! Compares Z-Image's transformer with diffusers, in both calls of the first step of each run (`scripts/reference/families.py`).
 
 use crescendo::{
     compile::{self, Subgraph},
@@ -19,7 +19,7 @@ fn transformer_velocity_equals_diffusers() {
         let golden = Golden::open(&format!("z-image/runs/{run_name}.safetensors"));
         for (on, target) in TARGETS {
             for j in 0..2 {
-                // [c, 1, h, w], as diffusers takes it.
+                // [c, 1, h, w]: diffusers' input shape.
                 let spatial = |name: &str| golden.f32(&format!("{name}.{j}")).index_axis_move(Axis(1), 0);
                 let latent = spatial("dit.in.0").insert_axis(Axis(0));
                 let text = golden.f32(&format!("dit.in.2.{j}"));
