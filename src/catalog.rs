@@ -162,23 +162,8 @@ pub fn get(name: &str) -> Result<&'static Entry> {
 pub fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let close = name.chars().count().div_ceil(3).max(2);
     let all: Vec<&str> = candidates.collect();
-    let nearest = all.iter().map(|c| (edits(name, c), *c)).filter(|(n, _)| *n <= close).min();
+    let nearest = all.iter().map(|c| (strsim::levenshtein(name, c), *c)).filter(|(n, _)| *n <= close).min();
     nearest.map(|(_, c)| c).or_else(|| all.into_iter().find(|c| name.len() > 2 && c.starts_with(name)))
-}
-
-/// Levenshtein distance.
-fn edits(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.iter().enumerate() {
-            let changed = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = changed.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]

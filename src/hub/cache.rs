@@ -7,7 +7,23 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    progress::Progress,
+};
+
+/// The caches, and whether the network may be used.
+#[derive(Clone)]
+pub(super) struct Access<'a> {
+    /// The hub's cache.
+    pub(super) cache: PathBuf,
+    /// Crescendo's cache.
+    pub(super) own: PathBuf,
+    /// No network.
+    pub(super) offline: bool,
+    /// Receives the progress of downloads.
+    pub(super) progress: &'a dyn Progress,
+}
 
 /// The first of these variables that is set and not empty.
 fn variable(names: &[&str]) -> Option<PathBuf> {

@@ -6,6 +6,19 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 
+/// How much of a model is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// A folder in diffusers layout with its weights.
+    Model,
+    /// The same without weights.
+    Configs,
+    /// One file with one network.
+    File,
+    /// A folder in diffusers layout where it is one, else one file.
+    Any,
+}
+
 /// A file of a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RepoFile {

@@ -11,31 +11,18 @@ mod url;
 
 use std::path::{Path, PathBuf};
 
+use cache::Access;
+pub use files::Need;
+
 use crate::{
     catalog::{self, Entry},
     error::{Error, Result},
     progress::Progress,
 };
 
-/// How much of a model is wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Need {
-    /// A folder in diffusers layout with its weights.
-    Model,
-    /// The same without weights.
-    Configs,
-    /// One file with one network.
-    File,
-    /// A folder in diffusers layout where it is one, else one file.
-    Any,
-}
-
 /// Finds and downloads models.
 pub struct Hub<'a> {
-    cache: PathBuf,
-    own: PathBuf,
-    offline: bool,
-    progress: &'a dyn Progress,
+    access: Access<'a>,
 }
 
 impl<'a> Hub<'a> {
@@ -43,7 +30,7 @@ impl<'a> Hub<'a> {
     pub fn from_env(offline: bool, progress: &'a dyn Progress) -> Self {
         let variable = std::env::var("HF_HUB_OFFLINE").unwrap_or_default().to_ascii_lowercase();
         let offline = offline || ["1", "on", "yes", "true"].contains(&variable.as_str());
-        Self { cache: cache::hub_cache(), own: cache::own_cache(), offline, progress }
+        Self { access: Access { cache: cache::hub_cache(), own: cache::own_cache(), offline, progress } }
     }
 
     /// The local folder or file of a model; downloads what is not cached.
@@ -56,7 +43,7 @@ impl<'a> Hub<'a> {
             return Err(Error::usage("the name of a model is empty"));
         }
         if name.starts_with("https://") || name.starts_with("http://") {
-            return self.url(name, need);
+            return self.access.url(name, need);
         }
         if Path::new(name).exists() {
             return local(Path::new(name), need);
@@ -79,9 +66,9 @@ impl<'a> Hub<'a> {
     /// As [`resolve`](Self::resolve) for a model of the catalogue, asking the hub again even when all is cached.
     pub fn pull(&self, entry: &Entry) -> Result<PathBuf> {
         match (&entry.repo, &entry.url) {
-            (Some(repo), _) if !self.offline => {
+            (Some(repo), _) if !self.access.offline => {
                 let request = known_request(entry, repo);
-                self.download(&request, if entry.file.is_some() { Need::File } else { Need::Model })
+                self.access.download(&request, if entry.file.is_some() { Need::File } else { Need::Model })
             }
             _ => self.known(entry, Need::Any),
         }
@@ -89,7 +76,8 @@ impl<'a> Hub<'a> {
 
     /// Where a known model lies completely in the cache, if it does.
     pub fn cached(&self, entry: &Entry) -> Option<PathBuf> {
-        let quiet = Self { cache: self.cache.clone(), own: self.own.clone(), offline: true, progress: self.progress };
+        let access = Access { offline: true, ..self.access.clone() };
+        let quiet = Self { access };
         quiet.known(entry, Need::Any).ok()
     }
 
@@ -98,8 +86,8 @@ impl<'a> Hub<'a> {
         let entry = catalog::find(name);
         let repo = entry.and_then(|e| e.repo.as_deref()).or_else(|| repository(name).map(|(repo, _)| repo));
         let folder = match (repo, entry.and_then(|e| e.url.as_deref())) {
-            (Some(repo), _) => cache::repo_folder(&self.cache, repo),
-            (None, Some(url)) => url::folder(&self.own, url),
+            (Some(repo), _) => cache::repo_folder(&self.access.cache, repo),
+            (None, Some(url)) => url::folder(&self.access.own, url),
             (None, None) => return catalog::get(name).map(|_| 0),
         };
         if !folder.is_dir() {
@@ -113,19 +101,19 @@ impl<'a> Hub<'a> {
     fn known(&self, entry: &Entry, need: Need) -> Result<PathBuf> {
         match (&entry.repo, &entry.url) {
             (Some(repo), _) => self.repo(&known_request(entry, repo), need),
-            (None, Some(url)) => self.url(url, need),
+            (None, Some(url)) => self.access.url(url, need),
             (None, None) => Err(Error::failed(format!("the catalogue does not say where {} is", entry.id))),
         }
     }
 
     fn repo(&self, request: &repo::Request, need: Need) -> Result<PathBuf> {
-        if let Some(path) = self.cached_request(request, need)? {
+        if let Some(path) = self.access.cached_request(request, need)? {
             return Ok(path);
         }
-        if self.offline {
-            return Err(self.offline_error(request, need));
+        if self.access.offline {
+            return Err(self.access.offline_error(request, need));
         }
-        self.download(request, need)
+        self.access.download(request, need)
     }
 }
 

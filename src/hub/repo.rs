@@ -13,8 +13,8 @@ use hf_hub::{
 };
 
 use super::{
-    Hub, Need, cache,
-    files::{self, RepoFile},
+    cache::{self, Access},
+    files::{self, Need, RepoFile},
 };
 use crate::{
     catalog::Entry,
@@ -35,7 +35,7 @@ pub struct Request<'a> {
     pub entry: Option<&'a Entry>,
 }
 
-impl Hub<'_> {
+impl Access<'_> {
     /// The path when the cache has all that is wanted.
     pub(super) fn cached_request(&self, request: &Request, need: Need) -> Result<Option<PathBuf>> {
         let Some(snapshot) = cache::snapshot(&self.cache, request.repo, request.revision) else { return Ok(None) };
@@ -112,7 +112,7 @@ impl Hub<'_> {
 
 /// One commit of a repository, being downloaded.
 struct Session<'a> {
-    hub: &'a Hub<'a>,
+    access: &'a Access<'a>,
     request: &'a Request<'a>,
     api: HFRepositorySync<RepoTypeModel>,
     endpoint: String,
@@ -121,11 +121,11 @@ struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    fn new(hub: &'a Hub<'a>, client: &HFClientSync, request: &'a Request<'a>) -> Result<Self> {
+    fn new(access: &'a Access<'a>, client: &HFClientSync, request: &'a Request<'a>) -> Result<Self> {
         let (owner, name) = hf_hub::split_id(request.repo);
         let api = client.model(owner, name);
         let endpoint = std::env::var("HF_ENDPOINT").unwrap_or_else(|_| "https://huggingface.co".into());
-        let mut session = Self { hub, request, api, endpoint, commit: String::new(), tree: Vec::new() };
+        let mut session = Self { access, request, api, endpoint, commit: String::new(), tree: Vec::new() };
         let info = session.api.info().revision(request.revision).send().map_err(|e| session.sentence(e, None))?;
         session.commit = info.sha.ok_or_else(|| {
             Error::failed(format!(
@@ -146,7 +146,7 @@ impl<'a> Session<'a> {
     }
 
     fn snapshot(&self) -> PathBuf {
-        cache::repo_folder(&self.hub.cache, self.request.repo).join("snapshots").join(&self.commit)
+        cache::repo_folder(&self.access.cache, self.request.repo).join("snapshots").join(&self.commit)
     }
 
     fn entry(&self, file: &str) -> Result<RepoFile> {
@@ -175,7 +175,7 @@ impl<'a> Session<'a> {
         let snapshot = self.snapshot();
         let missing: Vec<&RepoFile> = wanted.iter().filter(|f| !complete(&snapshot.join(&f.path), f.size)).collect();
         let bytes: u64 = missing.iter().map(|f| f.size).sum();
-        cache::check_space(&self.hub.cache, bytes)?;
+        cache::check_space(&self.access.cache, bytes)?;
         if bytes > 1 << 20 {
             tracing::info!("downloading {} files of {}, {}", missing.len(), self.request.repo, cache::gigabytes(bytes));
         }
@@ -188,7 +188,7 @@ impl<'a> Session<'a> {
         if complete(&target, file.size) {
             return Ok(target);
         }
-        let mut task = Task::new(self.hub.progress, file.path.as_str(), Some(file.size), Unit::Bytes);
+        let mut task = Task::new(self.access.progress, file.path.as_str(), Some(file.size), Unit::Bytes);
         let (sender, events) = mpsc::channel();
         let (api, name, commit, done) = (self.api.clone(), file.path.clone(), self.commit.clone(), sender.clone());
         std::thread::spawn(move || {
@@ -269,7 +269,7 @@ impl<'a> Session<'a> {
                 "{endpoint} cannot be reached for {what} ({}); check the network or HF_ENDPOINT, or use a local folder",
                 root_cause(source)
             ),
-            HFError::Io(e) => format!("{what} cannot be stored in {}: {e}", self.hub.cache.display()),
+            HFError::Io(e) => format!("{what} cannot be stored in {}: {e}", self.access.cache.display()),
             HFError::CacheLockTimeout { path } => {
                 format!("another program is downloading {what} (it holds {}); wait for it", path.display())
             }

@@ -14,7 +14,10 @@ use reqwest::{
 };
 use sha2::{Digest, Sha256};
 
-use super::{Hub, Need, cache};
+use super::{
+    cache::{self, Access},
+    files::Need,
+};
 use crate::{
     error::{Error, Result},
     progress::{Task, Unit},
@@ -27,7 +30,7 @@ pub fn folder(own: &Path, url: &str) -> PathBuf {
     own.join("urls").join(name)
 }
 
-impl Hub<'_> {
+impl Access<'_> {
     /// The local copy of the file at `url`.
     pub(super) fn url(&self, url: &str, need: Need) -> Result<PathBuf> {
         if matches!(need, Need::Model | Need::Configs) {
@@ -75,14 +78,14 @@ struct Transfer<'a> {
 }
 
 impl Transfer<'_> {
-    fn run(&self, hub: &Hub) -> Result<()> {
+    fn run(&self, access: &Access) -> Result<()> {
         let (response, have) = self.ask()?;
         let rest = response.content_length();
         let total = rest.map(|n| n + have);
         cache::check_space(self.path, rest.unwrap_or(0))?;
         self.note_version(response.headers())?;
         let name = self.path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        let mut task = Task::new(hub.progress, name, total, Unit::Bytes);
+        let mut task = Task::new(access.progress, name, total, Unit::Bytes);
         task.step(have)?;
         let got = self.copy(response, have, total.is_some(), &mut task)?;
         if let Some(total) = total

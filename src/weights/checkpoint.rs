@@ -11,7 +11,7 @@ use std::{
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use super::{Location, Stored, open, quoted, without_training_prefixes};
+use super::{Location, Stored, quoted, without_training_prefixes};
 use crate::{
     error::{At, Error, Result},
     tensor::DType,
@@ -62,21 +62,6 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens a checkpoint: a .safetensors, .pth, .pt, .pkl, .bin or .ckpt file (recognised by content, not by name), a
-    /// `*.safetensors.index.json`, or a component folder (`diffusion_pytorch_model.*`, `model.*` or `pytorch_model.*` if
-    /// there is one, else the only index, the only .safetensors, the only torch file; .safetensors before torch files).
-    ///
-    /// Torch files are unwrapped: of `params_ema`, `params`, `state_dict`, `model_state_dict`, `params-ema`, `model` and
-    /// `net` the first that holds tensors is taken ([`Checkpoint::wrapper`]), and the prefixes `module.` and `netG.` go
-    /// when every name has them. Names in safetensors files are left as they are; [`Checkpoint::unwrapped`] strips them.
-    ///
-    /// # Errors
-    /// One sentence that names the file and what is wrong with it: not there, empty, a Git LFS pointer, a web page, cut
-    /// short, lying about shapes, a shard missing or outside the folder, a pickle that wants more than tensors, ….
-    pub fn open(path: &Path) -> Result<Self> {
-        open::open(path)
-    }
-
     /// Tensors that come from elsewhere than [`Checkpoint::open`], such as a blend of two checkpoints.
     pub fn new(origin: impl Into<PathBuf>, container: Container, tensors: BTreeMap<String, Stored>) -> Self {
         Self { origin: origin.into(), container, tensors, wrapper: None, skipped: vec![], files: vec![] }

@@ -12,6 +12,7 @@
 //! other global by name.
 
 mod checkpoint;
+mod object;
 mod open;
 mod pickle;
 pub mod safetensors;

@@ -25,16 +25,28 @@ const STEMS: [&str; 3] = ["diffusion_pytorch_model", "model", "pytorch_model"];
 /// An index of a hundred thousand tensors has ten megabytes.
 const MAX_INDEX: u64 = 100 << 20;
 
-/// Opens a file, an index or a component folder.
-pub(super) fn open(path: &Path) -> Result<Checkpoint> {
-    let chosen = if path.is_dir() { choose(path)? } else { path.to_owned() };
-    let mut checkpoint =
-        if chosen.to_string_lossy().ends_with(INDEX) { open_index(&chosen)? } else { open_file(&chosen)? };
-    if checkpoint.is_empty() {
-        return Err(Error::failed("holds no tensors")).at(chosen.display());
+impl Checkpoint {
+    /// Opens a checkpoint: a .safetensors, .pth, .pt, .pkl, .bin or .ckpt file (recognised by content, not by name), a
+    /// `*.safetensors.index.json`, or a component folder (`diffusion_pytorch_model.*`, `model.*` or `pytorch_model.*` if
+    /// there is one, else the only index, the only .safetensors, the only torch file; .safetensors before torch files).
+    ///
+    /// Torch files are unwrapped: of `params_ema`, `params`, `state_dict`, `model_state_dict`, `params-ema`, `model` and
+    /// `net` the first that holds tensors is taken ([`Checkpoint::wrapper`]), and the prefixes `module.` and `netG.` go
+    /// when every name has them. Names in safetensors files are left as they are; [`Checkpoint::unwrapped`] strips them.
+    ///
+    /// # Errors
+    /// One sentence that names the file and what is wrong with it: not there, empty, a Git LFS pointer, a web page, cut
+    /// short, lying about shapes, a shard missing or outside the folder, a pickle that wants more than tensors, ….
+    pub fn open(path: &Path) -> Result<Self> {
+        let chosen = if path.is_dir() { choose(path)? } else { path.to_owned() };
+        let mut checkpoint =
+            if chosen.to_string_lossy().ends_with(INDEX) { open_index(&chosen)? } else { open_file(&chosen)? };
+        if checkpoint.is_empty() {
+            return Err(Error::failed("holds no tensors")).at(chosen.display());
+        }
+        checkpoint.origin = path.to_owned();
+        Ok(checkpoint)
     }
-    checkpoint.origin = path.to_owned();
-    Ok(checkpoint)
 }
 
 /// The weights of a component folder.

@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 
 use super::{
+    object::{Called, Global, Id, Node, Objects, Storage, malformed},
     quoted,
-    torch::{Called, Global, Storage, View},
 };
 use crate::error::{Error, Result};
 
@@ -19,28 +19,6 @@ const MAX_OBJECTS: usize = 4_000_000;
 /// `_rebuild_tensor_v3` takes eight.
 const MAX_ARGS: usize = 16;
 
-/// The index of an object in the arena.
-pub(super) type Id = u32;
-
-/// An object.
-#[derive(Debug, Clone)]
-pub(super) enum Node<'a> {
-    None,
-    Bool(bool),
-    Int(i64),
-    /// A whole number past 64 bits, little-endian two's complement.
-    Big(&'a [u8]),
-    Text(&'a str),
-    /// Floats and byte strings: nothing that a tensor is made of.
-    Opaque,
-    Tuple(Vec<Id>),
-    List(Vec<Id>),
-    Dict(Vec<(Id, Id)>),
-    Global(Global),
-    Storage(Box<Storage<'a>>),
-    Tensor(Box<View<'a>>),
-}
-
 /// The machine: a stream of operations, a stack, a memo.
 #[derive(Debug)]
 pub(super) struct Machine<'a> {
@@ -49,7 +27,7 @@ pub(super) struct Machine<'a> {
     stack: Vec<Id>,
     marks: Vec<usize>,
     memo: HashMap<u32, Id>,
-    nodes: Vec<Node<'a>>,
+    objects: Objects<'a>,
     /// References copied out of lists, which count as objects.
     copied: usize,
 }
@@ -57,7 +35,7 @@ pub(super) struct Machine<'a> {
 impl<'a> Machine<'a> {
     /// Over a stream of pickles that begins at `at`.
     pub(super) fn new(bytes: &'a [u8], at: usize) -> Self {
-        Self { bytes, at, stack: vec![], marks: vec![], memo: HashMap::new(), nodes: vec![], copied: 0 }
+        Self { bytes, at, stack: vec![], marks: vec![], memo: HashMap::new(), objects: Objects::default(), copied: 0 }
     }
 
     /// Where the next pickle, or what follows the last one, begins.
@@ -73,7 +51,7 @@ impl<'a> Machine<'a> {
         (self.stack, self.marks, self.memo) = (vec![], vec![], HashMap::new());
         let end = self.at.saturating_add(MAX_BYTES);
         loop {
-            if self.at > end || self.nodes.len() + self.copied > MAX_OBJECTS {
+            if self.at > end || self.objects.len() + self.copied > MAX_OBJECTS {
                 return Err(Error::failed("pickle is larger than a checkpoint's can be; only tensors are read"));
             }
             match self.byte()? {
@@ -83,17 +61,13 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// The object at an index.
-    pub(super) fn node(&self, id: Id) -> &Node<'a> {
-        &self.nodes[id as usize]
+    /// All objects so far.
+    pub(super) fn objects(&self) -> &Objects<'a> {
+        &self.objects
     }
 
-    /// All storages that were named.
-    pub(super) fn storages(&self) -> impl Iterator<Item = &Storage<'a>> {
-        self.nodes.iter().filter_map(|node| match node {
-            Node::Storage(storage) => Some(&**storage),
-            _ => None,
-        })
+    fn node(&self, id: Id) -> &Node<'a> {
+        self.objects.node(id)
     }
 
     fn step(&mut self, op: u8) -> Result<()> {
@@ -126,7 +100,7 @@ impl<'a> Machine<'a> {
             b'c' | b'i' | 0x93 => self.global(op)?,
             b'Q' => {
                 let pid = self.pop()?;
-                let storage = Storage::from_pid(self, pid)?;
+                let storage = Storage::from_pid(&self.objects, pid)?;
                 self.push(Node::Storage(Box::new(storage)));
             }
             b'R' | 0x81 => self.reduce()?,
@@ -211,8 +185,8 @@ impl<'a> Machine<'a> {
             }
             _ => self.pop_mark()?,
         };
-        let top = self.top()? as usize;
-        match (&mut self.nodes[top], op) {
+        let top = self.top()?;
+        match (self.objects.node_mut(top), op) {
             (Node::List(list), b'a' | b'e') => list.extend(items),
             (Node::Dict(dict), b's' | b'u') => dict.extend(pairs(&items)?),
             _ => return Err(malformed("adds items to something that takes none")),
@@ -250,7 +224,7 @@ impl<'a> Machine<'a> {
         if args.len() > MAX_ARGS {
             return Err(malformed("calls a global with more arguments than torch does"));
         }
-        match global.call(self, args)? {
+        match global.call(&self.objects, args)? {
             Called::Same(id) => self.stack.push(id),
             Called::New(node) => {
                 // A list may be turned into a dictionary again and again.
@@ -274,8 +248,8 @@ impl<'a> Machine<'a> {
     }
 
     fn push(&mut self, node: Node<'a>) {
-        self.stack.push(self.nodes.len() as Id);
-        self.nodes.push(node);
+        let id = self.objects.add(node);
+        self.stack.push(id);
     }
 
     fn pop(&mut self) -> Result<Id> {
@@ -353,9 +327,4 @@ fn pairs(items: &[Id]) -> Result<Vec<(Id, Id)>> {
 
 fn number(digits: &str) -> Result<i64> {
     digits.parse().map_err(|_| malformed(&format!("holds {} where a number must be", quoted(digits))))
-}
-
-/// A pickle that Python would not read either, or that does what no checkpoint does.
-pub(super) fn malformed(what: &str) -> Error {
-    Error::failed(format!("pickle {what}"))
 }

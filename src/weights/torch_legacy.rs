@@ -4,9 +4,10 @@ use std::collections::HashMap;
 
 use super::{
     Contents,
-    pickle::{Id, Machine, Node, malformed},
+    object::{Id, Node, Objects, Storage, malformed},
+    pickle::Machine,
     quoted,
-    torch::{Collector, Storage},
+    torch::Collector,
 };
 use crate::error::{Error, Result};
 
@@ -22,43 +23,48 @@ const PROTOCOL: i64 = 1001;
 pub fn read(bytes: &[u8]) -> Result<Contents> {
     let mut pickle = Machine::new(bytes, 0);
     let magic = pickle.run()?;
-    if !matches!(pickle.node(magic), Node::Big(b) if *b == MAGIC) {
+    if !matches!(pickle.objects().node(magic), Node::Big(b) if *b == MAGIC) {
         return Err(Error::failed("is a pickle that torch.save did not write; save the state_dict with torch.save"));
     }
     let protocol = pickle.run()?;
-    if !matches!(pickle.node(protocol), Node::Int(PROTOCOL)) {
+    if !matches!(pickle.objects().node(protocol), Node::Int(PROTOCOL)) {
         return Err(Error::failed("torch legacy file of an unknown protocol; 1001 is read"));
     }
     let system = pickle.run()?;
-    if !is_little_endian(&pickle, system) {
+    if !is_little_endian(pickle.objects(), system) {
         return Err(Error::failed("torch legacy file does not say that it is little-endian; only that is read"));
     }
     let top = pickle.run()?;
     let keys = pickle.run()?;
-    let storages = storages(&pickle, keys, bytes)?;
+    let storages = storages(pickle.objects(), keys, pickle.position(), bytes)?;
     let locate = |storage: &Storage<'_>| {
         let found = storages.get(storage.key).copied();
         found.ok_or_else(|| Error::failed(format!("its storage {} is not in the file", quoted(storage.key))))
     };
-    Collector { pickle: &pickle, bytes, locate }.collect(top)
+    Collector { objects: pickle.objects(), bytes, locate }.collect(top)
 }
 
-fn is_little_endian(pickle: &Machine<'_>, system: Id) -> bool {
-    let Node::Dict(items) = pickle.node(system) else { return false };
+fn is_little_endian(objects: &Objects<'_>, system: Id) -> bool {
+    let Node::Dict(items) = objects.node(system) else { return false };
     let said = |(k, v): &(Id, Id)| {
-        matches!(pickle.node(*k), Node::Text("little_endian")) && matches!(pickle.node(*v), Node::Bool(true))
+        matches!(objects.node(*k), Node::Text("little_endian")) && matches!(objects.node(*v), Node::Bool(true))
     };
     items.iter().any(said)
 }
 
 /// Where every storage's data lies, in the order of the key list: key → (start, length).
-fn storages<'a>(pickle: &Machine<'a>, keys: Id, bytes: &[u8]) -> Result<HashMap<&'a str, (usize, usize)>> {
-    let Node::List(keys) = pickle.node(keys) else { return Err(malformed("has no list of storages")) };
-    let units = pickle.storages().map(|s| (s.key, s.unit())).collect::<HashMap<_, _>>();
-    let mut at = pickle.position();
+fn storages<'a>(
+    objects: &Objects<'a>,
+    keys: Id,
+    start: usize,
+    bytes: &[u8],
+) -> Result<HashMap<&'a str, (usize, usize)>> {
+    let Node::List(keys) = objects.node(keys) else { return Err(malformed("has no list of storages")) };
+    let units = objects.storages().map(|s| (s.key, s.unit())).collect::<HashMap<_, _>>();
+    let mut at = start;
     let mut found = HashMap::new();
     for &key in keys {
-        let Node::Text(key) = *pickle.node(key) else { return Err(malformed("has a storage key that is not text")) };
+        let Node::Text(key) = *objects.node(key) else { return Err(malformed("has a storage key that is not text")) };
         let name = quoted(key);
         let unit = units.get(key).copied();
         let unit = unit.ok_or_else(|| Error::failed(format!("storage {name} is listed, but no tensor uses it")))?;

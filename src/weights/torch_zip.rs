@@ -1,12 +1,6 @@
 //! The zip container of torch ≥ 1.6: `<root>/data.pkl` names tensors, `<root>/data/<key>` are their storages.
 
-use super::{
-    Contents,
-    pickle::Machine,
-    quoted,
-    torch::{Collector, Storage},
-    zip::Directory,
-};
+use super::{Contents, object::Storage, pickle::Machine, quoted, torch::Collector, zip::Directory};
 use crate::error::{Error, Result};
 
 /// The tensors of a torch zip file.
@@ -36,7 +30,7 @@ pub fn read(bytes: &[u8]) -> Result<Contents> {
         let name = inside(&format!("data/{}", storage.key));
         zip.find(&name)?.ok_or_else(|| Error::failed(format!("its data {} is not in the file", quoted(&name))))
     };
-    Collector { pickle: &pickle, bytes, locate }.collect(top)
+    Collector { objects: pickle.objects(), bytes, locate }.collect(top)
 }
 
 /// The one folder that holds everything; its name is free.

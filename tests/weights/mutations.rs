@@ -1,0 +1,113 @@
+//! Mutated files: no reader panics, allocates much, or reads outside the file.
+
+use std::{fs, panic::catch_unwind, sync::atomic::Ordering::Relaxed};
+
+use crescendo::{
+    Result,
+    weights::{Contents, Data, safetensors, torch_legacy, torch_zip},
+};
+
+use crate::{LIVE, PEAK, assert_no_failures, root};
+
+/// splitmix64: the same mutations on every run.
+struct Draw(u64);
+
+impl Draw {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ z >> 31) % n.max(1) as u64) as usize
+    }
+
+    fn mutate(&mut self, seeds: &[Vec<u8>]) -> Vec<u8> {
+        let mut bytes = seeds[self.below(seeds.len())].clone();
+        for _ in 0..=self.below(4) {
+            let at = self.below(bytes.len());
+            match self.below(5) {
+                0 if !bytes.is_empty() => bytes[at] ^= 1 << self.below(8),
+                1 if !bytes.is_empty() => bytes[at] = [0, 0x7f, 0x80, 0xff, b'(', b'.', b'R', b'9'][self.below(8)],
+                2 => bytes.truncate(at),
+                3 => {
+                    let other = &seeds[self.below(seeds.len())];
+                    let (a, b) = (self.below(other.len()), self.below(other.len()));
+                    bytes.splice(at..at, other[a.min(b)..a.max(b)].iter().copied());
+                }
+                _ => {
+                    let end = (at + self.below(64)).min(bytes.len());
+                    bytes.drain(at..end);
+                }
+            }
+        }
+        bytes
+    }
+}
+
+/// Reads the bytes. Returns the failure: a tensor outside the file, or a panic.
+fn read_failure(read: fn(&[u8]) -> Result<Contents>, bytes: &[u8]) -> Option<String> {
+    let read = || {
+        for (name, t) in read(bytes).unwrap_or_default().tensors {
+            let len = t.shape.iter().product::<usize>() * t.dtype.size();
+            let within = match t.data {
+                Data::At(at) => at as usize + len <= bytes.len(),
+                Data::Gathered(data) => data.len() == len,
+            };
+            assert!(within, "{name} is outside");
+        }
+    };
+    catch_unwind(read).err().map(|e| format!("{:?}", e.downcast_ref::<String>()))
+}
+
+/// Returns the fuzzing seeds of a reader, sorted by name.
+fn seeds(reader: &str) -> Vec<Vec<u8>> {
+    let folder = fs::read_dir(root().join("fuzz/corpus").join(reader)).unwrap();
+    let mut paths: Vec<_> = folder.map(|e| e.unwrap().path()).collect();
+    paths.sort();
+    paths.iter().map(|p| fs::read(p).unwrap()).collect()
+}
+
+#[test]
+fn safetensors_are_read_as_the_safetensors_crate_reads_them() {
+    use ::safetensors::SafeTensors;
+    let stricter = |e: &str| e.contains("is there twice") || e.contains("element type");
+    let (seeds, mut draw, mut failures) = (seeds("safetensors"), Draw(7), vec![]);
+    for round in 0..6000 {
+        let bytes = if round < seeds.len() { seeds[round].clone() } else { draw.mutate(&seeds) };
+        match (safetensors::read(&bytes), SafeTensors::deserialize(&bytes)) {
+            (Ok(ours), Ok(theirs)) => {
+                let same = |(name, view): (&str, ::safetensors::tensor::TensorView<'_>)| {
+                    let at = Data::At((view.data().as_ptr() as usize - bytes.as_ptr() as usize) as u64);
+                    ours.tensors.get(name).is_some_and(|t| t.shape == view.shape() && t.data == at)
+                };
+                if ours.tensors.len() != theirs.len() || !theirs.iter().all(same) {
+                    failures.push(format!("round {round}: {ours:?}"));
+                }
+            }
+            (Err(_), Err(_)) => {}
+            (Err(e), Ok(_)) if stricter(&e.to_string()) => {}
+            (ours, theirs) => failures.push(format!("round {round}: {ours:?}, crate: {:?}", theirs.err())),
+        }
+    }
+    assert_no_failures(failures);
+}
+
+#[test]
+fn random_bytes_cause_no_panic_and_no_large_allocation() {
+    let seeds = ["safetensors", "torch_zip", "torch_legacy"].map(seeds);
+    let readers = [safetensors::read, torch_zip::read, torch_legacy::read];
+    let before = LIVE.load(Relaxed);
+    let mut failures = vec![];
+    for bytes in seeds.iter().flatten() {
+        failures.extend(readers.iter().filter_map(|read| read_failure(*read, bytes)));
+    }
+    let mut draw = Draw(20);
+    for round in 0..10_000 {
+        for (read, seeds) in readers.iter().zip(&seeds) {
+            let bytes = draw.mutate(seeds);
+            failures.extend(read_failure(*read, &bytes).map(|e| format!("round {round}: {e}")));
+        }
+    }
+    assert_no_failures(failures);
+    let peak = (PEAK.load(Relaxed) - before) >> 20;
+    assert!(peak < 80, "{peak} MiB at the peak");
+}
