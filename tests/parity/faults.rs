@@ -61,7 +61,7 @@ impl Weights {
     }
 }
 
-/// The subgraph that a checkpoint is opened as.
+/// The kind of network that a checkpoint is opened as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum As {
     Upscaler,

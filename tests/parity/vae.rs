@@ -128,9 +128,9 @@ fn untiled_videos_equal_diffusers() {
     table.finish();
 }
 
-/// Default tile sizes of the reference.
+/// Scale factor, patch, tile and overlap equal the defaults of diffusers.
 #[test]
-fn default_tile_sizes_equal_the_classes() {
+fn default_tiling_equals_diffusers() {
     let mut table = Table::default();
     for (model, want) in [
         ("flux1-dev", (8, 1, 1024, 256)),
