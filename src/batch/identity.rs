@@ -187,4 +187,68 @@ mod tests {
         assert_eq!(rows[0], rows[3]);
         assert!(rows[0] != rows[1] && rows[0] != rows[2] && rows[1] != rows[2], "{rows:?}");
     }
+
+    /// The hash of the settings of an `enhance` call. It identifies finished outputs, so it must not change between versions.
+    #[test]
+    fn hashes_of_settings_are_stable() {
+        use crate::{
+            cli::{
+                args::{Cli, Command},
+                resolve::Models,
+            },
+            progress::Silent,
+        };
+        use clap::Parser;
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name).display().to_string();
+        let rows = [
+            ("--upscale 2 --filter lanczos", "2c6025a6df277283"),
+            (
+                "--upscale 640x480 --filter nearest --fps 23.976 --dtype bf16 --crf 20.5 -e a=b --codec libx265",
+                "f4b38c23dfe9bbb7",
+            ),
+            (
+                "--interpolate 4x --frame-interpolation-scale 0.5 --dedup --start 1:30 --end 100 --chunk 5 --dtype fp32",
+                "dad4de75456a428c",
+            ),
+            (
+                "--interpolate 60fps --scene-threshold 0.3 --upscale 2160p --tile 256 --tile-overlap 8 --seed 7",
+                "0c82617216626fd6",
+            ),
+            (
+                "--upscale 4 --denoise-strength 0.5 --denoise-model-path NET --output-quality high --quality exact",
+                "3cb1278a2e6b0a22",
+            ),
+            (
+                "--refine --upscale 2 --refine-stages 2x,1.5x --refine-prompt fox --quality high --x264-preset slow",
+                "a4c4f242cd9d248e",
+            ),
+            (
+                "--refine --refine-by picture --filter bilinear --refine-strength 0.5 --upscale 3 --dtype f16",
+                "71956e985041e5cf",
+            ),
+        ];
+        std::fs::write(folder.path().join("in.mp4"), "").unwrap();
+        std::fs::write(folder.path().join("net.pth"), "").unwrap();
+        let (net, model) = (at("net.pth"), format!("{}/models/demo/flux1-tiny", env!("CARGO_MANIFEST_DIR")));
+        let mut wrong = vec![];
+        for (args, want) in rows {
+            let files = format!("{} -o {}", at("in.mp4"), at("out.mp4"));
+            let network = args.contains("--filter") || args.contains("--refine ");
+            let network = if network { String::new() } else { format!(" --upscaling-model-path {net}") };
+            let refine = if args.contains("--refine ") { format!(" --refine-model {model}") } else { String::new() };
+            let all = format!(
+                "crescendo enhance {files}{network} --frame-interpolation-model-path {net}{refine} {}",
+                args.replace("NET", &net)
+            );
+            let cli = Cli::try_parse_from(all.split(' ')).unwrap();
+            let Command::Enhance(args) = cli.command else { panic!("not enhance") };
+            let plan = args.resolve(&cli.shared, &Models::new(&cli.shared, &Silent, false)).unwrap();
+            let found = blake3::hash(settings(&plan).unwrap().to_string().as_bytes()).to_hex().to_string();
+            if found[..16] != *want {
+                wrong.push(format!("{all}: {found}"));
+            }
+        }
+        assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+    }
 }
