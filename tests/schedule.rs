@@ -4,8 +4,8 @@
 
 use crescendo::{
     schedule::{
-        BfStream, FlowMatch, Guidance, NoiseSource, Spacing, TorchCpu, TorchCuda, empirical_mu, euler_step, first_step,
-        first_step_of_video, noise::Noise, scale_noise, sigmas::Class, solver::Solver,
+        BfStream, FlowMatch, Gpu, Guidance, NoiseSource, Spacing, TorchCpu, TorchCuda, empirical_mu, euler_step,
+        first_step, first_step_of_video, noise::Noise, scale_noise, sigmas::Class, solver::Solver,
     },
     tensor::DType,
 };
@@ -254,7 +254,7 @@ fn cuda_noise_has_torchs_layout() {
     let golden = golden("rng.json");
     let mut failures = Vec::new();
     let row = &golden["cuda_emulated"];
-    let mut seeded = TorchCuda::seeded(row["seed"].as_u64().unwrap(), 2048, 132);
+    let mut seeded = TorchCuda::seeded(row["seed"].as_u64().unwrap(), Gpu::HOPPER);
     let got = seeded.randn_f32(8);
     for (i, (g, w)) in got.iter().zip(rows(row, "values")).enumerate() {
         if (f64::from(*g) - w.as_f64().unwrap()).abs() > 2e-6 {
@@ -265,12 +265,13 @@ fn cuda_noise_has_torchs_layout() {
         failures.push(format!("offset {}", seeded.offset()));
     }
     // T = 256 threads: element 4kT + mT + i is normal m of thread i in round k, so a shorter draw is a prefix.
-    let mut small = TorchCuda::seeded(9, 256, 1);
-    let (long, short) = (small.randn_f32(2600), TorchCuda::seeded(9, 256, 1).randn_f32(1024));
+    let mut small = TorchCuda::seeded(9, Gpu { sms: 1, threads_per_sm: 256 });
+    let (long, short) =
+        (small.randn_f32(2600), TorchCuda::seeded(9, Gpu { sms: 1, threads_per_sm: 256 }).randn_f32(1024));
     if long[..1024] != short[..] || small.offset() != 12 {
         failures.push(format!("256 threads: offset {} after 2600 values", small.offset()));
     }
-    let wide = TorchCuda::seeded(9, 2048, 132).randn_f32(2600);
+    let wide = TorchCuda::seeded(9, Gpu::HOPPER).randn_f32(2600);
     if wide[..256] != long[..256] || wide[256..512] == long[256..512] {
         failures.push("the thread count does not change the layout as it should".into());
     }
@@ -279,7 +280,7 @@ fn cuda_noise_has_torchs_layout() {
 
 #[test]
 fn invalid_noise_types_and_shapes_are_rejected() {
-    let mut noise: Noise = NoiseSource::Cuda { threads_per_sm: 1536, sms: 128 }.seeded(1);
+    let mut noise: Noise = NoiseSource::Cuda(Gpu { sms: 128, threads_per_sm: 1536 }).seeded(1);
     assert_eq!(noise.randn(&[2, 3, 5], DType::BF16).unwrap().shape(), [2, 3, 5]);
     let message = noise.randn(&[2], DType::I64).unwrap_err().to_string();
     assert_eq!(message, "noise: drawn in f32 or bf16, not in i64");

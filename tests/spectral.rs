@@ -6,7 +6,7 @@
 use crescendo::{
     schedule::{BfStream, FlowMatch, NoiseSource, Spacing, empirical_mu},
     spectral::{
-        Growth, Ladder, Level, Mode, Scales, Spectrum, Transform,
+        Growth, Ladder, Level, Mode, Scale, Scales, Spectrum, Transform,
         dct::{dct2, idct2},
         ladder::check_delta,
         resized, split,
@@ -213,7 +213,8 @@ fn progressive_runs_equal_diffusers() {
         let ladder = Ladder {
             latent: (8, 12),
             patch: 1,
-            scales: Scales::Explicit(numbers(&row["scales"])),
+            scales: Scales::explicit(&numbers(&row["scales"]).into_iter().map(Scale::Ratio).collect::<Vec<_>>())
+                .unwrap(),
             spectrum: Spectrum { a: spectrum[0], beta: spectrum[1] },
             delta: row["delta"].as_f64().unwrap(),
             growth,
@@ -296,7 +297,7 @@ fn splits_equal_the_published_tables() {
     for &(model, sigmas, latent, levels, delta, want) in table {
         let spectrum = if model.starts_with("Wan") { Spectrum::WAN } else { Spectrum::FLUX };
         let got = plan(sigmas, latent, Scales::Levels(levels), spectrum, delta);
-        let explicit = Scales::Explicit((0..=levels).rev().map(|k| 0.5f64.powi(k as i32)).collect());
+        let explicit = Scales::Explicit((0..=levels).rev().map(|k| Scale::Ratio(0.5f64.powi(k as i32))).collect());
         let same = plan(sigmas, latent, explicit, spectrum, delta);
         if got != want || same != want {
             failures.push(format!("{model} {latent:?} levels {levels} δ {delta}: {got} and {same}, not {want}"));
@@ -305,10 +306,14 @@ fn splits_equal_the_published_tables() {
     assert_no_failures(failures);
 }
 
+/// Scales as they are typed, separated by spaces.
+fn explicit(text: &str) -> crescendo::Result<Scales> {
+    Scales::explicit(&text.split_whitespace().map(str::parse).collect::<Result<Vec<_>, _>>()?)
+}
+
 #[test]
 fn every_multiple_of_the_patch_has_levels() {
     let sigmas = euler(r#""shift":3.0"#).sigmas(20, None).unwrap();
-    let explicit = |text: &str, height| Scales::parse(text, height).unwrap();
     // latent, patch, scales → sizes
     type Row<'a> = ((usize, usize), usize, Scales, &'a [(usize, usize)]);
     let table: &[Row] = &[
@@ -317,9 +322,9 @@ fn every_multiple_of_the_patch_has_levels() {
         ((116, 208), 2, Scales::Levels(2), &[(28, 52), (58, 104), (116, 208)]),
         ((90, 160), 2, Scales::Levels(1), &[(44, 80), (90, 160)]),
         ((83, 83), 1, Scales::Levels(1), &[(41, 41), (83, 83)]),
-        ((128, 128), 2, explicit("0.4, 0.75 1", 1024), &[(52, 52), (96, 96), (128, 128)]),
-        ((96, 96), 2, explicit("1/3 2/3 1", 768), &[(32, 32), (64, 64), (96, 96)]),
-        ((90, 160), 2, explicit("480 720", 720), &[(60, 106), (90, 160)]),
+        ((128, 128), 2, explicit("0.4 0.75 1").unwrap(), &[(52, 52), (96, 96), (128, 128)]),
+        ((96, 96), 2, explicit("1/3 2/3 1").unwrap(), &[(32, 32), (64, 64), (96, 96)]),
+        ((90, 160), 2, explicit("480 720").unwrap(), &[(60, 106), (90, 160)]),
         ((128, 128), 2, Scales::Full, &[(128, 128)]),
         ((2, 64), 2, Scales::Levels(1), &[(2, 32), (2, 64)]),
     ];
@@ -368,10 +373,8 @@ fn levels_without_steps_keep_the_noise_path() {
 
 #[test]
 fn modes_and_spectra_parse() {
-    let growth = |mode: &str| mode.parse::<Mode>().unwrap().growth(Transform::Fft);
-    assert_eq!(growth("fullres"), None);
-    assert_eq!(growth("dct"), Some(Growth { transform: Transform::Fft, rewind: false }));
-    assert_eq!(growth("dct_rewind"), Some(Growth { transform: Transform::Fft, rewind: true }));
+    let modes = ["fullres", "dct", "dct_rewind"].map(|mode| mode.parse::<Mode>().unwrap());
+    assert_eq!(modes, [Mode::Fullres, Mode::Dct, Mode::DctRewind]);
     assert_eq!("203.615097, 1.915461".parse::<Spectrum>().unwrap(), Spectrum::FLUX);
 }
 
@@ -384,14 +387,12 @@ fn invalid_requests_give_a_one_line_error() {
     };
     let (x, noise) = (ArrayD::<f32>::zeros(IxDyn(&[1, 4, 6])), |s: &[usize]| ArrayD::<f32>::zeros(IxDyn(s)));
     let grow = |shape: &[usize]| Growth::default().grow(&x, &noise(shape), 0.5).unwrap_err().to_string();
-    let scales = |text| Scales::parse(text, 720).unwrap_err().to_string();
+    let scales = |text| explicit(text).and_then(|scales| scales.check_height(720)).unwrap_err().to_string();
     let table = [
         (
             "low_res".parse::<Mode>().unwrap_err().to_string(),
             "progressive_mode must be one of 'fullres', 'dct', or 'dct_rewind', got 'low_res'",
         ),
-        (Scales::levels(0).unwrap_err().to_string(), "progressive_levels must be a positive int, got 0"),
-        (Scales::levels(-3).unwrap_err().to_string(), "progressive_levels must be a positive int, got -3"),
         (check_delta(1.0).unwrap_err().to_string(), "progressive_delta must be in (0, 1), got 1"),
         (check_delta(f64::NAN).unwrap_err().to_string(), "progressive_delta must be in (0, 1), got NaN"),
         (ladder((16, 16), Scales::Levels(1), 0.0, Transform::Dct), "progressive_delta must be in (0, 1), got 0"),
@@ -401,14 +402,13 @@ fn invalid_requests_give_a_one_line_error() {
         ),
         (
             "203.6".parse::<Spectrum>().unwrap_err().to_string(),
-            "progressive_spectrum must be two positive numbers A,BETA such as 203.6,1.915, got '203.6'",
+            "progressive_spectrum must be A,BETA, two positive numbers such as 203.6,1.915, got '203.6'",
         ),
-        (scales(""), "progressive_scales '': wanted at least one scale, such as 0.5 1.0"),
-        (scales("0.5 half 1"), "progressive_scales '0.5 half 1': 'half' is not a positive number or fraction"),
-        (scales("1/0 1"), "progressive_scales '1/0 1': '1/0' is not a positive number or fraction"),
-        (scales("0.25 0.5"), "progressive_scales '0.25 0.5': the last scale must be 1, the full size, got 0.5"),
-        (scales("480 640"), "progressive_scales '480 640': the last height must be the picture's, 720, got 640"),
-        (scales("0.5 0.5 1"), "progressive_scales '0.5 0.5 1': scales must rise from one to the next"),
+        (scales(""), "--progressive-scales: at least one scale is required, such as 0.5 1.0"),
+        (scales("0.5 480"), "--progressive-scales: give ratios or pixel heights, not both"),
+        (scales("0.25 0.5"), "--progressive-scales must end in 1, full resolution, got 0.5"),
+        (scales("480 640"), "--progressive-scales: the last height must be the picture's, 720, got 640"),
+        (scales("0.5 0.5 1"), "--progressive-scales must ascend, got 0.5 before 0.5"),
         (
             ladder((45, 80), Scales::Levels(1), 0.1, Transform::Dct),
             "a latent of 45x80 cannot be cut into 2x2 patches; the nearest sizes are 44x80 and 46x80",
@@ -429,6 +429,11 @@ fn invalid_requests_give_a_one_line_error() {
         (grow(&[1, 2, 6]), "a latent cannot grow from 4x6 to 2x6"),
         (grow(&[2, 8, 12]), "growing a latent [1, 4, 6]: the noise must have the same leading axes, got [2, 8, 12]"),
     ];
+    for typed in ["half", "1/0", "3/2", "1.5", "-1", "0"] {
+        let message = typed.parse::<Scale>().unwrap_err().to_string();
+        let expected = message.starts_with("progressive_scales must be ratios in (0, 1]");
+        assert!(expected && message.ends_with(&format!("'{typed}'")), "{message}");
+    }
     assert_no_failures(
         table.iter().filter(|(got, want)| got != want).map(|(got, want)| format!("{got}\n  not: {want}")).collect(),
     );

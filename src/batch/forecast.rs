@@ -7,23 +7,13 @@ use super::{
 use crate::{
     error::Result,
     pipeline::{self, EnhanceForecast, EnhanceForecastRow},
-    plan::{Device, EnhancePlan},
+    plan::EnhancePlan,
 };
-
-/// The name of a device as it was asked for.
-pub(super) fn asked(device: Device) -> String {
-    match device {
-        Device::Auto => "auto".into(),
-        Device::Cpu => "cpu".into(),
-        Device::Cuda(index) => format!("cuda:{index}"),
-        Device::TensorRt => "tensorrt:0".into(),
-    }
-}
 
 /// What a plan comes to. Among several inputs, one that cannot be read is named with its cause.
 pub fn plan_enhance(plan: &EnhancePlan) -> Result<EnhanceForecast> {
     pipeline::refuse(plan)?;
-    let (recipe, measured, device) = (Recipe::of(plan)?, Measured::load(), asked(plan.runtime.device));
+    let (recipe, measured, device) = (Recipe::of(plan)?, Measured::load(), plan.runtime.engine.device.to_string());
     let keys = Keys { plan, recipe: &recipe, device: &device };
     let (notes, networks) = pipeline::outlook(plan)?;
     let mut forecast = EnhanceForecast { seconds: Some(0.0), notes, ..EnhanceForecast::default() };

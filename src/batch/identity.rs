@@ -15,6 +15,7 @@ use walkdir::WalkDir;
 use crate::{
     error::{Error, Result},
     plan::{EnhancePlan, Input, Model},
+    tensor::DType,
 };
 
 /// The part of a result's identity that all items of a run share.
@@ -64,7 +65,7 @@ fn settings(plan: &EnhancePlan) -> Result<Value> {
             names.iter().for_each(|name| drop(map.remove(*name)));
         }
     }
-    value["dtype"] = json!(plan.runtime.dtype);
+    value["dtype"] = json!(plan.runtime.dtype.map_or("auto", DType::name));
     Ok(value)
 }
 

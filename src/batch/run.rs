@@ -14,7 +14,6 @@ use std::{
 };
 
 use super::{
-    forecast::asked,
     identity::{self, Recipe},
     journal::{Journal, Record},
     report::{Line, ReportFile},
@@ -60,7 +59,7 @@ pub fn enhance(plan: &EnhancePlan, cx: &Context<'_>) -> Result<Enhanced> {
     }
     let device = cx.engine.device().to_string();
     let keys = Keys { plan, recipe: &run.recipe, device: &device };
-    if let Err(e) = tally.save(threads, keys, &[&device, &asked(plan.runtime.device)]) {
+    if let Err(e) = tally.save(threads, keys, &[&device, &plan.runtime.engine.device.to_string()]) {
         tracing::debug!("measurements are not kept: {e}");
     }
     if let Some(path) = &plan.perf_dump {

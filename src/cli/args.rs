@@ -1,15 +1,12 @@
 //! The command line as typed. Each subcommand's flags are in its own file.
 
-use std::path::PathBuf;
-
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 
 use super::{
     enhance::EnhanceArgs,
     generate::GenerateArgs,
-    plan::{Device, Precision, RuntimeOptions},
+    shared::Shared,
     tools::{ExportArgs, InspectArgs, ModelsCommand},
-    value,
 };
 
 /// Prompts, pictures and videos in; high-resolution pictures and videos out.
@@ -74,86 +71,4 @@ pub enum Planned {
     /// What `enhance` would do
     #[command(allow_negative_numbers = true)]
     Enhance(Box<EnhanceArgs>),
-}
-
-/// Flags of every subcommand.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Shared")]
-pub struct Shared {
-    /// Flags in a YAML, TOML or JSON file, keys as flag names; flags on the command line win
-    #[arg(long, global = true, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-
-    /// How much is told on standard error
-    #[arg(long, global = true, value_enum, default_value = "info", value_name = "LEVEL")]
-    pub log_level: LogLevel,
-
-    /// Tell errors only, no progress
-    #[arg(long, global = true)]
-    pub quiet: bool,
-
-    /// One JSON document on standard output; everything else on standard error
-    #[arg(long, global = true)]
-    pub json: bool,
-
-    /// Where networks run: auto, cpu, cuda, cuda:N, tensorrt
-    #[arg(long, global = true, default_value = "auto", value_name = "DEVICE", value_parser = device)]
-    pub device: Device,
-
-    /// What networks compute in
-    #[arg(long, alias = "dit-precision", global = true, value_enum, default_value = "auto", value_name = "TYPE")]
-    pub dtype: Precision,
-
-    /// Threads of the CPU [default: one a core]
-    #[arg(long, global = true, value_name = "N", value_parser = value::positive("threads"))]
-    pub threads: Option<usize>,
-
-    /// Most memory to use, such as 8GB or 512MiB
-    #[arg(long, global = true, value_name = "SIZE", value_parser = value::memory)]
-    pub memory_limit: Option<u64>,
-
-    /// The ONNX Runtime library to load
-    #[arg(long, global = true, value_name = "PATH")]
-    pub onnxruntime: Option<PathBuf>,
-
-    /// Never use the network (also HF_HUB_OFFLINE=1)
-    #[arg(long, global = true)]
-    pub offline: bool,
-}
-
-impl Shared {
-    /// The part that networks need.
-    pub fn runtime(&self) -> RuntimeOptions {
-        RuntimeOptions {
-            device: self.device,
-            dtype: self.dtype,
-            threads: self.threads,
-            memory_limit: self.memory_limit,
-            onnxruntime: self.onnxruntime.clone(),
-            offline: self.offline,
-        }
-    }
-}
-
-/// `--log-level`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-#[allow(missing_docs)]
-pub enum LogLevel {
-    Error,
-    Warn,
-    Info,
-    Debug,
-    Trace,
-}
-
-fn device(typed: &str) -> Result<Device, String> {
-    match typed {
-        "auto" => Ok(Device::Auto),
-        "cpu" => Ok(Device::Cpu),
-        "cuda" => Ok(Device::Cuda(0)),
-        "tensorrt" => Ok(Device::TensorRt),
-        _ => typed.strip_prefix("cuda:").and_then(|n| n.parse().ok()).map(Device::Cuda).ok_or_else(|| {
-            format!("device must be one of auto, cpu, cuda, cuda:N, tensorrt, got {}", value::shown(typed))
-        }),
-    }
 }

@@ -5,17 +5,18 @@ use std::{ffi::OsStr, io::Read, os::unix::ffi::OsStrExt, path::PathBuf};
 use clap::Args;
 
 use super::{
-    args::Shared,
     output::EncodingArgs,
-    plan::{Batch, Destination, EnhancePlan, Filter, Quality, Rate, Refine, RefineBy, Target, Trim},
     post::{InterpolationArgs, InterpolationExtra, UpscalingArgs, UpscalingExtra},
     resolve::Models,
-    value,
+    shared::Shared,
+    value::{self, Choice},
 };
 use crate::{
     batch::{self, Jobs, Typed},
     error::{Error, Result},
+    media::resize::Filter,
     pipeline,
+    plan::{Batch, Destination, EnhancePlan, Quality, Rate, Refine, RefineBy, Target, Trim},
 };
 
 /// Flags of `enhance`.
@@ -58,7 +59,7 @@ pub struct EnhanceArgs {
     pub upscaling: UpscalingArgs,
 
     /// Plain resampling instead of a network, and the final fit to an exact size
-    #[arg(long, value_enum, value_name = "NAME", help_heading = "Upscaling")]
+    #[arg(long, value_name = "NAME", help_heading = "Upscaling", value_parser = value::FILTERS)]
     pub filter: Option<Filter>,
 
     /// Blend of a network with its denoising twin, 0 to 1
@@ -88,7 +89,7 @@ pub struct EnhanceArgs {
     pub perf_dump_path: Option<PathBuf>,
 
     /// How exact the result has to be
-    #[arg(long, value_enum, default_value = "lossless", value_name = "NAME", help_heading = "Output")]
+    #[arg(long, default_value = "lossless", value_name = "NAME", help_heading = "Output", value_parser = value::QUALITIES)]
     pub quality: Quality,
 }
 
@@ -110,7 +111,7 @@ pub struct RefineArgs {
 
     /// What a stage enlarges: the latent, in the frequency domain, or the picture, by the upscaling network or --filter
     /// [default: picture where one of these is named, else latent]
-    #[arg(long, value_enum, value_name = "WAY", requires = "refine")]
+    #[arg(long, value_name = "WAY", requires = "refine", value_parser = BY)]
     pub refine_by: Option<RefineBy>,
 
     /// How much of the schedule is gone through again, as --strength of generate; 0 is upscaling alone [default: 0.3]
@@ -151,6 +152,11 @@ pub struct RefineArgs {
     #[arg(long, value_name = "N", default_value = "42", value_parser = value::seed)]
     pub seed: u64,
 }
+
+const BY: Choice<RefineBy> = Choice(&[
+    ("latent", "The picture's latent, in the frequency domain", RefineBy::Latent),
+    ("picture", "The picture, by the upscaling network or --filter", RefineBy::Picture),
+]);
 
 fn stage(typed: &str) -> Result<f64, String> {
     match typed.strip_suffix(['x', 'X']).unwrap_or(typed).parse::<f64>() {

@@ -5,18 +5,21 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{
-    args::Shared,
     noise::NoiseArgs,
     output::{DestinationArgs, EncodingArgs},
-    plan::{Destination, GeneratePlan, Interpolation, Mode, Progressive, Scale, Scales, Transform},
     post::{InterpolationArgs, InterpolationExtra, UpscalingArgs, UpscalingExtra},
     resolve::Models,
     sampling::SamplingArgs,
     serving::ServingArgs,
+    shared::Shared,
     vae::VaeArgs,
     value,
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    plan::{Destination, GeneratePlan, Interpolation, Progressive},
+    spectral::{Mode, Scale, Scales, Spectrum, Transform},
+};
 
 /// Flags of `generate`.
 #[derive(Debug, Clone, Args)]
@@ -139,7 +142,7 @@ impl SizeArgs {
 #[command(next_help_heading = "Progressive growth")]
 pub struct ProgressiveArgs {
     /// fullres, dct or dct_rewind
-    #[arg(long, value_name = "MODE", default_value = "fullres", value_parser = mode)]
+    #[arg(long, value_name = "MODE", default_value = "fullres", value_parser = value::parsed::<Mode>)]
     pub progressive_mode: Mode,
 
     /// Halvings below full resolution [default: 1]
@@ -151,45 +154,32 @@ pub struct ProgressiveArgs {
     pub progressive_delta: f64,
 
     /// Levels by ratio or pixel height, ending in full resolution: `0.5 1.0`, `1/4 1/2 1`, `480 720`
-    #[arg(long, value_name = "X", num_args = 1.., value_delimiter = ',', value_parser = value::scale,
+    #[arg(long, value_name = "X", num_args = 1.., value_delimiter = ',', value_parser = value::parsed::<Scale>,
           conflicts_with = "progressive_levels")]
     pub progressive_scales: Vec<Scale>,
 
     /// Transform that is expanded; dwt needs each ratio = 2
-    #[arg(long, value_enum, default_value = "dct", value_name = "NAME")]
+    #[arg(long, default_value = "dct", value_name = "NAME", value_parser = value::parsed::<Transform>)]
     pub progressive_transform: Transform,
 
     /// Power spectrum of the VAE, as calibrate writes it [default: the model's]
-    #[arg(long, value_name = "A,BETA", value_parser = value::spectrum)]
-    pub progressive_spectrum: Option<(f64, f64)>,
-}
-
-fn mode(typed: &str) -> Result<Mode, String> {
-    match typed {
-        "fullres" => Ok(Mode::FullRes),
-        "dct" => Ok(Mode::Dct),
-        "dct_rewind" => Ok(Mode::DctRewind),
-        _ => Err(format!(
-            "progressive_mode must be one of 'fullres', 'dct', or 'dct_rewind', got {}",
-            value::shown(typed)
-        )),
-    }
+    #[arg(long, value_name = "A,BETA", value_parser = value::parsed::<Spectrum>)]
+    pub progressive_spectrum: Option<Spectrum>,
 }
 
 impl ProgressiveArgs {
     fn resolve(self) -> Result<Progressive> {
-        if self.progressive_mode == Mode::FullRes
+        if self.progressive_mode == Mode::Fullres
             && (self.progressive_levels.is_some() || !self.progressive_scales.is_empty())
         {
             tracing::warn!("levels of growth have no effect with --progressive-mode fullres");
         }
         let scales = match self.progressive_scales.as_slice() {
             [] => Scales::Levels(self.progressive_levels.unwrap_or(1)),
-            given => Scales::Explicit(checked(given)?),
+            given => Scales::explicit(given)?,
         };
         if self.progressive_transform == Transform::Dwt
-            && let Scales::Explicit(scales) = &scales
-            && let Some((a, b)) = ratios(scales).find(|(a, b)| (b / a - 2.0).abs() > 1e-9)
+            && let Some((a, b)) = scales.pairs().into_iter().find(|(a, b)| (b / a - 2.0).abs() > 1e-9)
         {
             return Err(Error::usage(format!(
                 "--progressive-transform dwt needs each ratio to be 2, got {} ({a} to {b}); use dct, or other --progressive-scales",
@@ -203,36 +193,6 @@ impl ProgressiveArgs {
             transform: self.progressive_transform,
             spectrum: self.progressive_spectrum,
         })
-    }
-}
-
-fn number(scale: Scale) -> f64 {
-    match scale {
-        Scale::Ratio(x) => x,
-        Scale::Height(n) => n as f64,
-    }
-}
-
-fn ratios(scales: &[Scale]) -> impl Iterator<Item = (f64, f64)> + '_ {
-    scales.windows(2).map(|pair| (number(pair[0]), number(pair[1])))
-}
-
-/// Ascending, of one kind, ending in full resolution.
-fn checked(scales: &[Scale]) -> Result<Vec<Scale>> {
-    let kinds_mixed =
-        scales.iter().any(|s| matches!(s, Scale::Ratio(_))) && scales.iter().any(|s| matches!(s, Scale::Height(_)));
-    // `1` is full resolution in both forms, so a list of heights may not hold it; anything else mixed is a mistake too.
-    if kinds_mixed {
-        return Err(Error::usage("--progressive-scales: give ratios or pixel heights, not both"));
-    }
-    if let Some((a, b)) = ratios(scales).find(|(a, b)| a >= b) {
-        return Err(Error::usage(format!("--progressive-scales must ascend, got {a} before {b}")));
-    }
-    match scales.last() {
-        Some(Scale::Ratio(last)) if *last != 1.0 => {
-            Err(Error::usage(format!("--progressive-scales must end in 1, full resolution, got {last}")))
-        }
-        _ => Ok(scales.to_vec()),
     }
 }
 
@@ -274,7 +234,7 @@ impl GenerateArgs {
             prompts,
             negative_prompt: self.negative_prompt,
             seeds,
-            generator: self.noise.resolve()?,
+            noise: self.noise.resolve()?,
             size,
             frames: self.size.num_frames,
             fps: self.size.fps,
@@ -374,7 +334,7 @@ mod tests {
             ("--prompt x --progressive-mode dct_rewind", "/progressive/mode", json!("dct_rewind")),
             ("--prompt x --progressive-scales 1/4 0.5 1.0", "/progressive/scales/explicit/0", json!({"ratio": 0.25})),
             ("--prompt x --progressive-scales 480 720", "/progressive/scales/explicit/1", json!({"height": 720})),
-            ("--prompt x --progressive-spectrum 2.5,1.75", "/progressive/spectrum", json!([2.5, 1.75])),
+            ("--prompt x --progressive-spectrum 2.5,1.75", "/progressive/spectrum", json!({"a": 2.5, "beta": 1.75})),
             ("--prompt x", "/interpolation", json!(null)),
             ("--prompt x --enable-frame-interpolation", "/interpolation/rate", json!({"times": 2})),
             (
@@ -394,14 +354,10 @@ mod tests {
             ("--prompt x -e a=b -e c=d=e", "/output/encoder_options", json!([["a", "b"], ["c", "d=e"]])),
             ("--prompt x --device cuda:1", "/runtime/device", json!({"cuda": 1})),
             ("--prompt x --memory-limit 8GiB", "/runtime/memory_limit", json!(8_589_934_592_u64)),
-            ("--prompt x", "/generator/cpu/torch", json!("current")),
-            ("--prompt x --generator-torch old", "/generator/cpu/torch", json!("old")),
-            ("--prompt x --generator-device cuda", "/generator/cuda/sms", json!(132)),
-            (
-                "--prompt x --generator-device cuda --generator-gpu 84x1536",
-                "/generator/cuda/threads_per_sm",
-                json!(1536),
-            ),
+            ("--prompt x", "/noise/cpu", json!("current")),
+            ("--prompt x --generator-torch old", "/noise/cpu", json!("old")),
+            ("--prompt x --generator-device cuda", "/noise/cuda/sms", json!(132)),
+            ("--prompt x --generator-device cuda --generator-gpu 84x1536", "/noise/cuda/threads_per_sm", json!(1536)),
             ("--prompt x", "/vae/tiling", json!("auto")),
             ("--vae-tiling --prompt x", "/vae/tiling", json!("on")),
             ("--prompt x --vae-tiling false", "/vae/tiling", json!("off")),

@@ -16,6 +16,7 @@ pub mod resolve;
 pub mod run;
 pub mod sampling;
 pub mod serving;
+pub mod shared;
 pub mod signal;
 pub mod tools;
 pub mod vae;
@@ -35,14 +36,14 @@ use clap::{
 use tracing_subscriber::{filter::LevelFilter, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 use self::{
-    args::{Cli, Command, LogLevel, Planned, Shared},
+    args::{Cli, Command, Planned},
     report::Report,
     resolve::Models,
+    shared::{LogLevel, Shared},
 };
 use crate::{
     error::{Error, Result},
     hub::{Hub, Need},
-    plan,
 };
 
 /// The program: reads the process's arguments, does what they say, returns the exit code of the contract.

@@ -2,11 +2,11 @@
 
 use clap::{Args, ValueEnum};
 
-use super::{
-    plan::{Generator, Gpu, Torch},
-    value,
+use super::value::{self, Choice};
+use crate::{
+    error::{Error, Result},
+    schedule::{BfStream, Gpu, NoiseSource},
 };
-use crate::error::{Error, Result};
 
 /// Flags of the noise.
 #[derive(Debug, Clone, Args)]
@@ -17,13 +17,18 @@ pub struct NoiseArgs {
     pub generator_device: GeneratorDevice,
 
     /// Which torch's bf16 noise on the CPU: current, or old for versions before the repair of early 2026
-    #[arg(long, value_enum, value_name = "VERSION")]
-    pub generator_torch: Option<Torch>,
+    #[arg(long, value_name = "VERSION", value_parser = TORCH)]
+    pub generator_torch: Option<BfStream>,
 
     /// The device whose CUDA stream is reproduced: a name, or multiprocessors x threads of one [default: h100]
     #[arg(long, value_name = "NAME|SMSxTHREADS", value_parser = gpu)]
     pub generator_gpu: Option<Gpu>,
 }
+
+const TORCH: Choice<BfStream> = Choice(&[
+    ("current", "Versions since early 2026 (pytorch issue 166853)", BfStream::Current),
+    ("old", "Earlier versions", BfStream::Old),
+]);
 
 /// `--generator-device`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -36,10 +41,10 @@ pub enum GeneratorDevice {
 
 impl NoiseArgs {
     /// One stream; a flag of the other is refused.
-    pub fn resolve(&self) -> Result<Generator> {
+    pub fn resolve(&self) -> Result<NoiseSource> {
         match (self.generator_device, self.generator_torch, self.generator_gpu) {
-            (GeneratorDevice::Cpu, torch, None) => Ok(Generator::Cpu { torch: torch.unwrap_or(Torch::Current) }),
-            (GeneratorDevice::Cuda, None, gpu) => Ok(Generator::Cuda(gpu.unwrap_or(Gpu::HOPPER))),
+            (GeneratorDevice::Cpu, stream, None) => Ok(NoiseSource::Cpu(stream.unwrap_or_default())),
+            (GeneratorDevice::Cuda, None, gpu) => Ok(NoiseSource::Cuda(gpu.unwrap_or(Gpu::HOPPER))),
             (GeneratorDevice::Cpu, _, Some(_)) => Err(Error::usage(
                 "--generator-gpu needs --generator-device cuda; the CPU's stream is the same everywhere",
             )),

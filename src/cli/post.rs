@@ -4,21 +4,16 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::{
-    plan::{Denoise, Filter, Interpolation, Model, Rate, Target, Upscaling},
-    resolve::Models,
-    value,
-};
+use super::{resolve::Models, value};
 use crate::{
     catalog,
     error::{Error, Result},
+    media::resize::Filter,
+    plan::{Denoise, Interpolation, Model, Rate, Target, Upscaling},
 };
 
 /// SGLang's default for `--frame-interpolation-model-path`.
 pub const RIFE: &str = "rife-4.22.lite";
-
-/// Default of `--scene-threshold`, FFmpeg's for its `scdet` (10 %).
-const SCENE_THRESHOLD: f64 = 0.1;
 
 /// Flags of frame interpolation.
 #[derive(Debug, Clone, Args)]
@@ -71,11 +66,12 @@ impl InterpolationArgs {
             return Ok(None);
         }
         let name = self.frame_interpolation_model_path.as_deref().unwrap_or(RIFE);
+        let default = Interpolation::default();
         Ok(Some(Interpolation {
             rate: extra.rate.unwrap_or(Rate::Times(1 << self.frame_interpolation_exp.unwrap_or(1))),
-            scale: self.frame_interpolation_scale.unwrap_or(1.0),
+            scale: self.frame_interpolation_scale.unwrap_or(default.scale),
             model: models.file(name, "--frame-interpolation-model-path")?,
-            scene_threshold: extra.scene_threshold.unwrap_or(SCENE_THRESHOLD),
+            scene_threshold: extra.scene_threshold.unwrap_or(default.scene_threshold),
             dedup: extra.dedup,
         }))
     }
@@ -154,7 +150,7 @@ impl UpscalingArgs {
             target,
             denoise: denoise(model.as_ref(), &extra, models)?,
             model,
-            filter: extra.filter.unwrap_or(Filter::Bicubic),
+            filter: extra.filter.unwrap_or_default(),
             tile: self.tile,
             tile_overlap: self.tile_overlap,
         }))

@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{args::Shared, plan::Model};
+use super::shared::Shared;
 use crate::{
     catalog,
     error::{At, Error, Result},
     hub::{Hub, Need},
+    plan::Model,
     progress::Progress,
 };
 

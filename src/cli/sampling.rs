@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{
-    plan::{Defaults, Quality, Start},
-    value,
+use super::value::{self, Choice};
+use crate::{
+    error::{Error, Result},
+    family::Convention,
+    plan::{Quality, Start},
 };
-use crate::error::{Error, Result};
 
 /// Flags of sampling.
 #[derive(Debug, Clone, Args)]
@@ -64,13 +65,18 @@ pub struct SamplingArgs {
     pub strength: Option<f64>,
 
     /// How exact the result has to be
-    #[arg(long, value_enum, default_value = "lossless", value_name = "NAME")]
+    #[arg(long, default_value = "lossless", value_name = "NAME", value_parser = value::QUALITIES)]
     pub quality: Quality,
 
     /// Whose sampling defaults stand where nothing is asked for
-    #[arg(long, value_enum, default_value = "diffusers", value_name = "NAME")]
-    pub defaults: Defaults,
+    #[arg(long, default_value = "diffusers", value_name = "NAME", value_parser = CONVENTIONS)]
+    pub defaults: Convention,
 }
+
+const CONVENTIONS: Choice<Convention> = Choice(&[
+    ("diffusers", "The defaults of diffusers", Convention::Diffusers),
+    ("sglang", "The defaults of SGLang diffusion", Convention::Sglang),
+]);
 
 impl SamplingArgs {
     /// One seed for each output of a prompt.

@@ -3,15 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    args::Shared,
-    plan::ExportPlan,
     report::{ModelRow, ModelsReport, Pulled, Removed, Report, Usage, UsageRow},
+    shared::Shared,
     value,
 };
 use crate::{
     catalog,
     error::{Error, Result},
     hub::{Hub, Need, cache},
+    plan::ExportPlan,
     progress::Progress,
 };
 use clap::{Args, Subcommand};

@@ -1,6 +1,65 @@
 //! What is typed after a flag: one function per form, each with its message. Names in messages are SGLang's, with `_`.
 
-use std::ops::RangeInclusive;
+use std::{ffi::OsStr, ops::RangeInclusive, str::FromStr};
+
+use clap::{
+    Arg, Command,
+    builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
+    error::ErrorKind,
+};
+
+use crate::{
+    error::Error,
+    media::resize::Filter,
+    plan::{Quality, Rate, Target},
+};
+
+/// The values of a flag: name, help, value. An entry without help is a hidden alias.
+#[derive(Clone, Copy)]
+pub struct Choice<T: 'static>(pub &'static [(&'static str, &'static str, T)]);
+
+impl<T: Copy + Send + Sync + 'static> Choice<T> {
+    fn names(self) -> impl Iterator<Item = PossibleValue> {
+        self.0.iter().map(|(name, help, _)| match *help {
+            "" => PossibleValue::new(*name).hide(true),
+            help => PossibleValue::new(*name).help(help),
+        })
+    }
+}
+
+impl<T: Copy + Send + Sync + 'static> TypedValueParser for Choice<T> {
+    type Value = T;
+
+    fn parse_ref(&self, command: &Command, arg: Option<&Arg>, typed: &OsStr) -> Result<T, clap::Error> {
+        let name = PossibleValuesParser::new(self.names()).parse_ref(command, arg, typed)?;
+        let found = self.0.iter().find(|(known, ..)| *known == name);
+        found.map(|(.., value)| *value).ok_or_else(|| clap::Error::new(ErrorKind::InvalidValue))
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(self.names()))
+    }
+}
+
+/// `--quality`.
+pub const QUALITIES: Choice<Quality> = Choice(&[
+    ("exact", "The reference's arithmetic", Quality::Exact),
+    ("lossless", "Faster arithmetic, equal within rounding", Quality::Lossless),
+    ("high", "Approximations without visible difference", Quality::High),
+]);
+
+/// `--filter`.
+pub const FILTERS: Choice<Filter> = Choice(&[
+    ("lanczos", "Windowed sinc of radius 3", Filter::Lanczos),
+    ("bicubic", "Cubic convolution of radius 2 (Catmull-Rom)", Filter::Bicubic),
+    ("bilinear", "Triangle of radius 1", Filter::Bilinear),
+    ("nearest", "Nearest sample", Filter::Nearest),
+]);
+
+/// A type of the library that parses itself, with its own message.
+pub fn parsed<T: FromStr<Err = Error>>(typed: &str) -> Result<T, String> {
+    typed.parse().map_err(|e: Error| e.to_string())
+}
 
 /// What a person typed, as it is shown in a message: numbers plain, text in quotes.
 pub fn shown(typed: &str) -> String {
@@ -103,40 +162,6 @@ pub fn memory(typed: &str) -> Result<u64, String> {
     if bytes >= 1.0 && bytes < u64::MAX as f64 { Ok(bytes as u64) } else { Err(wrong()) }
 }
 
-/// `A,BETA` of a power spectrum A·f^−β, both positive.
-pub fn spectrum(typed: &str) -> Result<(f64, f64), String> {
-    let good = |x: &f64| x.is_finite() && *x > 0.0;
-    typed
-        .split_once(',')
-        .and_then(|(a, b)| Some((a.trim().parse().ok().filter(good)?, b.trim().parse().ok().filter(good)?)))
-        .ok_or_else(|| {
-            format!(
-                "progressive_spectrum must be A,BETA, two positive numbers as calibrate writes them, got {}",
-                shown(typed)
-            )
-        })
-}
-
-/// One of `--progressive-scales`, see [`crate::cli::plan::Scale`].
-pub fn scale(typed: &str) -> Result<super::plan::Scale, String> {
-    use super::plan::Scale;
-    let wrong = || {
-        format!(
-            "progressive_scales must be ratios in (0, 1] such as 0.5 or 1/4, or pixel heights such as 480, got {}",
-            shown(typed)
-        )
-    };
-    if let Some((n, d)) = typed.split_once('/') {
-        let ratio = n.parse::<f64>().ok().zip(d.parse::<f64>().ok()).map(|(n, d)| n / d).ok_or_else(wrong)?;
-        return if ratio > 0.0 && ratio <= 1.0 { Ok(Scale::Ratio(ratio)) } else { Err(wrong()) };
-    }
-    match typed.parse::<f64>() {
-        Ok(x) if x > 0.0 && x <= 1.0 => Ok(Scale::Ratio(x)),
-        Ok(x) if x > 1.0 && x.fract() == 0.0 && x < 1e6 => Ok(Scale::Height(x as usize)),
-        _ => Err(wrong()),
-    }
-}
-
 /// `KEY=VALUE` of an encoder.
 pub fn key_value(typed: &str) -> Result<(String, String), String> {
     match typed.split_once('=') {
@@ -156,8 +181,7 @@ pub fn time(typed: &str) -> Result<f64, String> {
 }
 
 /// `2x`, `4x`, `60fps` → what interpolation aims at.
-pub fn rate(typed: &str) -> Result<super::plan::Rate, String> {
-    use super::plan::Rate;
+pub fn rate(typed: &str) -> Result<Rate, String> {
     let wrong = || format!("interpolate must be a factor such as 2x or a rate such as 60fps, got {}", shown(typed));
     if let Some(fps) = typed.strip_suffix("fps") {
         return frame_rate(fps).map(Rate::Fps).map_err(|_| wrong());
@@ -169,8 +193,7 @@ pub fn rate(typed: &str) -> Result<super::plan::Rate, String> {
 }
 
 /// `2`, `4x`, `3840x2160`, `2160p` → what upscaling aims at.
-pub fn upscale(typed: &str) -> Result<super::plan::Target, String> {
-    use super::plan::Target;
+pub fn upscale(typed: &str) -> Result<Target, String> {
     if let Some(height) = typed.strip_suffix(['p', 'P']) {
         return positive("upscale")(height).map(Target::Height).map_err(|_| {
             format!("upscale must be a factor, WIDTHxHEIGHT or a height such as 2160p, got {}", shown(typed))
@@ -232,14 +255,6 @@ mod tests {
             ("9", "Err(\"upscaling_scale must be an int in [1, 8], got 9\")"),
         ] {
             row(typed, format!("{:?}", upscale(typed)), want);
-        }
-        for (typed, want) in
-            [("0.5", "Ok(Ratio(0.5))"), ("1/4", "Ok(Ratio(0.25))"), ("1", "Ok(Ratio(1.0))"), ("480", "Ok(Height(480))")]
-        {
-            row(typed, format!("{:?}", scale(typed)), want);
-        }
-        for typed in ["0", "-1", "3/2", "1.5", "x", "1/0"] {
-            row(typed, scale(typed).is_err().to_string(), "true");
         }
         assert!(bad.is_empty(), "{}", bad.join("\n"));
     }

@@ -14,6 +14,7 @@
 use std::ops::RangeInclusive;
 
 use ndarray::ArrayD;
+use serde::Serialize;
 
 use crate::{
     error::{Error, Result},
@@ -70,7 +71,8 @@ impl Overrides {
 }
 
 /// The project whose defaults apply where the two differ.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Convention {
     /// diffusers 0.42.1.
     #[default]

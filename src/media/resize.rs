@@ -3,11 +3,13 @@
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer, images::Image};
 use ndarray::Array3;
 use rayon::prelude::*;
+use serde::Serialize;
 
 use crate::error::{Error, Result};
 
 /// Resampling kernels. When shrinking, all but `Nearest` are widened by the ratio (no aliasing), as in Pillow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Filter {
     /// The sample under the centre of the new one.
     Nearest,

@@ -5,9 +5,9 @@ use crate::{
     error::Result,
     model::ModelFolder,
     onnx::{Model, Provider, Target},
-    plan::{Precision, RuntimeOptions},
+    plan::RuntimeOptions,
     progress::{Progress, Task, Unit},
-    runtime::{self, Device, DeviceChoice, Engine, Load, Network, available_memory},
+    runtime::{Device, Engine, Load, Network, available_memory},
     tensor::DType,
 };
 
@@ -35,8 +35,8 @@ pub enum Role {
 impl<'a> Context<'a> {
     /// Starts the engine.
     pub fn start(options: &RuntimeOptions, progress: &'a dyn Progress) -> Result<Self> {
-        let engine = Engine::start(&engine_options(options))?;
-        if engine.device() == Device::Cpu && !matches!(options.dtype, Precision::Auto | Precision::F32) {
+        let engine = Engine::start(&options.engine)?;
+        if engine.device() == Device::Cpu && options.dtype.is_some_and(|dtype| dtype != DType::F32) {
             tracing::warn!("the CPU computes in f32; --dtype decides the noise alone");
         }
         Ok(Self { engine, options: options.clone(), progress })
@@ -44,16 +44,10 @@ impl<'a> Context<'a> {
 
     /// What graphs are written for.
     pub fn target(&self, role: Role) -> Target {
-        let asked = match self.options.dtype {
-            Precision::Auto => None,
-            Precision::F32 => Some(DType::F32),
-            Precision::F16 => Some(DType::F16),
-            Precision::Bf16 => Some(DType::BF16),
-        };
         if self.engine.device() == Device::Cpu {
             return Target::CPU;
         }
-        let compute = asked.unwrap_or(match role {
+        let compute = self.options.dtype.unwrap_or(match role {
             Role::Transformer => DType::BF16,
             Role::Pictures => DType::F16,
             Role::Exact => DType::F32,
@@ -83,7 +77,7 @@ impl<'a> Context<'a> {
 
     fn open(&self, name: &str, model: &Model, how: Load) -> Result<Network> {
         let _stage = Task::new(self.progress, format!("load {name}"), None, Unit::Steps);
-        let limited = self.options.memory_limit.is_some() || self.too_large(name, model);
+        let limited = self.options.engine.memory_limit.is_some() || self.too_large(name, model);
         let bounded_casts = limited && model.is_half();
         let how = Load { bounded_casts, mapped_weights: limited, ..how };
         self.engine.load(name, &model.bytes, &how)
@@ -95,7 +89,7 @@ impl Context<'_> {
     fn too_large(&self, name: &str, model: &Model) -> bool {
         let (wide, left) = (4 * model.parameters, available_memory());
         let large = self.engine.device() == Device::Cpu && model.is_half() && wide > left / 10 * 7;
-        if large && self.options.memory_limit.is_none() {
+        if large && self.options.engine.memory_limit.is_none() {
             let gb = |bytes: u64| bytes as f64 / 1e9;
             tracing::warn!(
                 "{name}: {:.0} GB of f32 weights do not fit into {:.0} GB of free memory; they stay mapped and are widened as they are used, which is slower",
@@ -104,20 +98,5 @@ impl Context<'_> {
             );
         }
         large
-    }
-}
-
-/// The engine's options from the command line's.
-pub fn engine_options(options: &RuntimeOptions) -> runtime::Options {
-    runtime::Options {
-        device: match options.device {
-            crate::plan::Device::Auto => DeviceChoice::Auto,
-            crate::plan::Device::Cpu => DeviceChoice::Cpu,
-            crate::plan::Device::Cuda(i) => DeviceChoice::Cuda(i as i32),
-            crate::plan::Device::TensorRt => DeviceChoice::TensorRt(0),
-        },
-        threads: options.threads,
-        memory_limit: options.memory_limit,
-        library: options.onnxruntime.clone(),
     }
 }

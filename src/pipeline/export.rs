@@ -18,7 +18,8 @@ use crate::{
     family::{self, Overrides, Size},
     model::ModelFolder,
     onnx::{Model, Provider, Target},
-    plan::{Device, ExportPlan, Precision},
+    plan::ExportPlan,
+    runtime::DeviceChoice,
     tensor::DType,
 };
 
@@ -98,13 +99,8 @@ fn folder(plan: &ExportPlan, target: Target, write: &mut Write<'_>) -> Result<()
 }
 
 fn target(plan: &ExportPlan) -> Result<Target> {
-    let compute = match plan.runtime.dtype {
-        Precision::Auto => None,
-        Precision::F32 => Some(DType::F32),
-        Precision::F16 => Some(DType::F16),
-        Precision::Bf16 => Some(DType::BF16),
-    };
-    let gpu = matches!(plan.runtime.device, Device::Cuda(_) | Device::TensorRt);
+    let compute = plan.runtime.dtype;
+    let gpu = matches!(plan.runtime.engine.device, DeviceChoice::Cuda(_) | DeviceChoice::TensorRt(_));
     match (plan.portable, gpu) {
         (true, _) => Ok(Target { provider: Provider::Portable, compute: compute.unwrap_or(DType::F32) }),
         (false, true) => Ok(Target { provider: Provider::Cuda, compute: compute.unwrap_or(DType::BF16) }),

@@ -4,10 +4,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::{
-    context::engine_options,
-    report::{ComponentRow, Inspection},
-};
+use super::report::{ComponentRow, Inspection};
 use crate::{
     compile::{self, Identity},
     error::Result,
@@ -67,7 +64,7 @@ fn weights(found: Identity) -> Inspection {
 }
 
 fn graph(path: &Path, options: &RuntimeOptions) -> Result<Inspection> {
-    let network = Engine::start(&engine_options(options))?.load_file("the graph", path, &Load::default())?;
+    let network = Engine::start(&options.engine)?.load_file("the graph", path, &Load::default())?;
     let show = |s: &Signature| {
         let extent = |(known, name): (&Option<usize>, &String)| known.map_or_else(|| name.clone(), |n| n.to_string());
         let shape: Vec<String> = s.shape.iter().zip(&s.dims).map(extent).collect();
@@ -97,7 +94,7 @@ pub struct Libraries {
 /// Looks at both libraries; never fails.
 pub fn libraries(options: &RuntimeOptions) -> Libraries {
     Libraries {
-        onnxruntime: runtime::describe(&engine_options(options)),
+        onnxruntime: runtime::describe(&options.engine),
         wanted: runtime::WANTED,
         ffmpeg: video::ffmpeg_version(),
         encoders: video::video_encoders(),

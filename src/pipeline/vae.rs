@@ -12,8 +12,8 @@ use crate::{
     compile::{self, VaeSpec},
     error::{Error, Result},
     model::ModelFolder,
-    plan::{self, RuntimeOptions, Vae, VaeTiling},
-    runtime::{Device, memory_budget},
+    plan::{RuntimeOptions, Vae, VaeTiling},
+    runtime::{Device, DeviceChoice, memory_budget},
     stage::vae::Tiling,
 };
 
@@ -47,8 +47,8 @@ impl VaeTiler {
     pub fn new(options: Vae, runtime: &RuntimeOptions, folder: &ModelFolder) -> Result<Self> {
         let spec = compile::autoencoder(&folder.path("vae")?, folder.class_of("vae")?)?;
         let factor = spec.factor;
-        let on_cpu = matches!(runtime.device, plan::Device::Auto | plan::Device::Cpu);
-        let this = Self { spec, options, limit: runtime.memory_limit, memory: None }.on(on_cpu);
+        let on_cpu = matches!(runtime.engine.device, DeviceChoice::Auto | DeviceChoice::Cpu);
+        let this = Self { spec, options, limit: runtime.engine.memory_limit, memory: None }.on(on_cpu);
         let Tiling { side, overlap, .. } = this.tiles(options.tile.unwrap_or(spec.tile));
         for (flag, n, given) in [("--vae-tile", side, options.tile), ("--vae-tile-overlap", overlap, options.overlap)] {
             if given.is_some() && !n.is_multiple_of(factor) {

@@ -10,10 +10,11 @@ use crate::{
 };
 
 /// Where results go.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Destination {
     /// They are made and not kept.
+    #[default]
     Nowhere,
     /// The one result is written to standard output.
     StandardOutput,
@@ -24,7 +25,7 @@ pub enum Destination {
 }
 
 /// Where results go and how they are encoded.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Output {
     /// Where results go.
     pub destination: Destination,

@@ -39,11 +39,13 @@ pub use memory::{anonymous_memory, available_memory, memory_budget, peak_memory,
 pub use network::{Held, Input, Network, Signature};
 pub use ort_error::finite;
 
+use serde::Serialize;
+
 use crate::error::{Error, Result};
 use library::Library;
 
 /// What the command line asked for.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Options {
     /// `--device`: where networks shall run.
     pub device: DeviceChoice,
@@ -56,7 +58,8 @@ pub struct Options {
 }
 
 /// `--device {auto,cpu,cuda,cuda:N,tensorrt,tensorrt:N}`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum DeviceChoice {
     /// CUDA where it works, else the CPU.
     #[default]
@@ -80,7 +83,18 @@ impl FromStr for DeviceChoice {
             ("cpu", Ok(_)) if s == "cpu" => Ok(Self::Cpu),
             ("cuda", Ok(index)) => Ok(Self::Cuda(index)),
             ("tensorrt", Ok(index)) => Ok(Self::TensorRt(index)),
-            _ => Err(Error::usage(format!("--device {s}: wanted auto, cpu, cuda, cuda:N, tensorrt or tensorrt:N"))),
+            _ => Err(Error::usage(format!("device must be one of auto, cpu, cuda, cuda:N, tensorrt, got '{s}'"))),
+        }
+    }
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => Device::Cpu.fmt(f),
+            Self::Cuda(index) => Device::Cuda(*index).fmt(f),
+            Self::TensorRt(index) => Device::TensorRt(*index).fmt(f),
         }
     }
 }

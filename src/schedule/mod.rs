@@ -13,7 +13,7 @@ pub mod solver;
 
 pub use guidance::Guidance;
 pub use noise::{BfStream, Noise, NoiseSource, TorchCpu};
-pub use philox::TorchCuda;
+pub use philox::{Gpu, TorchCuda};
 pub use sigmas::{FlowMatch, Spacing, empirical_mu, first_step, first_step_of_video};
 pub use solver::{Euler, Solver, UniPc, euler_step, scale_noise};
 

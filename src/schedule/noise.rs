@@ -4,16 +4,22 @@
 //! x86 builds (AVX2 and AVX512 run the same kernel). torch's scalar builds call libm instead and differ by up to 2e-6.
 
 use ndarray::{ArrayD, IxDyn};
+use serde::Serialize;
 use std::f64::consts::PI;
 
-use super::{mt19937::Mt19937, philox::TorchCuda, round_bf16};
+use super::{
+    mt19937::Mt19937,
+    philox::{Gpu, TorchCuda},
+    round_bf16,
+};
 use crate::{
     error::{Error, Result},
     tensor::DType,
 };
 
 /// Which of torch's bf16 streams is drawn. They share the engine, not the numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum BfStream {
     /// torch since the repair of early 2026: the f32 numbers rounded (tails excepted, see [`TorchCpu::randn_bf16`]).
     #[default]
@@ -106,17 +112,19 @@ impl TorchCpu {
 }
 
 /// Where noise is drawn, and with which of torch's algorithms.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum NoiseSource {
     /// torch's CPU stream.
     Cpu(BfStream),
-    /// torch's CUDA stream on a device of this shape.
-    Cuda {
-        /// Threads that one multiprocessor holds (2048 on A100 and H100, 1536 on RTX 4090).
-        threads_per_sm: usize,
-        /// Multiprocessors (108 on A100, 132 on H100, 128 on RTX 4090).
-        sms: usize,
-    },
+    /// torch's CUDA stream on this GPU.
+    Cuda(Gpu),
+}
+
+impl Default for NoiseSource {
+    fn default() -> Self {
+        Self::Cpu(BfStream::Current)
+    }
 }
 
 impl NoiseSource {
@@ -124,7 +132,7 @@ impl NoiseSource {
     pub fn seeded(self, seed: u64) -> Noise {
         match self {
             Self::Cpu(bf) => Noise::Cpu(TorchCpu::seeded(seed), bf),
-            Self::Cuda { threads_per_sm, sms } => Noise::Cuda(TorchCuda::seeded(seed, threads_per_sm, sms)),
+            Self::Cuda(gpu) => Noise::Cuda(TorchCuda::seeded(seed, gpu)),
         }
     }
 }

@@ -3,9 +3,38 @@
 //! Which element gets which number depends on the number of threads that the device runs at once, so for tensors larger
 //! than that the GPU model matters. The device uses fast sine and cosine; a CPU equals it to about 1e-6.
 
+use serde::Serialize;
+
 use super::round_bf16;
 
 const BLOCK: usize = 256;
+
+/// The properties of a GPU that its random numbers depend on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Gpu {
+    /// Multiprocessors.
+    pub sms: usize,
+    /// Threads per multiprocessor, at least 256.
+    pub threads_per_sm: usize,
+}
+
+impl Gpu {
+    /// H100 (SXM) and H200.
+    pub const HOPPER: Self = Self { sms: 132, threads_per_sm: 2048 };
+
+    /// GPUs by name, from NVIDIA's data sheets and the CUDA programming guide's table of compute capabilities.
+    pub const KNOWN: [(&'static str, Self); 9] = [
+        ("a100", Self { sms: 108, threads_per_sm: 2048 }),
+        ("a6000", Self { sms: 84, threads_per_sm: 1536 }),
+        ("b200", Self { sms: 148, threads_per_sm: 2048 }),
+        ("h100", Self::HOPPER),
+        ("h200", Self::HOPPER),
+        ("l40s", Self { sms: 142, threads_per_sm: 1536 }),
+        ("rtx3090", Self { sms: 82, threads_per_sm: 1536 }),
+        ("rtx4090", Self { sms: 128, threads_per_sm: 1536 }),
+        ("rtx5090", Self { sms: 170, threads_per_sm: 1536 }),
+    ];
+}
 
 /// A torch CUDA generator: `torch.Generator("cuda").manual_seed(seed)`.
 #[derive(Debug, Clone)]
@@ -16,9 +45,9 @@ pub struct TorchCuda {
 }
 
 impl TorchCuda {
-    /// The generator after `manual_seed(seed)` on a device with `sms` multiprocessors of `threads_per_sm` threads.
-    pub fn seeded(seed: u64, threads_per_sm: usize, sms: usize) -> Self {
-        Self { seed, offset: 0, blocks: (sms * (threads_per_sm / BLOCK)).max(1) }
+    /// The generator after `manual_seed(seed)` on `gpu`.
+    pub fn seeded(seed: u64, gpu: Gpu) -> Self {
+        Self { seed, offset: 0, blocks: (gpu.sms * (gpu.threads_per_sm / BLOCK)).max(1) }
     }
 
     /// The generator's Philox offset, a multiple of 4.

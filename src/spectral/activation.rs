@@ -2,10 +2,12 @@
 
 use std::str::FromStr;
 
+use serde::Serialize;
+
 use crate::error::{Error, Result};
 
 /// The radial power spectrum of a VAE's latents, P(ω) = A·|ω|^(−β), ω in cycles per latent side.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Spectrum {
     /// A.
     pub a: f64,
@@ -44,7 +46,7 @@ impl FromStr for Spectrum {
                 Ok(Self { a, beta })
             }
             _ => Err(Error::usage(format!(
-                "progressive_spectrum must be two positive numbers A,BETA such as 203.6,1.915, got '{text}'"
+                "progressive_spectrum must be A,BETA, two positive numbers such as 203.6,1.915, got '{text}'"
             ))),
         }
     }

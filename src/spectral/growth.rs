@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use ndarray::ArrayD;
 use rayon::prelude::*;
+use serde::Serialize;
 
 use super::{
     dct::{Dct, plane_size},
@@ -17,7 +18,8 @@ use super::{
 use crate::error::{Error, Result};
 
 /// The basis in which a latent grows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Transform {
     /// DCT-II, any ratio.
     #[default]
@@ -47,7 +49,8 @@ impl FromStr for Transform {
 }
 
 /// `--progressive-mode`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// No growth: every step at full size.
     #[default]
@@ -70,13 +73,6 @@ impl FromStr for Mode {
                 "progressive_mode must be one of 'fullres', 'dct', or 'dct_rewind', got '{text}'"
             ))),
         }
-    }
-}
-
-impl Mode {
-    /// How latents grow in this mode; `None` where they do not, and [`super::Scales::Full`] is the ladder.
-    pub fn growth(self, transform: Transform) -> Option<Growth> {
-        (self != Self::Fullres).then_some(Growth { transform, rewind: self == Self::DctRewind })
     }
 }
 

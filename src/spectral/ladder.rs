@@ -1,5 +1,9 @@
 //! The ladder of resolutions: which steps run at which size.
 
+use std::str::FromStr;
+
+use serde::Serialize;
+
 use super::{
     activation::Spectrum,
     growth::{Growth, ratio, rewound},
@@ -41,57 +45,102 @@ impl Level {
     }
 }
 
-/// The sizes of a ladder, relative to the full latent.
-#[derive(Debug, Clone, PartialEq)]
+/// The sizes of a ladder.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Scales {
     /// Full size only.
     Full,
-    /// 2^−n, …, 1/2, 1.
+    /// 2^−n, …, 1/2, 1 of the full size.
     Levels(usize),
-    /// Rising factors in (0, 1], the last of them 1.
-    Explicit(Vec<f64>),
+    /// Ascending, the last one the full size; see [`Scales::explicit`].
+    Explicit(Vec<Scale>),
+}
+
+/// Size of one level.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scale {
+    /// Fraction of the full size, in (0, 1].
+    Ratio(f64),
+    /// Height of the decoded picture in pixels.
+    Height(usize),
+}
+
+impl Scale {
+    fn number(self) -> f64 {
+        match self {
+            Self::Ratio(ratio) => ratio,
+            Self::Height(height) => height as f64,
+        }
+    }
+}
+
+impl FromStr for Scale {
+    type Err = Error;
+
+    /// `0.5` or `1/4`, a ratio in (0, 1]; or `480`, a height.
+    fn from_str(text: &str) -> Result<Self> {
+        let ratio = match text.split_once('/') {
+            Some((over, under)) => over.parse::<f64>().ok().zip(under.parse().ok()).map(|(n, d): (f64, f64)| n / d),
+            None => text.parse().ok(),
+        };
+        match ratio {
+            Some(x) if x > 0.0 && x <= 1.0 => Ok(Self::Ratio(x)),
+            Some(x) if x > 1.0 && x.fract() == 0.0 && x < 1e6 && !text.contains('/') => Ok(Self::Height(x as usize)),
+            _ => Err(Error::usage(format!(
+                "progressive_scales must be ratios in (0, 1] such as 0.5 or 1/4, or pixel heights such as 480, got '{text}'"
+            ))),
+        }
+    }
 }
 
 impl Scales {
-    /// `--progressive-levels`: at least 1.
-    pub fn levels(n: i64) -> Result<Self> {
-        match usize::try_from(n) {
-            Ok(n) if n > 0 => Ok(Self::Levels(n)),
-            _ => Err(Error::usage(format!("progressive_levels must be a positive int, got {n}"))),
+    /// Explicit sizes. Errors: an empty list, ratios mixed with heights, a list that does not ascend, ratios that do not end in 1.
+    pub fn explicit(scales: &[Scale]) -> Result<Self> {
+        let ratios = scales.iter().filter(|scale| matches!(scale, Scale::Ratio(_))).count();
+        // `1` is a ratio, so a list of heights cannot contain it.
+        if ratios != 0 && ratios != scales.len() {
+            return Err(Error::usage("--progressive-scales: give ratios or pixel heights, not both"));
         }
-    }
-
-    /// `--progressive-scales`: factors (`0.5 1.0`, `1/4,1/2,1`) or, where one of them is above 1, heights in pixels
-    /// whose last is `picture_height`. Separated by blanks or commas.
-    pub fn parse(text: &str, picture_height: usize) -> Result<Self> {
-        let wrong = |why: String| Error::usage(format!("progressive_scales '{text}': {why}"));
-        let mut values = Vec::new();
-        for token in text.split([',', ' ', '\t']).filter(|t| !t.is_empty()) {
-            let value = number(token).filter(|v| v.is_finite() && *v > 0.0);
-            values.push(value.ok_or_else(|| wrong(format!("'{token}' is not a positive number or fraction")))?);
+        if let Some(pair) = scales.windows(2).find(|pair| pair[0].number() >= pair[1].number()) {
+            let (a, b) = (pair[0].number(), pair[1].number());
+            return Err(Error::usage(format!("--progressive-scales must ascend, got {a} before {b}")));
         }
-        let Some(&last) = values.last() else {
-            return Err(wrong("wanted at least one scale, such as 0.5 1.0".into()));
-        };
-        if values.iter().any(|&v| v > 1.0 + 1e-6) {
-            if (last - picture_height as f64).abs() > 1e-6 {
-                return Err(wrong(format!("the last height must be the picture's, {picture_height}, got {last}")));
+        match scales.last() {
+            None => Err(Error::usage("--progressive-scales: at least one scale is required, such as 0.5 1.0")),
+            Some(Scale::Ratio(last)) if *last != 1.0 => {
+                Err(Error::usage(format!("--progressive-scales must end in 1, full resolution, got {last}")))
             }
-            values.iter_mut().for_each(|v| *v /= picture_height as f64);
-        } else if (last - 1.0).abs() > 1e-6 {
-            return Err(wrong(format!("the last scale must be 1, the full size, got {last}")));
+            Some(_) => Ok(Self::Explicit(scales.to_vec())),
         }
-        if values.windows(2).any(|pair| pair[0] >= pair[1]) {
-            return Err(wrong("scales must rise from one to the next".into()));
-        }
-        Ok(Self::Explicit(values))
     }
-}
 
-fn number(token: &str) -> Option<f64> {
-    match token.split_once('/') {
-        Some((over, under)) => Some(over.parse::<f64>().ok()? / under.parse::<f64>().ok()?),
-        None => token.parse().ok(),
+    /// Checks that heights end in the picture's height in pixels.
+    pub fn check_height(&self, height: usize) -> Result<()> {
+        match self {
+            Self::Explicit(scales) => match scales.last() {
+                Some(Scale::Height(last)) if *last != height => Err(Error::usage(format!(
+                    "--progressive-scales: the last height must be the picture's, {height}, got {last}"
+                ))),
+                _ => Ok(()),
+            },
+            Self::Full | Self::Levels(_) => Ok(()),
+        }
+    }
+
+    /// Explicit sizes and their successors, as typed; none for the other forms.
+    pub fn pairs(&self) -> Vec<(f64, f64)> {
+        match self {
+            Self::Explicit(scales) => scales.windows(2).map(|pair| (pair[0].number(), pair[1].number())).collect(),
+            Self::Full | Self::Levels(_) => Vec::new(),
+        }
+    }
+
+    /// Explicit sizes as ratios of the last one.
+    fn ratios(scales: &[Scale]) -> Vec<f64> {
+        let full = scales.last().map_or(1.0, |scale| scale.number());
+        scales.iter().map(|scale| scale.number() / full).collect()
     }
 }
 
@@ -194,7 +243,7 @@ impl Ladder {
                 self.latent.0, self.latent.1
             ))),
             Scales::Levels(n) => Ok((0..=*n).rev().map(|k| 0.5f64.powi(k as i32)).collect()),
-            Scales::Explicit(scales) => Ok(scales.clone()),
+            Scales::Explicit(scales) => Ok(Scales::ratios(scales)),
         }
     }
 
@@ -204,7 +253,7 @@ impl Ladder {
         let omega = match &self.scales {
             Scales::Full => side as f64 / 2.0,
             Scales::Levels(n) => ((side >> (n - k)) / 2) as f64,
-            Scales::Explicit(scales) => scales[k] * side as f64 / 2.0,
+            Scales::Explicit(scales) => Scales::ratios(scales)[k] * side as f64 / 2.0,
         };
         omega.max(0.5)
     }

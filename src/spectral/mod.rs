@@ -12,5 +12,5 @@ mod resize;
 
 pub use activation::Spectrum;
 pub use growth::{Growth, Mode, Transform};
-pub use ladder::{Ladder, Level, Scales, from_step, split};
+pub use ladder::{Ladder, Level, Scale, Scales, from_step, split};
 pub use resize::resized;

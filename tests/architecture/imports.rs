@@ -26,7 +26,7 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
     ("family", &["error", "tensor", "spectral", "schedule", "model"]),
     ("stage", &["error", "tensor", "tiling", "progress", "runtime", "spectral", "schedule", "family"]),
     ("media", &["error", "tensor", "progress"]),
-    ("plan", &["error", "media"]),
+    ("plan", &["error", "tensor", "runtime", "spectral", "schedule", "family", "media"]),
     (
         "pipeline",
         &[
@@ -34,15 +34,21 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
             "schedule", "family", "model", "stage", "media",
         ],
     ),
-    ("batch", &["error", "progress", "plan", "hub", "runtime", "media", "pipeline"]),
-    ("cli", &["error", "tensor", "progress", "plan", "catalog", "hub", "pipeline", "batch"]),
+    ("batch", &["error", "tensor", "progress", "plan", "hub", "runtime", "media", "pipeline"]),
+    (
+        "cli",
+        &[
+            "error", "tensor", "progress", "plan", "catalog", "hub", "runtime", "spectral", "schedule", "family",
+            "media", "pipeline", "batch",
+        ],
+    ),
     ("main", &["error", "cli"]),
 ];
 
 /// Crates that only the listed modules may name.
 const CRATES: &[(&str, &[&str])] = &[
     ("blake3", &["batch", "media"]),
-    ("clap", &["cli", "plan"]),
+    ("clap", &["cli"]),
     ("clap_complete", &["cli"]),
     ("ctrlc", &["main", "cli"]),
     ("fast_image_resize", &["media"]),

@@ -18,11 +18,9 @@ fn an_exported_folder_is_a_model() {
             name: model.into(),
             model: source.clone(),
             output: folder.path().to_path_buf(),
-            portable: false,
-            overwrite: false,
             size: Some((64, 96)),
-            levels: 0,
             runtime: plans::runtime(),
+            ..ExportPlan::default()
         };
         export(&plan).unwrap();
         let of = |path: &Path| plan_generate(&plans::generate(path, "a fox")).map(|p| (p.weights_bytes, p.model));

@@ -6,8 +6,9 @@ use crescendo::{
     family::{self, Convention, GuidanceRequest, Overrides},
     model::ModelFolder,
     pipeline::plan_generate,
-    plan::{GeneratePlan, Mode},
+    plan::GeneratePlan,
     schedule::Guidance,
+    spectral::Mode,
 };
 
 use crate::plans;

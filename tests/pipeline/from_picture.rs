@@ -11,8 +11,9 @@ use std::{
 use crescendo::{
     media::picture::{self, Picture},
     pipeline::{Context, generate, plan_generate},
-    plan::{GeneratePlan, Mode, Start},
+    plan::{GeneratePlan, Start},
     progress::Silent,
+    spectral::{Mode, Spectrum},
     tensor::{Frame, Samples},
     weights::Checkpoint,
 };
@@ -260,7 +261,7 @@ fn plans_tell_what_is_left() {
 fn grown(plan: &mut GeneratePlan, of: f64) {
     strength(plan, of);
     (plan.steps, plan.progressive.mode) = (Some(20), Mode::DctRewind);
-    (plan.progressive.delta, plan.progressive.spectrum) = (0.05, Some((2.0, 1.5)));
+    (plan.progressive.delta, plan.progressive.spectrum) = (0.05, Some(Spectrum { a: 2.0, beta: 1.5 }));
 }
 
 /// Several seeds share one start; each is what it is alone.

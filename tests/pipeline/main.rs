@@ -18,9 +18,10 @@ use std::{collections::BTreeMap, path::Path};
 use crescendo::{
     media::{picture, video::Reader},
     pipeline::{Context, generate},
-    plan::{Destination, Mode, Precision, Scale, Scales, Start},
+    plan::{Destination, Start},
     progress::Silent,
-    tensor::{Frame, Samples},
+    spectral::{Mode, Scale, Scales, Spectrum},
+    tensor::{DType, Frame, Samples},
     weights::Checkpoint,
 };
 use serde_json::Value;
@@ -86,11 +87,12 @@ fn run(model: &str, row: &Value, cfg_batch: bool, table: &mut Vec<String>) -> Ve
     let out = temp.path().join(if video { "out.mkv" } else { "out.png" });
     plan.output.destination = Destination::File(out.clone());
     let bf16 = row.get("noise_dtype").and_then(Value::as_str) == Some("bfloat16");
-    plan.runtime.dtype = if bf16 { Precision::Bf16 } else { Precision::F32 };
+    plan.runtime.dtype = Some(if bf16 { DType::BF16 } else { DType::F32 });
     if let Some(mode) = row.get("progressive_mode").and_then(Value::as_str) {
         plan.progressive.mode = if mode == "dct" { Mode::Dct } else { Mode::DctRewind };
         plan.progressive.delta = number("progressive_delta").unwrap();
-        plan.progressive.spectrum = row.get("spectrum").and_then(|s| Some((s[0].as_f64()?, s[1].as_f64()?)));
+        plan.progressive.spectrum =
+            row.get("spectrum").and_then(|s| Some(Spectrum { a: s[0].as_f64()?, beta: s[1].as_f64()? }));
         plan.progressive.scales = match row.get("progressive_scales").and_then(Value::as_array) {
             Some(s) => Scales::Explicit(s.iter().map(|v| Scale::Ratio(v.as_f64().unwrap())).collect()),
             None => Scales::Levels(number("levels").unwrap() as usize),

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use crescendo::{
     pipeline::{Context, generate, plan_generate},
-    plan::{Destination, GeneratePlan, Mode, Scales, Transform},
+    plan::{Destination, GeneratePlan},
     progress::Silent,
+    spectral::{Mode, Scales, Transform},
 };
 
 use crate::{MODELS, plans};

@@ -48,7 +48,7 @@ fn a_plan_says_whether_there_are_tiles() {
     let mut wrong = vec![];
     for &(model, size, tiling, tile, limit, wanted) in rows {
         let mut plan = asked(model, size, tiling, tile);
-        plan.runtime.memory_limit = limit;
+        plan.runtime.engine.memory_limit = limit;
         let notes = plan_generate(&plan).unwrap().notes;
         let found = notes.iter().find(|n| n.contains("decoded"));
         if found.is_some() != wanted.is_some() || !found.is_none_or(|n| n.contains(wanted.unwrap_or_default())) {

@@ -3,9 +3,12 @@
 use std::{path::Path, process::Command};
 
 use crescendo::{
+    family::Convention,
+    media::resize::Filter,
     pipeline::{Context, generate, plan_generate},
-    plan::{Defaults, Destination, GeneratePlan, Interpolation, Mode, Model, Rate, Scales, Target, Upscaling},
+    plan::{Destination, GeneratePlan, Interpolation, Model, Rate, Target, Upscaling},
     progress::Silent,
+    spectral::{Mode, Scales},
 };
 use serde_json::Value;
 
@@ -23,17 +26,15 @@ fn file(path: &str) -> Model {
 
 fn interpolation(times: u32) -> Interpolation {
     let model = file("tests/goldens/rife/4.22.lite/flownet.pkl");
-    Interpolation { rate: Rate::Times(times), scale: 1.0, model, scene_threshold: 1.0, dedup: false }
+    Interpolation { rate: Rate::Times(times), model, scene_threshold: 1.0, ..Interpolation::default() }
 }
 
 fn upscaling() -> Upscaling {
     Upscaling {
         target: Target::Times(2),
         model: Some(file("models/demo/srvgg-x2.safetensors")),
-        filter: crescendo::plan::Filter::Lanczos,
-        tile: None,
-        tile_overlap: None,
-        denoise: None,
+        filter: Filter::Lanczos,
+        ..Upscaling::default()
     }
 }
 
@@ -45,12 +46,12 @@ fn all(wrong: Vec<String>) {
 #[test]
 fn plans_split_steps_as_published() {
     let rows = [
-        (Defaults::Diffusers, 0.01, "23@30x52 + 27@60x104"),
-        (Defaults::Diffusers, 0.02, "27@30x52 + 23@60x104"),
-        (Defaults::Diffusers, 0.05, "33@30x52 + 17@60x104"),
-        (Defaults::Diffusers, 0.10, "37@30x52 + 13@60x104"),
-        (Defaults::Sglang, 0.01, "23@30x52 + 27@60x104"),
-        (Defaults::Sglang, 0.05, "33@30x52 + 17@60x104"),
+        (Convention::Diffusers, 0.01, "23@30x52 + 27@60x104"),
+        (Convention::Diffusers, 0.02, "27@30x52 + 23@60x104"),
+        (Convention::Diffusers, 0.05, "33@30x52 + 17@60x104"),
+        (Convention::Diffusers, 0.10, "37@30x52 + 13@60x104"),
+        (Convention::Sglang, 0.01, "23@30x52 + 27@60x104"),
+        (Convention::Sglang, 0.05, "33@30x52 + 17@60x104"),
     ];
     let mut wrong = vec![];
     for (defaults, delta, want) in rows {

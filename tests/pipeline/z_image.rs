@@ -2,10 +2,7 @@
 
 use std::path::Path;
 
-use crescendo::{
-    pipeline::plan_generate,
-    plan::{GeneratePlan, Mode},
-};
+use crescendo::{pipeline::plan_generate, plan::GeneratePlan, spectral::Mode};
 
 use crate::plans;
 

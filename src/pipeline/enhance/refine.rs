@@ -20,7 +20,7 @@ use crate::pipeline::{
     generate::init_image::upright,
     generate::run_config::noise_type,
     pass::Pass,
-    postprocess::{Upscaler, filter, output_size},
+    postprocess::{Upscaler, output_size},
     prompts,
     timings::Timings,
     vae::{Direction, VaeTiler},
@@ -106,7 +106,7 @@ impl Refinement {
             autoencoder,
             plan: refine.clone(),
             target: plan.upscaling.as_ref().map(|u| u.target),
-            fit: plan.upscaling.as_ref().map_or(Filter::Bicubic, |u| filter(u.filter)),
+            fit: plan.upscaling.as_ref().map_or(Filter::Bicubic, |u| u.filter),
             seed: plan.seed,
             steps,
             guidance,
@@ -445,7 +445,7 @@ pub fn outlook(plan: &EnhancePlan) -> Result<(Vec<String>, u64)> {
     for (name, part) in [("transformer", Subgraph::Full), ("vae", Subgraph::Encoder), ("vae", Subgraph::Decoder)] {
         let model = compile::component(&r.folder.path(name)?, r.folder.class_of(name)?, part, None, onnx::Target::CPU)?;
         // The CPU computes in f32: weights are widened once, or stay mapped under a memory limit.
-        bytes += if plan.runtime.memory_limit.is_some() { 0 } else { 4 * model.parameters };
+        bytes += if plan.runtime.engine.memory_limit.is_some() { 0 } else { 4 * model.parameters };
     }
     Ok((notes, bytes))
 }

@@ -32,10 +32,9 @@ use crate::{
         picture::{self, Picture, PictureOptions},
     },
     onnx::Model,
-    plan::{Destination, GeneratePlan, Generator, Gpu, Item, Torch},
+    plan::{Destination, GeneratePlan, Item},
     progress::{Task, Unit},
     runtime::peak_memory,
-    schedule::noise::{BfStream, NoiseSource},
     spectral::{self, Level},
     stage::{
         denoise::{Denoiser, Steering},
@@ -126,7 +125,7 @@ pub fn generate(plan: &GeneratePlan, cx: &Context<'_>) -> Result<Generated> {
                 last = Instant::now();
                 task.step(1)
             };
-            let pass = resolved.pass(noise_source(plan.generator));
+            let pass = resolved.pass(plan.noise);
             let mut denoiser = Denoiser::new(&mut network, &steering).batched(plan.cfg_batch);
             let shape = family.latent_shape(resolved.size);
             let latent =
@@ -207,14 +206,6 @@ struct Run<'a> {
     plan: &'a GeneratePlan,
     resolved: &'a RunConfig,
     cx: &'a Context<'a>,
-}
-
-fn noise_source(generator: Generator) -> NoiseSource {
-    match generator {
-        Generator::Cpu { torch: Torch::Current } => NoiseSource::Cpu(BfStream::Current),
-        Generator::Cpu { torch: Torch::Old } => NoiseSource::Cpu(BfStream::Old),
-        Generator::Cuda(Gpu { sms, threads_per_sm }) => NoiseSource::Cuda { threads_per_sm, sms },
-    }
 }
 
 /// Decodes, enlarges and writes.

@@ -10,12 +10,12 @@ use crate::pipeline::{
 use crate::{
     compile::{self, Subgraph},
     error::{Error, Result},
-    family::{self, Convention, Family, GuidanceRequest, Overrides, Size},
+    family::{self, Family, GuidanceRequest, Overrides, Size},
     model::ModelFolder,
     onnx::Target,
-    plan::{Defaults, Destination, GeneratePlan, Mode, Scale, Scales, Transform},
+    plan::{Destination, GeneratePlan},
     schedule::{NoiseSource, guidance::Guidance},
-    spectral::{self, Growth, Ladder, Level, Spectrum},
+    spectral::{self, Growth, Ladder, Level, Mode, Scales},
     tensor::DType,
     weights::Checkpoint,
 };
@@ -56,10 +56,7 @@ impl RunConfig {
     /// Reads configs and decides everything; refuses what the family cannot do.
     pub fn new(plan: &GeneratePlan) -> Result<Self> {
         let folder = ModelFolder::open(&plan.model.path)?;
-        let convention = match plan.defaults {
-            Defaults::Diffusers => Convention::Diffusers,
-            Defaults::Sglang => Convention::Sglang,
-        };
+        let convention = plan.defaults;
         let overrides = Overrides { convention, flow_shift: plan.flow_shift, text_tokens: plan.max_sequence_length };
         let family = family::open(&folder, &overrides)?;
         let defaults = family.defaults();
@@ -75,16 +72,18 @@ impl RunConfig {
         family.check_size(size)?;
         let steps = plan.steps.unwrap_or(defaults.steps);
         let sigmas = family.sigmas(size, steps)?;
-        let growth = Growth {
-            transform: transform(plan.progressive.transform),
-            rewind: plan.progressive.mode == Mode::DctRewind,
-        };
+        let growth = Growth { transform: plan.progressive.transform, rewind: plan.progressive.mode == Mode::DctRewind };
         let latent = family.latent_shape(size);
+        let scales = match plan.progressive.mode {
+            Mode::Fullres => Scales::Full,
+            Mode::Dct | Mode::DctRewind => plan.progressive.scales.clone(),
+        };
+        scales.check_height(height)?;
         let ladder = Ladder {
             latent: (latent[latent.len() - 2], latent[latent.len() - 1]),
             patch: family.patch_size(),
-            scales: scales(plan, height)?,
-            spectrum: plan.progressive.spectrum.map_or_else(|| family.spectrum(), |(a, beta)| Spectrum { a, beta }),
+            scales,
+            spectrum: plan.progressive.spectrum.unwrap_or_else(|| family.spectrum()),
             delta: plan.progressive.delta,
             growth,
         };
@@ -211,15 +210,13 @@ pub(in crate::pipeline) fn part_of(family: &dyn Family, component: &str, otherwi
 }
 
 /// Noise is drawn in the type that the reference pipeline runs in: that of the transformer's weights, unless asked otherwise.
-pub(in crate::pipeline) fn noise_type(asked: crate::plan::Precision, folder: &ModelFolder) -> Result<DType> {
-    use crate::plan::Precision;
+pub(in crate::pipeline) fn noise_type(asked: Option<DType>, folder: &ModelFolder) -> Result<DType> {
     match asked {
-        Precision::F32 => return Ok(DType::F32),
-        Precision::Bf16 => return Ok(DType::BF16),
-        Precision::F16 => {
+        Some(DType::F16) => {
             return Err(Error::usage("--dtype f16: no published model draws its noise in f16; bf16 or f32"));
         }
-        Precision::Auto => {}
+        Some(dtype) => return Ok(dtype),
+        None => {}
     }
     let weights = Checkpoint::open(&folder.path("transformer")?)?;
     let bf16 = weights.dtypes().into_iter().max_by_key(|(_, n)| *n).is_some_and(|(d, _)| d == DType::BF16);
@@ -258,33 +255,6 @@ fn refuse(plan: &GeneratePlan, family: &dyn Family) -> Result<()> {
     Ok(())
 }
 
-fn transform(t: Transform) -> spectral::Transform {
-    match t {
-        Transform::Dct => spectral::Transform::Dct,
-        Transform::Dwt => spectral::Transform::Dwt,
-        Transform::Fft => spectral::Transform::Fft,
-    }
-}
-
-fn scales(plan: &GeneratePlan, height: usize) -> Result<spectral::Scales> {
-    if plan.progressive.mode == Mode::FullRes {
-        return Ok(spectral::Scales::Full);
-    }
-    match &plan.progressive.scales {
-        Scales::Levels(n) => Ok(spectral::Scales::Levels(*n)),
-        Scales::Explicit(scales) => {
-            let text: Vec<String> = scales
-                .iter()
-                .map(|s| match s {
-                    Scale::Ratio(r) => r.to_string(),
-                    Scale::Height(h) => h.to_string(),
-                })
-                .collect();
-            spectral::Scales::parse(&text.join(" "), height)
-        }
-    }
-}
-
 /// What a generate call would do, without loading weights. Every graph is written, so missing, misshapen and unused weights are found.
 pub fn plan_generate(plan: &GeneratePlan) -> Result<GenerateForecast> {
     let resolved = RunConfig::new(plan)?;
@@ -294,7 +264,7 @@ pub fn plan_generate(plan: &GeneratePlan) -> Result<GenerateForecast> {
         let model = compile::component(&resolved.folder.path(name)?, class, part, None, Target::CPU)?;
         weights += model.weight_bytes;
         // The CPU computes in f32: weights are widened once, or stay mapped under a memory limit.
-        largest = largest.max(if plan.runtime.memory_limit.is_some() { 0 } else { 4 * model.parameters });
+        largest = largest.max(if plan.runtime.engine.memory_limit.is_some() { 0 } else { 4 * model.parameters });
     }
     let Size { height, width, .. } = resolved.size;
     let decoding = resolved.vae.planned_bytes(Direction::Decode, (height, width));

@@ -6,7 +6,7 @@ mod upscaler;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub(crate) use interpolator::{Interpolator, Times};
-pub(crate) use upscaler::{Upscaler, filter, output_size};
+pub(crate) use upscaler::{Upscaler, output_size};
 
 /// The lock, also after a panic of another thread: networks keep no state between calls.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

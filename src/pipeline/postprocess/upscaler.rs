@@ -13,10 +13,7 @@ use super::lock;
 use crate::{
     compile::{self, UpscalerSpec},
     error::{At, Error, Result},
-    media::{
-        alpha,
-        resize::{Filter, resize},
-    },
+    media::{alpha, resize::resize},
     pipeline::{
         context::{Context, Role},
         diagnose::{check_contrast, name_damaged_tensor},
@@ -43,7 +40,7 @@ impl Upscaler {
     /// Loads the network of a plan; without a network, the filter alone resamples.
     pub fn load(plan: &Upscaling, cx: &Context<'_>) -> Result<Self> {
         // The other half is for the stages that run at the same time.
-        let memory = memory_budget(cx.options.memory_limit) / 2;
+        let memory = memory_budget(cx.options.engine.memory_limit) / 2;
         let none = UpscalerSpec { scale: 1, multiple: 1, receptive_field: 0, pixel_bytes: 0 };
         let logged = Arc::default();
         let Some(model) = &plan.model else {
@@ -107,7 +104,7 @@ impl Upscaler {
             check_contrast(&format!("upscaling with {}", weights.display()), &[&planes], &upscaled)?;
             planes = Cow::Owned(upscaled.mapv_into(|v| v.clamp(0.0, 1.0)));
         }
-        Ok(resize(&planes, height, width, filter(self.plan.filter))?.mapv_into(|v| v.clamp(0.0, 1.0)))
+        Ok(resize(&planes, height, width, self.plan.filter)?.mapv_into(|v| v.clamp(0.0, 1.0)))
     }
 
     /// The tiles of a picture: none if the activations of the whole fit into memory, else the largest that fit.
@@ -158,16 +155,6 @@ pub(crate) fn output_size(target: plan::Target, height: usize, width: usize) -> 
         plan::Target::Times(n) => (height * n, width * n),
         plan::Target::Size { width, height } => (height, width),
         plan::Target::Height(rows) => (rows, ((width * rows) as f64 / height as f64).round().max(1.0) as usize),
-    }
-}
-
-/// The resampling filter of a plan.
-pub(crate) fn filter(f: plan::Filter) -> Filter {
-    match f {
-        plan::Filter::Lanczos => Filter::Lanczos,
-        plan::Filter::Bicubic => Filter::Bicubic,
-        plan::Filter::Bilinear => Filter::Bilinear,
-        plan::Filter::Nearest => Filter::Nearest,
     }
 }
 
