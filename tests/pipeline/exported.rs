@@ -1,4 +1,4 @@
-//! An exported folder is a model itself, also where no graph reads the last shards of its language model.
+//! An exported folder is a model, even if no graph reads the last shards of its language model.
 
 use std::path::Path;
 

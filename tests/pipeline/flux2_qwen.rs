@@ -1,4 +1,4 @@
-//! What FLUX.2 and Qwen-Image refuse, how they guide, and their published splits.
+//! FLUX.2 and Qwen-Image: rejected requests, guidance, published splits.
 
 use std::path::Path;
 
@@ -15,14 +15,14 @@ use crate::plans;
 
 type Change = fn(&mut GeneratePlan);
 
-fn asked(model: &str, change: Change) -> GeneratePlan {
+fn plan_for(model: &str, change: Change) -> GeneratePlan {
     let mut plan = plans::generate(&Path::new("tests/goldens").join(model).join("model"), "a fox");
     change(&mut plan);
     plan
 }
 
 #[test]
-fn bad_requests_are_refused_before_anything_is_loaded() {
+fn invalid_requests_are_rejected_before_loading() {
     let rows: &[(&str, Change, &str)] = &[
         ("flux2-klein", |p| p.size = Some((360, 640)), "--height 360: FLUX.2-klein needs a multiple of 16; 352 or 368"),
         ("flux2-dev", |p| p.size = Some((64, 8)), "--width 8: FLUX.2-dev needs a multiple of 16; 16"),
@@ -46,7 +46,7 @@ fn bad_requests_are_refused_before_anything_is_loaded() {
     ];
     let mut wrong = vec![];
     for (model, change, wanted) in rows {
-        match plan_generate(&asked(model, *change)) {
+        match plan_generate(&plan_for(model, *change)) {
             Err(e) if e.to_string().contains(wanted) => {}
             Err(e) => wrong.push(format!("wanted {wanted:?}, got {e}")),
             Ok(_) => wrong.push(format!("wanted {wanted:?}, got a plan")),
@@ -56,7 +56,7 @@ fn bad_requests_are_refused_before_anything_is_loaded() {
 }
 
 #[test]
-fn guidance_is_the_pipelines() {
+fn guidance_equals_the_pipeline() {
     let nothing = GuidanceRequest::default();
     let scale = |scale| GuidanceRequest { scale: Some(scale), ..nothing };
     let true_cfg = |scale| GuidanceRequest { true_cfg: Some(scale), ..nothing };
@@ -102,7 +102,7 @@ fn splits_equal_the_published_table() {
     ];
     let mut wrong = vec![];
     for (model, delta, wanted) in rows {
-        let mut plan = asked(model, |p| (p.steps, p.progressive.mode) = (Some(30), Mode::DctRewind));
+        let mut plan = plan_for(model, |p| (p.steps, p.progressive.mode) = (Some(30), Mode::DctRewind));
         plan.progressive.delta = delta;
         let stages = plan_generate(&plan).unwrap().stages;
         let found: Vec<String> = stages.iter().map(|s| format!("{}@{}x{}", s.steps, s.height, s.width)).collect();

@@ -1,4 +1,4 @@
-//! Runs that start from a picture or a clip; their numbers are judged in the table of whole runs.
+//! Runs that start from a picture or a clip. main.rs compares their latents with diffusers.
 
 use std::{
     collections::BTreeMap,
@@ -21,7 +21,7 @@ use image::{DynamicImage, Rgb, RgbImage, imageops::FilterType};
 
 use super::{floats, plans, relative};
 
-/// A golden's `image` as a file: a PNG, or a clip without loss.
+/// Writes a golden's `image` as a PNG or a lossless clip.
 pub fn file(folder: &Path, golden: &Checkpoint, clip: bool) -> PathBuf {
     let stored = golden.get("image").unwrap();
     let (bytes, shape) = (stored.bytes().unwrap().to_vec(), stored.shape.clone());
@@ -37,7 +37,7 @@ pub fn file(folder: &Path, golden: &Checkpoint, clip: bool) -> PathBuf {
     path
 }
 
-/// Frames of RGB bytes through ffmpeg, 12 a second.
+/// Encodes RGB frames with ffmpeg at 12 frames per second.
 pub fn encode(path: &Path, frames: &[u8], (width, height): (usize, usize), options: &[&str]) {
     let size = format!("{width}x{height}");
     let mut ffmpeg = Command::new("ffmpeg")
@@ -53,7 +53,7 @@ pub fn encode(path: &Path, frames: &[u8], (width, height): (usize, usize), optio
 
 type Change = fn(&mut GeneratePlan);
 
-/// Pictures and clips of one content, 64×96 unless named otherwise.
+/// Writes pictures and clips of the same content, 64×96 unless the name says otherwise.
 fn sources(folder: &Path) {
     let pixel = |x: usize, y: usize| [(x * 2) as u8, (y * 3) as u8, ((x / 8 + y / 8) % 2 * 120) as u8];
     let picture = |w: usize, h: usize| {
@@ -75,7 +75,7 @@ fn sources(folder: &Path) {
     }
     picture(64, 64).save(path("square.png")).unwrap();
     picture(1920, 1024).save(path("wide.png")).unwrap();
-    // A quarter back as stored, clockwise as told.
+    // Stored rotated by −90°, with an orientation tag of 90° clockwise.
     let stored = plain.rotate270();
     let frame = Frame { width: 64, height: 96, channels: 3, samples: Samples::U8(stored.into_rgb8().into_raw()) };
     let exif = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
@@ -111,9 +111,9 @@ fn strength(plan: &mut GeneratePlan, strength: f64) {
     plan.start.as_mut().unwrap().strength = Some(strength);
 }
 
-/// Model, file, a change of the plan, exit code, words of the refusal. A plan reads no weights.
+/// Rows: model, file, change of the plan, exit code, words of the error. A plan reads no weights.
 #[test]
-fn what_cannot_be_a_start_is_refused_before_weights_are_read() {
+fn invalid_sources_are_rejected_before_loading() {
     let folder = tempfile::tempdir().unwrap();
     sources(folder.path());
     let rows: &[(&str, &str, Change, u8, &str)] = &[
@@ -180,7 +180,7 @@ fn what_cannot_be_a_start_is_refused_before_weights_are_read() {
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
-/// The latent that a run starts from, and the plan's notes of the way there.
+/// Returns the latent that a run starts from, and the plan's notes.
 fn started(plan: &mut GeneratePlan, folder: &Path) -> (Vec<f32>, Vec<String>) {
     plan.save_latents = Some(folder.join("latents.safetensors"));
     generate(plan, &Context::start(&plan.runtime, &Silent).unwrap()).unwrap();
@@ -188,9 +188,9 @@ fn started(plan: &mut GeneratePlan, folder: &Path) -> (Vec<f32>, Vec<String>) {
     (floats(&Checkpoint::open(plan.save_latents.as_ref().unwrap()).unwrap(), "start"), notes)
 }
 
-/// Rows: a model, two files that start alike within a limit, words of the first's notes.
+/// Rows: model, two files with equal start latents within a limit, words of the first one's notes.
 #[test]
-fn every_form_of_a_picture_is_understood() {
+fn all_picture_formats_give_the_same_start() {
     let folder = tempfile::tempdir().unwrap();
     sources(folder.path());
     let rows = [
@@ -230,9 +230,9 @@ fn every_form_of_a_picture_is_understood() {
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
-/// A plan counts only the steps that are left, at the levels that are left; a clip's rate is the result's.
+/// A plan counts only the remaining steps and levels. The output has the frame rate of the clip.
 #[test]
-fn plans_tell_what_is_left() {
+fn plans_count_remaining_steps() {
     let folder = tempfile::tempdir().unwrap();
     sources(folder.path());
     let rows: &[(&str, &str, Change, &str, f64)] = &[
@@ -264,9 +264,9 @@ fn grown(plan: &mut GeneratePlan, of: f64) {
     (plan.progressive.delta, plan.progressive.spectrum) = (0.05, Some(Spectrum { a: 2.0, beta: 1.5 }));
 }
 
-/// Several seeds share one start; each is what it is alone.
+/// Several seeds share one start latent. Each output equals that of a run with one seed.
 #[test]
-fn several_seeds_start_alike() {
+fn several_seeds_share_a_start() {
     let folder = tempfile::tempdir().unwrap();
     sources(folder.path());
     let mut plan = start("flux2-klein", folder.path().join("plain.png"), |_| {});

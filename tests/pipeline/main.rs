@@ -1,4 +1,4 @@
-//! Whole runs against diffusers: noise, every step's latent, the finished latent and the picture, in every progressive mode.
+//! Compares full runs with diffusers: noise, the latent after every step, the final latent and the picture, in every progressive mode.
 //!
 //! Goldens: `scripts/reference/{flux1,flux2,families,start}.py`.
 #![allow(clippy::unwrap_used)]
@@ -30,7 +30,7 @@ fn floats(c: &Checkpoint, name: &str) -> Vec<f32> {
     c.get(name).unwrap_or_else(|| panic!("{}: no {name}", c.origin().display())).to_f32().unwrap()
 }
 
-/// max|a − b| / max|b|; infinite where the lengths differ.
+/// max|a − b| / max|b|. Infinite if the lengths differ.
 fn relative(a: &[f32], b: &[f32]) -> f32 {
     if a.len() != b.len() {
         return f32::INFINITY;
@@ -39,7 +39,7 @@ fn relative(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).fold(0f32, |m, (x, y)| m.max((x - y).abs())) / scale
 }
 
-/// What a picture or video holds: rows, columns and colours, of a video one frame after the other.
+/// Returns the samples of a picture or video: frames, rows, columns, colours.
 fn samples(path: &Path, video: bool) -> Vec<u8> {
     let frames: Vec<Frame> = if video {
         Reader::open(path).unwrap().map(|f| f.unwrap().frame).collect()
@@ -53,7 +53,7 @@ fn samples(path: &Path, video: bool) -> Vec<u8> {
     frames.into_iter().flat_map(bytes).collect()
 }
 
-/// Runs one row of runs.json and returns what is wrong with it. `cfg_batch`: guidance's two predictions in one call.
+/// Runs one row of runs.json and returns its faults. `cfg_batch`: both guidance predictions in one call.
 fn run(model: &str, row: &Value, cfg_batch: bool, table: &mut Vec<String>) -> Vec<String> {
     let name = row["name"].as_str().unwrap();
     let root = Path::new("tests/goldens").join(model);
@@ -77,11 +77,11 @@ fn run(model: &str, row: &Value, cfg_batch: bool, table: &mut Vec<String>) -> Ve
     if row.get("source").is_some() {
         let clip = row["clip"] == true;
         let image = from_picture::file(temp.path(), &golden, clip);
-        // Of a clip the number of frames is known, and where the pipeline's own strength is meant none need be given.
+        // A clip determines the number of frames. The pipeline's default strength is omitted.
         plan.frames = plan.frames.filter(|_| !clip);
         plan.start = Some(Start { image, strength: number("strength").filter(|_| name != "start") });
     }
-    // Without loss, so that what is read back is what was decoded.
+    // Lossless, so that the file has the decoded values.
     (plan.output.codec, plan.output.pix_fmt) =
         if video { (Some("ffv1".into()), Some("bgr0".into())) } else { (None, None) };
     let out = temp.path().join(if video { "out.mkv" } else { "out.png" });
@@ -131,7 +131,7 @@ fn run(model: &str, row: &Value, cfg_batch: bool, table: &mut Vec<String>) -> Ve
 const MODELS: [&str; 8] =
     ["flux1-dev", "flux1-schnell", "flux2-dev", "flux2-klein", "flux2-klein-base", "qwen-image", "wan", "z-image"];
 
-/// Runs from prompts, then those from pictures, which schnell, being dev in all of that, has none of.
+/// Returns runs from prompts and runs from pictures. schnell has no picture goldens: it shares dev's code.
 fn rows(model: &str) -> Vec<Value> {
     let lists: &[&str] = if model == "flux1-schnell" { &["runs"] } else { &["runs", "starts"] };
     let read = |list: &&str| {
@@ -142,7 +142,7 @@ fn rows(model: &str) -> Vec<Value> {
 }
 
 #[test]
-fn whole_runs_equal_diffusers() {
+fn full_runs_equal_diffusers() {
     let (mut wrong, mut table) = (Vec::new(), Vec::new());
     for model in MODELS {
         let rows = rows(model);
@@ -155,9 +155,9 @@ fn whole_runs_equal_diffusers() {
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
-/// Those of every family that has guidance; prompts of other lengths fall back to two calls, with a word.
+/// Every family with guidance. Prompts of different lengths need two calls and give a warning.
 #[test]
-fn guidance_in_one_batch_equals_diffusers() {
+fn batched_guidance_equals_diffusers() {
     let (mut wrong, mut table) = (Vec::new(), Vec::new());
     for model in ["flux1-dev", "flux2-klein-base", "qwen-image", "wan", "z-image"] {
         let guided = |row: &&Value| ["guidance_scale", "true_cfg_scale"].iter().any(|k| row[k].as_f64() > Some(1.0));

@@ -1,4 +1,4 @@
-//! Which of torch's streams a run draws from; the streams themselves are held against torch in `tests/schedule.rs`.
+//! The noise stream of a run. `tests/schedule.rs` compares the streams with torch.
 
 use std::path::Path;
 
@@ -13,8 +13,8 @@ use crescendo::{
 use crate::{floats, plans};
 
 #[test]
-fn a_run_draws_from_the_stream_that_was_asked_for() {
-    // So few threads that already this picture's noise takes each of them several times.
+fn a_run_draws_from_the_selected_stream() {
+    // Few threads: the noise of this picture takes several normals from each.
     let small = Gpu { sms: 1, threads_per_sm: 256 };
     let rows = [
         NoiseSource::Cpu(BfStream::Current),

@@ -1,4 +1,4 @@
-//! Sizes whose levels do not halve evenly: every size that a family can do at full resolution can also be grown.
+//! Sizes whose levels do not halve evenly. Every size that a family supports also supports growth.
 
 use std::path::Path;
 
@@ -11,8 +11,8 @@ use crescendo::{
 
 use crate::{MODELS, plans};
 
-/// A family's tiny checkpoint, growing.
-fn asked(model: &str, height: usize, width: usize, levels: usize, transform: Transform) -> GeneratePlan {
+/// A progressive plan for a family's tiny checkpoint.
+fn plan_for(model: &str, height: usize, width: usize, levels: usize, transform: Transform) -> GeneratePlan {
     let mut plan = plans::generate(&Path::new("tests/goldens").join(model).join("model"), "fox");
     plan.size = Some((height, width));
     plan.frames = (model == "wan").then_some(5);
@@ -23,21 +23,21 @@ fn asked(model: &str, height: usize, width: usize, levels: usize, transform: Tra
     plan
 }
 
-/// Pixels per latent row, and the multiple in which latent rows come.
+/// Returns pixels per latent row, and the required multiple of latent rows.
 fn grid(model: &str) -> (usize, usize) {
     if model.starts_with("flux2") { (16, 1) } else { (8, 2) }
 }
 
-/// 368×640 has a latent of 46×80, 1328×1328 one of 166×166, 1664×928 one of 208×116; Qwen-Image's card names the last two.
+/// Latents: 46×80 for 368×640, 166×166 for 1328×1328, 208×116 for 1664×928. The last two sizes are from Qwen-Image's model card.
 #[test]
-fn every_size_can_be_grown() {
+fn every_size_supports_growth() {
     let mut wrong = vec![];
     for model in MODELS {
         let (factor, patch) = grid(model);
         for (height, width) in [(368, 640), (1328, 1328), (1664, 928), (928, 1664), (1104, 1472), (128, 176)] {
             for levels in [1, 2, 3] {
                 let name = format!("{model} {height}×{width}, {levels} levels");
-                let forecast = match plan_generate(&asked(model, height, width, levels, Transform::Dct)) {
+                let forecast = match plan_generate(&plan_for(model, height, width, levels, Transform::Dct)) {
                     Ok(forecast) => forecast,
                     Err(e) => {
                         wrong.push(format!("{name}: {e}"));
@@ -51,7 +51,7 @@ fn every_size_can_be_grown() {
                 if sizes.iter().any(|(h, w)| !h.is_multiple_of(patch) || !w.is_multiple_of(patch)) {
                     wrong.push(format!("{name}: {sizes:?} are no multiples of {patch}"));
                 }
-                // Within one patch of the half, however it is rounded.
+                // Within one patch of the exact half.
                 let halves = sizes
                     .windows(2)
                     .all(|p| p[1].0.abs_diff(2 * p[0].0) <= 2 * patch && p[1].1.abs_diff(2 * p[0].1) <= 2 * patch);
@@ -70,9 +70,9 @@ fn odd_levels_run_in_every_transform() {
     for model in MODELS {
         for transform in [Transform::Dct, Transform::Fft, Transform::Dwt] {
             let temp = tempfile::tempdir().unwrap();
-            // A latent of 6×10, or of 3×5 for FLUX.2; twice the even sizes for wavelets, which halve or refuse.
+            // A latent of 6×10 (FLUX.2: 3×5). Wavelets require even sizes, so theirs is twice as large.
             let (height, width) = if transform == Transform::Dwt { (64, 96) } else { (48, 80) };
-            let mut plan = asked(model, height, width, 1, transform);
+            let mut plan = plan_for(model, height, width, 1, transform);
             plan.steps = Some(4);
             let video = model == "wan";
             let out = temp.path().join(if video { "out.mkv" } else { "out.png" });
@@ -84,7 +84,7 @@ fn odd_levels_run_in_every_transform() {
                 Err(e) => wrong.push(format!("{model} {transform:?}: {e}")),
             }
         }
-        let refused = plan_generate(&asked(model, 48, 80, 1, Transform::Dwt));
+        let refused = plan_generate(&plan_for(model, 48, 80, 1, Transform::Dwt));
         if !refused.as_ref().is_err_and(|e| e.to_string().contains("dwt")) {
             wrong.push(format!("{model}: wavelets at 48×80 gave {:?}", refused.map(|f| f.stages)));
         }

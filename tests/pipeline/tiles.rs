@@ -11,7 +11,7 @@ use crescendo::{
 
 use crate::{plans, samples};
 
-fn asked(model: &str, size: (usize, usize), tiling: VaeTiling, tile: Option<usize>) -> GeneratePlan {
+fn plan_for(model: &str, size: (usize, usize), tiling: VaeTiling, tile: Option<usize>) -> GeneratePlan {
     let mut plan = plans::generate(&Path::new("tests/goldens").join(model).join("model"), "a fox");
     plan.size = Some(size);
     plan.vae = Vae { tiling, tile, overlap: None };
@@ -22,7 +22,7 @@ fn asked(model: &str, size: (usize, usize), tiling: VaeTiling, tile: Option<usiz
 type Row = (&'static str, (usize, usize), VaeTiling, Option<usize>, Option<u64>, Option<&'static str>);
 
 #[test]
-fn a_plan_says_whether_there_are_tiles() {
+fn a_plan_reports_tiling() {
     use VaeTiling::{Auto, Off, On};
     let rows: &[Row] = &[
         ("flux1-dev", (64, 96), Auto, None, None, None),
@@ -38,7 +38,7 @@ fn a_plan_says_whether_there_are_tiles() {
             Some("decoded untiled: one tile of 1024 pixels holds the whole picture"),
         ),
         ("flux1-dev", (64, 1040), On, None, None, Some("decoded in tiles of 1024 pixels, overlap 256")),
-        // Memory for nothing: as small as tiles become. A tile is no larger than the picture.
+        // Almost no memory gives the smallest tile. A tile never exceeds the picture.
         ("flux1-dev", (512, 640), Auto, None, Some(1), Some("decoded in tiles of 128 pixels, overlap 32")),
         ("flux2-klein", (512, 640), Auto, None, Some(1), Some("decoded in tiles of 128 pixels, overlap 32")),
         ("qwen-image", (512, 640), Auto, None, Some(1), Some("decoded in tiles of 128 pixels, overlap 32")),
@@ -47,7 +47,7 @@ fn a_plan_says_whether_there_are_tiles() {
     ];
     let mut wrong = vec![];
     for &(model, size, tiling, tile, limit, wanted) in rows {
-        let mut plan = asked(model, size, tiling, tile);
+        let mut plan = plan_for(model, size, tiling, tile);
         plan.runtime.engine.memory_limit = limit;
         let notes = plan_generate(&plan).unwrap().notes;
         let found = notes.iter().find(|n| n.contains("decoded"));
@@ -59,7 +59,7 @@ fn a_plan_says_whether_there_are_tiles() {
 }
 
 #[test]
-fn tiles_that_cannot_be_are_refused() {
+fn invalid_tiles_are_rejected() {
     let rows = [
         ("flux1-dev", Some(36), None, "--vae-tile 36: the VAE needs a multiple of 8; 32 or 40"),
         ("flux2-klein", Some(40), None, "--vae-tile 40: the VAE needs a multiple of 16; 32 or 48"),
@@ -69,7 +69,7 @@ fn tiles_that_cannot_be_are_refused() {
     ];
     let mut wrong = vec![];
     for (model, tile, overlap, wanted) in rows {
-        let mut plan = asked(model, (64, 96), VaeTiling::Auto, tile);
+        let mut plan = plan_for(model, (64, 96), VaeTiling::Auto, tile);
         plan.vae.overlap = overlap;
         match plan_generate(&plan) {
             Err(e) if e.to_string() == wanted => {}
@@ -80,14 +80,14 @@ fn tiles_that_cannot_be_are_refused() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// A video in tiles has all its frames, other ones than in one piece, and leaves no file of tiles behind.
+/// A tiled video has all frames, differs from the untiled one, and leaves no temporary file.
 #[test]
-fn a_video_in_tiles_is_whole() {
+fn a_tiled_video_is_complete() {
     let temp = tempfile::tempdir().unwrap();
     let made: Vec<Vec<u8>> = [VaeTiling::Off, VaeTiling::On]
         .into_iter()
         .map(|tiling| {
-            let mut plan = asked("wan", (64, 96), tiling, (tiling == VaeTiling::On).then_some(32));
+            let mut plan = plan_for("wan", (64, 96), tiling, (tiling == VaeTiling::On).then_some(32));
             (plan.frames, plan.steps) = (Some(5), Some(2));
             (plan.output.codec, plan.output.pix_fmt) = (Some("ffv1".into()), Some("bgr0".into()));
             let path = temp.path().join(format!("{tiling:?}.mkv"));

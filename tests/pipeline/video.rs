@@ -1,4 +1,4 @@
-//! Videos: what a plan says of them, what is refused, and what ffprobe finds in the file.
+//! Videos: plans, rejected requests, and ffprobe's view of the output.
 
 use std::{path::Path, process::Command};
 
@@ -38,8 +38,8 @@ fn upscaling() -> Upscaling {
     }
 }
 
-/// Fails with every row that is wrong.
-fn all(wrong: Vec<String>) {
+/// Panics with all failures, if any.
+fn assert_no_failures(wrong: Vec<String>) {
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
@@ -82,14 +82,14 @@ fn plans_split_steps_as_published() {
             wrong.push(format!("{defaults:?} δ {delta}: sizes {sizes}"));
         }
     }
-    all(wrong);
+    assert_no_failures(wrong);
 }
 
-/// A name, a change to a plan, and words of the refusal.
+/// Rows: name, change of a plan, words of the error.
 type Refused = (&'static str, fn(&mut GeneratePlan), &'static [&'static str]);
 
 #[test]
-fn what_the_family_cannot_do_is_refused_before_weights_are_read() {
+fn unsupported_requests_are_rejected_before_loading() {
     let rows: &[Refused] = &[
         ("frames", |p| p.frames = Some(6), &["--num-frames 6", "5 or 9"]),
         ("frames", |p| p.frames = Some(3), &["--num-frames 3", "1 or 5"]),
@@ -115,11 +115,11 @@ fn what_the_family_cannot_do_is_refused_before_weights_are_read() {
             }
         }
     }
-    all(wrong);
+    assert_no_failures(wrong);
 }
 
 #[test]
-fn videos_are_interpolated_enlarged_and_described() {
+fn videos_are_interpolated_upscaled_and_tagged() {
     let temp = tempfile::tempdir().unwrap();
     let mut wrong = vec![];
     let rows = [
@@ -154,7 +154,7 @@ fn videos_are_interpolated_enlarged_and_described() {
             checks.iter().filter(|(good, _)| !good).map(|(_, what)| format!("{name}: {what}: {found} {row:?}")),
         );
     }
-    all(wrong);
+    assert_no_failures(wrong);
 }
 
 fn probe(path: &Path) -> Value {

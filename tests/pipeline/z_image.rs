@@ -1,4 +1,4 @@
-//! What Z-Image refuses, and what it does when little is asked.
+//! Z-Image: rejected requests and defaults.
 
 use std::path::Path;
 
@@ -8,14 +8,14 @@ use crate::plans;
 
 type Change = fn(&mut GeneratePlan);
 
-fn asked(change: Change) -> GeneratePlan {
+fn plan_for(change: Change) -> GeneratePlan {
     let mut plan = plans::generate(Path::new("tests/goldens/z-image/model"), "a fox");
     change(&mut plan);
     plan
 }
 
 #[test]
-fn bad_requests_are_refused_before_anything_is_loaded() {
+fn invalid_requests_are_rejected_before_loading() {
     let rows: &[(Change, &str)] = &[
         (|p| p.size = Some((360, 640)), "--height 360: Z-Image-Turbo needs a multiple of 16; 352 or 368"),
         (|p| p.size = Some((64, 8)), "--width 8: Z-Image-Turbo needs a multiple of 16; 16"),
@@ -29,7 +29,7 @@ fn bad_requests_are_refused_before_anything_is_loaded() {
     ];
     let mut wrong = vec![];
     for (change, wanted) in rows {
-        match plan_generate(&asked(*change)) {
+        match plan_generate(&plan_for(*change)) {
             Err(e) if e.to_string().contains(wanted) => {}
             Err(e) => wrong.push(format!("wanted {wanted:?}, got {e}")),
             Ok(_) => wrong.push(format!("wanted {wanted:?}, got a plan")),
@@ -53,7 +53,7 @@ fn splits_equal_the_published_table() {
     ];
     let mut wrong = vec![];
     for (change, wanted) in rows {
-        let forecast = plan_generate(&asked(*change)).unwrap();
+        let forecast = plan_generate(&plan_for(*change)).unwrap();
         let found: Vec<String> =
             forecast.stages.iter().map(|s| format!("{}@{}x{}", s.steps, s.height, s.width)).collect();
         if found.join(" + ") != *wanted {
