@@ -1,10 +1,10 @@
-//! What flows between the parts: element types, arrays at a network's door, and picture frames.
+//! Data that the parts exchange: element types, network inputs and outputs, and picture frames.
 
 use ndarray::{Array3, ArrayD, Axis, concatenate};
 
 use crate::error::{Error, Result};
 
-/// How elements are stored in a checkpoint or computed in a graph.
+/// Element type of a stored tensor or of a computation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[allow(missing_docs)]
 pub enum DType {
@@ -33,7 +33,7 @@ impl DType {
         }
     }
 
-    /// The short lower-case name used in messages and flags: `bf16`.
+    /// The lower-case name used in messages and flags: `bf16`.
     pub fn name(self) -> &'static str {
         match self {
             Self::F64 => "f64",
@@ -51,13 +51,13 @@ impl DType {
         }
     }
 
-    /// Whether values are floating point.
+    /// Whether the type is floating point.
     pub fn is_float(self) -> bool {
         matches!(self, Self::F64 | Self::F32 | Self::F16 | Self::BF16 | Self::F8E4M3 | Self::F8E5M2)
     }
 }
 
-/// An array at a network's door. Networks take and give f32 whatever they compute in; token ids are i64.
+/// A network input or output. Values are f32 regardless of the precision of the computation; token ids are i64.
 #[derive(Debug, Clone)]
 pub enum Tensor {
     /// Latents, embeddings, pictures.
@@ -67,7 +67,7 @@ pub enum Tensor {
 }
 
 impl Tensor {
-    /// The extents, outermost first.
+    /// Extents, outermost first.
     pub fn shape(&self) -> &[usize] {
         match self {
             Self::F32(a) => a.shape(),
@@ -75,11 +75,11 @@ impl Tensor {
         }
     }
 
-    /// Both along the first axis: [n, …] and [m, …] → [n + m, …]. An error where types or other axes differ.
+    /// Concatenates along the first axis: [n, …] and [m, …] → [n + m, …]. Fails if the types or other axes differ.
     pub fn stack(&self, after: &Self) -> Result<Self> {
         let unfit = |e: &dyn std::fmt::Display| {
             let (a, b) = (self.shape(), after.shape());
-            Error::failed(format!("arrays of {a:?} and {b:?} are not one batch: {e}"))
+            Error::failed(format!("tensors of {a:?} and {b:?} cannot be batched: {e}"))
         };
         match (self, after) {
             (Self::F32(a), Self::F32(b)) => {
@@ -88,7 +88,7 @@ impl Tensor {
             (Self::I64(a), Self::I64(b)) => {
                 concatenate(Axis(0), &[a.view(), b.view()]).map(Self::I64).map_err(|e| unfit(&e))
             }
-            _ => Err(unfit(&"one is of integers")),
+            _ => Err(unfit(&"their types differ")),
         }
     }
 }
@@ -105,7 +105,7 @@ impl From<ArrayD<i64>> for Tensor {
     }
 }
 
-/// Pixel samples, interleaved (row, column, channel), full range.
+/// Pixel samples in the order row, column, channel; full range.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Samples {
     /// 0..=255
@@ -117,9 +117,9 @@ pub enum Samples {
 /// One picture or video frame in RGB or RGBA, interleaved.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Frame {
-    /// Columns.
+    /// Width in pixels.
     pub width: usize,
-    /// Rows.
+    /// Height in pixels.
     pub height: usize,
     /// 3 (RGB) or 4 (RGBA, straight alpha).
     pub channels: usize,
@@ -128,7 +128,7 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// The frame as planes [channels, height, width] in 0..=1.
+    /// Returns the frame as planes [channels, height, width] in 0..=1.
     pub fn planes(&self) -> Array3<f32> {
         let mut planes = Array3::zeros((self.channels, self.height, self.width));
         for (k, mut plane) in planes.outer_iter_mut().enumerate() {
@@ -147,7 +147,7 @@ impl Frame {
         planes
     }
 
-    /// Planes [channels, height, width] in 0..=1 as a frame: clamped and **rounded** to nearest. `deep`: 16 bits, else 8.
+    /// Converts planes [channels, height, width] in 0..=1; values are clamped and rounded to nearest. `deep`: 16 bits, else 8.
     pub fn from_planes(planes: &Array3<f32>, deep: bool) -> Self {
         let (channels, height, width) = planes.dim();
         let n = channels * height * width;
@@ -163,7 +163,7 @@ impl Frame {
         Self { width, height, channels, samples }
     }
 
-    /// An RGBA frame as seen over black, and whether any of it is clear.
+    /// Composites an RGBA frame over black. The flag: whether any pixel is transparent.
     pub fn over_black(&self) -> (Self, bool) {
         fn flatten<T: Copy + Into<u64> + TryFrom<u64> + Default>(samples: &[T], top: u64) -> (Vec<T>, bool) {
             let over = |p: &[T]| {

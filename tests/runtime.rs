@@ -119,11 +119,11 @@ fn invalid_inputs_are_named() {
     let table: [(&[(&str, &Tensor)], &str); 9] = [
         (&[("x", &x), ("half", &half)], "toy: input `ids` is missing; the network's inputs are x, half, ids"),
         (&[("y", &x)], "toy: no input `y`; the network's inputs are x, half, ids"),
-        (&[("x", &x), ("x", &x)], "toy: input `x` was given twice"),
-        (&[("x", &good)], "toy: input `x` wants f32, got i64"),
+        (&[("x", &x), ("x", &x)], "toy: input `x` occurs twice"),
+        (&[("x", &good)], "toy: input `x` expects f32, got i64"),
         (&[("ids", &x)], "toy: input `ids` wants i32, got f32"),
-        (&[("x", &flat)], "toy: input `x` wants the shape [k, 3], got [6]"),
-        (&[("x", &wide)], "toy: input `x` wants the shape [k, 3], got [2, 4]"),
+        (&[("x", &flat)], "toy: input `x` expects the shape [k, 3], got [6]"),
+        (&[("x", &wide)], "toy: input `x` expects the shape [k, 3], got [2, 4]"),
         (&[("x", &empty)], "toy: input `x` is empty: its shape is [0, 3]"),
         (&[("x", &x), ("half", &half), ("ids", &big)], "input `ids`: toy: 1099511627776 does not fit into i32"),
     ];
@@ -165,7 +165,7 @@ fn failed_loads_and_runs_give_the_reason() {
                 .map(drop)
                 .unwrap_err()
                 .to_string(),
-            vec!["toy: out of memory at node /decoder/expand (wanted 1125899.9 GB more)", "--memory-limit", "--tile"],
+            vec!["toy: out of memory at node /decoder/expand (1125899.9 GB more needed)", "--memory-limit", "--tile"],
         ),
     ];
     let wrong: Vec<_> = table.iter().filter(|(got, parts)| !parts.iter().all(|part| got.contains(part))).collect();

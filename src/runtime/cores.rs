@@ -1,9 +1,11 @@
-//! How many cores this process may use.
+//! The number of cores that this process may use.
+//!
+//! `sysinfo` counts the machine's physical cores; it does not count those in this process's CPU affinity.
 
 use std::{collections::HashSet, fs, thread};
 
-/// Physical cores left to this process by affinity and cgroup quota: hyper-threads of one core count once, because matrix
-/// products do not gain from a second one.
+/// Physical cores that CPU affinity and cgroup quota allow. Hyper-threads of one core count once: matrix products do not gain
+/// from the second.
 pub fn threads_available() -> usize {
     let allowed = thread::available_parallelism().map_or(1, usize::from);
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -18,7 +20,7 @@ fn core_of(cpu: usize) -> Option<(String, String)> {
     Some((read("physical_package_id")?, read("core_id")?))
 }
 
-/// `0-3,8` → 0 1 2 3 8; what is not a range is skipped.
+/// `0-3,8` → 0 1 2 3 8. Skips anything that is not a range.
 fn cpu_list(list: &str) -> Vec<usize> {
     let range = |part: &str| {
         let (first, last) = part.split_once('-').unwrap_or((part, part));

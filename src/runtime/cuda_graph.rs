@@ -1,7 +1,7 @@
-//! CUDA graphs: for each combination of input shapes the kernels are captured once and replayed, which saves launching them.
+//! CUDA graphs: the kernels of each combination of input shapes are captured once and replayed, which saves kernel launches.
 //!
-//! A captured graph reads and writes fixed addresses, and ONNX Runtime replays the graph of an id without looking at shapes. So
-//! each combination of shapes has its own id, its own inputs on the device, and outputs that stay bound.
+//! A captured graph reads and writes fixed addresses, and ONNX Runtime replays the graph of an id without a check of shapes.
+//! Each combination of shapes therefore has an id, inputs on the device, and outputs that stay bound.
 
 use ort::{
     memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType},
@@ -17,7 +17,7 @@ pub(super) struct Captures {
 }
 
 struct Captured {
-    /// On the device, in the order of the first run.
+    /// Device tensors, in the order of the first run.
     inputs: Vec<(String, DynTensor)>,
     binding: IoBinding,
     options: RunOptions,
@@ -28,13 +28,13 @@ impl Captures {
         Ok(Self { device, allocator: Allocator::new(session, memory(device)?)?, captured: Vec::new() })
     }
 
-    /// Copies the inputs to the device, captures or replays, and copies the outputs back, in the graph's order.
+    /// Copies the inputs to the device, captures or replays the graph, and returns the outputs on the CPU in the graph's order.
     pub fn run(
         &mut self,
         session: &mut Session,
         inputs: &[(&str, SessionInputValue<'_>)],
     ) -> ort::Result<Vec<DynValue>> {
-        let known = self.captured.iter().position(|captured| captured.takes(inputs));
+        let known = self.captured.iter().position(|captured| captured.matches(inputs));
         let at = match known {
             Some(at) => at,
             None => {
@@ -63,7 +63,7 @@ impl Captures {
         let mut bound = Vec::with_capacity(inputs.len());
         for (name, value) in inputs {
             let value = value.view().downcast::<DynTensorValueType>()?;
-            // A tensor of the device's own allocator is bound as it is; any other would be copied, and later writes not seen.
+            // Only a tensor of the device's allocator is bound directly; any other is copied, so later writes have no effect.
             let tensor = DynTensor::new(&self.allocator, *value.data_type(), value.shape().clone())?;
             binding.bind_input(*name, &tensor)?;
             bound.push(((*name).to_owned(), tensor));
@@ -72,14 +72,14 @@ impl Captures {
             binding.bind_output_to_device(output.name(), &memory(self.device)?)?;
         }
         let mut options = RunOptions::new()?;
-        // 0 is reserved and -1 means not to capture.
+        // 0 is reserved; -1 disables capture.
         options.set("gpu_graph_id", (self.captured.len() + 1).to_string())?;
         Ok(Captured { inputs: bound, binding, options })
     }
 }
 
 impl Captured {
-    fn takes(&self, inputs: &[(&str, SessionInputValue<'_>)]) -> bool {
+    fn matches(&self, inputs: &[(&str, SessionInputValue<'_>)]) -> bool {
         inputs.iter().all(|(name, value)| {
             let bound = self.inputs.iter().find(|(bound, _)| bound == name);
             bound.is_some_and(|(_, tensor)| value.dtype().tensor_shape() == Some(tensor.shape()))

@@ -1,4 +1,4 @@
-//! Execution providers: how a session is set up for a device, and whether the device really works.
+//! Execution providers: session options of each device, and a test that the device works.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -12,17 +12,26 @@ use ort::{
 };
 
 use super::{
-    Device, Inner, Load,
     library::{self, Library},
-    memory, ort_error, warp,
+    memory,
+    options::{Device, Load},
+    ort_error, warp,
 };
 use crate::error::{Error, Result};
 
-/// `z = x + x` on two f32: the least that shows that kernels run.
+/// `z = x + x` on two f32: the smallest graph that runs a kernel.
 const PROBE: &[u8] = include_bytes!("probe.onnx");
 
-/// A session's options for `device`.
-pub(super) fn builder(engine: &Inner, device: Device, how: &Load) -> ort::Result<SessionBuilder> {
+/// The loaded library and the settings of all sessions.
+pub(super) struct Settings {
+    pub library: &'static Library,
+    pub device: Device,
+    pub threads: usize,
+    pub memory_limit: Option<u64>,
+}
+
+/// Session options for `device`.
+pub(super) fn builder(engine: &Settings, device: Device, how: &Load) -> ort::Result<SessionBuilder> {
     let memory_pattern = how.fixed_shapes && !how.bounded_casts;
     let mut builder = Session::builder(&engine.library.environment)?
         .with_optimization_level(GraphOptimizationLevel::All)?
@@ -51,8 +60,8 @@ pub(super) fn builder(engine: &Inner, device: Device, how: &Load) -> ort::Result
     })
 }
 
-/// The providers of a GPU, first choice first, each of which fails loudly. Convolution algorithms are chosen by heuristic: the
-/// provider's default, exhaustive search, is repeated for every new shape and takes seconds each time.
+/// The execution providers of a GPU in order of preference; each reports its failure. Convolution algorithms are selected by
+/// heuristic: the default, exhaustive search, repeats for every new shape and takes seconds each time.
 fn providers(device: Device, how: &Load, memory_limit: Option<u64>) -> Vec<ExecutionProviderDispatch> {
     let cuda = |index, captured| {
         let mut cuda = ep::CUDA::default()
@@ -76,7 +85,7 @@ fn providers(device: Device, how: &Load, memory_limit: Option<u64>) -> Vec<Execu
     }
 }
 
-/// Whether the library was built with the provider of `device`; its own libraries may still be missing.
+/// Whether the library was built with the provider of `device`. The libraries that the provider needs may still be missing.
 pub(super) fn compiled_in(device: Device) -> bool {
     let known = match device {
         Device::Cpu => Ok(true),
@@ -86,46 +95,46 @@ pub(super) fn compiled_in(device: Device) -> bool {
     known.unwrap_or(false)
 }
 
-/// Runs the probe on `device`, with nothing left to the CPU.
+/// Runs the probe on `device` without CPU fallback.
 ///
 /// # Errors
-/// Why the device does not work.
-pub(super) fn prove(library: &'static Library, device: Device) -> Result<Device> {
+/// The reason why the device does not work.
+pub(super) fn test(library: &'static Library, device: Device) -> Result<Device> {
     if !compiled_in(device) {
         return Err(Error::failed(format!(
-            "--device {device}: {} is a build without that provider; scripts/setup --cuda installs one with it",
+            "--device {device}: {} was built without this provider; scripts/setup --cuda installs a build with it",
             library.path.display()
         )));
     }
-    let engine = Inner { library, device, threads: 1, memory_limit: None };
+    let engine = Settings { library, device, threads: 1, memory_limit: None };
     library::take_logged_error();
     let outcome = run_probe(&engine, device).map_err(|e| {
-        // Of a provider that cannot be loaded the result only says so; the log says what is missing.
+        // The result only says that a provider cannot be loaded; the log says what is missing.
         let logged = library::take_logged_error().map(|line| ort_error::sentence(&line));
         let cause = ort_error::sentence(e.message());
         logged.filter(|line| !line.contains(&cause)).map_or(cause.clone(), |line| format!("{cause}: {line}"))
     });
     match outcome {
         Ok(sum) if sum == [3.0, -8.0] => Ok(device),
-        Ok(sum) => {
-            Err(Error::failed(format!("--device {device}: 1.5 + 1.5 and -4 + -4 gave {sum:?}; the driver is broken")))
-        }
+        Ok(sum) => Err(Error::failed(format!(
+            "--device {device}: 1.5 + 1.5 and -4 + -4 returned {sum:?}; the driver is broken"
+        ))),
         Err(cause) => Err(Error::failed(format!("--device {device} does not work: {cause}"))),
     }
 }
 
-fn run_probe(engine: &Inner, device: Device) -> ort::Result<Vec<f32>> {
+fn run_probe(engine: &Settings, device: Device) -> ort::Result<Vec<f32>> {
     let how = Load { device_only: device != Device::Cpu, ..Load::default() };
-    let _alone = loading();
+    let _loading = loading();
     let mut session = builder(engine, device, &how)?.commit_from_memory(PROBE)?;
     let x = TensorRef::from_array_view(([2_usize], &[1.5_f32, -4.0][..]))?;
     let outputs = session.run(ort::inputs![x])?;
     Ok(outputs[0].try_extract_tensor::<f32>()?.1.to_vec())
 }
 
-/// Held while a session is made: ONNX Runtime looks whether an operator domain is known and adds it in two steps, so that two
-/// sessions made at the same time would both add ours, and the second fail.
-pub fn loading() -> MutexGuard<'static, ()> {
+/// Lock to hold while a session is created. ONNX Runtime checks for an operator domain and adds it in two steps: of two sessions
+/// created concurrently, both would add ours and the second would fail.
+pub(super) fn loading() -> MutexGuard<'static, ()> {
     static LOADING: Mutex<()> = Mutex::new(());
     LOADING.lock().unwrap_or_else(PoisonError::into_inner)
 }

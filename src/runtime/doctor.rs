@@ -1,27 +1,30 @@
-//! What `doctor` says about ONNX Runtime and this machine's devices.
+//! ONNX Runtime and the devices of this machine, for `doctor`.
 
 use std::{env, fs, path::PathBuf, process::Command};
 
 use serde::Serialize;
 
-use super::{Device, DeviceChoice, Options, cores, device, library};
+use super::{
+    cores, device, library,
+    options::{Device, DeviceChoice, Options},
+};
 
-/// ONNX Runtime and devices as they are here.
+/// ONNX Runtime and the devices of this machine.
 #[derive(Clone, Debug, Serialize)]
 pub struct Description {
-    /// The library that is used.
+    /// Path of the library in use.
     pub library: Option<PathBuf>,
     /// Its version.
     pub version: Option<String>,
-    /// Why no library can be used, and what to do.
+    /// Why no library is usable, and what to do.
     pub problem: Option<String>,
-    /// CPU, CUDA and TensorRT, where a library can be used.
+    /// CPU, CUDA and TensorRT; empty without a usable library.
     pub providers: Vec<ProviderState>,
-    /// The CPU, then NVIDIA GPUs as the driver names them.
+    /// The CPU, then the NVIDIA GPUs by the driver's names.
     pub devices: Vec<String>,
-    /// Threads inside one operator.
+    /// Threads within one operator.
     pub threads: usize,
-    /// Whether the library may collect telemetry; never.
+    /// Whether the library may collect telemetry. Always false in this program.
     pub telemetry: bool,
 }
 
@@ -30,13 +33,13 @@ pub struct Description {
 pub struct ProviderState {
     /// `cpu`, `cuda:0`, `tensorrt:0`.
     pub device: String,
-    /// Whether the library was built with it.
+    /// Whether the library was built with this provider.
     pub compiled_in: bool,
-    /// Why it does not work; `None`: a graph ran on it.
+    /// Why it does not work. `None`: a test graph ran.
     pub problem: Option<String>,
 }
 
-/// The state of things for `doctor`; never fails.
+/// Describes ONNX Runtime and the devices. Problems are part of the description.
 pub fn describe(options: &Options) -> Description {
     let opened = library::open(options.library.as_deref(), options.device != DeviceChoice::Cpu);
     let index = match options.device {
@@ -46,7 +49,7 @@ pub fn describe(options: &Options) -> Description {
     let state = |library, device: Device| ProviderState {
         device: device.to_string(),
         compiled_in: device::compiled_in(device),
-        problem: device::prove(library, device).err().map(|e| e.to_string()),
+        problem: device::test(library, device).err().map(|e| e.to_string()),
     };
     let providers = match &opened {
         Ok(library) => {
@@ -73,7 +76,7 @@ fn cpu() -> String {
     format!("{name}, {} cores", cores::threads_available())
 }
 
-/// `NVIDIA H200, 143771 MiB, driver 570.86.15`; asks nvidia-smi, else the driver's files.
+/// `NVIDIA H200, 143771 MiB, driver 570.86.15`, from nvidia-smi or else from the driver's files in `/proc`.
 fn gpus() -> Vec<String> {
     let query = ["--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"];
     if let Ok(output) = Command::new("nvidia-smi").args(query).output()

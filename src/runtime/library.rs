@@ -1,4 +1,4 @@
-//! Finding and loading the shared library of ONNX Runtime, once per process.
+//! Finds and loads the shared library of ONNX Runtime, once per process.
 
 use std::{
     env,
@@ -12,12 +12,12 @@ use ort::{environment::Environment, logging::LogLevel};
 
 use crate::error::{Error, Result};
 
-/// The version this program is made for; any later 1.x does.
+/// The version this program is built for. Later 1.x versions work too.
 pub const WANTED: &str = "1.31.1";
 const NAMES: [&str; 2] = ["libonnxruntime.so.1.31.1", "libonnxruntime.so"];
 const CUDA_PROVIDER: &str = "libonnxruntime_providers_cuda.so";
 
-/// The loaded library and what lives as long as it.
+/// The loaded library.
 pub(super) struct Library {
     pub path: PathBuf,
     pub version: String,
@@ -25,31 +25,31 @@ pub(super) struct Library {
 }
 
 static LOADED: Mutex<Option<&'static Library>> = Mutex::new(None);
-/// What the library last logged as an error: when a provider fails to load, the cause is only said there.
+/// The last error in the library's log. If a provider fails to load, only the log contains the cause.
 static LAST_ERROR: Mutex<Option<String>> = Mutex::new(None);
 
-/// Keeps the library from collecting telemetry. `main` calls it before it starts threads; [`super::Engine::start`] calls it too.
+/// Disables the library's telemetry. `main` calls it before it starts threads; [`super::Engine::start`] calls it too.
 pub fn silence_telemetry() {
     const KEY: &str = "ORT_DISABLE_TELEMETRY";
     if env::var_os(KEY).as_deref() != Some("1".as_ref()) {
-        // SAFETY: only a thread that reads the environment through C at this very moment could be disturbed. `main` runs this
-        // first of all; elsewhere (tests) it runs before the library, the only C code here that reads variables, is loaded.
+        // SAFETY: no thread may read the environment through C meanwhile. `main` calls this before it starts threads; in tests
+        // it runs before the library, the only C code here that reads variables, is loaded.
         unsafe { env::set_var(KEY, "1") };
     }
 }
 
-/// Takes the error that the library logged last.
+/// Takes the last error of the library's log.
 pub(super) fn take_logged_error() -> Option<String> {
     LAST_ERROR.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
-/// The library of `asked` (a file or its folder), else the first that fits where [`places`] says; loaded at most once.
+/// Loads the library at `asked` (a file or its folder), else the first supported one in [`places`]. Loads at most once.
 pub(super) fn open(asked: Option<&Path>, wants_gpu: bool) -> Result<&'static Library> {
     let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(library) = *loaded {
         return match asked.map(|path| in_folder(path).into_iter().find(|p| p.exists()).unwrap_or_else(|| path.into())) {
             Some(path) if path.canonicalize().ok() != library.path.canonicalize().ok() => Err(Error::failed(format!(
-                "ONNX Runtime: wanted {}, but {} is loaded already and one process holds one",
+                "ONNX Runtime: {} is requested, but {} is already loaded; a process can load only one",
                 path.display(),
                 library.path.display()
             ))),
@@ -77,7 +77,7 @@ fn load(path: PathBuf, version: String) -> Result<Library> {
     Ok(Library { path, version, environment })
 }
 
-/// The library's own lines: errors come back as results as well, and its warnings are for those who write graphs.
+/// Forwards the library's log. Errors are also returned as results; warnings concern authors of graphs.
 fn log(level: LogLevel, _category: &str, id: &str, _location: &str, message: &str) {
     match level {
         LogLevel::Error | LogLevel::Fatal => {
@@ -89,30 +89,30 @@ fn log(level: LogLevel, _category: &str, id: &str, _location: &str, message: &st
     }
 }
 
-/// First library that fits, or one sentence with every place and what was wrong there.
+/// Finds the first supported library. The error lists every place and what was wrong with it.
 pub(super) fn find(asked: Option<&Path>, wants_gpu: bool) -> Result<(PathBuf, String)> {
-    let mut faults = Vec::new();
+    let mut causes = Vec::new();
     for (place, candidates) in places(asked, wants_gpu) {
         let present: Vec<_> =
             candidates.iter().filter(|path| path.parent() == Some(Path::new("")) || path.is_file()).collect();
-        let mut fault = if present.is_empty() { "nothing there".to_owned() } else { String::new() };
+        let mut cause = if present.is_empty() { "not found".to_owned() } else { String::new() };
         for path in present {
             match version_of(path) {
-                Ok((path, version)) if fits(&version) => return Ok((path, version)),
-                Ok((path, version)) => fault = format!("{} is version {version}", path.display()),
-                Err(cause) => fault = cause,
+                Ok((path, version)) if is_supported(&version) => return Ok((path, version)),
+                Ok((path, version)) => cause = format!("{} is version {version}", path.display()),
+                Err(failure) => cause = failure,
             }
         }
-        faults.push(format!("{place}: {fault}"));
+        causes.push(format!("{place}: {cause}"));
     }
     Err(Error::failed(format!(
-        "ONNX Runtime {WANTED} or a later 1.x is needed and was not found ({}); run scripts/setup, or name the library with \
-         --onnxruntime or ORT_DYLIB_PATH",
-        faults.join("; ")
+        "ONNX Runtime {WANTED} or a later 1.x is required but was not found ({}); run scripts/setup, or set the library's path \
+         with --onnxruntime or ORT_DYLIB_PATH",
+        causes.join("; ")
     )))
 }
 
-/// Where to look, in this order; a library that was named is the only place.
+/// The places to search, in order. An explicitly named library is the only place.
 fn places(asked: Option<&Path>, wants_gpu: bool) -> Vec<(String, Vec<PathBuf>)> {
     let named = |from: &str, path: &Path| vec![(format!("{from} {}", path.display()), in_folder(path))];
     if let Some(path) = asked {
@@ -136,11 +136,11 @@ fn places(asked: Option<&Path>, wants_gpu: bool) -> Vec<(String, Vec<PathBuf>)> 
     }
     let mut places: Vec<_> =
         folders.into_iter().map(|folder| (folder.display().to_string(), in_folder(&folder))).collect();
-    places.push(("the system's libraries".into(), NAMES.map(PathBuf::from).to_vec()));
+    places.push(("system libraries".into(), NAMES.map(PathBuf::from).to_vec()));
     places
 }
 
-/// The libraries of a folder; else the file, whole, because the loader looks for a bare name elsewhere than here.
+/// The libraries of a folder, or the file's absolute path: the loader searches elsewhere for a bare name.
 fn in_folder(path: &Path) -> Vec<PathBuf> {
     if path.is_dir() || (!path.is_file() && path.extension().is_none()) {
         NAMES.iter().map(|name| path.join(name)).collect()
@@ -153,18 +153,18 @@ fn in_folder(path: &Path) -> Vec<PathBuf> {
     }
 }
 
-/// 1.31 or a later 1.x: within a major version a later library serves every earlier interface.
-fn fits(version: &str) -> bool {
+/// Whether a version is 1.31 or a later 1.x. Later libraries of a major version support every earlier interface.
+fn is_supported(version: &str) -> bool {
     let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
     parts.next() == Some(1) && parts.next() >= Some(ort::MINOR_VERSION)
 }
 
-/// The path and version of a library, without starting it: `ort` panics on one that lacks its interface.
+/// Returns the path and version of a library without initialization: `ort` panics if a library lacks its interface.
 fn version_of(path: &Path) -> Result<(PathBuf, String), String> {
     let name =
         CString::new(path.as_os_str().as_bytes()).map_err(|_| format!("{} has a NUL in its name", path.display()))?;
-    // SAFETY: `name` is a C string; loading runs the initialisers of a library that the user or the system chose, which is
-    // what loading it later would do as well.
+    // SAFETY: `name` is a C string. Loading runs the initializers of a library that the user or the system chose, as loading
+    // it later does.
     let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
     if handle.is_null() {
         return Err(last_loader_error());
@@ -181,12 +181,12 @@ fn version_of(path: &Path) -> Result<(PathBuf, String), String> {
         };
         Ok((full_path(path, symbol), version))
     };
-    // SAFETY: `handle` came from `dlopen` above; nothing of the library is used afterwards.
+    // SAFETY: `handle` is from `dlopen` above; nothing uses the library afterwards.
     unsafe { libc::dlclose(handle) };
     result
 }
 
-/// Where the loader found a library that was named without a folder.
+/// The path where the loader found a library that was named without a folder.
 fn full_path(path: &Path, symbol: *mut c_void) -> PathBuf {
     // SAFETY: `Dl_info` is plain C data; `dladdr` fills it for an address inside a loaded library.
     let found = unsafe {
@@ -198,15 +198,15 @@ fn full_path(path: &Path, symbol: *mut c_void) -> PathBuf {
 }
 
 fn last_loader_error() -> String {
-    // SAFETY: `dlerror` gives null or a C string that stands until the next call on this thread.
+    // SAFETY: `dlerror` returns null or a C string that is valid until the next call on this thread.
     unsafe {
         let message = libc::dlerror();
-        if message.is_null() { "unknown fault".into() } else { CStr::from_ptr(message).to_string_lossy().into_owned() }
+        if message.is_null() { "unknown error".into() } else { CStr::from_ptr(message).to_string_lossy().into_owned() }
     }
 }
 
-/// NVIDIA's libraries beside a GPU build of ONNX Runtime are loaded first, so that no `LD_LIBRARY_PATH` is needed. Those that
-/// are missing or do not load are found by the system or named when the provider is asked for.
+/// Loads NVIDIA's libraries in the folder of a GPU build of ONNX Runtime, so that no `LD_LIBRARY_PATH` is needed. The system's
+/// loader searches for missing ones; the provider reports those that fail to load.
 fn preload_cuda(library: &Path) {
     let Some(folder) = library.parent().filter(|folder| folder.join(CUDA_PROVIDER).is_file()) else { return };
     for name in ort::ep::cuda::CUDA_DYLIBS.iter().chain(ort::ep::cuda::CUDNN_DYLIBS) {
@@ -225,7 +225,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_that_fit() {
+    fn supported_versions() {
         let table = [
             ("1.31.1", true),
             ("1.31.0", true),
@@ -236,12 +236,12 @@ mod tests {
             ("", false),
         ];
         for (version, want) in table {
-            assert_eq!(fits(version), want, "{version:?}");
+            assert_eq!(is_supported(version), want, "{version:?}");
         }
     }
 
     #[test]
-    fn what_is_no_onnx_runtime_is_named() {
+    fn other_libraries_are_reported() {
         let folder = tempfile::tempdir().unwrap();
         let text = folder.path().join("libonnxruntime.so");
         std::fs::write(&text, "no library").unwrap();
@@ -249,7 +249,7 @@ mod tests {
         let table: [(&Path, &str); 4] = [
             (&text, "libonnxruntime.so: file too short"),
             (folder.path(), "libonnxruntime.so: file too short"),
-            (&none, "none: nothing there"),
+            (&none, "none: not found"),
             (Path::new("libc.so.6"), "libc.so.6 is not ONNX Runtime"),
         ];
         for (path, want) in table {

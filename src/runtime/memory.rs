@@ -1,18 +1,24 @@
-//! What this process holds, from `/proc/self/status`.
+//! Memory of this process and of the machine.
+//!
+//! `sysinfo` reads the machine's memory and the limits of the process's control group: versions 1 and 2, with the limits of all
+//! parent groups (systemd slices). It does not provide the peak (`VmHWM`) or anonymous (`RssAnon`) memory of a process, so these
+//! are read from `/proc/self/status`.
 
-use std::fs;
+use std::{fs, sync::OnceLock};
 
-/// Most bytes this process ever held in physical memory (VmHWM), mapped files included; 0 where `/proc` is missing.
+use sysinfo::{MemoryRefreshKind, ProcessRefreshKind, ProcessesToUpdate, System};
+
+/// Peak physical memory of this process in bytes (VmHWM), including mapped files; 0 without `/proc`.
 pub fn peak_memory() -> u64 {
     status("VmHWM:")
 }
 
-/// Bytes this process holds now that are not pages of files (RssAnon); 0 where `/proc` is missing.
+/// Current anonymous memory of this process in bytes (RssAnon), without pages of files; 0 without `/proc`.
 pub fn anonymous_memory() -> u64 {
     status("RssAnon:")
 }
 
-/// Gives pages that were freed but kept by the allocator back to the system.
+/// Returns freed pages of the allocator to the system.
 pub fn return_free_memory() {
     #[cfg(target_env = "gnu")]
     // SAFETY: `malloc_trim` takes no pointers and locks each arena it walks.
@@ -21,8 +27,8 @@ pub fn return_free_memory() {
     }
 }
 
-/// Makes every block of a megabyte or more a mapping of its own, which goes back to the system when it is freed. The allocator
-/// would otherwise raise that size to 32 MB by and by, and keep what lies below it in a heap that only grows.
+/// Allocates blocks of 1 MB and more as separate mappings, which return to the system when they are freed. By default the
+/// allocator raises this threshold up to 32 MB, and smaller blocks stay in a heap that only grows.
 pub(super) fn map_large_blocks() {
     #[cfg(target_env = "gnu")]
     // SAFETY: `mallopt` takes no pointers and locks what it changes.
@@ -37,37 +43,62 @@ fn status(key: &str) -> u64 {
     line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).map_or(0, |kib| kib * 1024)
 }
 
-/// Bytes of memory that can still be had without swapping, from /proc/meminfo; 4 GB where that cannot be read.
+/// Bytes of memory available without swapping (MemAvailable); 4 GB if unknown.
 pub fn available_memory() -> u64 {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"));
-    line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok()).map_or(4 << 30, |kb| kb * 1024)
+    match ram().available_memory() {
+        0 => 4 << 30,
+        bytes => bytes,
+    }
 }
 
-/// Bytes that networks' activations may take: `--memory-limit`, else half of what the machine has. Not what happens to be free: what is
-/// cut into tiles decides about the last digits of a result, so the same call shall cut the same way every time, and as `plan` said.
+/// Bytes that activations of networks may take: `--memory-limit`, else half of the memory of the machine or control group. It
+/// does not depend on the memory that is currently free: tiling changes the last digits of a result, so that the same call must
+/// use the same tiles every time, as `plan` predicts.
 pub fn memory_budget(limit: Option<u64>) -> u64 {
     limit.unwrap_or_else(|| total_memory() / 2)
 }
 
-/// Bytes of memory that this machine has, from /proc/meminfo, or that a control group leaves to this process; 8 GB where neither can
-/// be read.
+/// Bytes of memory of the machine, or of the control group if that is less; 8 GB if unknown.
 fn total_memory() -> u64 {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = text.lines().find_map(|l| l.strip_prefix("MemTotal:"));
-    let machine = line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok()).map(|kb| kb * 1024);
-    let group = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|t| t.trim().parse::<u64>().ok());
-    machine.into_iter().chain(group).min().unwrap_or(8 << 30)
+    static TOTAL: OnceLock<u64> = OnceLock::new();
+    *TOTAL.get_or_init(|| {
+        let mut system = ram();
+        let machine = Some(system.total_memory()).filter(|bytes| *bytes > 0);
+        let own = sysinfo::get_current_pid().ok();
+        let refresh = ProcessRefreshKind::nothing().without_tasks();
+        system.refresh_processes_specifics(ProcessesToUpdate::Some(own.as_slice()), false, refresh);
+        let own = own.and_then(|pid| system.process(pid));
+        // Within a container, the process's group may lie outside of the visible tree, whose root is then the container's group.
+        let group = own.and_then(|process| process.cgroup_limits()).or_else(|| system.cgroup_limits());
+        machine.into_iter().chain(group.map(|limits| limits.total_memory)).min().unwrap_or(8 << 30)
+    })
+}
+
+fn ram() -> System {
+    let mut system = System::new();
+    system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
+    system
 }
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
-    fn peak_and_anonymous_memory_are_seen() {
-        let before = super::anonymous_memory();
+    fn peak_and_anonymous_memory_are_measured() {
+        let before = anonymous_memory();
         let block = vec![1_u8; 64 << 20];
-        let held = super::anonymous_memory();
-        assert!(held >= before + (60 << 20), "{before} → {held} with {} bytes more", block.len());
-        assert!(super::peak_memory() >= held);
+        let now = anonymous_memory();
+        assert!(now >= before + (60 << 20), "{before} → {now} with {} bytes more", block.len());
+        assert!(peak_memory() >= now);
+    }
+
+    #[test]
+    fn the_budget_is_half_of_the_memory() {
+        assert_eq!(memory_budget(Some(5)), 5);
+        assert_eq!(memory_budget(None), total_memory() / 2);
+        let machine = ram().total_memory();
+        assert!((1..=machine).contains(&total_memory()), "{} of {machine}", total_memory());
+        assert!((1..=machine).contains(&available_memory()), "{} of {machine}", available_memory());
     }
 }

@@ -1,11 +1,11 @@
-//! One loaded graph: its signature, and runs with inputs checked before ONNX Runtime sees them.
+//! A loaded graph: its signature, and runs. Inputs are checked before ONNX Runtime gets them.
 
 use ort::{
     session::{RunOptions, Session, SessionInputValue, SessionOutputs},
     value::{DynValue, Outlet, Tensor as Owned, TensorElementType, ValueType},
 };
 
-use super::{Device, cuda_graph::Captures, memory, ort_error, ort_value};
+use super::{cuda_graph::Captures, memory, options::Device, ort_error, ort_value};
 use crate::{
     error::{Error, Result},
     tensor::{DType, Tensor},
@@ -14,13 +14,13 @@ use crate::{
 /// An input or output of a network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signature {
-    /// As in the graph.
+    /// Name in the graph.
     pub name: String,
-    /// What the graph stores; at the door floats are f32 and integers i64 whatever it is.
+    /// Element type in the graph. [`Network::run`] converts floats from and to f32 and integers from and to i64.
     pub dtype: DType,
-    /// The extents, outermost first; `None` = any.
+    /// Extents, outermost first. `None`: dynamic.
     pub shape: Vec<Option<usize>>,
-    /// The extents' symbolic names (`height`), as long as `shape`; empty where there is none.
+    /// Symbolic names of the extents (`height`), one per extent; empty without a name.
     pub dims: Vec<String>,
 }
 
@@ -29,12 +29,12 @@ impl Signature {
         let name = outlet.name().to_owned();
         let ValueType::Tensor { ty, shape, dimension_symbols } = outlet.dtype() else {
             return Err(Error::failed(format!(
-                "{network}: `{name}` is a {}, and only tensors can be passed",
+                "{network}: `{name}` is a {}; only tensors are supported",
                 outlet.dtype()
             )));
         };
         let Some(dtype) = dtype(*ty) else {
-            return Err(Error::failed(format!("{network}: `{name}` holds {ty}, which cannot be passed")));
+            return Err(Error::failed(format!("{network}: `{name}` has the element type {ty}, which is unsupported")));
         };
         let shape = shape.iter().map(|&n| usize::try_from(n).ok()).collect();
         Ok(Self { name, dtype, shape, dims: dimension_symbols.to_vec() })
@@ -50,15 +50,15 @@ impl Signature {
         format!("[{}]", self.shape.iter().zip(&self.dims).map(extent).collect::<Vec<_>>().join(", "))
     }
 
-    /// What is wrong with a value of this shape and kind as this input.
-    fn fault(&self, got: &[usize], is_float: bool) -> Option<String> {
+    /// Describes why a value with this shape and element kind is invalid for this input.
+    fn mismatch(&self, got: &[usize], is_float: bool) -> Option<String> {
         let fits = got.len() == self.shape.len()
             && self.shape.iter().zip(got).all(|(want, got)| want.is_none_or(|n| n == *got));
         let kind = if is_float { "f32" } else { "i64" };
         if is_float != self.dtype.is_float() {
-            Some(format!("wants {}, got {kind}", self.dtype.name()))
+            Some(format!("expects {}, got {kind}", self.dtype.name()))
         } else if !fits {
-            Some(format!("wants the shape {}, got {got:?}", self.shape_text()))
+            Some(format!("expects the shape {}, got {got:?}", self.shape_text()))
         } else {
             got.contains(&0).then(|| format!("is empty: its shape is {got:?}"))
         }
@@ -79,26 +79,30 @@ fn dtype(ty: TensorElementType) -> Option<DType> {
     })
 }
 
-/// A value that stays with ONNX Runtime between runs, so that it is copied neither out nor in.
+/// A value that stays in ONNX Runtime between runs, which avoids copies.
 pub struct Held {
     value: DynValue,
     network: String,
 }
 
 impl Held {
-    /// The extents, outermost first.
+    /// Extents, outermost first.
     pub fn shape(&self) -> Vec<usize> {
         let shape = self.value.dtype().tensor_shape();
         shape.map(|s| s.iter().map(|&n| usize::try_from(n).unwrap_or(0)).collect()).unwrap_or_default()
     }
 
-    /// Zeros of this value's shape, f32. Their memory is taken up where they are written to, which nobody does.
+    /// Zeros of this value's shape, f32. The zero pages are never written, so they are never committed.
     ///
     /// # Errors
     /// The value is not f32.
     pub fn zeros_like(&self) -> Result<Self> {
         if self.value.dtype().tensor_type() != Some(TensorElementType::Float32) {
-            return Err(Error::failed(format!("{}: zeros are wanted of a {}", self.network, self.value.dtype())));
+            return Err(Error::failed(format!(
+                "{}: zeros_like supports f32, got {}",
+                self.network,
+                self.value.dtype()
+            )));
         }
         let shape = self.shape();
         let zeros = vec![0f32; shape.iter().product()];
@@ -106,12 +110,12 @@ impl Held {
         Ok(Self { value: value.into_dyn(), network: self.network.clone() })
     }
 
-    /// A copy outside: floats as f32, integers as i64.
+    /// Copies the value: floats as f32, integers as i64.
     ///
     /// # Errors
-    /// What ONNX Runtime reports.
+    /// An error of ONNX Runtime.
     pub fn read(&self) -> Result<Tensor> {
-        ort_value::leave(&self.value).map_err(|e| ort_error::explain(&self.network, &e))
+        ort_value::from_ort(&self.value).map_err(|e| ort_error::explain(&self.network, &e))
     }
 
     fn is_float(&self) -> bool {
@@ -119,12 +123,12 @@ impl Held {
     }
 }
 
-/// What a run is given for an input.
+/// The value of a network's input.
 #[derive(Clone, Copy)]
 pub enum Input<'t> {
-    /// From outside.
+    /// A tensor of this program.
     Tensor(&'t Tensor),
-    /// From an earlier run, of this or another network on the same device; must be stored as the graph stores the input.
+    /// An output of an earlier run, of this or another network on the same device. Must have the input's element type.
     Held(&'t Held),
 }
 
@@ -144,37 +148,37 @@ impl Input<'_> {
     }
 }
 
-/// How a network's runs are done.
+/// How a network runs.
 #[derive(Clone, Copy)]
-pub(super) struct Kind {
+pub(super) struct RunMode {
     pub device: Device,
     pub cuda_graph: bool,
     pub shrink: bool,
 }
 
-/// A loaded graph. Dropping it gives back all memory it took.
+/// A loaded graph. Dropping it releases all of its memory.
 pub struct Network {
     name: String,
     inputs: Vec<Signature>,
     outputs: Vec<Signature>,
     run_options: Option<RunOptions>,
-    // Before the session, which must outlive what is bound to it.
+    // Declared before the session: the session must outlive its bindings.
     captures: Option<Captures>,
     session: Option<Session>,
 }
 
 impl Network {
-    pub(super) fn new(name: &str, session: Session, kind: Kind) -> Result<Self> {
+    pub(super) fn new(name: &str, session: Session, mode: RunMode) -> Result<Self> {
         let read = |outlets: &[Outlet]| outlets.iter().map(|o| Signature::read(name, o)).collect::<Result<Vec<_>>>();
         let (inputs, outputs) = (read(session.inputs())?, read(session.outputs())?);
         let explain = |e: ort::Error| ort_error::explain(name, &e);
-        let (captures, place) = match kind.device {
-            Device::Cuda(index) if kind.cuda_graph => (Some(Captures::new(&session, index).map_err(explain)?), None),
+        let (captures, place) = match mode.device {
+            Device::Cuda(index) if mode.cuda_graph => (Some(Captures::new(&session, index).map_err(explain)?), None),
             Device::Cuda(index) | Device::TensorRt(index) => (None, Some(format!("cpu:0;gpu:{index}"))),
             Device::Cpu => (None, Some("cpu:0".into())),
         };
-        // Shrinking would free the memory that a captured graph writes to.
-        let run_options = match place.filter(|_| kind.shrink) {
+        // Shrinking frees the memory that a captured graph writes to.
+        let run_options = match place.filter(|_| mode.shrink) {
             Some(place) => {
                 let mut options = RunOptions::new().map_err(explain)?;
                 options.set("memory.enable_memory_arena_shrinkage", place).map_err(explain)?;
@@ -185,51 +189,51 @@ impl Network {
         Ok(Self { name: name.to_owned(), inputs, outputs, run_options, captures, session: Some(session) })
     }
 
-    /// The name in messages.
+    /// The name used in messages.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// What a run wants, in the graph's order.
+    /// The inputs, in the graph's order.
     pub fn inputs(&self) -> &[Signature] {
         &self.inputs
     }
 
-    /// What a run gives, in the graph's order.
+    /// The outputs, in the graph's order.
     pub fn outputs(&self) -> &[Signature] {
         &self.outputs
     }
 
-    /// The value that the graph's maker stored under `key`.
+    /// The graph's metadata value for `key`.
     pub fn metadata(&self, key: &str) -> Option<String> {
         self.session.as_ref()?.metadata().ok()?.custom(key)
     }
 
-    /// Runs the network on exactly its inputs, in any order; outputs come in the graph's order. Floats are converted from and
-    /// to f32 and integers from and to i64 where the graph stores something else.
+    /// Runs the network. `inputs` contains every input once, in any order; outputs are in the graph's order. Other element types
+    /// of the graph are converted from and to f32 and i64.
     ///
     /// # Errors
-    /// An input that is missing, unknown, doubled, of the wrong kind or shape, by name; what ONNX Runtime reports.
+    /// A missing, unknown or repeated input, or one of the wrong type or shape; an error of ONNX Runtime.
     pub fn run<'t>(&mut self, inputs: &[(&'t str, &'t Tensor)]) -> Result<Vec<(String, Tensor)>> {
         let inputs: Vec<_> = inputs.iter().map(|&(name, tensor)| (name, Input::Tensor(tensor))).collect();
         self.run_held(&inputs)?.into_iter().map(|(name, held)| Ok((name, held.read()?))).collect()
     }
 
-    /// The same, on values that earlier runs left with ONNX Runtime too; what this run gives stays there.
+    /// As [`Network::run`], with inputs that may be outputs of earlier runs. The outputs stay in ONNX Runtime.
     ///
     /// # Errors
     /// As [`Network::run`].
     pub fn run_held<'t>(&mut self, inputs: &[(&'t str, Input<'t>)]) -> Result<Vec<(String, Held)>> {
         self.check(inputs)?;
         let stored = |name: &str| self.inputs.iter().find(|s| s.name == name).map_or(DType::F32, |s| s.dtype);
-        let enter = |&(name, input): &(&'t str, Input<'t>)| match input {
+        let convert = |&(name, input): &(&'t str, Input<'t>)| match input {
             Input::Held(held) => Ok((name, SessionInputValue::from(&held.value))),
-            Input::Tensor(t) => match ort_value::enter(t, stored(name)) {
+            Input::Tensor(t) => match ort_value::to_ort(t, stored(name)) {
                 Ok(value) => Ok((name, value)),
                 Err(e) => Err(ort_error::explain(&self.name, &e).at(format!("input `{name}`"))),
             },
         };
-        let values: Vec<(&str, SessionInputValue<'_>)> = inputs.iter().map(enter).collect::<Result<_>>()?;
+        let values: Vec<(&str, SessionInputValue<'_>)> = inputs.iter().map(convert).collect::<Result<_>>()?;
         let Some(session) = self.session.as_mut() else { return Ok(Vec::new()) };
         let outputs = match (&mut self.captures, &self.run_options) {
             (Some(captures), _) => captures.run(session, &values),
@@ -253,10 +257,10 @@ impl Network {
                 return wrong(format!("no input `{name}`; the network's inputs are {}", names()));
             };
             if inputs[..i].iter().any(|(earlier, _)| earlier == name) {
-                return wrong(format!("input `{name}` was given twice"));
+                return wrong(format!("input `{name}` occurs twice"));
             }
-            if let Some(fault) = signature.fault(&input.shape(), input.is_float()) {
-                return wrong(format!("input `{name}` {fault}"));
+            if let Some(mismatch) = signature.mismatch(&input.shape(), input.is_float()) {
+                return wrong(format!("input `{name}` {mismatch}"));
             }
         }
         match self.inputs.iter().find(|s| !inputs.iter().any(|(name, _)| s.name == *name)) {
@@ -269,7 +273,7 @@ impl Network {
 }
 
 fn take_all(outputs: &[Signature], mut values: SessionOutputs<'_>) -> ort::Result<Vec<DynValue>> {
-    let missing = |name: &str| ort::Error::new(format!("gave no output {name}"));
+    let missing = |name: &str| ort::Error::new(format!("returned no output {name}"));
     outputs.iter().map(|s| values.remove(s.name.as_str()).ok_or_else(|| missing(&s.name))).collect()
 }
 

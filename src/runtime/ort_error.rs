@@ -1,4 +1,4 @@
-//! What ONNX Runtime complains about, as one sentence; and the check for values that are not finite.
+//! ONNX Runtime's errors as one sentence, and the check for NaN and infinity.
 
 use ndarray::Dimension as _;
 
@@ -7,12 +7,12 @@ use crate::{
     tensor::Tensor,
 };
 
-/// An error of ONNX Runtime with the network's name in front, without source lines and C++ signatures.
+/// Converts an ONNX Runtime error: prefixes the network's name, removes source lines and C++ signatures.
 pub(super) fn explain<R>(network: &str, error: &ort::Error<R>) -> Error {
     Error::failed(sentence(error.message())).at(network)
 }
 
-/// The message without C++ noise; running out of memory is said plainly, with what to do.
+/// Rewrites a message of ONNX Runtime without C++ details, with advice for known causes.
 pub(super) fn sentence(message: &str) -> String {
     let clean = without_noise(message);
     let lower = clean.to_lowercase();
@@ -21,16 +21,17 @@ pub(super) fn sentence(message: &str) -> String {
     if exhausted.iter().any(|sign| lower.contains(sign)) {
         let node = between(message, "Name:'", "'").map(|node| format!(" at node {node}")).unwrap_or_default();
         let size = between(&format!("{clean} "), "buffer of size ", " ").and_then(|n| n.parse::<u64>().ok());
-        let wanted = size.map(|n| format!(" (wanted {:.1} GB more)", n as f64 / 1e9)).unwrap_or_default();
+        let wanted = size.map(|n| format!(" ({:.1} GB more needed)", n as f64 / 1e9)).unwrap_or_default();
         return format!("out of memory{node}{wanted}; use a smaller size or --tile, or set --memory-limit");
     }
     if let Some((_, why)) = clean.split_once(" failed:").filter(|(load, _)| load.starts_with("Load model from ")) {
-        return format!("is no ONNX graph that can be read ({why}); export or download it again");
+        return format!("is not a readable ONNX graph ({why}); export or download it again");
     }
     if clean.contains("cannot open shared object file") {
         let driver = clean.contains("libcuda.so");
-        let mend = if driver { "install NVIDIA's driver" } else { "scripts/setup --cuda installs NVIDIA's libraries" };
-        return format!("{clean}; {mend}");
+        let advice =
+            if driver { "install NVIDIA's driver" } else { "scripts/setup --cuda installs NVIDIA's libraries" };
+        return format!("{clean}; {advice}");
     }
     match (between(&clean, "Name:'", "' Status Message: "), clean.split_once("' Status Message: ")) {
         (Some(node), Some((_, what))) => format!("node {node}: {}", what.trim()),
@@ -43,7 +44,7 @@ fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
     rest.split_once(after).map(|(inside, _)| inside)
 }
 
-/// Drops `file.cc:123 signature(args) [with T = …]`, error codes and line breaks.
+/// Removes `file.cc:123 signature(args) [with T = …]`, error codes and line breaks.
 fn without_noise(message: &str) -> String {
     let mut words: Vec<&str> = Vec::new();
     let mut rest = message;
@@ -70,7 +71,7 @@ fn is_source_line(word: &str) -> bool {
     source && !line.is_empty() && line.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// What follows `ret ns::f(args) const [with T = x]`; where no parenthesis opens, a bare function name is one word.
+/// Returns the text after `ret ns::f(args) const [with T = x]`. Without a parenthesis, the function name is one word.
 fn after_signature(text: &str) -> &str {
     let first = text.find(char::is_whitespace).unwrap_or(text.len());
     let open = text.find('(').filter(|&open| open < first || text[..open].contains("::"));
@@ -85,7 +86,7 @@ fn after_signature(text: &str) -> &str {
     rest
 }
 
-/// Where the bracket that opens first in `text` closes.
+/// Index of the bracket that closes the first opening bracket in `text`.
 fn matching(text: &str, open: char, close: char) -> Option<usize> {
     let mut depth = 0_i32;
     text.char_indices().find_map(|(at, c)| {
@@ -94,13 +95,13 @@ fn matching(text: &str, open: char, close: char) -> Option<usize> {
     })
 }
 
-/// Nothing but finite numbers, else an error that says where the first other one stands. `name` as in messages: `transformer, step 3`.
+/// Checks that all values are finite. `name` starts the message: `transformer, step 3`.
 ///
 /// # Errors
-/// A NaN or an infinity in `t`.
+/// `t` contains NaN or infinity; the message contains the first position.
 pub fn finite(name: &str, t: &Tensor) -> Result<()> {
     let Tensor::F32(values) = t else { return Ok(()) };
-    // A sum with a NaN or an infinity times zero is NaN; it is many times faster than looking at every value.
+    // NaN or infinity times zero is NaN, so the sum detects it. Much faster than a check of every value.
     let suspicious = match values.as_slice_memory_order() {
         Some(all) => all.chunks(4096).any(|chunk| chunk.iter().map(|v| v * 0.0).sum::<f32>() != 0.0),
         None => true,
@@ -111,7 +112,7 @@ pub fn finite(name: &str, t: &Tensor) -> Result<()> {
     let count = values.iter().filter(|v| !v.is_finite()).count();
     let Some((at, value)) = values.indexed_iter().find(|(_, v)| !v.is_finite()) else { return Ok(()) };
     Err(Error::non_finite(format!(
-        "{name}: {count} of {} values are not finite (first {value} at {:?}); compute with --dtype f32, or the weights are damaged",
+        "{name}: {count} of {} values are not finite (first {value} at {:?}); use --dtype f32; if that does not help, the weights are damaged",
         values.len(),
         at.slice(),
     )))
@@ -123,7 +124,7 @@ mod tests {
     use super::*;
     use ndarray::{ArrayD, IxDyn};
 
-    /// Messages as ONNX Runtime 1.31.1 gives them.
+    /// Messages of ONNX Runtime 1.31.1.
     #[test]
     fn messages_become_one_sentence() {
         let run = "Non-zero status code returned while running";
@@ -149,7 +150,7 @@ mod tests {
                       onnxruntime::BFCArena::AllocateRawInternal(size_t, bool, onnxruntime::Stream*) Failed to allocate memory for \
                       requested buffer of size 68719476736\n"
                 ),
-                "out of memory at node /blk/ex (wanted 68.7 GB more); use a smaller size or --tile, or set --memory-limit",
+                "out of memory at node /blk/ex (68.7 GB more needed); use a smaller size or --tile, or set --memory-limit",
             ),
             (
                 format!(
@@ -181,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_are_not_finite_are_named() {
+    fn non_finite_values_are_reported() {
         let mut a = ArrayD::<f32>::from_elem(IxDyn(&[2, 3, 4000]), 1e38);
         finite("x", &a.clone().into()).unwrap();
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {

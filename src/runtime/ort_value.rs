@@ -1,4 +1,4 @@
-//! Tensors to and from ONNX Runtime: f32 and i64 on our side, whatever the graph stores on the other.
+//! Conversion between [`Tensor`] (f32, i64) and ONNX Runtime values of any element type.
 
 use half::{bf16, f16};
 use ndarray::{ArrayD, IxDyn};
@@ -11,8 +11,8 @@ use ort::{
 
 use crate::tensor::{DType, Tensor};
 
-/// `t` as the graph stores it; without a copy where that is what `t` holds already, in order.
-pub(super) fn enter(t: &Tensor, stored: DType) -> ort::Result<SessionInputValue<'_>> {
+/// Converts `t` to the element type of the graph. Borrows if the type is the same and `t` is contiguous.
+pub(super) fn to_ort(t: &Tensor, stored: DType) -> ort::Result<SessionInputValue<'_>> {
     match (t, stored) {
         (Tensor::F32(a), DType::F32) => borrow(a),
         (Tensor::F32(a), DType::F16) => convert(a, |&v| f16::from_f32(v)),
@@ -26,8 +26,8 @@ pub(super) fn enter(t: &Tensor, stored: DType) -> ort::Result<SessionInputValue<
     }
 }
 
-/// A value on the CPU as f32 or i64.
-pub(super) fn leave(value: &DynValue) -> ort::Result<Tensor> {
+/// Converts a CPU value to f32 or i64.
+pub(super) fn from_ort(value: &DynValue) -> ort::Result<Tensor> {
     match value.dtype().tensor_type() {
         Some(TensorElementType::Float32) => collect(value, |v: f32| v).map(Tensor::F32),
         Some(TensorElementType::Float16) => collect(value, f16::to_f32).map(Tensor::F32),
@@ -37,7 +37,7 @@ pub(super) fn leave(value: &DynValue) -> ort::Result<Tensor> {
         Some(TensorElementType::Int32) => collect(value, |v: i32| v.into()).map(Tensor::I64),
         Some(TensorElementType::Uint8) => collect(value, |v: u8| v.into()).map(Tensor::I64),
         Some(TensorElementType::Bool) => collect(value, |v: bool| v.into()).map(Tensor::I64),
-        _ => Err(ort::Error::new(format!("gave a {}, which cannot be read", value.dtype()))),
+        _ => Err(ort::Error::new(format!("returned a {}, which is unsupported", value.dtype()))),
     }
 }
 

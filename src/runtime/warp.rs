@@ -1,7 +1,7 @@
-//! `crescendo.Warp`: a picture sampled where a flow points, as a custom operator on the CPU.
+//! `crescendo.Warp`: a custom CPU operator that warps a picture by optical flow.
 //!
-//! ONNX Runtime's GridSample takes about ten times as long and half of RIFE's time. Work is spread by ONNX Runtime's own pool,
-//! because the threads of another one would compete with its busy waiting.
+//! ONNX Runtime's GridSample is about ten times slower and takes half of RIFE's time. The work runs on ONNX Runtime's thread
+//! pool: threads of another pool would compete with its spinning.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -13,7 +13,7 @@ use ort::{
     value::TensorElementType::Float32,
 };
 
-/// Rows that one thread takes at a time.
+/// Rows of one work item.
 const ROWS: usize = 16;
 
 /// The operator domain `crescendo`, version 1.
@@ -21,8 +21,8 @@ pub(super) fn domain() -> ort::Result<OperatorDomain> {
     OperatorDomain::new("crescendo")?.add(Warp)
 }
 
-/// Inputs `image` [n, c, h, w] and `flow` [n, 2, h, w] in pixels (channel 0 right, 1 down), output [n, c, h, w], all f32: at
-/// (x, y) the bilinear sample of `image` at (x + flow₀, y + flow₁), beyond the border that of the border. It equals torch's
+/// Inputs: `image` [n, c, h, w] and `flow` [n, 2, h, w] in pixels (channel 0: right, 1: down). Output: [n, c, h, w]. All f32.
+/// The output at (x, y) is the bilinear sample of `image` at (x + flow₀, y + flow₁), clamped to the border. Equals torch's
 /// `grid_sample(mode="bilinear", padding_mode="border", align_corners=True)` on RIFE's grid.
 struct Warp;
 
@@ -54,16 +54,16 @@ impl Operator for Warp {
 }
 
 fn compute(ctx: &ComputeContext) -> ort::Result<()> {
-    let missing = || ort::Error::new("Warp wants the inputs image and flow");
+    let missing = || ort::Error::new("Warp requires the inputs image and flow");
     let (image, flow) = (ctx.input(0)?.ok_or_else(missing)?, ctx.input(1)?.ok_or_else(missing)?);
     let (image_shape, image) = image.try_extract_tensor::<f32>()?;
     let (flow_shape, flow) = flow.try_extract_tensor::<f32>()?;
     let &[n, c, h, w] = &image_shape[..] else {
-        return Err(ort::Error::new(format!("Warp wants an image [n, c, h, w], got {image_shape}")));
+        return Err(ort::Error::new(format!("Warp requires an image [n, c, h, w], got {image_shape}")));
     };
     if flow_shape[..] != [n, 2, h, w] {
         return Err(ort::Error::new(format!(
-            "Warp wants a flow [{n}, 2, {h}, {w}] for the image {image_shape}, got {flow_shape}"
+            "Warp requires a flow [{n}, 2, {h}, {w}] for the image {image_shape}, got {flow_shape}"
         )));
     }
     let Some(mut output) = ctx.output(0, [n, c, h, w])? else { return Ok(()) };
@@ -79,7 +79,7 @@ fn compute(ctx: &ComputeContext) -> ort::Result<()> {
     })
 }
 
-/// Extents of one picture.
+/// Size of one picture.
 #[derive(Clone, Copy)]
 struct Size {
     channels: usize,
@@ -87,14 +87,14 @@ struct Size {
     width: usize,
 }
 
-/// Up to [`ROWS`] rows of one picture, from row `first` on: their part of each channel's plane.
+/// Up to [`ROWS`] rows of one picture, starting at row `first`: a slice of each channel's plane.
 struct Rows<'a> {
     picture: usize,
     first: usize,
     planes: Vec<&'a mut [f32]>,
 }
 
-/// The output as pieces that threads can write independently.
+/// Splits the output into work items that threads write independently.
 fn split(out: &mut [f32], size: Size) -> Vec<Mutex<Rows<'_>>> {
     let Size { channels, height, width } = size;
     if out.is_empty() {
@@ -117,7 +117,7 @@ fn split(out: &mut [f32], size: Size) -> Vec<Mutex<Rows<'_>>> {
     work
 }
 
-/// Where one output pixel's sample lies: its upper left neighbour in the plane, and how far right and below of it, 0..=1.
+/// Sample position of one output pixel: index of the upper left neighbour in the plane, and the offsets from it, 0..=1.
 #[derive(Clone, Copy, Default)]
 struct Sample {
     at: u32,
@@ -129,7 +129,7 @@ fn warp_rows(size: Size, image: &[f32], flow: &[f32], rows: &mut Rows<'_>) {
     let Size { channels, height, width } = size;
     let plane = height * width;
     let mut samples = vec![Sample::default(); width];
-    // A plane one pixel wide or high has no neighbour on that side, and the distance to it is always 0.
+    // A plane of width or height 1 has no second neighbour; its weight is always 0.
     let (step_right, step_below) = (usize::from(width > 1), if height > 1 { width } else { 0 });
     let rows_here = rows.planes.first().map_or(0, |p| p.len() / width);
     for row in 0..rows_here {
@@ -149,8 +149,8 @@ fn warp_rows(size: Size, image: &[f32], flow: &[f32], rows: &mut Rows<'_>) {
     }
 }
 
-/// The samples of row `y`. The last column and row are reached from their neighbour at distance 1, so that every sample has
-/// neighbours on both sides; a NaN in the flow stays one in the output.
+/// Computes the sample positions of row `y`. Positions in the last column or row use the neighbour before it with offset 1, so
+/// that every sample has neighbours on both sides. NaN in the flow gives NaN in the output.
 fn locate(size: Size, y: usize, flow_x: &[f32], flow_y: &[f32], samples: &mut [Sample]) {
     let (last_x, last_y) = ((size.width - 1) as f32, (size.height - 1) as f32);
     let (most_x, most_y) = (size.width.saturating_sub(2) as f32, size.height.saturating_sub(2) as f32);

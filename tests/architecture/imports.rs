@@ -65,6 +65,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("reqwest", &["hub"]),
     ("rustdct", &["spectral"]),
     ("rustfft", &["spectral"]),
+    ("sysinfo", &["runtime"]),
     ("tokenizers", &["model"]),
     ("walkdir", &["batch"]),
     ("webp", &["media"]),
