@@ -11,7 +11,9 @@
 //! [`batch`] how many files go through it and which are finished.
 
 pub mod error;
+pub mod json_lines;
 pub mod progress;
+pub mod sync;
 pub mod tensor;
 pub mod tiling;
 

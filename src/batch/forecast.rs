@@ -1,8 +1,8 @@
-//! What an enhance call would do: forms, sizes and times, without loading weights.
+//! `plan` for `enhance`: shapes, sizes and estimated times, without loading weights.
 
 use super::{
     identity::Recipe,
-    throughput::{Keys, Measured},
+    throughput::{Keys, Throughput},
 };
 use crate::{
     error::Result,
@@ -10,10 +10,10 @@ use crate::{
     plan::EnhancePlan,
 };
 
-/// What a plan comes to. Among several inputs, one that cannot be read is named with its cause.
+/// Forecasts an enhance call. Of several inputs, an unreadable one is reported with the cause.
 pub fn plan_enhance(plan: &EnhancePlan) -> Result<EnhanceForecast> {
     pipeline::refuse(plan)?;
-    let (recipe, measured, device) = (Recipe::of(plan)?, Measured::load(), plan.runtime.engine.device.to_string());
+    let (recipe, throughput, device) = (Recipe::of(plan)?, Throughput::load(), plan.runtime.engine.device.to_string());
     let keys = Keys { plan, recipe: &recipe, device: &device };
     let (notes, networks) = pipeline::outlook(plan)?;
     let mut forecast = EnhanceForecast { seconds: Some(0.0), notes, ..EnhanceForecast::default() };
@@ -26,11 +26,11 @@ pub fn plan_enhance(plan: &EnhancePlan) -> Result<EnhanceForecast> {
         };
         if let Some(last) = sizes.last() {
             let pixels = (last.width * last.height) as u64;
-            // A handful of f32 frames wait in the line; encoded video takes about a tenth of a byte per pixel.
+            // About eight f32 frames are in flight; encoded video takes about 0.1 byte per pixel.
             memory = memory.max(pixels * 3 * 4 * 8);
             disk += if last.fps.is_none() { pixels * 3 } else { pixels * last.frames / 10 };
             forecast.frames += last.frames;
-            forecast.seconds = forecast.seconds.and_then(|all| Some(all + measured.seconds(&sizes, keys)?));
+            forecast.seconds = forecast.seconds.and_then(|all| Some(all + throughput.seconds(&sizes, keys)?));
         }
         let (input, output) = (job.input.name().to_path_buf(), job.output.clone());
         forecast.items.push(EnhanceForecastRow { input, output, sizes, cause });

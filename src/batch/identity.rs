@@ -1,6 +1,4 @@
-//! What makes a result what it is: the bytes of its input, the bytes of its models, the settings.
-//!
-//! Hashes are BLAKE3, in hexadecimal.
+//! Hashes that identify a result: of its input, its models and its settings. BLAKE3, hexadecimal.
 
 use std::{
     fs::{self, File, Metadata},
@@ -18,21 +16,21 @@ use crate::{
     tensor::DType,
 };
 
-/// The part of a result's identity that all items of a run share.
+/// The hashes that all items of a run share.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recipe {
-    /// Of the interpolation network alone.
+    /// Hash of the interpolation network.
     pub interpolation: Option<String>,
-    /// Of the upscaling network alone.
+    /// Hash of the upscaling network.
     pub upscaling: Option<String>,
-    /// Over all networks.
+    /// Hash of all networks.
     pub models: String,
-    /// Over everything asked for that changes results. Device, threads, memory and the version of the program are no part of it.
+    /// Hash of all settings that affect results. Device, threads, memory and the version of the program are not included.
     pub settings: String,
 }
 
 impl Recipe {
-    /// Reads the models.
+    /// Computes the hashes; reads the model files.
     pub fn of(plan: &EnhancePlan) -> Result<Self> {
         let of = |model: Option<&Model>| model.map(|m| tree(&m.path)).transpose();
         let interpolation = of(plan.interpolation.as_ref().map(|i| &i.model))?;
@@ -50,9 +48,10 @@ impl Recipe {
     }
 }
 
-/// The plan without what does not change results: places, names, the machine, how the run is organised.
+/// The plan without settings that do not affect results: paths, names, device, job control.
 fn settings(plan: &EnhancePlan) -> Result<Value> {
-    let mut value = serde_json::to_value(plan).map_err(|e| Error::failed(format!("the settings are not JSON: {e}")))?;
+    let mut value =
+        serde_json::to_value(plan).map_err(|e| Error::failed(format!("the settings cannot be serialized: {e}")))?;
     for (part, names) in [
         ("", &["record", "batch", "perf_dump", "runtime"][..]),
         ("/encoding", &["destination", "overwrite", "verify"]),
@@ -69,8 +68,8 @@ fn settings(plan: &EnhancePlan) -> Result<Value> {
     Ok(value)
 }
 
-/// The hash of a file, or of all files of a folder with their names: of those above [`WHOLE`] by samples, as a diffusion model's tens
-/// of gigabytes would take longer to read than many a picture to make.
+/// Hash of a file, or of all files of a folder with their names. Files of a folder above [`SAMPLED_ABOVE`] are sampled: reading
+/// the tens of gigabytes of a diffusion model can take longer than the enhancement of a picture.
 fn tree(path: &Path) -> Result<String> {
     if !path.is_dir() {
         return file(path);
@@ -80,36 +79,36 @@ fn tree(path: &Path) -> Result<String> {
         let entry = entry.map_err(|e| Error::failed(format!("reading the folder {}: {e}", path.display())))?;
         if entry.file_type().is_file() {
             let name = entry.path().strip_prefix(path).unwrap_or(entry.path()).as_os_str().as_encoded_bytes();
-            hasher.update(name).update(part(entry.path())?.as_bytes());
+            hasher.update(name).update(sampled_file(entry.path())?.as_bytes());
         }
     }
     Ok(hex(&hasher))
 }
 
-/// Bytes of a file in a model's folder that is hashed as a whole.
-const WHOLE: u64 = 64 << 20;
-/// Places, evenly spread, at which a larger one is read, and bytes at each.
+/// Size in bytes above which a file of a model folder is sampled.
+const SAMPLED_ABOVE: u64 = 64 << 20;
+/// Number of evenly spaced samples, and bytes of each.
 const SAMPLES: (u64, usize) = (256, 16 << 10);
 
-/// The hash of a file, or of a large one's length and samples.
-fn part(path: &Path) -> Result<String> {
+/// Hash of a file; of a large file: of its length and samples.
+fn sampled_file(path: &Path) -> Result<String> {
     let failed = |e: std::io::Error| Error::io("reading", path, &e);
     let length = fs::metadata(path).map_err(failed)?.len();
-    if length <= WHOLE {
+    if length <= SAMPLED_ABOVE {
         return file(path);
     }
     let (opened, mut hasher) = (File::open(path).map_err(failed)?, blake3::Hasher::new());
-    let (places, bytes) = SAMPLES;
+    let (count, bytes) = SAMPLES;
     let mut sample = vec![0; bytes];
     hasher.update(&length.to_le_bytes());
-    for k in 0..places {
-        opened.read_exact_at(&mut sample, k * (length - bytes as u64) / (places - 1)).map_err(failed)?;
+    for k in 0..count {
+        opened.read_exact_at(&mut sample, k * (length - bytes as u64) / (count - 1)).map_err(failed)?;
         hasher.update(&sample);
     }
     Ok(hex(&hasher))
 }
 
-/// The hash of a file's bytes.
+/// Hash of a file's bytes.
 pub fn file(path: &Path) -> Result<String> {
     let mut hasher = blake3::Hasher::new();
     let read = File::open(path).and_then(|f| hasher.update_reader(f).map(|_| ()));
@@ -117,7 +116,7 @@ pub fn file(path: &Path) -> Result<String> {
     Ok(hex(&hasher))
 }
 
-/// The hash of an input: of a file, or over those of numbered pictures.
+/// Hash of an input: of a file, or of the hashes of numbered pictures.
 pub fn source(source: &Input) -> Result<String> {
     match source {
         Input::File(path) => file(path),
@@ -135,8 +134,8 @@ fn hex(hasher: &blake3::Hasher) -> String {
     hasher.finalize().to_hex().to_string()
 }
 
-/// A file that has not been written to since has the same stamp; so a large input need not be read to be known. `None` for
-/// numbered pictures, and for a file changed in the last seconds, whose next change might not show.
+/// Inode, length and times of a file. An equal stamp means an unchanged file, so that a large input is not read again. `None` for
+/// numbered pictures and for a file changed within the last 3 seconds: a further change could leave the stamp equal.
 pub fn stamp(source: &Input) -> Option<String> {
     let Input::File(path) = source else { return None };
     let data = fs::metadata(path).ok()?;
@@ -145,8 +144,7 @@ pub fn stamp(source: &Input) -> Option<String> {
     (age > Duration::from_secs(3)).then(|| written(&data))
 }
 
-/// Whether an input is the same file as before: its number, length and times. It stands for the bytes only while nothing but this
-/// run looks at it.
+/// Inode, length and times of an input, to detect a change during the run.
 pub fn state(source: &Input) -> String {
     let of = |path: &Path| fs::metadata(path).map(|data| written(&data)).unwrap_or_default();
     match source {
@@ -160,7 +158,7 @@ fn written(data: &Metadata) -> String {
     format!("{inode}.{length}.{}.{}.{}.{}", data.mtime(), data.mtime_nsec(), data.ctime(), data.ctime_nsec())
 }
 
-/// When a file's bytes were last written, nanoseconds since 1970.
+/// Modification time of a file, nanoseconds since 1970.
 pub fn modified(data: &Metadata) -> i64 {
     data.mtime().saturating_mul(1_000_000_000).saturating_add(data.mtime_nsec())
 }
@@ -172,9 +170,9 @@ mod tests {
 
     use super::*;
 
-    /// A sparse file of 100 MB in a folder: its first byte, its last and its length tell.
+    /// A sparse file of 100 MB: a change of the first byte, of the last byte or of the length changes the hash.
     #[test]
-    fn large_files_of_a_model_are_known_by_samples() {
+    fn large_files_of_a_model_are_sampled() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model.safetensors");
         let with = |at: u64, length: u64| {

@@ -1,16 +1,16 @@
-//! Many inputs: which they are, where their results go, what is finished already, and who works on what.
+//! Enhances many inputs: finds them, assigns outputs, skips finished ones, distributes the rest to threads.
 //!
 //! ```text
-//! folders, globs, lists, numbered pictures ─▶ sources ─▶ jobs ─▶ run: claim ─▶ pipeline ─▶ record ─▶ name
+//! folders, globs, lists, numbered pictures ─▶ sources ─▶ jobs ─▶ run: claim ─▶ pipeline ─▶ record ─▶ rename
 //!                                                                  │ identity: hashes of input, models, settings
 //!                                                                  └ journal: .crescendo.jsonl in the output folder
 //! ```
 //!
-//! **Killed at any moment**, nothing is lost but the items in work. An item is written beside its name under a lock, synced,
-//! entered in the journal with its hash, and only then named: a name without an entry was not ours, an entry without its file
-//! is an item to be made again, and a file that is not what its entry says was changed by somebody else.
+//! **A run can be killed at any time**; only items in progress are lost. An item is written to a pending file under a lock, synced,
+//! recorded in the journal with its hash, and then renamed. So a file without a record is not from this program, a record
+//! without its file means that the item is processed again, and a file that differs from its record was changed by someone else.
 //!
-//! **Two runs at once** share items by the locks of the files in the making, and read each other's journal before they begin one.
+//! **Concurrent runs** share the items: each locks the pending files of its items, and reads the journal before it starts one.
 
 mod forecast;
 mod identity;

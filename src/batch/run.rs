@@ -1,4 +1,4 @@
-//! Items to threads: claim, make, record, name.
+//! Runs the items on threads: claim, process, record, rename.
 
 use std::{
     cell::OnceCell,
@@ -6,7 +6,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
@@ -16,22 +16,24 @@ use std::{
 use super::{
     identity::{self, Recipe},
     journal::{Journal, Record},
-    report::{Line, ReportFile},
+    report::Line,
     throughput::{Keys, Tally},
 };
 use crate::{
     error::{Error, ErrorKind, Result},
+    json_lines::JsonLines,
     media::PendingFile,
     pipeline::{self, Context, Enhanced, Enhancer, Identity, ItemRow, PendingOutput, Status, Timings, chunks_of},
     plan::{EnhancePlan, Job},
     progress::{self, Task, Unit},
     runtime::peak_memory,
+    sync::lock,
 };
 
-/// Runs a plan. A failing item does not stop the others; each is named with its cause.
+/// Runs a plan. A failed item does not stop the others; its row contains the cause.
 ///
-/// Errors, of the whole: flags that are not built, a network that cannot be loaded, a report or journal that cannot be
-/// written, being interrupted. What is finished by then stays valid.
+/// Errors that end the run: unsupported options, a network that cannot be loaded, a report or journal that cannot be written,
+/// an interruption. Finished outputs stay valid.
 pub fn enhance(plan: &EnhancePlan, cx: &Context<'_>) -> Result<Enhanced> {
     pipeline::refuse(plan)?;
     if let Some(path) = &plan.perf_dump {
@@ -44,7 +46,7 @@ pub fn enhance(plan: &EnhancePlan, cx: &Context<'_>) -> Result<Enhanced> {
         cx,
         recipe: Recipe::of(plan)?,
         journal: plan.record.as_deref().map(Journal::open).transpose()?,
-        report: plan.batch.report.as_deref().map(ReportFile::open).transpose()?,
+        report: plan.batch.report.as_deref().map(JsonLines::create).transpose()?,
         enhancer: Mutex::new(None),
         next: AtomicUsize::new(0),
         stop: AtomicBool::new(false),
@@ -52,7 +54,7 @@ pub fn enhance(plan: &EnhancePlan, cx: &Context<'_>) -> Result<Enhanced> {
     };
     let threads = plan.batch.jobs.clamp(1, count.max(1));
     thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(|| run.work()))));
-    run.again();
+    run.retry_busy();
     let State { rows, perf, tally, failure, .. } = run.state.into_inner().unwrap_or_else(PoisonError::into_inner);
     if let Some(error) = failure {
         return Err(error);
@@ -60,7 +62,7 @@ pub fn enhance(plan: &EnhancePlan, cx: &Context<'_>) -> Result<Enhanced> {
     let device = cx.engine.device().to_string();
     let keys = Keys { plan, recipe: &run.recipe, device: &device };
     if let Err(e) = tally.save(threads, keys, &[&device, &plan.runtime.engine.device.to_string()]) {
-        tracing::debug!("measurements are not kept: {e}");
+        tracing::debug!("measurements cannot be stored: {e}");
     }
     if let Some(path) = &plan.perf_dump {
         perf.write(path)?;
@@ -69,18 +71,18 @@ pub fn enhance(plan: &EnhancePlan, cx: &Context<'_>) -> Result<Enhanced> {
     let of = |status| items.iter().filter(|i| i.status == status).count();
     let (done, skipped, failed) = (of(Status::Done), of(Status::Skipped), of(Status::Failed));
     let peak = peak_memory();
-    tracing::info!("{done} done, {skipped} skipped, {failed} failed; at most {:.0} MB of memory", peak as f64 / 1e6);
+    tracing::info!("{done} done, {skipped} skipped, {failed} failed; peak memory {:.0} MB", peak as f64 / 1e6);
     Ok(Enhanced { items, asked: count, peak_memory_bytes: peak })
 }
 
-/// What all threads share.
+/// State that the threads share.
 struct Run<'a> {
     plan: &'a EnhancePlan,
     cx: &'a Context<'a>,
     recipe: Recipe,
     journal: Option<Journal>,
-    report: Option<ReportFile>,
-    /// Loaded for the first item that needs it.
+    report: Option<JsonLines>,
+    /// Loaded by the first item that needs it.
     enhancer: Mutex<Option<Enhancer<'a>>>,
     next: AtomicUsize,
     stop: AtomicBool,
@@ -93,48 +95,48 @@ struct State<'a> {
     perf: Timings,
     tally: Tally,
     task: Option<Task<'a>>,
-    /// What ends the run.
+    /// The error that ends the run.
     failure: Option<Error>,
 }
 
-/// How an item ended, if not badly.
+/// How an item ended without an error.
 enum Outcome {
+    /// Processed: its frames.
     Done(u64),
-    /// It was gone on with: so many frames, not all of which were made now.
-    Ended(u64),
-    /// It was finished before: so many frames.
+    /// Resumed: its frames, some of which an earlier run processed.
+    Resumed(u64),
+    /// Finished by an earlier run: its frames.
     Finished(u64),
-    /// Another run has it.
+    /// In progress in another run.
     Busy,
 }
 
-/// Who works on an item.
+/// Result of the attempt to claim an item.
 enum Claim {
+    /// This run processes it.
     Mine(PendingFile),
-    /// An earlier run was killed between the entry and the name: so many frames.
-    Whole(PendingFile, u64),
+    /// An earlier run was killed after the record and before the rename: the frames of the complete file.
+    Complete(PendingFile, u64),
+    /// Finished by an earlier run: its frames.
     Finished(u64),
+    /// In progress in another run.
     Busy,
 }
 
-/// Why an item is not done: for a cause of its own, or one that ends the run.
-enum Fault {
+/// An error of one item, or one that ends the run.
+enum Failure {
     Item(Error),
     Run(Error),
 }
 
-impl From<Error> for Fault {
+impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         if error.kind() == ErrorKind::Interrupted { Self::Run(error) } else { Self::Item(error) }
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl<'a> Run<'a> {
-    /// One thread: takes items until there is none.
+    /// The loop of one thread: processes items until none is left.
     fn work(&self) {
         while !self.stop.load(Ordering::Relaxed) {
             let k = self.next.fetch_add(1, Ordering::Relaxed);
@@ -143,8 +145,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Items that another run had are looked at once more: it may have finished or lost them.
-    fn again(&self) {
+    /// Retries items that were in progress in another run, which may have finished or abandoned them.
+    fn retry_busy(&self) {
         let busy = |(k, row): (usize, &Option<ItemRow>)| {
             row.as_ref().is_some_and(|r| r.status == Status::Skipped && r.cause.is_some()).then_some(k)
         };
@@ -156,58 +158,58 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Does one item and enters its row. `first`: an item that is busy is tried again later.
+    /// Processes one item and stores its row. `first`: a busy item is retried later.
     fn item(&self, k: usize, job: &Job, first: bool) {
         let (begin, mut perf, mut hash) = (Instant::now(), Timings::default(), None);
-        let done = progress::check().map_err(Fault::Run).and_then(|()| self.attempt(job, &mut perf, &mut hash));
-        // Only what was made tells how long making takes.
-        let all = matches!(done, Ok(Outcome::Done(_)));
+        let done = progress::check().map_err(Failure::Run).and_then(|()| self.attempt(job, &mut perf, &mut hash));
+        // Only a fully processed item measures the throughput.
+        let complete = matches!(done, Ok(Outcome::Done(_)));
         let (status, cause, frames) = match done {
-            Ok(Outcome::Done(frames) | Outcome::Ended(frames)) => (Status::Done, None, frames),
+            Ok(Outcome::Done(frames) | Outcome::Resumed(frames)) => (Status::Done, None, frames),
             Ok(Outcome::Finished(frames)) => (Status::Skipped, None, frames),
-            Ok(Outcome::Busy) => (Status::Skipped, Some("another run is working on it".to_owned()), 0),
-            Err(Fault::Item(e)) => (Status::Failed, Some(e.to_string()), 0),
-            Err(Fault::Run(e)) => return self.end(e),
+            Ok(Outcome::Busy) => (Status::Skipped, Some("another run is processing it".to_owned()), 0),
+            Err(Failure::Item(e)) => (Status::Failed, Some(e.to_string()), 0),
+            Err(Failure::Run(e)) => return self.end(e),
         };
         let output = (status != Status::Failed).then(|| job.output.clone());
         let seconds = begin.elapsed().as_secs_f64();
         let busy = status == Status::Skipped && cause.is_some();
         let row = ItemRow { input: job.input.name().into(), output, status, cause, frames, seconds };
         if !(busy && first)
-            && let Err(e) = self.tell(&row, hash)
+            && let Err(e) = self.write_report(&row, hash)
         {
             return self.end(e);
         }
         if status == Status::Failed && self.plan.batch.fail_fast {
             self.stop.store(true, Ordering::Relaxed);
         }
-        let sizes = if all { pipeline::sizes(self.plan, &job.input).ok() } else { None };
+        let sizes = if complete { pipeline::sizes(self.plan, &job.input).ok() } else { None };
         let mut state = lock(&self.state);
         state.tally.add(&sizes.unwrap_or_default(), |stage| perf.of(stage));
         perf.stages.iter().for_each(|s| state.perf.add(&s.name, s.seconds));
         state.rows[k] = Some(row);
         if first && let Some(task) = &mut state.task {
-            // Being interrupted is found out before the next item.
+            // An interruption is detected before the next item.
             let _ = task.step(1);
         }
     }
 
-    fn tell(&self, row: &ItemRow, input_hash: Option<String>) -> Result<()> {
+    fn write_report(&self, row: &ItemRow, input_hash: Option<String>) -> Result<()> {
         let Some(report) = &self.report else { return Ok(()) };
         let Recipe { models, settings, .. } = &self.recipe;
         let peak_memory_bytes = peak_memory();
-        report.write(&Line { row, input_hash, model_hash: models, settings_hash: settings, peak_memory_bytes })
+        report.append(&Line { row, input_hash, model_hash: models, settings_hash: settings, peak_memory_bytes })
     }
 
-    /// Ends the run with its first cause.
+    /// Ends the run with its first error.
     fn end(&self, error: Error) {
         self.stop.store(true, Ordering::Relaxed);
         lock(&self.state).failure.get_or_insert(error);
     }
 
-    fn attempt(&self, job: &Job, perf: &mut Timings, hash: &mut Option<String>) -> Result<Outcome, Fault> {
+    fn attempt(&self, job: &Job, perf: &mut Timings, hash: &mut Option<String>) -> Result<Outcome, Failure> {
         let (stamp, before) = (identity::stamp(&job.input), identity::state(&job.input));
-        let (input, own) = (OnceCell::new(), self.own(job)?);
+        let (input, own) = (OnceCell::new(), self.chunk_journal(job)?);
         let hashed = || match input.get() {
             Some(known) => Ok(String::clone(known)),
             None => self.hash(job, stamp.as_deref()).map(|new| input.get_or_init(|| new).clone()),
@@ -218,10 +220,10 @@ impl<'a> Run<'a> {
         }
         let place = match self.claim(job, journal, hash.as_deref())? {
             Claim::Mine(place) => place,
-            Claim::Whole(place, frames) => {
+            Claim::Complete(place, frames) => {
                 place.commit()?;
                 clear(job);
-                return Ok(Outcome::Ended(frames));
+                return Ok(Outcome::Resumed(frames));
             }
             Claim::Finished(frames) => return Ok(Outcome::Finished(frames)),
             Claim::Busy => return Ok(Outcome::Busy),
@@ -231,19 +233,19 @@ impl<'a> Run<'a> {
                 return Ok(());
             }
             let name = job.input.name().display();
-            Err(Error::failed(format!("{name}: was changed while it was read; enhance it again")))
+            Err(Error::failed(format!("{name}: changed while it was read; enhance it again")))
         };
         let Recipe { models, settings, .. } = self.recipe.clone();
         let overwrite = self.plan.encoding.overwrite;
         let identity =
             Identity { input: &hashed, models: &models, settings: &settings, unchanged: &unchanged, overwrite };
-        let mut enhancer = self.enhancer().map_err(Fault::Run)?;
+        let mut enhancer = self.enhancer().map_err(Failure::Run)?;
         let made = catch_unwind(AssertUnwindSafe(|| enhancer.make(&job.input, place, &identity, perf)));
-        let fault = |_| Error::failed("a fault in this program, which standard error tells; please report it");
+        let fault = |_| Error::failed("internal error, see standard error; please report it");
         let PendingOutput { place, frames, resumed } = made.map_err(fault)??;
         unchanged()?;
         perf.time("encode", || {
-            let own = self.own(job)?;
+            let own = self.chunk_journal(job)?;
             if let Some(journal) = self.journal.as_ref().or(own.as_ref()) {
                 let path = place.temporary();
                 let data = fs::metadata(path).map_err(|e| Error::io("reading", path, &e))?;
@@ -255,17 +257,17 @@ impl<'a> Run<'a> {
             place.commit()
         })?;
         clear(job);
-        Ok(if resumed { Outcome::Ended(frames) } else { Outcome::Done(frames) })
+        Ok(if resumed { Outcome::Resumed(frames) } else { Outcome::Done(frames) })
     }
 
-    /// The journal of a video in chunks that is made into no folder of ours: it lies with them.
-    fn own(&self, job: &Job) -> Result<Option<Journal>> {
+    /// The journal in the folder of a video's chunks, for a single file without a journal in the output folder.
+    fn chunk_journal(&self, job: &Job) -> Result<Option<Journal>> {
         let (chunks, folder) = (chunks_of(&job.output), job.output.parent().unwrap_or(Path::new("")));
         let wanted = self.journal.is_none() && chunks.is_dir();
-        wanted.then(|| Journal::kept_in(&chunks, folder)).transpose()
+        wanted.then(|| Journal::open_in(&chunks, folder)).transpose()
     }
 
-    /// The hash of an input; of one that has not been touched since it was last enhanced, from the journal.
+    /// Hash of an input. Taken from the journal if the input's stamp is unchanged.
     fn hash(&self, job: &Job, stamp: Option<&str>) -> Result<String> {
         let known = self.journal.as_ref().and_then(|journal| journal.find(&job.output));
         match known {
@@ -274,7 +276,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Takes an item, unless it is finished or another run has it.
+    /// Claims an item, unless it is finished or in progress in another run.
     fn claim(&self, job: &Job, journal: Option<&Journal>, input: Option<&str>) -> Result<Claim> {
         let left = chunks_of(&job.output).is_dir();
         let finished = self.finished(&job.output, journal, input)?;
@@ -286,46 +288,46 @@ impl<'a> Run<'a> {
         let Some(place) = PendingFile::try_open(&job.output, overwrite)? else {
             return Ok(finished.map_or(Claim::Busy, Claim::Finished));
         };
-        // Another run may have finished it since it was looked at; from here on none can.
+        // Another run may have finished it since the check above; the lock now excludes that.
         if let Some(frames) = self.finished(&job.output, journal, input)? {
             clear(job);
             return Ok(Claim::Finished(frames));
         }
         let entry = journal.zip(input).and_then(|(journal, input)| {
-            let is_whole = |r: &Record| r.is_of(input, &self.recipe) && r.is_in(place.temporary());
-            journal.find(&job.output).filter(is_whole)
+            let is_complete = |r: &Record| r.is_of(input, &self.recipe) && r.has_bytes_of(place.temporary());
+            journal.find(&job.output).filter(is_complete)
         });
         match entry {
-            Some(record) => Ok(Claim::Whole(place, record.frames)),
+            Some(record) => Ok(Claim::Complete(place, record.frames)),
             None => place.clear().map(|()| Claim::Mine(place)),
         }
     }
 
-    /// Frames of an output that is what would be made. Error: another file is there, and may not be replaced.
+    /// Frames of the output if it is already what this run would produce. Error: another file exists and must not be replaced.
     fn finished(&self, output: &Path, journal: Option<&Journal>, input: Option<&str>) -> Result<Option<u64>> {
         let (overwrite, keep) = (self.plan.encoding.overwrite, self.plan.batch.skip_existing);
         if (overwrite && !keep && !chunks_of(output).is_dir()) || output.symlink_metadata().is_err() {
             return Ok(None);
         }
         let Some(journal) = journal else { return self.plan.encoding.may_write(output).map(|()| None) };
-        // An entry stands in the journal before its file has a name.
+        // The record is written before the file is renamed.
         journal.refresh()?;
         let record = journal.find(output);
         let why = match (&record, input) {
-            (None, _) | (_, None) => "nothing is known of how it was made",
-            (Some(record), _) if !record.holds(output) => "it was changed since it was made",
+            (None, _) | (_, None) => "the journal has no record of it",
+            (Some(record), _) if !record.is_unchanged(output) => "it has changed since it was written",
             (Some(record), Some(input)) if record.is_of(input, &self.recipe) => return Ok(Some(record.frames)),
-            (Some(record), _) if record.models != self.recipe.models => "it was made with other models",
-            (Some(record), _) if record.settings != self.recipe.settings => "it was made with other settings",
-            _ => "its input has changed since",
+            (Some(record), _) if record.models != self.recipe.models => "it was written with other models",
+            (Some(record), _) if record.settings != self.recipe.settings => "it was written with other settings",
+            _ => "its input has changed",
         };
         if overwrite {
             return Ok(None);
         }
-        Err(Error::usage(format!("{} is there already and {why}; --overwrite replaces it", output.display())))
+        Err(Error::usage(format!("{} already exists and {why}; --overwrite replaces it", output.display())))
     }
 
-    /// The networks; the first to ask loads them.
+    /// The networks. The first call loads them.
     fn enhancer(&self) -> Result<Enhancer<'a>> {
         let mut enhancer = lock(&self.enhancer);
         if let Some(loaded) = &*enhancer {
@@ -336,7 +338,7 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Removes the chunks of an item that is finished.
+/// Removes the chunks of a finished item.
 fn clear(job: &Job) {
     let _ = fs::remove_dir_all(chunks_of(&job.output));
 }

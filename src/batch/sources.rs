@@ -1,4 +1,4 @@
-//! What was typed → which files are read and written.
+//! Resolves inputs (files, folders, globs, lists, numbered pictures) to jobs: one input and one output file each.
 
 use std::{
     collections::HashMap,
@@ -14,52 +14,52 @@ use crate::{
     plan::{Input, Job},
 };
 
-/// What was typed.
+/// Inputs and output as given on the command line.
 #[derive(Debug, Clone, Default)]
 pub struct Typed {
     /// Files, folders, globs and patterns of numbered pictures (`frame_%05d.png`).
     pub inputs: Vec<PathBuf>,
-    /// Files of a list; `None` where there was none.
+    /// Files of the list on standard input. `None`: no list.
     pub list: Option<Vec<PathBuf>>,
-    /// A file for one input, else a folder.
+    /// A file (one input) or a folder.
     pub output: PathBuf,
-    /// Whether folders within folders are entered.
+    /// Whether to search subfolders.
     pub recursive: bool,
-    /// Whether `--fps` was given, which numbered pictures need.
+    /// Whether `--fps` was given. Numbered pictures require it.
     pub has_rate: bool,
 }
 
-/// What it comes to.
+/// The resolved jobs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Jobs {
-    /// In the order typed; those of a folder by name.
+    /// In the order of the inputs; files of a folder are sorted by name.
     pub jobs: Vec<Job>,
-    /// The folder of all results; `None` where the output is a file.
+    /// The output folder. `None`: the output is a file.
     pub folder: Option<PathBuf>,
 }
 
-/// Finds all inputs and where the result of each goes. What lies in a folder keeps its place in the tree.
+/// Finds all inputs and the output file of each. Files of a folder keep their relative path.
 ///
-/// Errors: nothing found, a gap in numbered pictures, an output that is an input, two inputs for one output, a folder that
-/// cannot be read, one lone file that does not exist.
+/// Errors: no input found, a gap in numbered pictures, an output that is an input, two inputs with one output, an unreadable
+/// folder, a single file that does not exist.
 pub fn jobs(typed: &Typed) -> Result<Jobs> {
     let mut found = Vec::new();
     let mut one = typed.list.is_none() && typed.inputs.len() == 1;
     for input in &typed.inputs {
-        one &= plain(input, typed, &mut found)?;
+        one &= resolve(input, typed, &mut found)?;
     }
     for file in typed.list.iter().flatten() {
         if file.is_dir() {
-            tracing::warn!("{}: left out: the list has a folder where it should have files", file.display());
+            tracing::warn!("{}: skipped: it is a folder; the list may contain only files", file.display());
             continue;
         }
-        found.push((Input::File(file.clone()), below(file)));
+        found.push((Input::File(file.clone()), relative_output(file)));
     }
     if let [(Input::File(path), _)] = found.as_slice()
         && one
         && path.symlink_metadata().is_err()
     {
-        return Err(Error::failed(format!("{}: there is no such file", path.display())));
+        return Err(Error::failed(format!("{}: the file does not exist", path.display())));
     }
     let slash = typed.output.as_os_str().as_encoded_bytes().ends_with(b"/");
     let folder = (!one || slash || typed.output.is_dir()).then(|| typed.output.clone());
@@ -75,29 +75,29 @@ pub fn jobs(typed: &Typed) -> Result<Jobs> {
         }
         Job { output: folder.join(named), input }
     };
-    let jobs = once(found.into_iter().map(place).collect())?;
-    several("written with another ending, as theirs cannot be written", &changed);
+    let jobs = without_conflicts(found.into_iter().map(place).collect())?;
+    warn_about("written in another format, because their own is read-only", &changed);
     Ok(Jobs { jobs, folder })
 }
 
-/// What one typed input stands for, and the name of each result; whether that is one file.
-fn plain(input: &Path, typed: &Typed, found: &mut Vec<(Input, PathBuf)>) -> Result<bool> {
+/// Resolves one input. Appends each found input with the name of its output; returns whether the input is a single file.
+fn resolve(input: &Path, typed: &Typed, found: &mut Vec<(Input, PathBuf)>) -> Result<bool> {
     let text = input.to_string_lossy();
     if input.is_dir() {
-        walk(input, typed, found)?;
+        search(input, typed, found)?;
         return Ok(false);
     }
     if input.symlink_metadata().is_err() {
         if let Some(pattern) = Pattern::of(input) {
             if !typed.has_rate {
                 let name = input.display();
-                return Err(Error::usage(format!("{name}: numbered pictures need --fps, their frames a second")));
+                return Err(Error::usage(format!("{name}: numbered pictures need --fps, the frame rate")));
             }
             found.push((Input::Sequence { pattern: input.into(), files: pattern.files()? }, pattern.name()));
             return Ok(true);
         }
         if text.contains(['*', '?', '[']) {
-            matching(&text, found)?;
+            expand_glob(&text, found)?;
             return Ok(false);
         }
     }
@@ -108,19 +108,19 @@ fn plain(input: &Path, typed: &Typed, found: &mut Vec<(Input, PathBuf)>) -> Resu
 fn check_folder(folder: &Path, inputs: usize, slash: bool) -> Result<()> {
     let shown = folder.display();
     if folder.is_file() {
-        let many = if inputs == 1 { "a folder is needed".into() } else { format!("there are {inputs} inputs") };
-        return Err(Error::usage(format!("-o {shown} is a file, but {many}; give a folder")));
+        let why = if inputs == 1 { "a folder is required".into() } else { format!("there are {inputs} inputs") };
+        return Err(Error::usage(format!("-o {shown} is a file, but {why}; give a folder")));
     }
     if !slash && !folder.is_dir() && FileFormat::of_path(folder).is_some() {
         return Err(Error::usage(format!(
-            "-o {shown} is named like a file, but a folder is needed for these inputs; write {shown}/ if it is one"
+            "-o {shown} has the extension of a file, but these inputs require a folder; write {shown}/ if it is a folder"
         )));
     }
     Ok(())
 }
 
-/// Every picture and video in a folder, by its name; hidden files, and the results of an earlier run, are not looked at.
-fn walk(folder: &Path, typed: &Typed, found: &mut Vec<(Input, PathBuf)>) -> Result<()> {
+/// Finds pictures and videos in a folder by extension. Skips hidden files and the output folder.
+fn search(folder: &Path, typed: &Typed, found: &mut Vec<(Input, PathBuf)>) -> Result<()> {
     let results = typed.output.canonicalize().ok().filter(|o| folder.canonicalize().is_ok_and(|f| f != *o));
     let depth = if typed.recursive { usize::MAX } else { 1 };
     let hidden = |name: &std::ffi::OsStr| name.as_encoded_bytes().starts_with(b".");
@@ -149,21 +149,21 @@ fn walk(folder: &Path, typed: &Typed, found: &mut Vec<(Input, PathBuf)>) -> Resu
             others.push(path.display().to_string());
         }
     }
-    several("left out, as their names are not those of pictures or videos", &others);
-    several("not entered; --recursive does that", &folders);
+    warn_about("skipped, because their extensions are not of pictures or videos", &others);
+    warn_about("not searched; --recursive searches subfolders", &folders);
     if found.len() == before {
-        let hint = if folders.is_empty() { "" } else { "; --recursive looks into the folders in it" };
-        return Err(Error::usage(format!("{}: holds no picture and no video{hint}", folder.display())));
+        let hint = if folders.is_empty() { "" } else { "; --recursive searches its subfolders" };
+        return Err(Error::usage(format!("{}: contains no picture and no video{hint}", folder.display())));
     }
     Ok(())
 }
 
-/// What cannot be looked at (a link to nowhere, a folder that is closed) becomes an item, which fails with the cause; a link to a
-/// folder that it lies in is left out.
+/// An unreadable entry (broken link, no permission) becomes a job, which fails with the cause. A link to a parent folder is
+/// skipped.
 fn unreadable(folder: &Path, error: &walkdir::Error, found: &mut Vec<(Input, PathBuf)>) -> Result<()> {
     match error.path() {
         Some(path) if error.loop_ancestor().is_some() => {
-            tracing::warn!("{}: left out: a link to a folder that it lies in", path.display());
+            tracing::warn!("{}: skipped: it links to a folder that contains it", path.display());
         }
         Some(path) if error.depth() > 0 => {
             let name = path.strip_prefix(folder).unwrap_or(path).to_path_buf();
@@ -174,8 +174,8 @@ fn unreadable(folder: &Path, error: &walkdir::Error, found: &mut Vec<(Input, Pat
     Ok(())
 }
 
-/// Files that a glob matches; their place in the tree counts from the last folder that is written out.
-fn matching(pattern: &str, found: &mut Vec<(Input, PathBuf)>) -> Result<()> {
+/// Finds the files that match a glob. Their relative path starts after the last folder without wildcards.
+fn expand_glob(pattern: &str, found: &mut Vec<(Input, PathBuf)>) -> Result<()> {
     let wrong = |e: &dyn std::fmt::Display| Error::usage(format!("{pattern}: {e}"));
     let literal = |part: &Component<'_>| !part.as_os_str().to_string_lossy().contains(['*', '?', '[']);
     let base: PathBuf = Path::new(pattern).components().take_while(literal).collect();
@@ -194,15 +194,15 @@ fn matching(pattern: &str, found: &mut Vec<(Input, PathBuf)>) -> Result<()> {
     Ok(())
 }
 
-/// The place of a listed file below the output: relative paths keep their folders, absolute ones only their name.
-fn below(file: &Path) -> PathBuf {
+/// Path of a listed file's output below the output folder: relative paths keep their folders, absolute ones only the name.
+fn relative_output(file: &Path) -> PathBuf {
     let inside = file.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
     let named = || PathBuf::from(file.file_name().unwrap_or_default());
     if inside { file.components().filter(|part| *part != Component::CurDir).collect() } else { named() }
 }
 
-/// Each source once, and no two for one output; no output is an input.
-fn once(jobs: Vec<Job>) -> Result<Vec<Job>> {
+/// Removes repeated jobs. Fails if two inputs have one output or an output is an input.
+fn without_conflicts(jobs: Vec<Job>) -> Result<Vec<Job>> {
     let mut by_output: HashMap<PathBuf, PathBuf> = HashMap::new();
     let mut kept = Vec::with_capacity(jobs.len());
     for job in jobs {
@@ -232,8 +232,8 @@ fn same(a: &Path, b: &Path) -> bool {
     matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
-/// One line for many names.
-fn several(what: &str, names: &[String]) {
+/// Logs one warning for several names.
+fn warn_about(what: &str, names: &[String]) {
     const SHOWN: usize = 5;
     if !names.is_empty() {
         let more = if names.len() > SHOWN { ", …" } else { "" };
@@ -241,7 +241,7 @@ fn several(what: &str, names: &[String]) {
     }
 }
 
-/// `frame_%05d.png`: numbered pictures.
+/// The file name pattern of numbered pictures: `frame_%05d.png`.
 struct Pattern {
     folder: PathBuf,
     before: String,
@@ -250,7 +250,7 @@ struct Pattern {
 }
 
 impl Pattern {
-    /// Of a file name with one `%d` or `%0Nd`.
+    /// Parses a file name with one `%d` or `%0Nd`.
     fn of(path: &Path) -> Option<Self> {
         let name = path.file_name()?.to_str()?;
         let (before, rest) = name.split_once('%')?;
@@ -273,7 +273,7 @@ impl Pattern {
         (format!("{number:0width$}", width = self.digits) == digits).then_some(number)
     }
 
-    /// From the lowest number to the highest. Error: none, or one missing between them.
+    /// All files, by number. Errors: no file, or a missing number.
     fn files(&self) -> Result<Vec<PathBuf>> {
         let entries = fs::read_dir(&self.folder).map_err(|e| Error::io("reading the folder", &self.folder, &e))?;
         let names = entries.flatten().map(|e| e.file_name());
@@ -286,7 +286,7 @@ impl Pattern {
         if let Some((gap, _)) = (first..).zip(&numbers).find(|(wanted, found)| wanted != *found) {
             let (gap, last) = (self.file(gap), self.file(numbers[numbers.len() - 1]));
             return Err(Error::usage(format!(
-                "{} is missing between {} and {}; numbered pictures have no gap",
+                "{} is missing between {} and {}; numbered pictures must have no gap",
                 gap.display(),
                 self.file(first).display(),
                 last.display()
@@ -295,7 +295,7 @@ impl Pattern {
         Ok(numbers.into_iter().map(|n| self.file(n)).collect())
     }
 
-    /// The name of the video in a folder: `frame.mp4`.
+    /// Name of the output video in a folder: `frame.mp4`.
     fn name(&self) -> PathBuf {
         let stem = self.before.trim_end_matches(['_', '-', '.', ' ']);
         format!("{}.mp4", if stem.is_empty() { "sequence" } else { stem }).into()
@@ -324,12 +324,12 @@ mod tests {
         let five = Pattern::of(Path::new("f_%05d.png")).unwrap();
         for other in ["f_7.png", "f_000007.png", "f_0000x.png", "g_00007.png", "f_00007.jpg", "f_.png"] {
             if let Some(number) = five.number(other) {
-                bad.push(format!("{other} was taken for {number}"));
+                bad.push(format!("{other} is parsed as {number}"));
             }
         }
         for none in ["a.png", "a%b.png", "100%.png", "a%5d.png"] {
             if Pattern::of(Path::new(none)).is_some() {
-                bad.push(format!("{none} was taken for a pattern"));
+                bad.push(format!("{none} is parsed as a pattern"));
             }
         }
         assert!(bad.is_empty(), "{}", bad.join("\n"));
@@ -341,8 +341,8 @@ mod tests {
         for (listed, want) in
             [("a/b.png", "a/b.png"), ("./a/b.png", "a/b.png"), ("/x/b.png", "b.png"), ("../a/b.png", "b.png")]
         {
-            if below(Path::new(listed)) != Path::new(want) {
-                bad.push(format!("{listed}: {:?}", below(Path::new(listed))));
+            if relative_output(Path::new(listed)) != Path::new(want) {
+                bad.push(format!("{listed}: {:?}", relative_output(Path::new(listed))));
             }
         }
         assert!(bad.is_empty(), "{}", bad.join("\n"));

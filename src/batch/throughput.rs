@@ -1,4 +1,4 @@
-//! How long this machine took last time: seconds a megapixel of each stage, kept in the cache folder.
+//! Throughput seconds per megapixel of each stage, stored in the cache folder for the time estimate of `plan`.
 
 use std::{
     collections::BTreeMap,
@@ -15,18 +15,18 @@ use crate::{
     plan::EnhancePlan,
 };
 
-/// Seconds a megapixel by stage, network and device.
+/// Seconds per megapixel by stage, network and device.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Measured(BTreeMap<String, f64>);
+pub struct Throughput(BTreeMap<String, f64>);
 
-/// What names a measurement, besides the stage.
+/// What identifies a measurement, in addition to the stage.
 #[derive(Clone, Copy)]
 pub struct Keys<'a> {
-    /// What is asked for.
+    /// The requested run.
     pub plan: &'a EnhancePlan,
     /// Hashes of the networks.
     pub recipe: &'a Recipe,
-    /// Where networks run: `cpu`, `cuda:0`, or as asked for.
+    /// The device: `cpu`, `cuda:0`, or as requested.
     pub device: &'a str,
 }
 
@@ -52,8 +52,8 @@ impl Keys<'_> {
     }
 }
 
-/// What each stage works on, in megapixels: frames read, frames made between them, frames enlarged (before), pictures
-/// refined (after each stage), frames written.
+/// Megapixels that each stage processes: decoded frames, interpolated frames, upscaled frames (input size), refined pictures
+/// (output size of each pass), encoded frames.
 pub fn megapixels(sizes: &[SizeRow]) -> Vec<(&'static str, f64)> {
     let of = |name: &str| sizes.iter().find(|row| row.stage == name);
     let (Some(first), Some(last)) = (sizes.first(), sizes.last()) else { return Vec::new() };
@@ -68,22 +68,22 @@ pub fn megapixels(sizes: &[SizeRow]) -> Vec<(&'static str, f64)> {
     stages
 }
 
-impl Measured {
-    /// What is known; nothing where nothing can be read.
+impl Throughput {
+    /// Reads the stored measurements; empty if there are none.
     pub fn load() -> Self {
-        let text = fs::read_to_string(place()).unwrap_or_default();
+        let text = fs::read_to_string(storage()).unwrap_or_default();
         Self(serde_json::from_str(&text).unwrap_or_default())
     }
 
-    /// Replaces what was known of a stage.
+    /// Replaces the measurement of a stage.
     fn set(&mut self, key: String, seconds: f64, work: f64) {
         if work > 0.0 && seconds > 0.0 {
             self.0.insert(key, seconds / work);
         }
     }
 
-    /// Seconds of an item: stages of a picture follow one another, those of a video work at the same time. `None`: a stage has
-    /// never been measured.
+    /// Estimated seconds of an item: the sum over the stages of a picture, the maximum over the concurrent stages of a video.
+    /// `None`: a stage has no measurement.
     pub fn seconds(&self, sizes: &[SizeRow], keys: Keys<'_>) -> Option<f64> {
         let video = sizes.first()?.fps.is_some();
         let stages = megapixels(sizes);
@@ -93,12 +93,12 @@ impl Measured {
     }
 }
 
-/// What a run did, summed up by stage.
+/// Seconds and megapixels of a run by stage.
 #[derive(Debug, Default)]
 pub struct Tally(BTreeMap<(bool, &'static str), (f64, f64)>);
 
 impl Tally {
-    /// An item is done: `seconds` of its stages by name.
+    /// Adds a finished item. `seconds`: time of a stage by name.
     pub fn add(&mut self, sizes: &[SizeRow], seconds: impl Fn(&str) -> f64) {
         let video = sizes.first().is_some_and(|row| row.fps.is_some());
         for (stage, work) in megapixels(sizes) {
@@ -107,27 +107,27 @@ impl Tally {
         }
     }
 
-    /// Keeps the figures for the next plan, under every name of the device. `jobs` at the same time waited for one another.
+    /// Stores the measurements under each name of the device. `jobs`: concurrent jobs, which share the time.
     pub fn save(&self, jobs: usize, keys: Keys<'_>, devices: &[&str]) -> Result<()> {
         if self.0.is_empty() {
             return Ok(());
         }
-        let mut measured = Measured::load();
+        let mut throughput = Throughput::load();
         for device in devices {
             for ((video, stage), (seconds, work)) in &self.0 {
-                measured.set(Keys { device, ..keys }.key(stage, *video), seconds / jobs as f64, *work);
+                throughput.set(Keys { device, ..keys }.key(stage, *video), seconds / jobs as f64, *work);
             }
         }
-        let path = place();
+        let path = storage();
         let folder = path.parent().unwrap_or(Path::new("."));
-        fs::create_dir_all(folder).map_err(|e| Error::io("making the folder", folder, &e))?;
-        let text = serde_json::to_string_pretty(&measured.0).map_err(|e| Error::failed(e.to_string()))?;
+        fs::create_dir_all(folder).map_err(|e| Error::io("creating the folder", folder, &e))?;
+        let text = serde_json::to_string_pretty(&throughput.0).map_err(|e| Error::failed(e.to_string()))?;
         let mut file = PendingFile::create(&path, true)?;
         file.write((text + "\n").as_bytes())?;
         file.commit().map(drop)
     }
 }
 
-fn place() -> PathBuf {
+fn storage() -> PathBuf {
     own_cache().join("measured.json")
 }

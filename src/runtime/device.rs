@@ -1,6 +1,6 @@
 //! Execution providers: session options of each device, and a test that the device works.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use ort::{
     ep::{self, ExecutionProvider as _, ExecutionProviderDispatch},
@@ -17,7 +17,10 @@ use super::{
     options::{Device, Load},
     ort_error, warp,
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    sync::lock,
+};
 
 /// `z = x + x` on two f32: the smallest graph that runs a kernel.
 const PROBE: &[u8] = include_bytes!("probe.onnx");
@@ -136,5 +139,5 @@ fn run_probe(engine: &Settings, device: Device) -> ort::Result<Vec<f32>> {
 /// created concurrently, both would add ours and the second would fail.
 pub(super) fn loading() -> MutexGuard<'static, ()> {
     static LOADING: Mutex<()> = Mutex::new(());
-    LOADING.lock().unwrap_or_else(PoisonError::into_inner)
+    lock(&LOADING)
 }

@@ -5,12 +5,15 @@ use std::{
     ffi::{CStr, CString, c_void},
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use ort::{environment::Environment, logging::LogLevel};
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    sync::lock,
+};
 
 /// The version this program is built for. Later 1.x versions work too.
 pub const WANTED: &str = "1.31.1";
@@ -40,12 +43,12 @@ pub fn silence_telemetry() {
 
 /// Takes the last error of the library's log.
 pub(super) fn take_logged_error() -> Option<String> {
-    LAST_ERROR.lock().unwrap_or_else(PoisonError::into_inner).take()
+    lock(&LAST_ERROR).take()
 }
 
 /// Loads the library at `asked` (a file or its folder), else the first supported one in [`places`]. Loads at most once.
 pub(super) fn open(asked: Option<&Path>, wants_gpu: bool) -> Result<&'static Library> {
-    let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut loaded = lock(&LOADED);
     if let Some(library) = *loaded {
         return match asked.map(|path| in_folder(path).into_iter().find(|p| p.exists()).unwrap_or_else(|| path.into())) {
             Some(path) if path.canonicalize().ok() != library.path.canonicalize().ok() => Err(Error::failed(format!(
@@ -82,7 +85,7 @@ fn log(level: LogLevel, _category: &str, id: &str, _location: &str, message: &st
     match level {
         LogLevel::Error | LogLevel::Fatal => {
             tracing::debug!(target: "onnxruntime", "{id}: {message}");
-            *LAST_ERROR.lock().unwrap_or_else(PoisonError::into_inner) = Some(message.to_owned());
+            *lock(&LAST_ERROR) = Some(message.to_owned());
         }
         LogLevel::Warning => tracing::debug!(target: "onnxruntime", "{id}: {message}"),
         LogLevel::Info | LogLevel::Verbose => tracing::trace!(target: "onnxruntime", "{id}: {message}"),

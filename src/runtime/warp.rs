@@ -13,6 +13,8 @@ use ort::{
     value::TensorElementType::Float32,
 };
 
+use crate::sync::lock;
+
 /// Rows of one work item.
 const ROWS: usize = 16;
 
@@ -74,7 +76,7 @@ fn compute(ctx: &ComputeContext) -> ort::Result<()> {
         return Ok(());
     }
     ctx.par_for(work.len(), 0, |i| {
-        let mut rows = work[i].lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rows = lock(&work[i]);
         warp_rows(size, image, flow, &mut rows);
     })
 }

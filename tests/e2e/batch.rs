@@ -154,11 +154,7 @@ fn finished_items_are_recognised_by_content() {
     fs::File::options().write(true).open(&victim).unwrap().set_modified(time).unwrap();
     let run = bench.run(&plain);
     assert_eq!((run.code, states(&run)), (Some(2), counts(&[("failed", 1), ("skipped", 11)])));
-    assert!(
-        run.err.contains("out/3/0/0003.png is there already and its input has changed since; --overwrite"),
-        "{}",
-        run.err
-    );
+    assert!(run.err.contains("out/3/0/0003.png already exists and its input has changed; --overwrite"), "{}", run.err);
     assert_eq!(files(&bench.path("out")), first);
     let run = bench.run(&format!("{plain} --overwrite --skip-existing"));
     assert_eq!((run.code, states(&run)), (Some(0), counts(&[("done", 1), ("skipped", 11)])));
@@ -168,7 +164,7 @@ fn finished_items_are_recognised_by_content() {
 
     let mut bad = Vec::new();
     for (why, change, want, says) in [
-        ("settings", "--upscale 3".to_owned(), counts(&[("failed", 12)]), "it was made with other settings"),
+        ("settings", "--upscale 3".to_owned(), counts(&[("failed", 12)]), "it was written with other settings"),
         (
             "models",
             format!("--upscaling-model-path {}", here("tests/goldens/esrgan/compact-x2.safetensors")),
@@ -192,7 +188,7 @@ fn finished_items_are_recognised_by_content() {
     fs::write(bench.path("out/new.png"), "mine").unwrap();
     let run = bench.run(&plain);
     assert_eq!(states(&run), counts(&[("done", 1), ("failed", 2), ("skipped", 10)]));
-    for says in ["0001.png is there already and it was changed", "new.png is there already and nothing is known"] {
+    for says in ["0001.png already exists and it has changed", "new.png already exists and the journal has no record"] {
         assert!(run.err.contains(says), "{}", run.err);
     }
     assert_eq!(fs::read(bench.path("out/new.png")).unwrap(), b"mine");
@@ -381,14 +377,14 @@ fn invalid_inputs_are_rejected() {
     for (args, code, wants) in [
         ("a b -o out", 1, ["a/1.png and b/1.png", "different folders"]),
         ("a -o a", 1, ["a/1.png is the input itself", "another name"]),
-        ("a -o out.png", 1, ["out.png is named like a file", "out.png/"]),
+        ("a -o out.png", 1, ["out.png has the extension of a file", "out.png/"]),
         ("a -o f_001.png", 1, ["f_001.png is a file", "give a folder"]),
-        ("deep -o out", 1, ["deep: holds no picture", "--recursive"]),
+        ("deep -o out", 1, ["deep: contains no picture", "--recursive"]),
         ("f_%03d.png -o out/a.mp4 --fps 24", 1, ["f_003.png is missing between f_001.png and f_004.png", "no gap"]),
         ("f_%03d.png -o out/a.mp4", 1, ["f_%03d.png", "--fps"]),
         ("half.png -o out/a.png", 3, ["half.png: the PNG is damaged", "get a whole copy"]),
-        ("gone.png -o out/a.png", 3, ["gone.png", "there is no such file"]),
-        ("a/1.png -o out/a.png --report no/r.jsonl", 3, ["writing the report no/r.jsonl", "check the path"]),
+        ("gone.png -o out/a.png", 3, ["gone.png", "the file does not exist"]),
+        ("a/1.png -o out/a.png --report no/r.jsonl", 3, ["writing no/r.jsonl", "check the path"]),
     ] {
         bad.extend(bench.fault(args, &bench.run(&format!("enhance {args} {UP}")), code, &wants));
     }

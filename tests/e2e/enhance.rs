@@ -124,7 +124,7 @@ fn exact_and_odd_sizes() {
     assert_eq!(bench.run(again).code, Some(1));
     let unknown = bench.run(&format!("{again} --skip-existing"));
     assert_eq!(unknown.code, Some(3));
-    assert!(unknown.err.contains("nothing is known of how it was made; --overwrite replaces it"), "{}", unknown.err);
+    assert!(unknown.err.contains("the journal has no record of it; --overwrite replaces it"), "{}", unknown.err);
     assert_eq!(fs::metadata(bench.path("out/2.png")).unwrap().modified().unwrap(), before);
     done(&bench.run(&format!("{again} --overwrite --skip-existing")));
     let after = fs::metadata(bench.path("out/2.png")).unwrap().modified().unwrap();
