@@ -1,37 +1,37 @@
-//! Transparency beside colours: what a picture looks like where nothing is seen.
+//! Splits and joins colour and alpha planes, and fills the colour of transparent pixels.
 //!
-//! Alpha is straight: colours are not weighted by it. Below a clear pixel lies any colour, often black, which resampling and
-//! networks would mix into the rim of what is visible.
+//! Alpha is straight (not premultiplied). A fully transparent pixel has an arbitrary colour, often black. Resampling
+//! and networks would mix that colour into the visible pixels beside it, so [`bleed`] replaces it first.
 
 use ndarray::{Array3, Axis, concatenate, s};
 
 use crate::error::{Error, Result};
 
-/// Planes [4, h, w] as colours [3, h, w], filled by [`bleed`], and alpha [1, h, w].
+/// Splits planes [4, h, w] into colour [3, h, w], filled by [`bleed`], and alpha [1, h, w].
 pub fn split(picture: Array3<f32>) -> (Array3<f32>, Array3<f32>) {
     let alpha = picture.slice(s![3..4, .., ..]).to_owned();
     (bleed(picture.slice_move(s![..3, .., ..]), &alpha), alpha)
 }
 
-/// Colours [3, h, w] and alpha [1, h, w] as planes [4, h, w]. Error: extents that differ.
+/// Joins colour [3, h, w] and alpha [1, h, w] to planes [4, h, w]. Errors: different extents.
 pub fn join(colours: &Array3<f32>, alpha: &Array3<f32>) -> Result<Array3<f32>> {
     concatenate(Axis(0), &[colours.view(), alpha.view()]).map_err(|e| Error::failed(format!("joining alpha: {e}")))
 }
 
-/// The one value of a plane; `None` where it has several.
+/// The value of a plane whose samples are all equal; `None`: they differ.
 pub fn constant(plane: &Array3<f32>) -> Option<f32> {
     let first = *plane.first()?;
     plane.iter().all(|&v| v == first).then_some(first)
 }
 
-/// Alpha [1, h, w] as a grey picture [3, h, w].
+/// Repeats alpha [1, h, w] as a grey picture [3, h, w].
 pub fn grey(alpha: &Array3<f32>) -> Array3<f32> {
     Array3::from_shape_fn((3, alpha.dim().1, alpha.dim().2), |(_, y, x)| alpha[[0, y, x]])
 }
 
-/// Colours [c, h, w] where alpha [1, h, w] is 0 become those of the visible surroundings (pull-push: Gortler et al., The
-/// Lumigraph, 1996 §3.4): the mean, weighted by alpha, over the smallest block of 2ⁿ pixels in which anything is visible.
-/// Visible pixels stay as they are.
+/// Fills colours [c, h, w] where alpha [1, h, w] is 0 (pull-push: Gortler et al., The Lumigraph, 1996, §3.4). The fill
+/// colour is the alpha-weighted mean over the smallest block of 2ⁿ×2ⁿ pixels that has a visible pixel. Visible pixels
+/// do not change.
 pub fn bleed(mut colours: Array3<f32>, alpha: &Array3<f32>) -> Array3<f32> {
     if alpha.iter().all(|&a| a > 0.0) {
         return colours;
@@ -68,7 +68,7 @@ mod tests {
     #[test]
     fn clear_pixels_take_the_colour_of_what_is_seen_around_them() {
         for (h, w) in [(1, 1), (1, 9), (7, 5), (16, 16), (33, 20)] {
-            // Red is visible on the left, blue on the right; below the clear middle lies green.
+            // Red is visible on the left, blue on the right. The transparent middle is green.
             let third = |x: usize| 3 * x / w;
             let colours = Array3::from_shape_fn((3, h, w), |(k, _, x)| f32::from(u8::from(k == [0, 1, 2][third(x)])));
             let alpha = Array3::from_shape_fn((1, h, w), |(_, _, x)| if third(x) == 1 { 0.0 } else { 0.5 });

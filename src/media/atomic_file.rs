@@ -1,4 +1,4 @@
-//! Where a finished file goes: written beside its final name, synced, then renamed.
+//! Output files that appear under their final name only when they are complete.
 
 use std::{
     ffi::{CString, OsString},
@@ -10,8 +10,9 @@ use std::{
 
 use crate::error::{Error, Result};
 
-/// A file in the making. It lives at `.name.part.ext` beside its final name, under a lock, and gets that name only in
-/// [`PendingFile::commit`]; dropped before, it leaves nothing behind. A file of a killed run is simply written over.
+/// A file that is being written. Its data is in `.name.part.ext`, in the folder of the final name, under a lock.
+/// [`PendingFile::commit`] gives it the final name. Dropped without a commit, it deletes the temporary file. The
+/// temporary file of a killed run is overwritten.
 #[derive(Debug)]
 pub struct PendingFile {
     target: PathBuf,
@@ -24,8 +25,8 @@ pub struct PendingFile {
 impl PendingFile {
     /// Opens the temporary file for `target`.
     ///
-    /// Errors: `target` exists and `overwrite` is false (usage), it is a folder, its folder is missing or not
-    /// writable, or another process is writing the same file.
+    /// Errors: `target` exists and `overwrite` is false (usage), `target` is a folder, its folder is missing or not
+    /// writable, or another process writes the same file.
     pub fn create(target: &Path, overwrite: bool) -> Result<Self> {
         if !overwrite && !target.is_dir() && target.symlink_metadata().is_ok() {
             return Err(taken(target));
@@ -34,14 +35,14 @@ impl PendingFile {
         Self::try_create(target, overwrite)?.ok_or_else(busy)
     }
 
-    /// As [`PendingFile::create`], but whether `target` exists is not looked at before [`PendingFile::commit`], and `None` says that somebody
-    /// else is writing the same file.
+    /// Like [`PendingFile::create`], but `target` may exist until [`PendingFile::commit`]. `None`: another process
+    /// writes the same file.
     pub fn try_create(target: &Path, overwrite: bool) -> Result<Option<Self>> {
         let place = Self::try_open(target, overwrite)?;
         place.map(|place| place.clear().map(|()| place)).transpose()
     }
 
-    /// As [`PendingFile::try_create`], with what an earlier run that was killed has left in the temporary file.
+    /// Like [`PendingFile::try_create`], but keeps the data that a killed run left in the temporary file.
     pub fn try_open(target: &Path, overwrite: bool) -> Result<Option<Self>> {
         let name = target.file_name().filter(|_| !target.is_dir());
         let name = name.ok_or_else(|| Error::usage(format!("{}: is a folder; name a file in it", target.display())))?;
@@ -62,12 +63,12 @@ impl PendingFile {
         self.file.set_len(0).map_err(|e| Error::io("writing", &self.target, &e))
     }
 
-    /// The path to write to until the file is committed.
+    /// The temporary path, which is written to until the file is committed.
     pub fn temporary(&self) -> &Path {
         &self.temporary
     }
 
-    /// The path the file will have.
+    /// The final path.
     pub fn target(&self) -> &Path {
         &self.target
     }
@@ -77,9 +78,9 @@ impl PendingFile {
         self.file.write_all(bytes).map_err(|e| Error::io("writing", &self.target, &e))
     }
 
-    /// Syncs the file to disk and gives it its final name; returns its size in bytes.
+    /// Syncs the file to disk and renames it to its final name. Returns its size in bytes.
     ///
-    /// Without `overwrite` this fails if somebody else took the final name meanwhile.
+    /// Errors: a full disk; without `overwrite`, a file that another process created under the final name.
     pub fn commit(mut self) -> Result<u64> {
         let failed = |e: std::io::Error| Error::io("writing", &self.target, &e);
         self.file.sync_all().map_err(failed)?;
@@ -94,7 +95,8 @@ impl PendingFile {
             named => named.map_err(failed)?,
         }
         self.committed = true;
-        // The name itself is durable once its folder is synced; file systems that cannot do that say so here.
+        // The rename is durable once the folder is synced. File systems that cannot sync folders report an error, which
+        // is ignored.
         let _ = File::open(folder(&self.target)).and_then(|f| f.sync_all());
         Ok(bytes)
     }
@@ -108,21 +110,21 @@ impl Drop for PendingFile {
     }
 }
 
-/// Renames to a name that is free, in one step where the file system can. Error: it is not free.
+/// Renames to an unused name, atomically where the file system supports it. Errors: the name is in use.
 fn rename_to_free(from: &Path, to: &Path) -> std::io::Result<()> {
     let path = |p: &Path| CString::new(p.as_os_str().as_bytes());
     let (old, new) = (path(from)?, path(to)?);
-    // SAFETY: both are strings that end in a zero byte.
+    // SAFETY: both strings end with a zero byte.
     let code =
         unsafe { libc::renameat2(libc::AT_FDCWD, old.as_ptr(), libc::AT_FDCWD, new.as_ptr(), libc::RENAME_NOREPLACE) };
     let error = std::io::Error::last_os_error();
     match error.raw_os_error() {
         _ if code == 0 => Ok(()),
-        // Network file systems: by a second name, whose first is then removed.
+        // Network file systems: create a hard link, then remove the first name.
         Some(libc::EINVAL | libc::ENOSYS) => match fs::hard_link(from, to) {
             Ok(()) => fs::remove_file(from),
             Err(e) if e.kind() == ErrorKind::AlreadyExists => Err(e),
-            // No hard links either: the window between the check and the rename cannot be closed.
+            // Without hard links, the check and the rename are not atomic.
             Err(_) if to.symlink_metadata().is_ok() => Err(ErrorKind::AlreadyExists.into()),
             Err(_) => fs::rename(from, to),
         },
@@ -138,8 +140,8 @@ fn folder(path: &Path) -> &Path {
     path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Opens and locks the temporary file; `None` where another process has it. A file that was renamed or removed between
-/// opening and locking is opened anew.
+/// Opens and locks the temporary file. `None`: another process holds the lock. A file that was renamed or removed
+/// before it was locked is opened again.
 fn lock(temporary: &Path, target: &Path) -> Result<Option<File>> {
     loop {
         let file = OpenOptions::new().write(true).create(true).truncate(false).open(temporary).map_err(|e| {
@@ -154,7 +156,8 @@ fn lock(temporary: &Path, target: &Path) -> Result<Option<File>> {
         }
         let opened = file.metadata().map_err(|e| Error::io("writing", target, &e))?;
         if opened.nlink() > 1 {
-            // A run was killed between the two names of a finished file: writing here would write into that.
+            // A run was killed after linking the final name, before removing the temporary one. Writing would change
+            // the finished file.
             fs::remove_file(temporary).map_err(|e| Error::io("writing", target, &e))?;
             continue;
         }
@@ -182,7 +185,7 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
-    /// What a run leaves that is killed where a file has two names for a moment.
+    /// A run that is killed between linking the final name and removing the temporary one leaves both.
     #[test]
     fn a_second_name_is_not_written_through() {
         let folder = tempfile::tempdir().unwrap();

@@ -1,22 +1,22 @@
-//! What a file is, by its content.
+//! Detects the type of a file from its content.
 
 use std::{fs::File, io::Read, path::Path};
 
 use super::{format::PictureFormat, picture, video};
 use crate::error::{Error, Result};
 
-/// What a media file is.
+/// The type of a media file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FileType {
-    /// One still picture.
+    /// A still picture.
     Picture(PictureFormat),
-    /// Frames in time: everything FFmpeg finds video in, and GIF, APNG and WebP files of more than one frame.
+    /// A video, or an animated picture: GIF, APNG and WebP files with more than one frame.
     Video,
 }
 
-/// What a file is, by its content; the name does not matter.
+/// Detects the type of a file from its content. The name is ignored.
 ///
-/// Errors: unreadable, empty, neither a picture nor a video.
+/// Errors: a file that is unreadable, empty, or neither a picture nor a video.
 pub fn sniff(path: &Path) -> Result<FileType> {
     let failed = |e: std::io::Error| Error::io("reading", path, &e);
     let mut head = Vec::new();

@@ -1,6 +1,6 @@
 //! A hash of samples.
 
-/// BLAKE3 of samples, in hexadecimal.
+/// The BLAKE3 hash of samples, in hexadecimal.
 pub fn hash(samples: &ndarray::Array3<f32>) -> String {
     let (mut hasher, mut room) = (blake3::Hasher::new(), Vec::with_capacity(1 << 16));
     for sample in samples {

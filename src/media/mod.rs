@@ -1,12 +1,14 @@
-//! Pictures, videos and the ordered queues between threads.
+//! Reads and writes pictures and videos, and joins threads with ordered queues.
 //!
 //! ```text
 //! file ─▶ sniff ─▶ picture::read ─▶ Picture ─▶ … ─▶ picture::write ─▶ file
 //!            └───▶ video::Reader ─▶ frames ─▶ queue::Line (stages) ─▶ video::Writer ─▶ file
-//!                      └─ info, sound, subtitles, chapters ──────────────────┘
+//!                      └─ info, audio, subtitles, chapters ─────────────────┘
 //! ```
 //!
-//! Every file is written beside its final name, synced and renamed ([`PendingFile`]): what has the final name is whole.
+//! [`mod@format`] is the table of file extensions. [`metadata`] writes the parameters of a run into an output.
+//! Every output is written to a temporary file in the same folder, synced and renamed ([`PendingFile`]), so a file with
+//! the final name is always complete.
 
 pub mod alpha;
 mod atomic_file;

@@ -1,13 +1,13 @@
-//! The line: named stages on threads of their own, joined by bounded queues, in order.
+//! Runs named stages on separate threads, joined by bounded queues. Items keep their order.
 //!
 //! ```text
 //! source ──queue──▶ stage ──queue──▶ … ──▶ sink (the calling thread)
 //! ```
 //!
-//! Memory does not grow with the number of items: a queue holds at most its capacity, and each stage the one item it
-//! works on (plus what it keeps itself). Every call may therefore wait, and only for these reasons: a stage waits in its
-//! queue for its next item (**starved**), or in `emit` until the next stage has taken one from a full queue
-//! (**blocked**). Nothing else waits, and when anything stops, queues close, so no wait is forever.
+//! Memory does not grow with the number of items: a queue holds at most its capacity, and each stage holds one item
+//! plus its own state. A stage waits in two cases only: for the next item from its queue (**starved**), or in `emit`
+//! for space in the next queue (**blocked**). When a stage stops, its queues close, so no wait is endless. The first
+//! error stops the line, and errors that follow from it are discarded.
 
 use std::{
     any::Any,
@@ -24,29 +24,29 @@ use std::{
 
 use crate::error::{Error, Result};
 
-/// Hands one item to the next stage; waits while the queue between is full. An error means that the line is stopping:
-/// return it.
+/// Sends one item to the next stage. Waits while the queue is full. An error means that the line is stopping: return
+/// it.
 pub type Emit<'a, U> = dyn FnMut(U) -> Result<()> + 'a;
 
-/// Where one stage's time went. Wall-clock time of its thread is about `busy + starved + blocked`.
+/// Time that one stage spent. The wall-clock time of its thread is about `busy + starved + blocked`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StageTime {
     /// The stage's name.
     pub name: String,
-    /// Items it took (a source: made).
+    /// Items received (source: items produced).
     pub items: u64,
-    /// Time spent at work.
+    /// Time spent working.
     pub busy: Duration,
     /// Time spent waiting for an item.
     pub starved: Duration,
-    /// Time spent waiting for room in the next queue.
+    /// Time spent waiting for space in the next queue.
     pub blocked: Duration,
 }
 
-/// What one thread does, from its first item to its last.
+/// The work of one thread, from its first item to its last.
 type Stage<'a> = Box<dyn FnOnce(&State) -> StageTime + Send + 'a>;
 
-/// A line under construction whose last stage so far gives `T`. Nothing runs before [`Line::sink`].
+/// A line under construction. Its last stage emits `T`. [`Line::sink`] starts it.
 pub struct Line<'a, T> {
     cancel: &'a AtomicBool,
     stages: Vec<Stage<'a>>,
@@ -54,9 +54,9 @@ pub struct Line<'a, T> {
 }
 
 impl<'a, T: Send + 'a> Line<'a, T> {
-    /// Begins a line with the items of an iterator; an `Err` item stops the line with that error. `capacity`: items
-    /// that may wait for the next stage, at least 1. When `cancel` becomes true, each stage stops after the item it
-    /// works on and the line ends with [`Error::interrupted`].
+    /// Starts a line with the items of an iterator. An `Err` item stops the line with that error. `capacity`: items
+    /// that may wait for the next stage, at least 1. When `cancel` becomes true, each stage stops after its current
+    /// item and the line returns [`Error::interrupted`].
     pub fn source<I>(cancel: &'a AtomicBool, name: &'a str, capacity: usize, items: I) -> Self
     where
         I: IntoIterator<Item = Result<T>, IntoIter: Send + 'a>,
@@ -79,8 +79,8 @@ impl<'a, T: Send + 'a> Line<'a, T> {
         Self { cancel, stages: vec![Box::new(job)], items: receiver }
     }
 
-    /// Adds a stage. `step` is called with `Some(item)` for each item in order, emitting any number of results, and
-    /// once with `None` after the last item, to emit what it held back; not after an error or a cancellation.
+    /// Adds a stage. `step` is called with `Some(item)` for each item in order, and emits any number of results. After
+    /// the last item it is called once with `None`, to emit what it buffered, unless the line failed or was cancelled.
     pub fn stage<U, F>(mut self, name: &'a str, capacity: usize, mut step: F) -> Line<'a, U>
     where
         U: Send + 'a,
@@ -101,9 +101,9 @@ impl<'a, T: Send + 'a> Line<'a, T> {
         Line { cancel: self.cancel, stages: self.stages, items: receiver }
     }
 
-    /// Runs the line, taking its results on the calling thread, and returns where each stage's time went, in order.
+    /// Runs the line. Takes its results on the calling thread. Returns the time spent in each stage, in order.
     ///
-    /// Errors: the first cause alone, with its stage's name in front; a panic in a stage is an error that names the
+    /// Errors: the first error, prefixed with the name of its stage; a panic in a stage, as an error that names the
     /// stage; [`Error::interrupted`] when cancelled.
     pub fn sink<F>(self, name: &str, mut take: F) -> Result<Vec<StageTime>>
     where
@@ -119,7 +119,7 @@ impl<'a, T: Send + 'a> Line<'a, T> {
                     break;
                 }
             }
-            // Closing this queue first lets a stage that is blocked on it end; joining it before would wait forever.
+            // Closing this queue unblocks the stage before it. Joining that stage first would deadlock.
             drop(items);
             let mut times: Vec<_> = threads.into_iter().filter_map(|thread| thread.join().ok()).collect();
             times.push(stage.time);
@@ -133,7 +133,7 @@ impl<'a, T: Send + 'a> Line<'a, T> {
     }
 }
 
-/// What all stages of a running line share.
+/// State that all stages of a running line share.
 struct State<'a> {
     cancel: &'a AtomicBool,
     stop: AtomicBool,
@@ -145,15 +145,15 @@ impl State<'_> {
         self.stop.load(Ordering::Relaxed) || self.cancel.load(Ordering::Relaxed)
     }
 
-    /// Keeps the first error and stops the line. It must run before the failing stage's queues close, or its
-    /// neighbours would take the closing for the end of the items.
+    /// Keeps the first error and stops the line. It must run before the queues of the failing stage close: other stages
+    /// take a closed queue for the end of the items.
     fn fail(&self, error: Error) {
         self.cause.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
         self.stop.store(true, Ordering::Relaxed);
     }
 }
 
-/// One stage at work: measures it, turns errors and panics into the line's cause.
+/// One stage at work. Measures its time and turns errors and panics into the error of the line.
 struct Worker<'s> {
     state: &'s State<'s>,
     time: StageTime,
@@ -165,7 +165,7 @@ impl<'s> Worker<'s> {
         Self { state, time: StageTime { name: name.into(), items: 0, busy: none, starved: none, blocked: none } }
     }
 
-    /// The next item; `Some(None)` after the last; `None` when the line is stopping.
+    /// The next item. `Some(None)`: there are no more items. `None`: the line is stopping.
     fn receive<T>(&mut self, items: &Receiver<T>) -> Option<Option<T>> {
         let start = Instant::now();
         let item = items.recv().ok();
@@ -174,7 +174,7 @@ impl<'s> Worker<'s> {
         (!self.state.stopping()).then_some(item)
     }
 
-    /// Does one step; `None` when the line is stopping, because of this step or not.
+    /// Runs one step. `None`: the line is stopping, because of this step or another one.
     fn work<U, R>(
         &mut self,
         sender: Option<&SyncSender<U>>,
@@ -193,7 +193,7 @@ impl<'s> Worker<'s> {
         self.time.busy += start.elapsed().saturating_sub(blocked);
         self.time.blocked += blocked;
         match result {
-            // A step that cannot hand on its item is a consequence; whoever closed the queue has told the cause.
+            // The next queue is closed, so another stage has already reported the cause.
             _ if closed.get() => return None,
             Ok(Ok(value)) => return Some(value),
             Ok(Err(error)) => state.fail(error.at(&self.time.name)),
@@ -207,7 +207,7 @@ impl<'s> Worker<'s> {
     }
 }
 
-/// What a panic said.
+/// The message of a panic.
 fn message(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")

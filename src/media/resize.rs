@@ -1,4 +1,4 @@
-//! Resampling of planes to an exact size: the last step after a network whose factor is not the one asked for.
+//! Resamples planes to an exact size. It is the last step after a network whose scale differs from the requested one.
 
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer, images::Image};
 use ndarray::Array3;
@@ -7,11 +7,11 @@ use serde::Serialize;
 
 use crate::error::{Error, Result};
 
-/// Resampling kernels. When shrinking, all but `Nearest` are widened by the ratio (no aliasing), as in Pillow.
+/// Resampling kernels. When downscaling, all but `Nearest` are widened by the ratio (antialiasing), as in Pillow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Filter {
-    /// The sample under the centre of the new one.
+    /// The sample under the centre of the output pixel.
     Nearest,
     /// Triangle of radius 1.
     Bilinear,
@@ -33,8 +33,8 @@ impl Filter {
     }
 }
 
-/// `planes`: [c, h, w] → [c, `height`, `width`]; pixel centres are aligned at half samples; values are not clamped, so
-/// bicubic and Lanczos overshoot at edges. Each plane is resampled alone (alpha does not weight colour).
+/// Resamples `planes` [c, h, w] to [c, `height`, `width`]. Pixel centres are at half integers. Values are not clamped,
+/// so bicubic and Lanczos overshoot at edges. Each plane is resampled separately: alpha does not weight colour.
 ///
 /// Errors: an extent of zero.
 pub fn resize(planes: &Array3<f32>, height: usize, width: usize, filter: Filter) -> Result<Array3<f32>> {

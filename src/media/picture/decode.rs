@@ -1,4 +1,4 @@
-//! Pictures from bytes and files.
+//! Decodes pictures.
 
 use std::{io::Cursor, path::Path};
 
@@ -14,20 +14,20 @@ use crate::{
     tensor::{Frame, Samples},
 };
 
-/// A decoded picture larger than this is refused: a small file can claim any size.
+/// Maximum size of a decoded picture in bytes. A small file can claim any size.
 const MEMORY_LIMIT: u64 = 4 << 30;
 
-/// Reads a picture; its content decides the format, not its name. Of an animation, the first frame.
+/// Reads a picture. The content decides the format, not the name. Of an animation, only the first frame is read.
 ///
-/// Errors: unreadable, empty, no known picture, damaged or cut off, or more than 4 GiB decoded.
+/// Errors: a file that is unreadable, empty, not a picture, damaged, truncated, or more than 4 GiB when decoded.
 pub fn read(path: &Path) -> Result<Picture> {
     let bytes = std::fs::read(path).map_err(|e| Error::io("reading", path, &e))?;
     decode(&bytes).at(path.display())
 }
 
-/// (width, height) of a picture, from its head alone.
+/// Returns (width, height) of a picture. Reads only the header.
 ///
-/// Errors: unreadable, no known picture, a damaged head.
+/// Errors: a file that is unreadable or not a picture, or a damaged header.
 pub fn size(path: &Path) -> Result<(usize, usize)> {
     let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format);
     let size = reader.map_err(|e| Error::io("reading", path, &e))?.into_dimensions();
@@ -35,7 +35,7 @@ pub fn size(path: &Path) -> Result<(usize, usize)> {
     size.map(|(width, height)| (width as usize, height as usize)).map_err(broken)
 }
 
-/// [`read`] from memory.
+/// Decodes a picture from memory. See [`read`].
 pub fn decode(bytes: &[u8]) -> Result<Picture> {
     if bytes.is_empty() {
         return Err(Error::failed("the file is empty"));
@@ -62,7 +62,7 @@ pub fn decode(bytes: &[u8]) -> Result<Picture> {
     Ok(picture)
 }
 
-/// Whether a picture file holds more than one frame. A damaged file holds what can be read of it.
+/// Whether a picture file has more than one frame. A damaged file counts the frames that can be read.
 pub(crate) fn is_animated(format: PictureFormat, bytes: &[u8]) -> bool {
     let bytes = Cursor::new(bytes);
     match format {
@@ -75,7 +75,7 @@ pub(crate) fn is_animated(format: PictureFormat, bytes: &[u8]) -> bool {
     }
 }
 
-/// Drops an ICC profile that does not describe RGB values, and says so.
+/// Drops an ICC profile that is not for RGB values, and reports it.
 fn keep_rgb(picture: &mut Picture, space: [u8; 4]) {
     let profile = picture.icc.as_deref().map(|icc| icc.get(16..20).unwrap_or_default().to_vec());
     if profile.as_ref().is_some_and(|p| p != b"RGB ") {
@@ -87,7 +87,7 @@ fn keep_rgb(picture: &mut Picture, space: [u8; 4]) {
     }
 }
 
-/// PNG through its own crate, for the text and for what stands behind the pixels.
+/// Decodes PNG with the png crate, which gives access to text and ancillary chunks.
 fn png(bytes: &[u8]) -> Result<Picture, String> {
     let text = |e: png::DecodingError| e.to_string();
     let limits = png::Limits { bytes: MEMORY_LIMIT as usize };
@@ -115,7 +115,7 @@ fn png(bytes: &[u8]) -> Result<Picture, String> {
     let packed = info.compressed_latin1_text.iter().map(|t| Ok((t.keyword.clone(), t.get_text()?)));
     let utf8 = info.utf8_text.iter().map(|t| Ok((t.keyword.clone(), t.get_text()?)));
     picture.text = plain.chain(packed).chain(utf8).collect::<Result<_, _>>().map_err(text)?;
-    // A gamma of 1/2.2 says no more than sRGB does, and a profile says it better.
+    // A gamma of 1/2.2 adds nothing to sRGB. An ICC profile replaces it.
     let plain_gamma = info.srgb.is_some() || info.icc_profile.is_some();
     let gamma = info.gama_chunk.filter(|g| !plain_gamma && g.into_scaled().abs_diff(45_455) > 100);
     for (found, what) in [
@@ -128,7 +128,7 @@ fn png(bytes: &[u8]) -> Result<Picture, String> {
     Ok(picture)
 }
 
-/// Every other format through the image crate.
+/// Decodes every other format with the image crate.
 fn other(format: PictureFormat, bytes: &[u8]) -> Result<Picture, String> {
     let text = |e: image::ImageError| e.to_string();
     let mut limits = Limits::no_limits();
@@ -139,17 +139,17 @@ fn other(format: PictureFormat, bytes: &[u8]) -> Result<Picture, String> {
     if decoder.total_bytes() > MEMORY_LIMIT {
         return Err("more than 4 GiB decoded".into());
     }
-    // Limits that come with the pixels' size hold for a TIFF's profile too: one that has none yet reads it.
+    // The allocation limit also applies to the ICC profile of a TIFF. A new decoder without the limit reads it.
     let icc = match format {
         PictureFormat::Tiff => TiffDecoder::new(Cursor::new(bytes)).and_then(|mut d| d.icc_profile()).map_err(text)?,
         _ => decoder.icc_profile().map_err(text)?,
     };
     let exif = decoder.exif_metadata().map_err(text)?.map(|e| tiff(&e).to_vec());
-    // Malformed XMP is as good as none; the picture is whole.
+    // Malformed XMP does not affect the picture.
     let xmp = decoder.xmp_metadata().ok().flatten().is_some();
     let image = DynamicImage::from_decoder(decoder).map_err(text)?;
     let (width, height) = (image.width(), image.height());
-    // A GIF always comes with alpha, whether a colour of its palette is clear or not.
+    // The decoder always returns alpha for GIF, even if no palette entry is transparent.
     let opaque = format == PictureFormat::Gif && image.to_rgba8().pixels().all(|p| p[3] == u8::MAX);
     let alpha = image.color().has_alpha() && !opaque;
     let deep = image.color().bytes_per_pixel() / image.color().channel_count() > 1;
@@ -163,12 +163,12 @@ fn other(format: PictureFormat, bytes: &[u8]) -> Result<Picture, String> {
     Ok(Picture { icc, exif, left_out, ..Picture::from(spread(width, height, if alpha { 4 } else { 3 }, samples)) })
 }
 
-/// An EXIF block without the `Exif\0\0` that JPEG, and some WebP writers, put in front.
+/// Strips the prefix `Exif\0\0`, which JPEG and some WebP writers add, from an EXIF block.
 fn tiff(exif: &[u8]) -> &[u8] {
     exif.strip_prefix(b"Exif\0\0").unwrap_or(exif)
 }
 
-/// Interleaved samples of 1 (grey), 2 (grey, alpha), 3 or 4 channels as RGB or RGBA.
+/// Expands interleaved samples of 1 (grey), 2 (grey, alpha), 3 or 4 channels to RGB or RGBA.
 fn spread(width: u32, height: u32, channels: usize, samples: Samples) -> Frame {
     fn grey<T: Copy>(samples: &[T], channels: usize) -> Vec<T> {
         samples.chunks_exact(channels).flat_map(|p| [p[0], p[0], p[0]].into_iter().chain(p.get(1).copied())).collect()

@@ -1,13 +1,13 @@
-//! Frames as 8-bit samples, for formats that hold no more.
+//! Converts frames to 8-bit samples, for formats with no more.
 
 use std::borrow::Cow;
 
 use crate::tensor::{Frame, Samples};
 
-/// Sampling of colours for a palette, 1 (every pixel) to 30.
+/// Sampling factor of the NeuQuant colour quantizer, 1 (every pixel) to 30.
 pub(crate) const PALETTE_SPEED: i32 = 10;
 
-/// RGBA of 8 bits in which alpha is all or nothing.
+/// 8-bit RGBA with alpha 0 or 255.
 pub(crate) fn palette_pixels(frame: &Frame) -> Vec<u8> {
     let bytes = eight_bits(&frame.samples);
     if frame.channels == 3 {
@@ -17,7 +17,7 @@ pub(crate) fn palette_pixels(frame: &Frame) -> Vec<u8> {
     bytes.as_chunks::<4>().0.iter().flat_map(over).collect()
 }
 
-/// 8-bit RGB of a frame without transparency; `None` of one with.
+/// 8-bit RGB of a frame without transparency; `None`: the frame has transparency.
 pub(super) fn opaque(frame: &Frame) -> Option<Cow<'_, [u8]>> {
     let bytes = eight_bits(&frame.samples);
     if frame.channels == 3 {

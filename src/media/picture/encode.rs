@@ -1,4 +1,4 @@
-//! Pictures to bytes and files.
+//! Encodes pictures.
 
 use std::{borrow::Cow, path::Path};
 
@@ -18,29 +18,30 @@ use crate::{
     tensor::{Frame, Samples},
 };
 
-/// How a picture is written.
+/// Encoding options of a picture.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PictureOptions {
-    /// 0–100, of JPEG and lossy WebP; PNG has none.
+    /// Quality of JPEG and lossy WebP, 0 to 100. Other formats ignore it.
     pub quality: u8,
-    /// WebP without loss; `quality` is then effort.
+    /// Lossless WebP. `quality` is then the effort.
     pub lossless: bool,
-    /// Whether a file of the same name may be replaced.
+    /// Whether an existing file may be replaced.
     pub overwrite: bool,
-    /// Whether the file is decoded before it gets its name: its size, and the samples of lossless formats.
+    /// Whether to decode the file before it gets its name, and to compare the size and, in lossless formats, the
+    /// samples.
     pub verify: bool,
 }
 
 impl Default for PictureOptions {
-    /// Quality 75, lossy, nothing replaced.
+    /// Quality 75, lossy, no overwriting.
     fn default() -> Self {
         Self { quality: 75, lossless: false, overwrite: false, verify: false }
     }
 }
 
-/// Writes a picture in the format of the name's extension, whole or not at all ([`PendingFile`]); returns its size in bytes.
+/// Writes a picture in the format of the file extension, atomically ([`PendingFile`]). Returns the file size in bytes.
 ///
-/// Errors: those of [`encode`], a name that is taken, a folder that cannot be written, a full disk.
+/// Errors: those of [`encode`], an existing file, a folder that is not writable, a full disk.
 pub fn write(path: &Path, picture: &Picture, options: &PictureOptions) -> Result<u64> {
     let format = PictureFormat::of_name(path)?;
     let mut place = PendingFile::create(path, options.overwrite)?;
@@ -48,7 +49,7 @@ pub fn write(path: &Path, picture: &Picture, options: &PictureOptions) -> Result
     place.commit()
 }
 
-/// Writes a picture into a place that the caller names.
+/// Writes a picture to a pending file.
 pub fn write_in(
     place: &mut PendingFile,
     picture: &Picture,
@@ -63,7 +64,7 @@ pub fn write_in(
     Ok(())
 }
 
-/// Decodes what was written. Errors: another size, or other samples of a lossless format.
+/// Decodes the written file. Errors: a different size; in a lossless format, different samples.
 fn verify(file: &Path, picture: &Picture, format: PictureFormat, options: &PictureOptions) -> Result<()> {
     let bytes = std::fs::read(file).map_err(|e| Error::io("reading", file, &e))?;
     let (found, wanted) = (decode(&bytes)?.frame, &picture.frame);
@@ -85,11 +86,18 @@ fn verify(file: &Path, picture: &Picture, format: PictureFormat, options: &Pictu
     ))
 }
 
-/// The bytes of a picture file: PNG (8 or 16 bits as the frame, ICC in iCCP, EXIF in eXIf, text in tEXt or iTXt), JPEG
-/// (8 bits, 4:4:4, ICC in APP2, EXIF in APP1), WebP (8 bits, lossy or not, ICC and EXIF chunks), GIF (256 colours) or TIFF
-/// (8 or 16 bits, ICC, not compressed). What a format does not hold, [`Picture::not_held`] tells; 16 bits are rounded to 8.
+/// Encodes a picture:
 ///
-/// Errors: transparency in a JPEG, extents the format cannot hold, metadata too large for it, another format.
+/// - PNG: 8 or 16 bits as in the frame, ICC in iCCP, EXIF in eXIf, text in tEXt or iTXt.
+/// - JPEG: 8 bits, 4:4:4, ICC in APP2, EXIF in APP1.
+/// - WebP: 8 bits, lossy or lossless, ICC and EXIF chunks.
+/// - GIF: 256 colours.
+/// - TIFF: 8 or 16 bits, ICC, uncompressed.
+///
+/// 16-bit samples are rounded to 8 where needed. [`Picture::not_held`] lists what a format cannot store.
+///
+/// Errors: transparency in a JPEG, a side longer than the format allows, EXIF that is too large for JPEG, a format that
+/// cannot be written.
 pub fn encode(picture: &Picture, format: PictureFormat, options: &PictureOptions) -> Result<Vec<u8>> {
     let frame = &picture.frame;
     let (extent, largest) = (frame.width.max(frame.height), largest(format)?);
@@ -178,7 +186,7 @@ fn jpeg(picture: &Picture, options: &PictureOptions) -> Result<Vec<u8>> {
         encoder.set_icc_profile(icc.clone()).map_err(|e| failed(&e))?;
     }
     if let Some(exif) = &picture.exif {
-        // A segment holds 65,533 bytes, six of them the block's name.
+        // A segment holds 65,533 bytes. The block's name takes six.
         if exif.len() > 65527 {
             let size = exif.len();
             return Err(Error::usage(format!("JPEG holds 65,527 bytes of EXIF, this has {size}; write a .png")));
@@ -190,7 +198,7 @@ fn jpeg(picture: &Picture, options: &PictureOptions) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// 256 colours, exact where there are no more, else NeuQuant's; alpha of one half or more is opaque.
+/// Quantizes to 256 colours with NeuQuant; up to 256 colours are exact. Alpha of at least 0.5 is opaque.
 fn gif(frame: &Frame) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let pixels = palette_pixels(frame);
@@ -235,7 +243,7 @@ fn webp(picture: &Picture, options: &PictureOptions) -> Result<Vec<u8>> {
     Ok(container(&coded, picture))
 }
 
-/// Wraps libwebp's file in the extended layout (RFC 9649 §2.7) when there is metadata to carry.
+/// Wraps libwebp's output in the extended layout (RFC 9649 §2.7) if there is metadata.
 fn container(coded: &[u8], picture: &Picture) -> Vec<u8> {
     if picture.icc.is_none() && picture.exif.is_none() {
         return coded.to_vec();
@@ -253,7 +261,7 @@ fn container(coded: &[u8], picture: &Picture) -> Vec<u8> {
     let mut body = [b"WEBP".to_vec(), chunk(b"VP8X", &header)].concat();
     body.extend(picture.icc.iter().flat_map(|icc| chunk(b"ICCP", icc)));
     let mut rest = &coded[12..];
-    // libwebp writes an extended header of its own around lossy alpha; ours replaces it.
+    // libwebp writes an extended header for lossy images with alpha. The header above replaces it.
     while let Some(([name @ .., l0, l1, l2, l3], tail)) = rest.split_first_chunk::<8>() {
         let length = (u32::from_le_bytes([*l0, *l1, *l2, *l3]) as usize).next_multiple_of(2).min(tail.len());
         if name != b"VP8X" {

@@ -1,13 +1,13 @@
-//! The marker structure of a JPEG file (ITU-T T.81 annex B): enough to tell a whole file from one that was cut off,
-//! which decoders fill with grey.
+//! Parses the marker structure of a JPEG file (ITU-T T.81 annex B) to detect truncated files. Decoders fill missing
+//! data with grey instead of failing.
 
-/// The number of components (3 for YCbCr, 4 for CMYK). Error: a phrase, when the file ends before its end marker.
+/// The number of components (3: YCbCr, 4: CMYK). Errors: a phrase, if the file ends before its end marker.
 pub fn components(bytes: &[u8]) -> Result<u8, &'static str> {
     const CUT: &str = "it has no end marker";
     let mut components = None;
     let mut at = 2;
     loop {
-        // Segments follow one another; within a scan, 0xFF is followed by 0 (stuffing) or a restart marker.
+        // Segments follow each other. Within a scan, 0xFF is followed by 0 (stuffing) or a restart marker.
         let (marker, length) = loop {
             match (bytes.get(at).ok_or(CUT)?, bytes.get(at + 1).ok_or(CUT)?) {
                 (0xff, 0x00 | 0x01 | 0xd0..=0xd7) => at += 2,

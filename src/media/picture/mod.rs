@@ -1,7 +1,7 @@
-//! Still pictures: PNG, JPEG, WebP, GIF and TIFF in and out; BMP in.
+//! Still pictures: PNG, JPEG, WebP, GIF and TIFF are read and written, BMP is read.
 //!
-//! Pixels stay as stored: an EXIF orientation is kept as the tag it is, so viewers turn the result as they turn the
-//! original. Colours stay as stored too, with their ICC profile.
+//! Pixels keep their stored orientation: the EXIF orientation is copied as a tag, so viewers rotate the output like the
+//! input. Colour values are not converted; the ICC profile is copied.
 
 mod decode;
 pub(crate) mod eight_bit;
@@ -14,24 +14,26 @@ pub use encode::{PictureOptions, encode, write, write_in};
 
 use crate::{media::format::PictureFormat, tensor::Frame};
 
-/// A picture and what travels with it.
+/// A picture and its metadata.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Picture {
-    /// RGB or RGBA (where the file has transparency), 8 or 16 bits as stored; grey and palettes are spread to RGB.
+    /// RGB, or RGBA if the file has transparency, with 8 or 16 bits as stored. Grey and palette pictures are expanded
+    /// to RGB.
     pub frame: Frame,
     /// The ICC profile of the RGB values.
     pub icc: Option<Vec<u8>>,
-    /// The EXIF block, from its TIFF header on (`II*\0` or `MM\0*`).
+    /// The EXIF block, starting with its TIFF header (`II*\0` or `MM\0*`).
     pub exif: Option<Vec<u8>>,
-    /// PNG text: keyword and text. A finished picture's parameters stand under `parameters`.
+    /// PNG text chunks: keyword and text. [`metadata`](crate::media::metadata) writes the keyword `parameters`.
     pub text: Vec<(String, String)>,
-    /// What the file holds that is not here, each a phrase to tell the person: frames of an animation, the profile of
-    /// another colour space.
+    /// Content of the file that is not in this structure, each a phrase for a warning: frames of an animation, a CMYK
+    /// profile.
     pub left_out: Vec<String>,
 }
 
 impl Picture {
-    /// What of it a format does not hold, each a phrase to tell the person. Transparency in a JPEG is an error of writing.
+    /// Content that `format` cannot store, each a phrase for a warning. (Transparency in a JPEG is an error in
+    /// [`encode`].)
     pub fn not_held(&self, format: PictureFormat) -> Vec<String> {
         let name = format.name();
         let rows = [
@@ -54,9 +56,9 @@ impl From<Frame> for Picture {
 }
 
 impl Picture {
-    /// How the stored pixels are turned for viewing, as EXIF counts it: 1 as they are, 2 mirrored left to right, 3 by half a turn,
-    /// 4 mirrored top to bottom, 5 with rows and columns exchanged, 6 that and mirrored left to right (a quarter clockwise), 7 that
-    /// and both, 8 that and mirrored top to bottom (a quarter back).
+    /// The EXIF orientation, 1 to 8: how a viewer transforms the stored pixels. 1 identity, 2 mirror horizontally, 3
+    /// rotate 180°, 4 mirror vertically, 5 transpose, 6 rotate 90° clockwise, 7 transverse (mirror along the other
+    /// diagonal), 8 rotate 90° counter-clockwise.
     pub fn orientation(&self) -> u8 {
         let read = self.exif.as_deref().and_then(image::metadata::Orientation::from_exif_chunk);
         read.map_or(1, image::metadata::Orientation::to_exif)

@@ -1,4 +1,4 @@
-//! What FFmpeg's C interface needs everywhere: its start, its log, its errors, its lists.
+//! Helpers for FFmpeg's C interface: initialisation, log, errors, strings, lists of codecs.
 
 use std::{
     cell::RefCell,
@@ -19,11 +19,11 @@ use crate::error::{Error, Result};
 static SHOW_LOG: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
-    /// FFmpeg's last error line on this thread: it often tells what the error code does not.
+    /// The last error line that FFmpeg logged on this thread. It often explains an error code.
     static LAST_LINE: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// Whether FFmpeg's own messages go to standard error. Off at first: our errors carry the line that matters.
+/// Sends FFmpeg's own log to standard error. Off by default: our errors quote the line that matters.
 pub fn show_ffmpeg_log(show: bool) {
     init();
     SHOW_LOG.store(show, Ordering::Relaxed);
@@ -31,17 +31,17 @@ pub fn show_ffmpeg_log(show: bool) {
     unsafe { ffi::av_log_set_level(if show { ffi::AV_LOG_VERBOSE } else { ffi::AV_LOG_ERROR }) };
 }
 
-/// Takes over FFmpeg's log, once.
+/// Initialises FFmpeg and installs the log callback, once.
 pub(crate) fn init() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let _ = ffmpeg_next::init();
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: the callback has the signature that FFmpeg wants and lives as long as the program.
+        // SAFETY: the callback has the signature that FFmpeg expects and is a static function.
         unsafe {
             ffi::av_log_set_callback(Some(keep_line));
         }
-        // Elsewhere Rust cannot name the C type of the arguments, and the line is lost.
+        // On other targets Rust cannot name the C type of the arguments, so the line is lost.
         #[cfg(not(target_arch = "x86_64"))]
         // SAFETY: sets one integer.
         unsafe {
@@ -57,7 +57,7 @@ unsafe extern "C" fn keep_line(
     format: *const c_char,
     arguments: *mut ffi::__va_list_tag,
 ) {
-    // SAFETY: FFmpeg calls this with a valid format and its arguments, which are used once on either path.
+    // SAFETY: FFmpeg calls this with a valid format and its arguments. Each path uses the arguments once.
     unsafe {
         if SHOW_LOG.load(Ordering::Relaxed) {
             return ffi::av_log_default_callback(context, level, format, arguments);
@@ -74,7 +74,7 @@ unsafe extern "C" fn keep_line(
     }
 }
 
-/// Forgets the last line, before a call whose failure it would explain.
+/// Clears the last error line. Call it before an operation whose failure the line would explain.
 pub(crate) fn clear_line() {
     LAST_LINE.take();
 }
@@ -84,15 +84,15 @@ pub(crate) fn last_line() -> Option<String> {
     LAST_LINE.with_borrow(Clone::clone)
 }
 
-/// What an error code means, with FFmpeg's last line where there is one.
+/// The text of an error code, with FFmpeg's last error line if there is one.
 pub(crate) fn reason(code: c_int) -> String {
     let mut text = [0 as c_char; 256];
-    // SAFETY: FFmpeg writes at most 256 bytes, with a terminating zero.
+    // SAFETY: FFmpeg writes at most 256 bytes, including the terminating zero.
     let text = unsafe {
         ffi::av_strerror(code, text.as_mut_ptr(), text.len());
         CStr::from_ptr(text.as_ptr()).to_string_lossy()
     };
-    // FFmpeg's codes for faults of the operating system are its numbers, negated.
+    // FFmpeg's codes for errors of the operating system are negated errno values.
     let full = [libc::ENOSPC, libc::EFBIG, libc::EDQUOT].contains(&-code);
     let advice = if full { "; free some space or write somewhere else" } else { "" };
     match last_line() {
@@ -101,42 +101,42 @@ pub(crate) fn reason(code: c_int) -> String {
     }
 }
 
-/// `Ok` of a code that is not negative, else its [`reason`].
+/// `Ok` for a code that is not negative, else its [`reason`].
 pub(crate) fn check(code: c_int) -> Result<c_int, String> {
     if code < 0 { Err(reason(code)) } else { Ok(code) }
 }
 
-/// A path as FFmpeg takes it: `file:` in front, so that a colon in it means no protocol.
+/// A path as a URL with the prefix `file:`, so that FFmpeg does not read a colon as a protocol.
 pub(crate) fn url(path: &Path) -> Result<CString> {
     let bytes = [b"file:", path.as_os_str().as_bytes()].concat();
     CString::new(bytes).map_err(|_| Error::usage(format!("{}: a path has no zero byte", path.display())))
 }
 
-/// A string for C; what stands after a zero byte is cut, for none can be typed.
+/// A C string. Text after a zero byte is dropped; command-line arguments cannot contain one.
 pub(crate) fn c_string(text: &str) -> CString {
     CString::new(text.split('\0').next().unwrap_or_default()).unwrap_or_default()
 }
 
-/// A C string owned by FFmpeg.
+/// A Rust string from a C string that FFmpeg owns; empty for a null pointer.
 pub(crate) fn text(pointer: *const c_char) -> String {
     if pointer.is_null() {
         return String::new();
     }
-    // SAFETY: FFmpeg's names end with a zero byte and live as long as the library or the structure borrowed from.
+    // SAFETY: the string ends with a zero byte and lives as long as the library or the structure it is borrowed from.
     unsafe { CStr::from_ptr(pointer).to_string_lossy().into_owned() }
 }
 
-/// An enum field of a C structure as the number it is: a file can carry numbers that Rust's enum does not have.
+/// Reads an enum field of a C structure as a number. A file can contain values that Rust's enum does not have.
 ///
 /// # Safety
 /// `field` points to a readable 32-bit enum.
 pub(crate) unsafe fn number<T>(field: *const T) -> c_int {
     const { assert!(size_of::<T>() == size_of::<c_int>()) };
-    // SAFETY: by contract.
+    // SAFETY: guaranteed by the caller.
     unsafe { field.cast::<c_int>().read() }
 }
 
-/// Opens a file and reads what it says about its streams.
+/// Opens a file and reads its stream information.
 pub(crate) fn open(path: &Path) -> Result<Input> {
     init();
     let size = std::fs::metadata(path).map_err(|e| Error::io("reading", path, &e))?.len();
@@ -149,7 +149,7 @@ pub(crate) fn open(path: &Path) -> Result<Input> {
         Error::failed(format!("{}: is no video that FFmpeg can read ({why}); get a whole copy", path.display()))
     };
     clear_line();
-    // SAFETY: the context is null or owned by `Input` at every return; FFmpeg frees it itself when opening fails.
+    // SAFETY: the context is null, or owned by `Input` at every return. FFmpeg frees it if opening fails.
     unsafe {
         let mut context = ptr::null_mut();
         let code = ffi::avformat_open_input(&mut context, url.as_ptr(), ptr::null(), ptr::null_mut());
@@ -162,25 +162,25 @@ pub(crate) fn open(path: &Path) -> Result<Input> {
     }
 }
 
-/// The version of the linked FFmpeg, as it names itself: `5.1.9-0+deb12u1`.
+/// The version of the linked FFmpeg: `5.1.9-0+deb12u1`.
 pub fn ffmpeg_version() -> String {
     // SAFETY: returns a constant.
     text(unsafe { ffi::av_version_info() })
 }
 
-/// Names of the video encoders that the linked FFmpeg has, sorted.
+/// Names of the video encoders of the linked FFmpeg, sorted.
 pub fn video_encoders() -> Vec<String> {
     codecs(Codec::is_encoder)
 }
 
-/// Names of the video decoders that the linked FFmpeg has, sorted.
+/// Names of the video decoders of the linked FFmpeg, sorted.
 pub fn video_decoders() -> Vec<String> {
     codecs(Codec::is_decoder)
 }
 
 fn codecs(wanted: fn(&Codec) -> bool) -> Vec<String> {
     let mut position = ptr::null_mut();
-    // SAFETY: FFmpeg keeps the position in the variable and returns constants until null.
+    // SAFETY: FFmpeg keeps the position in the variable and returns static codecs, then null.
     let mut names: Vec<_> = std::iter::from_fn(|| unsafe {
         let codec = ffi::av_codec_iterate(&mut position);
         (!codec.is_null()).then(|| Codec::wrap(codec))

@@ -1,4 +1,4 @@
-//! One way in and one way out for videos and animated pictures, whichever library does them.
+//! The public reader and writer of videos and animated pictures. They select the library that handles the file.
 
 use std::path::Path;
 
@@ -12,12 +12,12 @@ use super::{
 };
 use crate::{error::Result, media::atomic_file::PendingFile, tensor::Frame};
 
-/// Decodes a video or an animated picture. The iterator gives every frame in the order of display; it holds one at a time,
-/// and the decoder the few it needs.
+/// Decodes a video or an animated picture. The iterator returns frames in display order. It holds one frame, and the
+/// decoder holds its reference frames.
 ///
-/// It ends with `None` after the last frame of a whole file. A file that is cut off gives all that is there, then an error.
-/// A damaged frame gives an error that tells its number and time, and, to a caller who goes on, the frame as the decoder
-/// mended it.
+/// After the last frame of a complete file it returns `None`. A truncated file returns all decodable frames, then an
+/// error. A damaged frame returns an error with its number and time; the next call returns the frame as the decoder
+/// concealed it.
 pub struct Reader(Source);
 
 enum Source {
@@ -37,7 +37,7 @@ impl Reader {
         Ok(Self(Source::Stream(Box::new(reader))))
     }
 
-    /// The same reader giving RGBA frames where the source has transparency.
+    /// Returns RGBA frames if the source has transparency.
     #[must_use]
     pub fn with_alpha(self) -> Self {
         Self(match self.0 {
@@ -49,8 +49,8 @@ impl Reader {
         })
     }
 
-    /// Goes to the first frame at or after a time stamp of [`VideoFrame::pts`], by the container's index. `false` where it has none to
-    /// trust, or it leads elsewhere: the reader is then of no more use.
+    /// Seeks to the first frame at or after a time stamp ([`VideoFrame::pts`]) with the container's index. `false`: the
+    /// container has no reliable index, or it leads elsewhere; the reader must not be used any more.
     pub fn seek(&mut self, pts: i64) -> bool {
         match &mut self.0 {
             Source::Stream(reader) => reader.seek(pts),
@@ -58,7 +58,7 @@ impl Reader {
         }
     }
 
-    /// What the file holds.
+    /// Information about the file.
     pub fn info(&self) -> &VideoInfo {
         match &self.0 {
             Source::Stream(reader) => reader.info(),
@@ -78,10 +78,10 @@ impl Iterator for Reader {
     }
 }
 
-/// Encodes frames to a file that gets its name in [`Writer::finish`] ([`PendingFile`]); dropped before, it
-/// leaves nothing behind. Videos are interleaved with the source's other streams.
+/// Encodes frames to a file that gets its name in [`Writer::finish`] ([`PendingFile`]). Dropped before, it leaves no
+/// file. The source's other streams are interleaved with the video.
 ///
-/// It holds the frames that the encoder looks ahead at, and of the other streams what lies within ten seconds.
+/// Memory: the encoder's lookahead, and up to ten seconds of the other streams.
 pub struct Writer(Target);
 
 enum Target {
@@ -90,15 +90,15 @@ enum Target {
 }
 
 impl Writer {
-    /// Opens the encoder and the file, and writes what stands before the first frame.
+    /// Opens the encoder and the file, and writes the header.
     ///
-    /// Errors: a name without a container, a name that is taken, an unknown encoder (lists those there are), pixel
-    /// format or option, a codec or sound that the container cannot hold, a folder that cannot be written.
+    /// Errors: a file extension without a container, an existing file, an unknown encoder (lists the available ones),
+    /// pixel format or option, a codec or audio that the container cannot store, a folder that is not writable.
     pub fn create(path: &Path, options: &VideoOptions, output: &VideoSpec) -> Result<Self> {
         Self::create_in(PendingFile::create(path, options.overwrite)?, options, output)
     }
 
-    /// As [`Writer::create`] in a place that is taken already; it decides whether a file is replaced.
+    /// Like [`Writer::create`], with a pending file, which decides whether a file is replaced.
     pub fn create_in(place: PendingFile, options: &VideoOptions, output: &VideoSpec) -> Result<Self> {
         let is_gif = place.target().extension().is_some_and(|e| e.eq_ignore_ascii_case("gif"));
         Ok(Self(if is_gif {
@@ -108,7 +108,7 @@ impl Writer {
         }))
     }
 
-    /// Encodes the next frame, a tick after the one before.
+    /// Encodes the next frame, one tick after the previous one.
     ///
     /// Errors: those of [`Writer::write_at`].
     pub fn write(&mut self, frame: &Frame) -> Result<()> {
@@ -118,12 +118,12 @@ impl Writer {
         }
     }
 
-    /// Encodes a frame that is shown from `pts` for `duration` ticks of [`VideoSpec::time_base`]: RGB or RGBA of the output's
-    /// size, 8 or 16 bits. Where the encoder has no transparency, frames are shown over black. Time stamps count from
-    /// [`VideoSpec::start`]. Waits for the encoder and the disk.
+    /// Encodes a frame that is shown from `pts` for `duration` ticks of [`VideoSpec::time_base`]. The frame is RGB or
+    /// RGBA, of the size of the spec, with 8 or 16 bits. If the encoder has no transparency, frames are blended over
+    /// black. Time stamps count from [`VideoSpec::start`]. Blocks on the encoder and the disk.
     ///
-    /// Errors: another size, transparency that was not announced, a time stamp that is not after the last, a failing
-    /// encoder, a full disk.
+    /// Errors: a different size, transparency that the spec does not announce, a time stamp that does not increase, an
+    /// encoder failure, a full disk.
     pub fn write_at(&mut self, frame: &Frame, pts: i64, duration: i64) -> Result<()> {
         match &mut self.0 {
             Target::Stream(writer) => writer.write_at(frame, pts, duration),
@@ -131,16 +131,16 @@ impl Writer {
         }
     }
 
-    /// Encodes what is left, copies what is left, closes, syncs and names the file.
+    /// Flushes the encoder, copies the rest of the other streams, closes, syncs and names the file.
     ///
-    /// Errors: no frame was written, a failing encoder, a full disk.
+    /// Errors: no frame was written, an encoder failure, a full disk.
     pub fn finish(self) -> Result<Summary> {
         let (place, mut summary) = self.close()?;
         summary.bytes = place.commit()?;
         Ok(summary)
     }
 
-    /// As [`Writer::finish`], but the file is not named yet: that is left to [`PendingFile::commit`], which also tells its size.
+    /// Like [`Writer::finish`], but leaves naming the file to [`PendingFile::commit`], which also returns its size.
     pub fn close(self) -> Result<(PendingFile, Summary)> {
         match self.0 {
             Target::Stream(writer) => writer.close(),

@@ -1,9 +1,14 @@
-//! Videos: what a file holds ([`Reader::info`]), its frames one by one ([`Reader`]), and a new file from frames
-//! ([`Writer`]) with the sound and what else travels with the source.
+//! Videos and animated pictures: information ([`probe()`]), frame times ([`Timing`]), frames ([`Reader`]), and new
+//! files ([`Writer`], [`chunk`]) with the audio and the other streams of the source.
 //!
-//! Frames keep their stored orientation and shape: rotation and sample aspect ratio travel as tags. Colour values are
-//! converted between YCbCr and RGB with the matrix, range and chroma position of the tags; primaries and transfer are
-//! never touched, only passed on.
+//! Frames keep their stored orientation and shape: rotation and sample aspect ratio are copied as tags. Pixels are
+//! converted between YCbCr and RGB with the tagged matrix, range and chroma position. Primaries and transfer are copied
+//! as tags; colours are not transformed.
+//!
+//! - `decode`: file → RGB frames and their times.
+//! - `encode`: RGB frames → file, with the streams of the source, checks, and chunks for resuming.
+//! - `animation`: animated WebP in, GIF out, loop counts.
+//! - `pixel`: colour tags, pixel formats, conversion.
 
 mod animation;
 mod decode;

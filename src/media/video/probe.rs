@@ -1,4 +1,4 @@
-//! Reads what a file holds without decoding it.
+//! Reads the information of a video file without decoding it.
 
 use std::path::Path;
 
@@ -8,9 +8,9 @@ use super::{
 };
 use crate::error::Result;
 
-/// Reads what a file holds without decoding it.
+/// Reads the information of a video or an animated picture without decoding it.
 ///
-/// Errors: unreadable, empty, no container FFmpeg knows, damaged headers, no video in it.
+/// Errors: a file that is unreadable, empty, of an unknown container or without video, or damaged headers.
 pub fn probe(path: &Path) -> Result<VideoInfo> {
     if let Some(webp) = WebP::open(path)? {
         return Ok(webp.info.clone());
@@ -20,7 +20,7 @@ pub fn probe(path: &Path) -> Result<VideoInfo> {
     Ok(info)
 }
 
-/// What a source has beside its frames, which no animated picture holds: each a phrase.
+/// Streams of a source other than the video, each a phrase for a warning. Animated pictures cannot store them.
 pub(crate) fn other_streams(source: &Path) -> Result<Vec<String>> {
     if WebP::open(source)?.is_some() {
         return Ok(Vec::new());

@@ -1,22 +1,22 @@
 //! Ratios of whole numbers: frame rates, time bases and sample aspect ratios.
 
-/// A ratio: frames a second, seconds a tick, or the width of a sample to its height. `0/1` is unknown.
+/// A ratio: frames per second, seconds per tick, or the width of a sample divided by its height. `0/1` is unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Rational {
-    /// Above the line.
+    /// Numerator.
     pub num: i32,
-    /// Below the line.
+    /// Denominator.
     pub den: i32,
 }
 
 impl Rational {
-    /// `num/den`, as it stands.
+    /// `num/den`, not reduced.
     pub const fn new(num: i32, den: i32) -> Self {
         Self { num, den }
     }
 
-    /// A rate in frames a second as it was meant: whole rates, halves and thousandths as they are, but 23.976, 29.97, 59.94 and
-    /// their like by NTSC's denominator, 1001.
+    /// The exact rate for a rounded number of frames per second. Whole rates, halves and thousandths are exact; 23.976,
+    /// 29.97, 59.94 and other NTSC rates get the denominator 1001.
     pub fn of_rate(fps: f64) -> Self {
         let whole = |x: f64, within: f64| ((x - x.round()).abs() < within).then(|| x.round() as i32);
         let exact = [1, 2].into_iter().find_map(|den| Some(Self::new(whole(fps * f64::from(den), 1e-6)?, den)));
@@ -30,12 +30,12 @@ impl Rational {
         Self::new(self.den, self.num)
     }
 
-    /// The quotient; 0 where the denominator is 0.
+    /// The quotient; 0 if the denominator is 0.
     pub fn value(self) -> f64 {
         if self.den == 0 { 0.0 } else { f64::from(self.num) / f64::from(self.den) }
     }
 
-    /// This ratio times a whole number from 1 on (a frame rate times 2^exp).
+    /// This ratio multiplied by an integer of at least 1 (a frame rate times 2^exp).
     #[must_use]
     pub fn times(self, factor: i32) -> Self {
         if self.den % factor.max(1) == 0 {

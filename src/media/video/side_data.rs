@@ -1,9 +1,9 @@
-//! Data that holds for a whole stream: display matrix, mastering display, light level, stereo and spherical layout.
+//! Metadata of a whole stream.
 
 use ffmpeg_next::ffi;
 
-/// Data that holds for a whole stream and is passed on as it is: display matrix, mastering display, light level,
-/// stereo and spherical layout.
+/// Metadata of a whole stream that is copied unchanged: display matrix (rotation), mastering display, content light
+/// level, stereo and spherical layout.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SideData {
     pub(crate) kind: ffi::AVPacketSideDataType,
@@ -15,7 +15,7 @@ impl SideData {
         self.kind == ffi::AVPacketSideDataType::AV_PKT_DATA_DISPLAYMATRIX
     }
 
-    /// What it is, as a phrase.
+    /// A phrase for warnings.
     pub(crate) fn name(&self) -> &'static str {
         use ffi::AVPacketSideDataType::*;
         match self.kind {
@@ -33,7 +33,7 @@ pub(crate) fn rotation(side_data: &[SideData]) -> u16 {
     let matrix = side_data.iter().find(|s| s.kind == ffi::AVPacketSideDataType::AV_PKT_DATA_DISPLAYMATRIX);
     let Some(entries) = matrix.map(|m| m.bytes.as_chunks::<4>().0).filter(|m| m.len() == 9) else { return 0 };
     let matrix: Vec<i32> = entries.iter().map(|b| i32::from_ne_bytes(*b)).collect();
-    // SAFETY: FFmpeg reads nine numbers. Its angle is counter-clockwise, not a number for a singular matrix.
+    // SAFETY: FFmpeg reads nine numbers. Its angle is counter-clockwise, and NaN for a singular matrix.
     let angle = -unsafe { ffi::av_display_rotation_get(matrix.as_ptr()) };
     if angle.is_finite() { angle.rem_euclid(360.0).round() as u16 % 360 } else { 0 }
 }

@@ -1,4 +1,4 @@
-//! Reads the time stamps of a video's packets, without decoding.
+//! Reads the time stamps of a video's packets without decoding ([`Timing`]).
 
 use std::path::Path;
 
@@ -19,11 +19,11 @@ use super::{
 use crate::error::{Error, Result};
 
 impl Timing {
-    /// Reads every packet of the video, decoding none; memory grows by eight bytes a frame while it does. Where packets carry no
-    /// time stamps, frames are taken to follow one another at the rate that the headers tell. What is damaged is for
-    /// [`Reader`](super::Reader) to tell.
+    /// Reads every packet of the video without decoding. Memory grows by eight bytes per frame. If packets have no time
+    /// stamps, frames follow each other at the rate in the header. Damage is reported by [`Reader`](super::Reader), not
+    /// here.
     ///
-    /// Errors: those of [`probe`](super::probe).
+    /// Errors: those of [`probe`](super::probe()).
     pub fn read(path: &Path) -> Result<Self> {
         if let Some(webp) = WebP::open(path)? {
             return Ok(webp.timing());
@@ -41,10 +41,10 @@ impl Timing {
         Ok(Self::of(&info, &rates, (&stamps, origin(&info)), last))
     }
 
-    /// As [`Timing::read`] of what is shown from `begin` until `end`, in seconds from the beginning of the container: frames that
-    /// begin to be shown there. Its first frame has position 0.
+    /// Like [`Timing::read`], for the frames whose display begins from `begin` until `end`, in seconds from the start
+    /// of the container. The first of them has position 0.
     ///
-    /// Errors: those of [`probe`](super::probe), a time after the end, no frame between both, an animated WebP.
+    /// Errors: those of [`probe`](super::probe()), a time after the end, a range without frames, an animated WebP.
     pub fn read_range(path: &Path, begin: Option<f64>, end: Option<f64>) -> Result<(Self, TimeRange)> {
         let name = path.display();
         if WebP::open(path)?.is_some() {
@@ -98,10 +98,10 @@ impl Timing {
     }
 }
 
-/// Time stamps of the packets that are shown, how many more tell none, and how long the last one is shown.
+/// Returns time stamps of displayed packets, the number of packets without one, and the duration of the last one.
 fn packets(input: &mut Input, info: &VideoInfo) -> (Vec<i64>, u64, i64) {
     for stream in &info.streams {
-        // SAFETY: a stream of the container; its demuxer then skips the packets.
+        // SAFETY: a stream of the container. Its demuxer then skips the packets of discarded streams.
         unsafe {
             let raw = *(*input.as_mut_ptr()).streams.add(stream.index);
             let ours = stream.index == info.index;

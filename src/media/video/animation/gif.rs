@@ -1,4 +1,4 @@
-//! Animated GIF, encoded by the image crate.
+//! Writes animated GIF with the image crate.
 
 use std::{fs::File, io::BufWriter};
 
@@ -24,25 +24,25 @@ use crate::{
     tensor::Frame,
 };
 
-/// Writes a GIF: each frame whole, with a palette of its own (exact up to 256 colours, else NeuQuant's, without dithering),
-/// alpha of one half or more opaque, times rounded to 10 ms without running away.
+/// Writes a GIF. Each frame is stored completely, with its own palette (exact up to 256 colours, else NeuQuant without
+/// dithering). Alpha of at least 0.5 is opaque. Times are rounded to 10 ms; rounding errors do not accumulate.
 pub(crate) struct Gif {
     place: PendingFile,
     encoder: GifEncoder<BufWriter<File>>,
     size: (usize, usize),
     frames: u64,
     time_base: Rational,
-    /// The first frame's time stamp, and the end of the last.
+    /// Time stamp of the first frame.
     first: Option<i64>,
     end: i64,
-    /// Hundredths of a second written.
+    /// Duration written so far, in hundredths of a second.
     written: u64,
     left_out: Vec<String>,
     verify: bool,
 }
 
 impl Gif {
-    /// Errors: a codec that is none of GIF's, a size it cannot hold, a name that is taken.
+    /// Creates the file. Errors: a codec or option that GIF does not have, a size that it cannot store.
     pub fn create(place: PendingFile, options: &VideoOptions, output: &VideoSpec) -> Result<Self> {
         let path = place.target();
         let asked = options.codec.as_deref().filter(|c| *c != "gif");
@@ -93,7 +93,7 @@ impl Gif {
         })
     }
 
-    /// Writes the next frame, shown from `pts` for `duration` ticks of the output's time base.
+    /// Writes the next frame, displayed from `pts` for `duration` ticks of the spec's time base.
     pub fn write_at(&mut self, frame: &Frame, pts: i64, duration: i64) -> Result<()> {
         let first = *self.first.get_or_insert(pts);
         self.end = pts + duration;
@@ -120,16 +120,16 @@ impl Gif {
         self.end
     }
 
-    /// Ends the file, which is not named yet.
+    /// Closes the file, which is not named yet.
     pub fn close(self) -> Result<(PendingFile, Summary)> {
         if self.frames == 0 {
             return Err(self.failed("a video has at least one frame, and there was none"));
         }
         let Self { place, encoder, size, frames, written, left_out, verify: check, .. } = self;
-        // Its trailer is written when it is dropped.
+        // Dropping the encoder writes the trailer.
         drop(encoder);
         let duration = written as f64 / 100.0;
-        // The last frame's length is no packet's: it ends with the file.
+        // No packet stores the duration of the last frame; it is only known from the end of the file.
         let wanted = ExpectedFrames { size, frames, duration, slack: duration, pixels: None };
         let path = place.temporary();
         let found =

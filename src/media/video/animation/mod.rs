@@ -1,4 +1,4 @@
-//! Animated pictures: loop counts, animated WebP in, GIF out. APNG and animated WebP are written by FFmpeg.
+//! Animated pictures: loop counts, animated WebP in, GIF out. FFmpeg writes APNG and animated WebP.
 
 pub(crate) mod gif;
 pub(crate) mod loop_count;

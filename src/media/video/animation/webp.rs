@@ -1,4 +1,4 @@
-//! Animated WebP, decoded by libwebp: FFmpeg 5.1 does not decode it, and the image crate not all of it.
+//! Decodes animated WebP with libwebp. FFmpeg 5.1 does not decode it, and the image crate supports only part of it.
 
 use std::{
     fs::File,
@@ -22,20 +22,20 @@ use crate::{
     tensor::{Frame, Samples},
 };
 
-/// What browsers show a frame for that asks for 10 ms or less, in ms.
+/// Duration in ms that browsers use for frames with a duration of 10 ms or less.
 const HASTY: u32 = 100;
 
-/// An animated WebP's frames, one by one, by libwebp.
+/// Decodes an animated WebP. The iterator returns its frames.
 pub(crate) struct WebP {
     path: PathBuf,
     pub info: VideoInfo,
     decoder: *mut webp::WebPAnimDecoder,
-    /// What the decoder reads.
+    /// The file, which the decoder reads.
     _bytes: Box<[u8]>,
     delays: Vec<u32>,
     alpha: bool,
     next: usize,
-    /// Milliseconds until the next frame.
+    /// Time of the next frame, in ms.
     time: i64,
 }
 
@@ -43,7 +43,7 @@ pub(crate) struct WebP {
 unsafe impl Send for WebP {}
 
 impl WebP {
-    /// Opens a file; `None` where it is no animated WebP.
+    /// Opens a file; `None`: it is not an animated WebP.
     pub fn open(path: &Path) -> Result<Option<Self>> {
         let failed = |e: std::io::Error| Error::io("reading", path, &e);
         let mut head = Vec::new();
@@ -70,12 +70,12 @@ impl WebP {
         Ok(Some(Self { path: path.into(), info, decoder, _bytes: bytes, delays, alpha: false, next: 0, time: 0 }))
     }
 
-    /// RGBA frames where the file has transparency.
+    /// Returns RGBA frames if the file has transparency.
     pub fn with_alpha(&mut self) {
         self.alpha = self.info.alpha;
     }
 
-    /// When its frames are shown.
+    /// The frame times.
     pub fn timing(&self) -> Timing {
         let (rate, delays) = (self.info.frame_rate, &self.delays);
         let frames = delays.len() as u64;
@@ -99,7 +99,7 @@ impl WebP {
     fn decode(&mut self) -> Option<Frame> {
         let (width, height) = (self.info.width, self.info.height);
         let (mut pixels, mut end) = (std::ptr::null_mut(), 0);
-        // SAFETY: the decoder is open; it gives a canvas of its size in RGBA, which is its own until the next call.
+        // SAFETY: the decoder is open. It returns an RGBA canvas of its size, which stays valid until the next call.
         let pixels = unsafe {
             if webp::WebPAnimDecoderGetNext(self.decoder, &mut pixels, &mut end) == 0 || pixels.is_null() {
                 return None;
@@ -140,9 +140,11 @@ impl Iterator for WebP {
     }
 }
 
-/// A decoder over a file's bytes, which must outlive it; (columns, rows), frames. `None` where libwebp refuses.
+/// Creates a decoder that reads `bytes`, which must outlive it. Returns it with (width, height) and the number of
+/// frames; `None`: libwebp rejects the file.
 fn open_webp(bytes: &[u8]) -> Option<(*mut webp::WebPAnimDecoder, (usize, usize), usize)> {
-    // SAFETY: libwebp fills its structures; the version says that they are the ones it was built with.
+    // SAFETY: libwebp fills its structures. The version argument asserts that their layout is the one it was built
+    // with.
     unsafe {
         let version = webp::WebPGetDemuxABIVersion();
         let mut options: webp::WebPAnimDecoderOptions = std::mem::zeroed();
@@ -160,14 +162,14 @@ fn open_webp(bytes: &[u8]) -> Option<(*mut webp::WebPAnimDecoder, (usize, usize)
     }
 }
 
-/// A chunk of a RIFF file, and where its data begin.
+/// A chunk of a RIFF file. `at`: offset of its data.
 pub(crate) struct Chunk<'a> {
     pub name: [u8; 4],
     pub at: usize,
     pub data: &'a [u8],
 }
 
-/// The chunks of a WebP file (RFC 9649 §2.3), as far as they are there.
+/// The chunks of a WebP file (RFC 9649 §2.3), up to the first incomplete one.
 pub(crate) fn chunks(bytes: &[u8]) -> impl Iterator<Item = Chunk<'_>> {
     let mut at = 12;
     std::iter::from_fn(move || {
@@ -179,7 +181,7 @@ pub(crate) fn chunks(bytes: &[u8]) -> impl Iterator<Item = Chunk<'_>> {
     })
 }
 
-/// A frame's duration in ms, from the head of its ANMF chunk (RFC 9649 §2.7.1.1).
+/// The duration of a frame in ms, from the header of its ANMF chunk (RFC 9649 §2.7.1.1).
 fn delay(frame: &[u8]) -> u32 {
     let stored = frame.get(12..15).map_or(0, |b| u32::from_le_bytes([b[0], b[1], b[2], 0]));
     if stored <= 10 { HASTY } else { stored }
@@ -224,7 +226,8 @@ fn described(delays: &[u32], (width, height): (usize, usize), alpha: bool) -> Vi
     }
 }
 
-/// Gives the last frame of an animated WebP the time until `end` ms; libwebp gives it the mean of the others.
+/// Sets the duration of the last frame of an animated WebP so that it ends at `end` ms. libwebp writes the mean of the
+/// other durations.
 pub(crate) fn end_webp(path: &Path, end: u32) -> Result<()> {
     let failed = |e: std::io::Error| Error::io("writing", path, &e);
     let bytes = std::fs::read(path).map_err(failed)?;

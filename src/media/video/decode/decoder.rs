@@ -5,7 +5,7 @@ use ffmpeg_next::{Codec, codec, ffi, format::context::Input};
 use super::info::{self, VideoInfo};
 use crate::media::video::ffmpeg;
 
-/// Opens the decoder. Errors: FFmpeg has none, or refuses the stream.
+/// Opens the decoder of the video stream. Errors: FFmpeg has no decoder, or it rejects the stream.
 pub(crate) fn open(input: &Input, info: &VideoInfo) -> Result<codec::Context, String> {
     let parameters = info::streams(input)[info.index].codecpar;
     // SAFETY: the parameters belong to a stream of `input`; the decoder copies them.
@@ -18,16 +18,17 @@ pub(crate) fn open(input: &Input, info: &VideoInfo) -> Result<codec::Context, St
         let pointer = context.as_mut_ptr();
         ffmpeg::check(ffi::avcodec_parameters_to_context(pointer, parameters))?;
         (*pointer).pkt_timebase = info.time_base.into();
-        // As many threads as the machine has cores.
+        // 0: one thread per core.
         (*pointer).thread_count = 0;
         ffmpeg::check(ffi::avcodec_open2(pointer, codec, std::ptr::null_mut()))?;
         Ok(context)
     }
 }
 
-/// The decoder for a stream; null where there is none. FFmpeg's own VP8 and VP9 decoders pass over transparency.
+/// The decoder of a stream; null: there is none. FFmpeg's native VP8 and VP9 decoders ignore transparency, so libvpx
+/// decodes streams that have it.
 fn decoder_of(stream: &ffi::AVStream) -> *const ffi::AVCodec {
-    // SAFETY: every stream has parameters; FFmpeg looks names and numbers up.
+    // SAFETY: every stream has parameters. FFmpeg only looks up names and numbers.
     unsafe {
         let id = (*stream.codecpar).codec_id;
         let named = match id {

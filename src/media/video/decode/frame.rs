@@ -1,4 +1,4 @@
-//! One decoded frame in RGB.
+//! A decoded frame, and its conversion to RGB.
 
 use ffmpeg_next::{ffi, frame};
 
@@ -12,35 +12,35 @@ use crate::{
     tensor::{Frame, Samples},
 };
 
-/// One frame and when it is shown.
+/// A frame and its time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VideoFrame {
-    /// RGB (or RGBA, where the source has transparency), 8 bits from sources of up to 8, else 16.
+    /// RGB, or RGBA if requested and present. 8 bits for sources of at most 8 bits, else 16.
     pub frame: Frame,
-    /// Time stamp in ticks of [`VideoInfo::time_base`], as stored.
+    /// Time stamp as stored, in ticks of [`VideoInfo::time_base`].
     pub pts: i64,
-    /// Seconds from the beginning of the container.
+    /// Seconds from the start of the container.
     pub time: f64,
 }
 
 /// Converts decoded frames to RGB or RGBA, at 8 or 16 bits.
 pub(crate) struct ToRgb {
-    /// RGBA where the source has transparency.
+    /// Return RGBA.
     pub alpha: bool,
     converter: Option<Converter>,
     converted: frame::Video,
 }
 
 impl ToRgb {
-    /// To RGB.
+    /// A converter to RGB.
     pub fn new() -> Self {
         Self { alpha: false, converter: None, converted: frame::Video::empty() }
     }
 
-    /// Converts one frame. Errors: a size other than the stream's, colour tags that cannot be converted.
+    /// Converts a frame. Errors: a size that differs from the stream's, unsupported colour tags.
     pub fn convert(&mut self, decoded: &frame::Video, info: &VideoInfo) -> Result<Frame, String> {
         use ffi::AVPixelFormat::*;
-        // SAFETY: a frame that the decoder has just filled.
+        // SAFETY: a frame that the decoder has filled.
         let raw = unsafe { &*decoded.as_ptr() };
         let (width, height) = (info.width, info.height);
         if (raw.width as usize, raw.height as usize) != (width, height) {
@@ -48,7 +48,7 @@ impl ToRgb {
             return Err(format!("the size changes from {width}x{height} to {w}x{h}; cut the file there"));
         }
         let (format, known) = PixelFormat::of(raw.format).ok_or("the frame has no pixel format")?;
-        // What the frame does not say, the container may.
+        // Tags of the frame take precedence over those of the container.
         let (said, told) = (Color::of_frame(raw), info.color);
         let color = Color {
             matrix: if said.matrix == 2 { told.matrix } else { said.matrix },

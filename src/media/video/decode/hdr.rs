@@ -1,15 +1,16 @@
-//! What a stream's frames say beside their pixels: HDR10's static metadata, passed on, and what is not, named.
+//! Reads metadata that codecs store in frames: HDR10 static metadata, which is copied, and other kinds, which are
+//! reported.
 
 use ffmpeg_next::{Codec, Packet, codec, ffi, format::context::Input, frame, packet::Mut};
 
 use super::info;
 use crate::media::video::side_data::SideData;
 
-/// Packets looked at before the first frame is given up.
+/// Maximum number of packets read to find the first frame.
 const PATIENCE: usize = 256;
 
-/// Reads the first frame of a stream: mastering display and content light level, as side data, and names of what frames
-/// carry that a new file will not. A stream that does not decode says nothing here; its reader will tell why.
+/// Decodes the first frame of a stream. Returns mastering display and content light level as side data, and names of
+/// metadata that is not copied. A stream that does not decode returns nothing; its reader reports the error.
 pub(crate) fn of_first_frame(input: &mut Input, index: usize) -> (Vec<SideData>, Vec<String>) {
     let Some(frame) = first_frame(input, index) else { return (Vec::new(), Vec::new()) };
     use ffi::{AVFrameSideDataType::*, AVPacketSideDataType::*};
@@ -20,7 +21,7 @@ pub(crate) fn of_first_frame(input: &mut Input, index: usize) -> (Vec<SideData>,
             Some(std::slice::from_raw_parts(entry.data, entry.size).to_vec())
         }
     };
-    // The structures of frames and of streams are the same.
+    // Frames and streams use the same structures.
     let kept = [
         (AV_FRAME_DATA_MASTERING_DISPLAY_METADATA, AV_PKT_DATA_MASTERING_DISPLAY_METADATA),
         (AV_FRAME_DATA_CONTENT_LIGHT_LEVEL, AV_PKT_DATA_CONTENT_LIGHT_LEVEL),
@@ -40,7 +41,7 @@ pub(crate) fn of_first_frame(input: &mut Input, index: usize) -> (Vec<SideData>,
 fn first_frame(input: &mut Input, index: usize) -> Option<frame::Video> {
     let parameters = info::streams(input).get(index)?.codecpar;
     let mut frame = frame::Video::empty();
-    // SAFETY: the stream belongs to `input`; decoder, packets and frame are owned here.
+    // SAFETY: the stream belongs to `input`. Decoder, packets and frame are owned here.
     unsafe {
         let decoder = ffi::avcodec_find_decoder((*parameters).codec_id).as_ref()?;
         let mut context = codec::Context::new_with_codec(Codec::wrap(decoder));

@@ -1,4 +1,4 @@
-//! What a video file holds, read from its headers.
+//! Stream information from the headers of a video file.
 
 use std::path::Path;
 
@@ -17,12 +17,12 @@ use crate::{
     },
 };
 
-/// The kinds of stream a container holds.
+/// Kinds of streams in a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum StreamKind {
     Video,
-    /// A still picture beside the video, such as a cover.
+    /// A still picture beside the video, such as cover art.
     Picture,
     Audio,
     Subtitle,
@@ -33,17 +33,17 @@ pub enum StreamKind {
 /// One stream of a container.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StreamInfo {
-    /// Its number in the container.
+    /// Index in the container.
     pub index: usize,
-    /// What it is.
+    /// Kind of stream.
     pub kind: StreamKind,
     /// FFmpeg's codec name: `aac`.
     pub codec: String,
-    /// ISO 639-2 language, where told.
+    /// ISO 639-2 language code, if present.
     pub language: Option<String>,
 }
 
-/// A video file and the stream of it that [`Reader`](super::Reader) decodes: the first that is no cover picture.
+/// A video file and the stream that [`Reader`](super::super::Reader) decodes: the first one that is not cover art.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VideoInfo {
     /// FFmpeg's name of the container: `mov,mp4,m4a,3gp,3g2,mj2`.
@@ -52,52 +52,52 @@ pub struct VideoInfo {
     pub codec: String,
     /// FFmpeg's name of the pixel format: `yuv420p10le`.
     pub pixel_format: String,
-    /// Bits of a sample: frames come in 16 bits when this is above 8.
+    /// Bits per sample. Frames have 16 bits if this exceeds 8.
     pub bit_depth: u8,
-    /// Whether there is transparency; frames have it only if asked for.
+    /// Whether the stream has transparency. Frames have it only if requested.
     pub alpha: bool,
-    /// How much of colour the pixel format keeps.
+    /// Chroma subsampling of the pixel format.
     pub sampling: Sampling,
-    /// An animated picture: how often it plays, 0 for endlessly. `None` of a video.
+    /// Loop count of an animated picture, 0: endless. `None`: a video.
     pub plays: Option<u32>,
     /// Columns as stored, before rotation.
     pub width: usize,
     /// Rows as stored, before rotation.
     pub height: usize,
-    /// Frames a second: the nominal rate where the frames keep it, else the average.
+    /// Frames per second: the nominal rate if frames keep it, else the average.
     pub frame_rate: Rational,
-    /// Whether the nominal and the average rate differ by more than 1 %: frames have lengths of their own.
+    /// Whether the nominal and the average rate differ by more than 1 %: frame durations vary.
     pub variable_rate: bool,
-    /// Frames, where the container tells or its duration lets one estimate.
+    /// Number of frames, from the container or estimated from the duration.
     pub frames: Option<u64>,
-    /// Seconds.
+    /// Duration in seconds.
     pub duration: Option<f64>,
-    /// When the video begins, in seconds from the beginning of the container.
+    /// Start of the video, in seconds from the start of the container.
     pub start: f64,
-    /// Seconds a tick of [`VideoFrame::pts`](super::VideoFrame::pts).
+    /// Seconds per tick of [`VideoFrame::pts`](super::frame::VideoFrame::pts).
     pub time_base: Rational,
-    /// How far a player turns the picture, in degrees clockwise, 0–359.
+    /// Rotation by players, in degrees clockwise, 0–359.
     pub rotation: u16,
-    /// Width of a sample to its height; `0/1` where unknown, which is square.
+    /// Width of a sample divided by its height; `0/1`: unknown, treated as square.
     pub sample_aspect_ratio: Rational,
     /// Colour tags as stored.
     pub color: Color,
-    /// Whether frames are two fields: nothing here de-interlaces.
+    /// Whether frames are interlaced. They are not deinterlaced.
     pub interlaced: bool,
-    /// What is passed on as it is, the display matrix among it.
+    /// Metadata that is copied unchanged, including the display matrix.
     pub side_data: Vec<SideData>,
-    /// What frames carry that is not passed on, each a phrase.
+    /// Metadata of frames that is not copied, each a phrase.
     pub left_out: Vec<String>,
-    /// All streams, this one too.
+    /// All streams, including this one.
     pub streams: Vec<StreamInfo>,
     /// Metadata of the container.
     pub metadata: Vec<(String, String)>,
     pub(crate) index: usize,
-    /// The container's first time stamp, in microseconds.
+    /// First time stamp of the container, in microseconds.
     pub(crate) origin: i64,
 }
 
-/// What FFmpeg finds in a file.
+/// Reads the information that FFmpeg finds in a file.
 pub(crate) fn probe(path: &Path) -> Result<VideoInfo> {
     of_input(&ffmpeg::open(path)?, path)
 }
@@ -107,7 +107,7 @@ pub(crate) fn of_input(input: &Input, path: &Path) -> Result<VideoInfo> {
     let failed = |why: String| Error::failed(format!("{}: {why}", path.display()));
     // SAFETY: the container lives as long as `input`.
     let (context, container) = unsafe { (&*input.as_ptr(), text((*(*input.as_ptr()).iformat).name)) };
-    // Text files with any name decode as pictures of a terminal.
+    // FFmpeg decodes any text file as a picture of a terminal (`tty`).
     let Some(index) = streams.iter().position(|s| s.kind == StreamKind::Video).filter(|_| container != "tty") else {
         let held: Vec<_> = streams.iter().map(|s| format!("{:?} {}", s.kind, s.codec).to_lowercase()).collect();
         return Err(failed(format!(
@@ -115,7 +115,7 @@ pub(crate) fn of_input(input: &Input, path: &Path) -> Result<VideoInfo> {
             if held.is_empty() { "nothing".into() } else { held.join(", ") }
         )));
     };
-    // SAFETY: the stream is one of the container's.
+    // SAFETY: the stream belongs to the container.
     let (stream, parameters) = unsafe {
         let stream = &**context.streams.add(index);
         (stream, &*stream.codecpar)
@@ -155,7 +155,7 @@ pub(crate) fn of_input(input: &Input, path: &Path) -> Result<VideoInfo> {
         start: seconds(stream.start_time).map_or(0.0, |s| s - origin as f64 * 1e-6),
         time_base,
         rotation: rotation(&side_data),
-        // SAFETY: FFmpeg only reads the two structures.
+        // SAFETY: FFmpeg only reads both structures.
         sample_aspect_ratio: unsafe {
             ffi::av_guess_sample_aspect_ratio(
                 input.as_ptr().cast_mut(),
@@ -165,7 +165,7 @@ pub(crate) fn of_input(input: &Input, path: &Path) -> Result<VideoInfo> {
             .into()
         },
         color: Color::of_parameters(parameters),
-        // SAFETY: a field of a structure that is borrowed. 0 is unknown, 1 progressive.
+        // SAFETY: a field of a borrowed structure. 0 is unknown, 1 progressive.
         interlaced: unsafe { number(&raw const parameters.field_order) } > 1,
         side_data,
         left_out: Vec::new(),
@@ -176,24 +176,24 @@ pub(crate) fn of_input(input: &Input, path: &Path) -> Result<VideoInfo> {
     })
 }
 
-/// Whether a VP8 or VP9 stream has its transparency in a second stream beside its packets, as WebM keeps it.
+/// Whether a VP8 or VP9 stream stores transparency in a second stream within its packets, as WebM does.
 pub(crate) fn has_alpha_beside(stream: &ffi::AVStream) -> bool {
     pairs(stream.metadata).iter().any(|(key, value)| key.eq_ignore_ascii_case("alpha_mode") && value == "1")
 }
 
 /// The streams of a container.
 pub(crate) fn streams(input: &Input) -> Vec<&ffi::AVStream> {
-    // SAFETY: the container's array of that many streams, which live as long as it.
+    // SAFETY: the container's array has that many streams, which live as long as it.
     unsafe {
         let context = &*input.as_ptr();
         (0..context.nb_streams as usize).map(|i| &**context.streams.add(i)).collect()
     }
 }
 
-/// What a stream is.
+/// Describes a stream.
 pub(crate) fn describe(stream: &ffi::AVStream) -> StreamInfo {
     use ffi::AVMediaType::*;
-    // SAFETY: every stream has parameters; the codec number is only looked up.
+    // SAFETY: every stream has parameters. The codec number is only looked up.
     let (kind, codec) = unsafe {
         let parameters = &*stream.codecpar;
         (parameters.codec_type, text(ffi::avcodec_get_name(parameters.codec_id)))
@@ -212,13 +212,13 @@ pub(crate) fn describe(stream: &ffi::AVStream) -> StreamInfo {
 
 /// The entries of a dictionary.
 pub(crate) fn pairs(dictionary: *const ffi::AVDictionary) -> Vec<(String, String)> {
-    // SAFETY: null or a dictionary that its structure owns.
+    // SAFETY: null, or a dictionary that its structure owns.
     let dictionary = unsafe { DictionaryRef::wrap(dictionary) };
     dictionary.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
 }
 
-/// The rate to work at, and whether frames keep it. The average is exact over the whole length, the nominal one is
-/// clean: it is taken where both agree to half a frame at the end.
+/// Returns the frame rate, and whether frame durations vary. The nominal rate is a simple ratio; the average is exact
+/// over the whole length. The nominal rate is used if both differ by less than half a frame at the end.
 fn rate(stream: &ffi::AVStream, duration: f64) -> Option<(Rational, bool)> {
     let (nominal, average) = (Rational::from(stream.r_frame_rate), Rational::from(stream.avg_frame_rate));
     let (n, a) = (nominal.value(), average.value());
@@ -242,7 +242,7 @@ fn side_data(stream: &ffi::AVStream) -> Vec<SideData> {
     ];
     let read = |kind| {
         let mut size = 0;
-        // SAFETY: FFmpeg returns null or that many bytes, owned by the stream.
+        // SAFETY: FFmpeg returns null, or that many bytes that the stream owns.
         unsafe {
             let data = ffi::av_stream_get_side_data(stream, kind, &mut size);
             (!data.is_null()).then(|| SideData { kind, bytes: std::slice::from_raw_parts(data, size).to_vec() })

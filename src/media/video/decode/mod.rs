@@ -1,4 +1,4 @@
-//! From a file to RGB frames: stream information, decoding, and frame times.
+//! From a file to RGB frames: stream information, decoding, frame times.
 
 pub(crate) mod decoder;
 pub(crate) mod frame;

@@ -1,4 +1,4 @@
-//! A video's frames, one by one, in RGB.
+//! Decodes a video with FFmpeg.
 
 use std::path::{Path, PathBuf};
 
@@ -22,12 +22,7 @@ use crate::{
 
 const AGAIN: i32 = ffi::AVERROR(ffmpeg_next::error::EAGAIN);
 
-/// Decodes a video. The iterator gives every frame in the order of display; it holds one at a time, and the decoder
-/// the few it needs.
-///
-/// It ends with `None` after the last frame of a whole file. A file that is cut off gives all that is there, then an
-/// error. A damaged frame gives an error that tells its number and time, and, to a caller who goes on, the frame as the
-/// decoder mended it.
+/// Decodes a video. See [`Reader`](super::super::Reader) for what the iterator returns.
 pub struct StreamReader {
     path: PathBuf,
     input: Input,
@@ -35,18 +30,18 @@ pub struct StreamReader {
     info: VideoInfo,
     rgb: ToRgb,
     decoded: frame::Video,
-    /// A frame whose damage has been told.
+    /// A damaged frame whose error has been returned.
     mended: Option<VideoFrame>,
-    /// After a seek: frames before this time stamp are passed over.
+    /// After a seek: frames before this time stamp are skipped.
     from: Option<i64>,
-    /// After a seek: no key frame has come yet.
+    /// After a seek: no key frame has been decoded yet.
     keyless: bool,
-    /// What ends the video early, told after the decoder has given its last frame.
+    /// An early end of the file, reported after the decoder's last frame.
     ending: Option<Error>,
     state: State,
     frames: u64,
     packets: u64,
-    /// Seconds of the container seen, over all streams.
+    /// Highest time read from the container, over all streams, in seconds.
     seen: f64,
 }
 
@@ -57,15 +52,16 @@ enum State {
     Done,
 }
 
-// SAFETY: all parts are owned by the reader, and FFmpeg's contexts may move between threads.
+// SAFETY: the reader owns all parts. FFmpeg's contexts may move between threads.
 unsafe impl Send for StreamReader {}
 
 impl StreamReader {
-    /// Opens a video for decoding. Errors: those of [`probe`](super::probe), or no decoder.
+    /// Opens a video for decoding. Errors: those of [`probe`](super::super::probe()), or no decoder.
     pub fn open(path: &Path) -> Result<Self> {
         let input = ffmpeg::open(path)?;
         let mut info = info::of_input(&input, path)?;
-        // Codecs keep HDR10's metadata in their frames, containers need not. An input of its own: this one stays at its begin.
+        // Codecs store HDR10 metadata in frames, and the container may not repeat it. A separate input is read, so this
+        // one stays at its start.
         let (told, left_out) = hdr::of_first_frame(&mut ffmpeg::open(path)?, info.index);
         let new = told.into_iter().filter(|t| info.side_data.iter().all(|s| s.kind != t.kind)).collect::<Vec<_>>();
         info.side_data.extend(new);
@@ -91,41 +87,42 @@ impl StreamReader {
         })
     }
 
-    /// The same reader giving RGBA frames where the source has transparency.
+    /// Returns RGBA frames if the source has transparency.
     #[must_use]
     pub fn with_alpha(mut self) -> Self {
         self.rgb.alpha = self.info.alpha;
         self
     }
 
-    /// Says how often an animated picture plays, which FFmpeg does not.
+    /// Sets the loop count of an animated picture, which FFmpeg does not report.
     pub fn set_plays(&mut self, plays: Option<u32>) {
         self.info.plays = plays;
     }
 
-    /// The frame that was given last, as it was decoded.
+    /// The last returned frame, as decoded.
     pub fn decoded(&self) -> &frame::Video {
         &self.decoded
     }
 
-    /// What the file holds.
+    /// Information about the file.
     pub fn info(&self) -> &VideoInfo {
         &self.info
     }
 
-    /// Goes to the key frame at a time stamp or the last before it, and gives the frames from that time stamp on. `false` where the
-    /// container has no index to trust, or leads elsewhere: where the reader then stands is not known.
+    /// Seeks to the last key frame at or before a time stamp, and returns frames from that time stamp. `false`: the
+    /// container has no reliable index, or it leads elsewhere; the position of the reader is then undefined.
     pub fn seek(&mut self, pts: i64) -> bool {
         let container = self.info.container.as_str();
         if !(container.starts_with("mov,") || container.starts_with("matroska")) {
             return false;
         }
         let second = (1.0 / self.info.time_base.value()) as i64;
-        // Key frames may be decoded before the time and shown after it.
+        // A key frame may be decoded before the time and displayed after it, so the seek steps back further until one
+        // is displayed in time.
         [0, 2, 15, 120].iter().any(|back| self.seek_to(pts - back * second, pts).unwrap_or(false))
     }
 
-    /// Goes to a key frame by the container's index; whether it is shown by `pts`.
+    /// Seeks to a key frame with the container's index. Returns whether it is displayed by `pts`.
     fn seek_to(&mut self, stamp: i64, pts: i64) -> Result<bool> {
         let index = self.info.index as i32;
         // SAFETY: container and decoder are open and owned.
@@ -144,9 +141,9 @@ impl StreamReader {
         Ok(early)
     }
 
-    /// Whether the decoded frame is one that nobody wants: before the key frame that was sought, or before the time.
+    /// Whether the decoded frame is to be skipped: it comes before the key frame or before the requested time.
     fn passes_over(&mut self) -> bool {
-        // SAFETY: a frame that the decoder has just filled.
+        // SAFETY: a frame that the decoder has filled.
         let raw = unsafe { &*self.decoded.as_ptr() };
         if self.keyless && raw.key_frame == 0 {
             return true;
@@ -156,10 +153,10 @@ impl StreamReader {
         self.from.is_some_and(|from| stamp != ffi::AV_NOPTS_VALUE && stamp < from)
     }
 
-    /// The decoder's next frame, read on as far as it needs; `None` at the end.
+    /// Decodes the next frame, reading as many packets as needed. `None`: the end.
     fn decode(&mut self) -> Result<Option<VideoFrame>> {
         loop {
-            // SAFETY: both structures are owned; FFmpeg frees what the frame held before.
+            // SAFETY: both structures are owned. FFmpeg releases the previous content of the frame.
             match unsafe { ffi::avcodec_receive_frame(self.decoder.as_mut_ptr(), self.decoded.as_mut_ptr()) } {
                 0 if self.passes_over() => {}
                 0 => return self.take().map(Some),
@@ -182,7 +179,7 @@ impl StreamReader {
         }
     }
 
-    /// Gives the decoder one more packet, or the end.
+    /// Sends the next packet to the decoder, or the end of the stream.
     fn feed(&mut self) -> Result<()> {
         let mut packet = Packet::empty();
         ffmpeg::clear_line();
@@ -197,7 +194,7 @@ impl StreamReader {
                 return Ok(());
             }
             if self.keyless && self.packets == 0 {
-                // SAFETY: the stream's index, which is only read. The count goes on from the packet that was sought.
+                // SAFETY: the stream's index is only read. Counting continues from the packet that the seek found.
                 let before = unsafe {
                     let stream = std::ptr::from_ref(info::streams(&self.input)[self.info.index]).cast_mut();
                     ffi::av_index_search_timestamp(stream, raw.dts, ffi::AVSEEK_FLAG_ANY)
@@ -216,14 +213,14 @@ impl StreamReader {
             self.state = State::Draining;
         }
         let next = if whole { packet.as_ptr() } else { std::ptr::null() };
-        // SAFETY: the decoder copies a reference to the packet, or is told the end by a null pointer.
+        // SAFETY: the decoder takes a reference to the packet. A null pointer signals the end.
         match unsafe { ffi::avcodec_send_packet(self.decoder.as_mut_ptr(), next) } {
             code if code < 0 && code != ffi::AVERROR_EOF => self.damaged(code),
             _ => Ok(()),
         }
     }
 
-    /// Notes how far into the container a packet reaches.
+    /// Records how far into the container a packet reaches.
     fn see(&mut self, packet: &ffi::AVPacket) {
         let stream = info::streams(&self.input)[packet.stream_index as usize];
         let base = f64::from(stream.time_base.num) / f64::from(stream.time_base.den);
@@ -233,11 +230,11 @@ impl StreamReader {
         }
     }
 
-    /// An error if the end of the file is not that of the video: the index of an MP4 knows every packet, other
-    /// containers tell a duration, and Matroska's demuxer logs an element that is not complete.
+    /// Detects a truncated file at its end. The index of an MP4 counts every packet, other containers store a duration,
+    /// and Matroska's demuxer logs an incomplete element.
     fn cut_off(&self) -> Option<Error> {
         let stream = info::streams(&self.input)[self.info.index];
-        // SAFETY: FFmpeg only reads; the container is owned.
+        // SAFETY: FFmpeg only reads. The container is owned.
         let (indexed, context) = unsafe { (ffi::avformat_index_get_entries_count(stream), &*self.input.as_ptr()) };
         let indexed = u64::try_from(indexed).unwrap_or(0);
         if self.info.container.starts_with("mov,") && self.packets < indexed {
@@ -251,7 +248,7 @@ impl StreamReader {
         last_line().filter(|line| line.contains("prematurely")).map(|line| self.broken(&line))
     }
 
-    /// An error that a code of the decoder means, unless no frame has come yet: recordings begin between key frames.
+    /// The error for a decoder error code. Ignored before the first frame: recordings may start between key frames.
     fn damaged(&mut self, code: i32) -> Result<()> {
         if self.frames == 0 {
             return Ok(());
@@ -270,15 +267,15 @@ impl StreamReader {
         Error::failed(format!("{}: {what}", self.path.display()))
     }
 
-    /// The frame that is next.
+    /// Number and time of the next frame, for messages.
     fn place(&self) -> String {
         let rate = self.info.frame_rate.value();
         format!("frame {} (at about {:.3} s)", self.frames, self.info.start + self.frames as f64 / rate)
     }
 
-    /// The decoded frame in RGB.
+    /// Converts the decoded frame to RGB.
     fn take(&mut self) -> Result<VideoFrame> {
-        // SAFETY: a frame that the decoder has just filled.
+        // SAFETY: a frame that the decoder has filled.
         let raw = unsafe { &*self.decoded.as_ptr() };
         let damage = raw.decode_error_flags != 0 || raw.flags & ffi::AV_FRAME_FLAG_CORRUPT != 0;
         let stamp = Some(raw.best_effort_timestamp).filter(|t| *t != ffi::AV_NOPTS_VALUE);

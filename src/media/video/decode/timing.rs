@@ -1,56 +1,63 @@
-//! When the frames of a video are shown.
+//! Frame times.
+//!
+//! Before a video is decoded, its packets are read once ([`Timing::read`]). If every frame has its own position at one
+//! rate, and at most a tenth of the positions are empty, the video is steady: a tick is the duration of one frame.
+//! Otherwise a tick is the container's, and time stamps pass through without rounding. [`Clock`] then converts the time
+//! stamps of decoded frames to positions in these ticks.
 
 use super::{frame::VideoFrame, info::VideoInfo};
 use crate::media::video::rational::Rational;
 
-/// The part of a frame's length by which a time may differ from the rate's, beside the rounding of time stamps.
+/// Maximum deviation of a frame from its position at a steady rate, as a fraction of a frame, in addition to the
+/// rounding of time stamps.
 const JITTER: f64 = 0.02;
 
-/// A part of a file, in seconds from the beginning of its container.
+/// A time range of a file, in seconds from the start of its container.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TimeRange {
-    /// Where it begins.
+    /// Start of the range.
     pub begin: f64,
-    /// Where it ends; far away where nothing was asked for.
+    /// End of the range; very large if none was requested.
     pub end: f64,
-    /// When its first frame is shown, after `begin`.
+    /// Time of the first frame in the range, in seconds after `begin`.
     pub start: f64,
 }
 
-/// Which frames of a stream are a part's.
+/// The frames of a stream that are in a time range.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Window {
-    /// Frames before it.
+    /// Frames before the range.
     pub skip: u64,
-    /// Time stamp of its first frame, in ticks of the stream.
+    /// Time stamp of the first frame, in ticks of the stream.
     pub first: i64,
-    /// Time stamp of the frame after it.
+    /// Time stamp of the first frame after the range.
     pub after: i64,
 }
 
-/// When frames are shown: what headers only promise.
+/// Frame times, measured from packets rather than taken from headers.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Timing {
-    /// Frames a second: exact where `steady`, else the average.
+    /// Frames per second: exact if `steady`, else the average.
     pub rate: Rational,
-    /// Whether every frame has its place at this rate. One in ten places may be empty, as in recordings with gaps.
+    /// Whether every frame has its own position at this rate. Up to one in ten positions may be empty, as in recordings
+    /// with gaps.
     pub steady: bool,
-    /// Seconds a tick of positions: the length of a frame where `steady`, else a tick of the stream's time stamps.
+    /// Seconds per tick of positions: the duration of a frame if `steady`, else a tick of the stream's time stamps.
     pub tick: Rational,
-    /// Frames that are shown.
+    /// Number of displayed frames.
     pub frames: u64,
-    /// How long the last one is shown, in ticks.
+    /// Duration of the last frame, in ticks.
     pub last: i64,
-    /// Position of the last frame, in ticks from the beginning of the video.
+    /// Position of the last frame, in ticks from the start of the video.
     pub end: i64,
-    /// Whether packets tell when they are shown. Where not, decoders tell times late by as many frames as they hold.
+    /// Whether packets have time stamps. Without them, decoders report times that are late by the frames they hold.
     pub stamped: bool,
-    /// Which frames of the file these are; `None`: all.
+    /// Frames of the file that are in the requested range; `None`: all.
     pub window: Option<Window>,
 }
 
 impl Timing {
-    /// Frames one after another at a rate.
+    /// Frames that follow each other at a rate.
     pub fn at_rate(rate: Rational, frames: u64) -> Self {
         Self {
             rate,
@@ -64,8 +71,8 @@ impl Timing {
         }
     }
 
-    /// The timing of frames with these rising time stamps, the last of which is shown for so many ticks; and the stamp of position
-    /// 0. `rates`: which may be steady.
+    /// The timing of frames with ascending time stamps. `origin`: the time stamp of position 0; `last`: duration of the
+    /// last frame, in ticks of the stream; `rates`: candidates for a steady rate.
     pub(crate) fn of(info: &VideoInfo, rates: &[Rational], (stamps, origin): (&[i64], i64), last: i64) -> Self {
         let base = info.time_base.value();
         let times: Vec<f64> = stamps.iter().map(|t| (t - origin) as f64 * base).collect();
@@ -86,19 +93,20 @@ impl Timing {
         }
     }
 
-    /// What gives frames their positions.
+    /// A clock that gives decoded frames their positions.
     pub fn clock(&self, info: &VideoInfo) -> Clock {
         let first = || self.window.map_or_else(|| origin(info), |window| window.first);
         Clock { timing: *self, origin: self.stamped.then(first), base: info.time_base.value(), last: None }
     }
 }
 
-/// The time stamp at which the video begins.
+/// The time stamp of the start of the video.
 pub(crate) fn origin(info: &VideoInfo) -> i64 {
     ((info.start + info.origin as f64 * 1e-6) / info.time_base.value()).round() as i64
 }
 
-/// The place of the last frame if all have one of their own at a rate: none between two, not many empty.
+/// The position of the last frame, if every frame has its own position at the rate and at most a tenth of them are
+/// empty.
 fn places(times: &[f64], rate: Rational, tick: f64) -> Option<i64> {
     let allowed = 1.01 * tick * rate.value() + JITTER;
     let mut before = -1.0;
@@ -114,23 +122,23 @@ fn places(times: &[f64], rate: Rational, tick: f64) -> Option<i64> {
     (times.len() as f64 >= 0.9 * held).then_some(before as i64)
 }
 
-/// Gives decoded frames their positions: ticks of a [`Timing`] from the beginning of the video, rising.
+/// Converts time stamps of decoded frames to positions: ascending ticks of a [`Timing`] from the start of the video.
 #[derive(Debug, Clone)]
 pub struct Clock {
     timing: Timing,
-    /// The time stamp of position 0; `None` before the first frame where that is the first's.
+    /// Time stamp of position 0; `None`: that of the first frame, which has not come yet.
     origin: Option<i64>,
     base: f64,
     last: Option<i64>,
 }
 
 impl Clock {
-    /// Goes on after a frame at this position.
+    /// Continues after a frame at position `last`.
     pub fn go_on(&mut self, last: i64) {
         self.last = Some(last);
     }
 
-    /// Where the next frame is. Time stamps that stand still or step back are one tick later, which is as near as can be.
+    /// The position of the next frame. A time stamp that does not increase is moved to one tick after the previous one.
     pub fn position(&mut self, frame: &VideoFrame) -> i64 {
         let ticks = frame.pts - *self.origin.get_or_insert(frame.pts);
         let ticks = match self.timing.steady {

@@ -1,4 +1,9 @@
-//! Pieces of a long video: the packets of one encoder each, in a file of their own beside the result.
+//! Chunks: parts of a long video that are encoded separately, so that an interrupted run can resume.
+//!
+//! A chunk is the packets of one encoder, with their exact times, in a [packet file](super::packet_file) beside the
+//! output. It starts with a key frame and does not depend on earlier chunks. At the end [`join`] copies the packets of
+//! all chunks into the container, with the source's other streams, without encoding again. The result depends only on
+//! the chunks, the spec and the source.
 
 use std::{
     fs::File,
@@ -20,27 +25,27 @@ use crate::{
     tensor::Frame,
 };
 
-/// A finished piece.
+/// A finished chunk.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Chunk {
-    /// Where it is; the journal says where its folder is.
+    /// The file. The journal stores paths relative to its own folder.
     #[serde(skip)]
     pub file: PathBuf,
     /// BLAKE3 of its bytes, in hexadecimal.
     pub hash: String,
-    /// Its length.
+    /// File size in bytes.
     pub bytes: u64,
-    /// What encoders were given up to its end.
+    /// Totals of all encoders up to the end of the chunk.
     pub(crate) given: EncodeTotals,
 }
 
 impl Chunk {
-    /// Frames of the video up to its end.
+    /// Frames of the video up to the end of the chunk.
     pub fn frames(&self) -> u64 {
         self.given.frames
     }
 
-    /// Whether its file still is what was written.
+    /// Whether the file still has the bytes that were written.
     pub fn is_whole(&self) -> bool {
         let Ok(mut file) = File::open(&self.file) else { return false };
         let mut hasher = blake3::Hasher::new();
@@ -49,22 +54,24 @@ impl Chunk {
     }
 }
 
-/// Whether a file of this name can be put together from chunks: animated pictures cannot.
+/// Whether a file of this name can be joined from chunks. Animated pictures cannot.
 pub fn supports_chunks(target: &Path) -> bool {
     !FileFormat::of_path(target).is_some_and(|format| format.animated)
 }
 
-/// Opens encoder and container and lets them go.
+/// Opens the encoder and the container and closes them, so that errors appear before any work is done.
+///
+/// Errors: those of [`Writer::create`](crate::media::video::Writer::create).
 pub fn dry_run(place: PendingFile, options: &VideoOptions, output: &VideoSpec) -> Result<PendingFile> {
     let (target, form) = container(place.target(), output.plays.is_some())?;
     let mut encode = FrameEncoder::open(form.wants(), options, output, place.target().into(), None)?;
     Muxer::begin(place, target, form.name, options, output, &mut encode.encoder).map(|muxer| muxer.place)
 }
 
-/// Writes a file from finished chunks, whose packets are copied, and what travels beside them in the source; the file is not named
-/// yet. It is a function of the chunks, the output and the source alone.
+/// Writes a file from finished chunks. The file is not named yet.
 ///
-/// Errors: a chunk that cannot be read, or that an encoder of another kind made; a full disk; those of [`Writer::create`].
+/// Errors: a chunk that cannot be read or was written by an incompatible encoder, a full disk, those of
+/// [`Writer::create`](crate::media::video::Writer::create).
 pub fn join(
     place: PendingFile,
     options: &VideoOptions,
@@ -94,25 +101,25 @@ pub fn join(
     muxer.close(encode.encoder, &encode.given)
 }
 
-/// Encodes frames to a chunk, by an encoder of its own, so that it begins with a key frame and depends on nothing before it.
+/// Encodes frames to a chunk with a new encoder.
 pub struct ChunkWriter {
     encode: FrameEncoder,
     file: PacketWriter,
     path: PathBuf,
 }
 
-/// The file of a chunk whose bytes are written and perhaps not yet on disk.
+/// The file of a chunk that is written but may not be on disk yet.
 pub struct UnsyncedChunk(File, PathBuf);
 
 impl UnsyncedChunk {
-    /// Waits until it is on disk.
+    /// Waits until the file is on disk.
     pub fn sync(self) -> Result<()> {
         self.0.sync_all().map_err(|e| Error::io("writing", &self.1, &e))
     }
 }
 
 impl ChunkWriter {
-    /// Begins the chunk that follows `before`, in a file that is made anew, for the video `target`.
+    /// Creates the file and the encoder of the chunk that follows `before`, for the video `target`.
     pub fn create(
         path: &Path,
         target: &Path,
@@ -127,13 +134,13 @@ impl ChunkWriter {
         Ok(Self { encode, file, path: path.into() })
     }
 
-    /// Encodes a frame. Errors: those of [`Writer::write_at`](super::Writer::write_at).
+    /// Encodes a frame. Errors: those of [`Writer::write_at`](crate::media::video::Writer::write_at).
     pub fn write_at(&mut self, frame: &Frame, pts: i64, duration: i64) -> Result<()> {
         let Self { encode, file, .. } = self;
         encode.write_at(frame, pts, duration, &mut |packet| file.write(&packet))
     }
 
-    /// Encodes what is left and hands everything to the system; it is on disk after [`UnsyncedChunk::sync`].
+    /// Flushes the encoder and the file. The file is on disk after [`UnsyncedChunk::sync`].
     pub fn finish(mut self) -> Result<(UnsyncedChunk, Chunk)> {
         let Self { encode, file, .. } = &mut self;
         encode.finish(&mut |packet| file.write(&packet))?;

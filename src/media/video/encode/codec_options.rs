@@ -1,4 +1,4 @@
-//! The options that an encoder is opened with.
+//! Collects the options of an encoder.
 
 use ffmpeg_next::{Codec, ffi};
 
@@ -8,7 +8,7 @@ use crate::{
     media::video::{ffmpeg::c_string, side_data::SideData},
 };
 
-/// The encoder's options. Error: a rate factor or preset for an encoder without.
+/// The options of an encoder. Errors: a rate factor or preset for an encoder that has none.
 pub(crate) fn codec_options(
     codec: Codec,
     options: &VideoOptions,
@@ -21,7 +21,7 @@ pub(crate) fn codec_options(
     }
     for (name, value) in named {
         let Some(value) = value else { continue };
-        // SAFETY: a pointer to the codec's class stands for an object of it in this search.
+        // SAFETY: with this flag, a pointer to the codec's class stands for an object of it.
         let known = unsafe {
             let class = &raw const (*codec.as_ptr()).priv_class;
             let flags = ffi::AV_OPT_SEARCH_FAKE_OBJ;
@@ -45,7 +45,7 @@ pub(crate) fn codec_options(
     }
     match codec.name() {
         "libx265" => {
-            // x265 writes to standard error by itself, past FFmpeg's log.
+            // x265 writes to standard error directly, not through FFmpeg's log.
             let quiet = ("log-level", "error".to_owned());
             add_parameters(&mut settings, "x265-params", hdr::encoder_words(side_data).into_iter().chain([quiet]));
         }
@@ -59,8 +59,8 @@ pub(crate) fn codec_options(
     Ok(settings)
 }
 
-/// An encoder's own measure of a quality of 0 to 100. Rate factors run from 0, lossless, to 51 or 63; WebP's own quality has
-/// twice as fine a scale, so that the middle is its default.
+/// Maps a quality of 0 to 100 to an option of the encoder. Rate factors range from 0 (lossless) to 51 or 63. WebP's
+/// quality scale is half as steep, so that 50 is its default.
 fn rate(encoder: &str, quality: u8) -> Option<(&'static str, f32)> {
     let missing = 1.0 - f32::from(quality.min(100)) / 100.0;
     match encoder {
@@ -71,7 +71,7 @@ fn rate(encoder: &str, quality: u8) -> Option<(&'static str, f32)> {
     }
 }
 
-/// Adds words to the encoder's own list of parameters, but none that is there: the person's come first.
+/// Adds parameters to the encoder's own parameter list. Parameters that the user gave are kept.
 pub(crate) fn add_parameters(
     settings: &mut Vec<(String, String)>,
     list: &str,

@@ -1,4 +1,4 @@
-//! The container of a file name, and the video stream in it.
+//! Selects the container from the file name, and adds the video stream to it.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// What a container is.
+/// A container format.
 pub(crate) struct Container {
     /// FFmpeg's name.
     pub name: String,
@@ -21,13 +21,13 @@ pub(crate) struct Container {
 }
 
 impl Container {
-    /// What an encoder has to know of it.
+    /// What opening an encoder depends on: the name, and whether the container stores codec headers globally.
     pub fn wants(&self) -> (&str, bool) {
         (&self.name, self.global_header)
     }
 }
 
-/// A container by the ending of a file's name. `animated`: a `.png` is an animated one.
+/// Opens a container by file extension. `animated`: write a `.png` as an animated PNG.
 pub(crate) fn container(path: &Path, animated: bool) -> Result<(context::Output, Container)> {
     ffmpeg::init();
     let url = url(path)?;
@@ -35,7 +35,7 @@ pub(crate) fn container(path: &Path, animated: bool) -> Result<(context::Output,
     let muxer = format.and_then(|format| format.muxer).map(c_string);
     let name = muxer.as_ref().map_or(std::ptr::null(), |name| name.as_ptr());
     let mut raw = std::ptr::null_mut();
-    // SAFETY: FFmpeg allocates a context, which is then owned, or leaves null.
+    // SAFETY: FFmpeg allocates a context, which is owned from here, or leaves null.
     unsafe {
         ffi::avformat_alloc_output_context2(&mut raw, std::ptr::null(), name, url.as_ptr());
         let known = !raw.is_null();
@@ -45,7 +45,7 @@ pub(crate) fn container(path: &Path, animated: bool) -> Result<(context::Output,
             let global_header = format.flags & ffi::AVFMT_GLOBALHEADER != 0;
             (t, Container { name: text(format.name), global_header })
         };
-        // Formats that write files of their own (image sequences) or need none cannot be renamed as a whole.
+        // Formats that write several files (image sequences) or none cannot be renamed.
         let single = |t: &context::Output| (*(*t.as_ptr()).oformat).flags & ffi::AVFMT_NOFILE == 0;
         target.filter(single).map(named).ok_or_else(|| {
             Error::usage(format!("{}: no video container has this ending; write a .mp4, .mkv or .webm", path.display()))
@@ -53,7 +53,7 @@ pub(crate) fn container(path: &Path, animated: bool) -> Result<(context::Output,
     }
 }
 
-/// Adds the video as the first stream, with what is said about it.
+/// Adds the video as the first stream, with its tags.
 pub(crate) fn add_video(
     target: &mut context::Output,
     encoder: &Encoder,
@@ -61,7 +61,8 @@ pub(crate) fn add_video(
     container: &str,
 ) -> Result<()> {
     let failed = |why: String| Error::failed(format!("adding the video to {container}: {why}"));
-    // SAFETY: the new stream belongs to the target; FFmpeg copies the parameters, and side data into its own memory.
+    // SAFETY: the new stream belongs to the target. FFmpeg copies the parameters, and the side data into its own
+    // memory.
     unsafe {
         let context = &*encoder.context.as_ptr();
         let format = (*target.as_ptr()).oformat;

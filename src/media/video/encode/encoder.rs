@@ -18,26 +18,26 @@ use crate::{
     },
 };
 
-/// An opened encoder. `unused`: the options that it does not know.
+/// An open encoder. `unused`: options that it does not know.
 pub(crate) struct Encoder {
     pub context: codec::Context,
     pub name: String,
     pub format: ffi::AVPixelFormat,
     pub color: Color,
-    /// What the encoder was told.
+    /// Colour tags of the stream.
     pub tags: Color,
     pub is_rgb: bool,
     pub alpha: bool,
-    /// What of the output's form the pixel format does not hold, each a phrase.
+    /// Properties of the frames that the pixel format cannot store, each a phrase.
     pub left_out: Vec<String>,
     pub unused: Vec<(String, String)>,
 }
 
-/// Finds an encoder by its own name, then by its codec's. Error: lists those there are.
+/// Finds an encoder by its name, then by its codec's name. Errors: unknown; lists the available ones.
 pub(crate) fn find(name: &str) -> Result<Codec> {
     ffmpeg::init();
     let c_name = c_string(name);
-    // SAFETY: FFmpeg looks the names up and returns constants or null.
+    // SAFETY: FFmpeg looks the names up and returns static codecs or null.
     let found = unsafe {
         let by_name = ffi::avcodec_find_encoder_by_name(c_name.as_ptr());
         let codec = ffi::avcodec_descriptor_get_by_name(c_name.as_ptr());
@@ -51,13 +51,13 @@ pub(crate) fn find(name: &str) -> Result<Codec> {
     })
 }
 
-/// The default encoder of a container of FFmpeg's name.
+/// The default encoder of a container, by FFmpeg's name.
 fn default_codec(container: &str, alpha: bool) -> &'static str {
     let (opaque, clear) = FileFormat::of_muxer(container).map_or(("h264", "h264"), |format| format.encoders);
     if alpha { clear } else { opaque }
 }
 
-/// Opens the encoder for an output in a container of FFmpeg's name.
+/// Opens the encoder for a spec in a container, by FFmpeg's name.
 pub(crate) fn open(
     options: &VideoOptions,
     output: &VideoSpec,
@@ -85,7 +85,7 @@ pub(crate) fn open(
     if known.name().starts_with("yuvj") {
         color.range = Range::Full;
     }
-    // The matrix of RGB formats is the identity, their range full.
+    // RGB formats have the identity matrix and full range.
     let tags = if known.is_rgb() { Color { matrix: 0, range: Range::Full, ..color } } else { color };
     let mut context = codec::Context::new_with_codec(codec);
     let rate = output.frame_rate;
@@ -103,7 +103,7 @@ pub(crate) fn open(
     }
     let mut wanted = codec_options(codec, options, &output.side_data)?;
     if !output.is_steady() && name == "libx265" {
-        // It would take the time base for the rate.
+        // x265 would use the time base as the frame rate.
         add_parameters(&mut wanted, "x265-params", [("fps", format!("{}/{}", rate.num, rate.den))].into_iter());
     }
     if name == "libx264" && !output.width.div_ceil(16).is_multiple_of(8) && has_avx512() {
@@ -111,7 +111,7 @@ pub(crate) fn open(
     }
     let dictionary: ffmpeg_next::Dictionary = wanted.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
     ffmpeg::clear_line();
-    // SAFETY: FFmpeg takes the options it knows out of the dictionary, which is owned again afterwards.
+    // SAFETY: FFmpeg removes the options it knows from the dictionary, which is owned again afterwards.
     let (code, unused) = unsafe {
         let mut left = dictionary.disown();
         let code = ffi::avcodec_open2(context.as_mut_ptr(), codec.as_ptr(), &mut left);
@@ -127,8 +127,8 @@ pub(crate) fn open(
     Ok(Encoder { context, name, format, color, tags, is_rgb, alpha, left_out, unused })
 }
 
-/// Everything in x264 that a machine with AVX-512 has below it. With AVX-512, x264 164's macroblock tree reads memory that nobody
-/// wrote where a row's macroblocks are no multiple of 8, so that the same frames give another file each time.
+/// All instruction sets below AVX-512. With AVX-512, the macroblock tree of x264 164 reads uninitialised memory if a
+/// row's number of macroblocks is not a multiple of 8, so the same frames give a different file each time.
 const WITHOUT_AVX512: &str = "MMX2,SSE2Fast,SSSE3,SSE4.2,LZCNT,AVX,BMI2,FMA3,AVX2";
 
 #[cfg(target_arch = "x86_64")]

@@ -1,4 +1,4 @@
-//! Frames to an encoder's packets, wherever these go.
+//! Encodes frames to packets.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -22,48 +22,49 @@ use crate::{
     tensor::{Frame, Samples},
 };
 
-/// What encoders were given so far.
+/// Totals of the frames that encoders received so far.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub(crate) struct EncodeTotals {
     pub frames: u64,
-    /// Time stamp of the first frame and the end of the last, in ticks.
+    /// Time stamp of the first frame and end of the last one, in ticks.
     pub span: (i64, i64),
-    /// Ticks that the last frame is shown.
+    /// Duration of the last frame, in ticks.
     pub last: i64,
-    /// Ticks of the longest frame.
+    /// Longest duration of a frame, in ticks.
     pub longest: i64,
-    /// Whether transparency was asked for and seen, and the encoder has none.
+    /// Whether a transparent frame was flattened because the encoder has no transparency.
     pub flattened: bool,
-    /// What a lossless encoder was given, where that is to be checked.
+    /// Hash of the frames of a lossless encoder, if it is to be verified.
     pub pixels: Option<PixelHash>,
 }
 
-/// Takes packets as they come.
+/// Receives packets as they are encoded.
 pub(crate) type Take<'a> = dyn FnMut(Packet) -> Result<()> + 'a;
 
-/// An encoder and what it was given.
+/// An encoder and the totals of its frames.
 pub(crate) struct FrameEncoder {
     pub encoder: Encoder,
     pub given: EncodeTotals,
-    /// The file in the making, for messages.
+    /// The output file, for messages.
     target: PathBuf,
     staged: frame::Video,
     converter: Option<Converter>,
     size: (i32, i32),
     alpha: bool,
-    /// Frames before the first of this encoder.
+    /// Frames before the first frame of this encoder.
     before: u64,
-    /// Durations of frames that the encoder still holds, by time stamp.
+    /// Durations of frames in the encoder, by time stamp.
     durations: BTreeMap<i64, i64>,
 }
 
-// SAFETY: all parts are owned, and FFmpeg's contexts may move between threads.
+// SAFETY: the encoder owns all parts. FFmpeg's contexts may move between threads.
 unsafe impl Send for FrameEncoder {}
 
 impl FrameEncoder {
-    /// Opens the encoder of a container of FFmpeg's name; `given`: what others were given before, of which this is the rest.
+    /// Opens the encoder for a container (FFmpeg's name, global header). `given`: totals of earlier encoders that this
+    /// one continues.
     ///
-    /// Errors: an unknown encoder (lists those there are), pixel format or option.
+    /// Errors: an unknown encoder (lists the available ones), pixel format or option.
     pub fn open(
         (container, global_header): (&str, bool),
         options: &VideoOptions,
@@ -91,9 +92,9 @@ impl FrameEncoder {
         })
     }
 
-    /// Encodes a frame that is shown from `pts` for `duration` ticks.
+    /// Encodes a frame that is displayed from `pts` for `duration` ticks.
     ///
-    /// Errors: those of [`Writer::write_at`](super::Writer::write_at), and those of `take`.
+    /// Errors: those of [`Writer::write_at`](crate::media::video::Writer::write_at), and those of `take`.
     pub fn write_at(&mut self, frame: &Frame, pts: i64, duration: i64, take: &mut Take<'_>) -> Result<()> {
         let (width, height) = (self.size.0 as usize, self.size.1 as usize);
         let channels = if self.alpha { 3..=4 } else { 3..=3 };
@@ -126,14 +127,14 @@ impl FrameEncoder {
         Ok(())
     }
 
-    /// Encodes what is left.
+    /// Flushes the encoder.
     pub fn finish(&mut self, take: &mut Take<'_>) -> Result<()> {
         self.send(None, take)
     }
 
-    /// What a decoder has to know before the first packet.
+    /// The codec header (FFmpeg's extradata).
     pub fn head(&self) -> Vec<u8> {
-        // SAFETY: the encoder is open and owned; its head is that long.
+        // SAFETY: the encoder is open and owned. Its header has that length.
         unsafe {
             let context = &*self.encoder.context.as_ptr();
             let length = usize::try_from(context.extradata_size).unwrap_or(0);
@@ -142,12 +143,12 @@ impl FrameEncoder {
         }
     }
 
-    /// Whether this encoder was given nothing yet.
+    /// Whether this encoder has received no frame.
     pub fn is_empty(&self) -> bool {
         self.given.frames == self.before
     }
 
-    /// The frame in the encoder's pixel format.
+    /// Converts a frame to the encoder's pixel format.
     fn convert(&mut self, frame: &Frame) -> Result<frame::Video, String> {
         use ffi::AVPixelFormat::*;
         let big = cfg!(target_endian = "big");
@@ -161,7 +162,7 @@ impl FrameEncoder {
         };
         let bytes: &[u8] = match &frame.samples {
             Samples::U8(s) => s,
-            // SAFETY: any bytes are valid bytes, and there are twice as many as samples.
+            // SAFETY: every byte pattern is valid, and there are two bytes per sample.
             Samples::U16(s) => unsafe { std::slice::from_raw_parts(s.as_ptr().cast(), s.len() * 2) },
         };
         let color = self.encoder.color;
@@ -176,10 +177,10 @@ impl FrameEncoder {
         for (to, from) in self.staged.data_mut(0).chunks_mut(stride).zip(bytes.chunks_exact(row)) {
             to[..row].copy_from_slice(from);
         }
-        // The encoder keeps frames to look ahead at, so each has planes of its own.
+        // The encoder keeps frames for its lookahead, so each one needs its own buffer.
         let mut picture = allocate(self.encoder.format, self.size)?;
         self.converter.as_mut().ok_or("no converter")?.run(&self.staged, &mut picture)?;
-        // Some encoders (ProRes) take the tags of the frame for those of the stream.
+        // Some encoders (ProRes) use the tags of the frame for the stream.
         // SAFETY: both structures are owned; the fields have the same types.
         unsafe {
             let (to, from) = (&mut *picture.as_mut_ptr(), &*self.encoder.context.as_ptr());
@@ -190,10 +191,10 @@ impl FrameEncoder {
         Ok(picture)
     }
 
-    /// Gives the encoder a frame, or the end, and hands on the packets it has ready.
+    /// Sends a frame, or the end of the stream, and passes on the packets that are ready.
     fn send(&mut self, picture: Option<&frame::Video>, take: &mut Take<'_>) -> Result<()> {
         ffmpeg::clear_line();
-        // SAFETY: the encoder takes a reference of the frame, or is told the end by a null pointer.
+        // SAFETY: the encoder takes a reference to the frame. A null pointer signals the end.
         let code = unsafe {
             let frame = picture.map_or(std::ptr::null(), |p| p.as_ptr());
             ffi::avcodec_send_frame(self.encoder.context.as_mut_ptr(), frame)

@@ -1,11 +1,11 @@
-//! HDR10's static metadata as parameters of x264 and x265.
+//! HDR10 static metadata as parameters of x264 and x265.
 
 use ffmpeg_next::ffi;
 
 use crate::media::video::side_data::SideData;
 
-/// Mastering display (SMPTE ST 2086) and light level (CTA-861.3) in the words of x264 and x265: key and value. Nothing of
-/// what is not complete.
+/// Mastering display (SMPTE ST 2086) and content light level (CTA-861.3) as parameters of x265: key and value.
+/// Incomplete metadata is left out.
 pub(crate) fn encoder_words(side_data: &[SideData]) -> Vec<(&'static str, String)> {
     use ffi::AVPacketSideDataType::*;
     let numbers = |kind| {
@@ -13,8 +13,8 @@ pub(crate) fn encoder_words(side_data: &[SideData]) -> Vec<(&'static str, String
         Some(bytes.as_chunks::<4>().0.iter().map(|b| i32::from_ne_bytes(*b)).collect::<Vec<_>>())
     };
     let mut words = Vec::new();
-    // AVMasteringDisplayMetadata: ratios of red, green, blue and white (x, y), of the least and the greatest luminance, and
-    // whether each group is there.
+    // AVMasteringDisplayMetadata: ratios of red, green, blue and white (x, y), of the minimum and the maximum
+    // luminance, then a flag for each group.
     if let Some(n) = numbers(AV_PKT_DATA_MASTERING_DISPLAY_METADATA).filter(|n| n.len() >= 22 && n[20] * n[21] != 0) {
         let ratio = |i: usize, unit: f64| (f64::from(n[2 * i]) / f64::from(n[2 * i + 1].max(1)) * unit).round() as i64;
         let at = |i: usize| format!("({},{})", ratio(i, 50_000.0), ratio(i + 1, 50_000.0));

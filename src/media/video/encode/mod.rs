@@ -1,4 +1,4 @@
-//! From RGB frames to a file: encoder, container, the source's other streams, checks of the finished file, and chunks.
+//! From RGB frames to a file: encoder, container, other streams of the source, checks of the finished file, chunks.
 
 pub mod chunk;
 pub(crate) mod codec_options;

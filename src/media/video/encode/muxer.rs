@@ -1,4 +1,4 @@
-//! The file that is written: packets of the video, and the source's other streams between them.
+//! Writes the container: packets of the video, interleaved with the source's other streams.
 
 use ffmpeg_next::{Packet, ffi, format::context, packet::Mut};
 
@@ -25,13 +25,13 @@ use crate::{
     },
 };
 
-/// The file: packets of the video, and the source's other streams between them.
+/// A container file that is being written.
 pub(super) struct Muxer {
     pub place: PendingFile,
     target: context::Output,
     copies: Option<Remuxer>,
     size: (usize, usize),
-    /// Of the video's packets.
+    /// Time base of the video's packets.
     time_base: Rational,
     start: f64,
     side_data: Vec<SideData>,
@@ -39,16 +39,16 @@ pub(super) struct Muxer {
     told: Vec<String>,
     /// FFmpeg's name of the container.
     container: String,
-    /// How often an animated picture plays, 0 for endlessly.
+    /// Loop count of an animated picture, 0: endless.
     plays: Option<u32>,
-    /// Whether packets are those of several encoders, one after the other.
+    /// Whether the packets come from several encoders in turn.
     pub joins: bool,
-    /// The last packet's decoding time stamp.
+    /// Decoding time stamp of the last packet.
     last: Option<i64>,
 }
 
 impl Muxer {
-    /// Opens the temporary file and writes the container's head.
+    /// Opens the temporary file and writes the container header.
     pub fn begin(
         place: PendingFile,
         mut target: context::Output,
@@ -60,7 +60,7 @@ impl Muxer {
         let path = place.target();
         add_video(&mut target, encoder, output, &container).at(path.display())?;
         for (key, value) in &output.metadata {
-            // SAFETY: the context's dictionary; FFmpeg copies both strings.
+            // SAFETY: the context's dictionary. FFmpeg copies both strings.
             unsafe {
                 let metadata = &mut (*target.as_mut_ptr()).metadata;
                 ffi::av_dict_set(metadata, c_string(key).as_ptr(), c_string(value).as_ptr(), 0);
@@ -99,10 +99,10 @@ impl Muxer {
         }
         let dictionary: ffmpeg_next::Dictionary = unused.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
         ffmpeg::clear_line();
-        // SAFETY: the context owns the file it opens; the dictionary is owned again afterwards.
+        // SAFETY: the context owns the file that it opens. The dictionary is owned again afterwards.
         let (code, left) = unsafe {
             let raw = &mut *self.target.as_mut_ptr();
-            // No random numbers: the same frames make the same file.
+            // No random numbers in the file: the same frames give the same bytes.
             raw.flags |= ffi::AVFMT_FLAG_BITEXACT;
             check(ffi::avio_open(&mut raw.pb, url.as_ptr(), ffi::AVIO_FLAG_WRITE)).map_err(|e| self.failed(&e))?;
             let mut left = dictionary.disown();
@@ -118,13 +118,14 @@ impl Muxer {
         Ok(self)
     }
 
-    /// Writes one packet of the video, after what is due of the other streams.
+    /// Writes one packet of the video, after the packets of other streams that are due before it.
     pub fn mux(&mut self, mut packet: Packet) -> Result<()> {
-        // SAFETY: the first stream is the video; the container has chosen its time base.
+        // SAFETY: the first stream is the video. The container has chosen its time base.
         let to = unsafe { (**(*self.target.as_ptr()).streams).time_base };
         if let Some(dts) = packet.dts().filter(|_| self.joins) {
-            // An encoder that reorders frames begins before its first one, where the one before it has not ended. Each frame of
-            // that one is shown before all of this one, so there is a tick for every packet.
+            // An encoder that reorders frames starts decoding before its first frame is displayed, when the previous
+            // encoder has not ended. All frames of the previous encoder are displayed earlier, so every packet still
+            // gets its own tick.
             let due = self.last.map_or(dts, |last| dts.max(last + 1));
             packet.set_dts(Some(due));
             self.last = Some(due);
@@ -139,27 +140,27 @@ impl Muxer {
         packet.set_dts(packet.dts().map(|t| t + shift));
         packet.set_stream(0);
         ffmpeg::clear_line();
-        // SAFETY: the container takes over the packet's reference and leaves it empty.
+        // SAFETY: the container takes the packet's reference and leaves the packet empty.
         let code = unsafe { ffi::av_interleaved_write_frame(self.target.as_mut_ptr(), packet.as_mut_ptr()) };
         check(code).map_err(|why| self.failed(&why))?;
         Ok(())
     }
 
-    /// Remuxer what is left, closes the file and reads it again.
+    /// Copies the rest of the other streams, closes the file and checks it.
     pub fn close(mut self, encoder: Encoder, given: &EncodeTotals) -> Result<(PendingFile, Summary)> {
         if let Some(copies) = &mut self.copies {
             copies.pump(&mut self.target, None).at(self.place.target().display())?;
         }
         self.end_apng(given.last);
         ffmpeg::clear_line();
-        // SAFETY: the header was written; this is called once.
+        // SAFETY: the header was written, and this is called once.
         check(unsafe { ffi::av_write_trailer(self.target.as_mut_ptr()) }).map_err(|why| self.failed(&why))?;
         // SAFETY: the context's open file.
         unsafe { ffi::avio_flush((*self.target.as_mut_ptr()).pb) };
         self.check_disk()?;
         let frames = given.frames;
         let duration = (given.span.1 - given.span.0) as f64 * self.time_base.value();
-        // Containers tell when frames begin; that the last one ends, some leave to be guessed.
+        // Containers store when frames start. Some leave the end of the last frame to be guessed.
         let slack = (2 * given.longest) as f64 * self.time_base.value();
         let Self { place, target, copies, side_data, told, container, size, verify, .. } = self;
         let asked = ExpectedTags::of(&target, &side_data, encoder.tags, encoder.is_rgb);
@@ -184,19 +185,19 @@ impl Muxer {
         Ok((place, Summary { frames, bytes: 0, duration, encoder: encoder.name, left_out }))
     }
 
-    /// Tells an APNG how long its last frame is shown, in ticks: others are told by the next one.
+    /// Sets the duration of the last frame of an APNG, in ticks. Other durations follow from the next frame.
     fn end_apng(&mut self, last: i64) {
         if self.container == "apng" {
             let length = Rational::new(i32::try_from(last).unwrap_or(1), 1).value() * self.time_base.value();
             let delay = c_string(&format!("{}/1000", (length * 1e3).round()));
-            // SAFETY: the muxer's own options, which it reads when the file is closed.
+            // SAFETY: the muxer's private options, which it reads when the file is closed.
             unsafe {
                 ffi::av_opt_set((*self.target.as_mut_ptr()).priv_data, c"final_delay".as_ptr(), delay.as_ptr(), 0)
             };
         }
     }
 
-    /// The file's own state: containers ignore what writing returns.
+    /// Reports write errors of the file. Containers ignore them.
     pub fn check_disk(&self) -> Result<()> {
         // SAFETY: the context's open file.
         let code = unsafe { (*(*self.target.as_ptr()).pb).error };
@@ -208,7 +209,7 @@ impl Muxer {
     }
 }
 
-/// What is said of transparency that an encoder does not have.
+/// The warning for transparency that an encoder does not support.
 fn clear(encoder: &str) -> String {
     format!(
         "transparency ({encoder} has none, so frames are shown over black; -o x.mov --codec prores_ks, -o x.webm --codec \

@@ -1,7 +1,7 @@
-//! The file of a chunk.
+//! The file format of a chunk.
 //!
-//! It holds [`HEAD`], the encoder's head (length, bytes), then packets: time stamps, duration, flags, side data (count; kind, length,
-//! bytes), data (length, bytes). Numbers are little-endian; no container rounds their times.
+//! `HEAD`; the codec header (length, bytes); then packets: pts, dts, duration, flags, side data (count, then type,
+//! length, bytes of each), data (length, bytes). Numbers are little-endian. Times are exact, unlike in containers.
 
 use std::{
     fs::File,
@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 
 pub(crate) const HEAD: &[u8] = b"crescendo packets 1\n";
 
-/// The longest part of a packet that is believed.
+/// Maximum length of a field. A longer one means that the file is damaged.
 const LONGEST: u32 = 1 << 30;
 
 /// Writes a packet file and hashes its bytes.
@@ -45,7 +45,7 @@ impl PacketWriter {
         self.packet(packet).map_err(|e| Error::io("writing", &self.path, &e))
     }
 
-    /// Hands everything to the system. Returns the file, the BLAKE3 of its bytes in hexadecimal, and their number.
+    /// Flushes the buffer. Returns the file, the BLAKE3 hash of its bytes in hexadecimal, and its size.
     pub fn finish(self) -> Result<(File, String, u64)> {
         let file = self.file.into_inner().map_err(|e| Error::io("writing", &self.path, e.error()))?;
         Ok((file, self.hasher.finalize().to_hex().to_string(), self.bytes))
@@ -57,14 +57,14 @@ impl PacketWriter {
         self.file.write_all(bytes)
     }
 
-    /// A length and bytes.
+    /// Writes a length and bytes.
     fn sized(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         self.put(&(bytes.len() as u32).to_le_bytes())?;
         self.put(bytes)
     }
 
     fn packet(&mut self, packet: &Packet) -> std::io::Result<()> {
-        // SAFETY: a packet that an encoder filled: its data and side data have the lengths that it tells.
+        // SAFETY: a packet that an encoder filled: data and side data have the stated lengths.
         let (raw, data, side) = unsafe {
             let raw = &*packet.as_ptr();
             let bytes = |at: *const u8, length: usize| match at.is_null() || length == 0 {
@@ -89,11 +89,11 @@ impl PacketWriter {
     }
 }
 
-/// The packets of a chunk, in order.
+/// Reads the packets of a chunk in order.
 pub(crate) struct PacketReader {
     path: PathBuf,
     file: BufReader<File>,
-    /// The encoder's head.
+    /// The codec header.
     pub head: Vec<u8>,
 }
 
@@ -121,8 +121,8 @@ impl PacketReader {
         let side: Vec<_> =
             (0..count).map(|_| Ok((u32::from_le_bytes(array(file)?), sized(file)?))).collect::<std::io::Result<_>>()?;
         let mut packet = Packet::copy(&sized(file)?);
-        // SAFETY: the packet is owned; FFmpeg allocates side data of the length that is then filled. Kinds are numbers that this
-        // program took from the same list of the same library.
+        // SAFETY: the packet is owned. FFmpeg allocates side data of the length that is then filled. The types were
+        // written by this program from the same enum of the same library.
         unsafe {
             let raw = &mut *packet.as_mut_ptr();
             (raw.pts, raw.dts, raw.duration, raw.flags) = (pts?, dts?, duration?, flags);

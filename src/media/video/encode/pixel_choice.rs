@@ -11,14 +11,14 @@ use crate::{
     },
 };
 
-/// The pixel format to encode in. Error: one that FFmpeg or the encoder does not know.
+/// Chooses the pixel format. Errors: a format that FFmpeg or the encoder does not know.
 pub(crate) fn choose(
     codec: Codec,
     options: &VideoOptions,
     output: &VideoSpec,
 ) -> Result<(ffi::AVPixelFormat, PixelFormat)> {
     use ffi::AVPixelFormat::*;
-    // SAFETY: a constant list that ends with NONE, or null for any.
+    // SAFETY: a static list that ends with NONE, or null if the encoder accepts any.
     let offered: Vec<ffi::AVPixelFormat> = unsafe {
         let list = (*codec.as_ptr()).pix_fmts;
         let at = |i| (!list.is_null()).then(|| *list.add(i)).filter(|f| *f != AV_PIX_FMT_NONE);
@@ -27,7 +27,7 @@ pub(crate) fn choose(
     let named = |format: ffi::AVPixelFormat| PixelFormat::of(format as i32).map(|(_, known)| (format, known));
     // SAFETY: FFmpeg looks the name up.
     let by_name = |name: &str| unsafe { ffi::av_get_pix_fmt(c_string(name).as_ptr()) };
-    // libwebp's YCbCr is always BT.601: it shall make its own.
+    // libwebp's YCbCr is always BT.601, so it gets RGB and converts it.
     let webp = codec.name().starts_with("libwebp").then(|| "bgra".to_owned());
     let wanted = match options.pix_fmt.as_ref().or(webp.as_ref()) {
         Some(name) => by_name(name),
@@ -53,7 +53,7 @@ pub(crate) fn choose(
     named(best).ok_or_else(|| Error::usage(format!("encoder {encoder} takes no pixels from memory; choose another")))
 }
 
-/// Names of the pixel format that holds an output, the best first: FFmpeg does not have every combination.
+/// Names of the pixel formats that match a spec, best first. FFmpeg does not have every combination.
 fn wanted(output: &VideoSpec) -> [String; 2] {
     let alpha = if output.alpha { "a" } else { "" };
     let odd = output.width % 2 + output.height % 2 > 0;
@@ -73,7 +73,7 @@ fn wanted(output: &VideoSpec) -> [String; 2] {
     [format!("{layout}{depth}"), format!("{layout}16le")]
 }
 
-/// What of an output's form a pixel format does not hold. Transparency is told when some is seen.
+/// Properties of the frames that a pixel format cannot store. Transparency is reported when a transparent frame comes.
 pub(crate) fn losses(output: &VideoSpec, format: &PixelFormat, encoder: &str) -> Vec<String> {
     let (pixels, depth) = (format.name(), output.bit_depth);
     let mut losses = Vec::new();
@@ -81,7 +81,7 @@ pub(crate) fn losses(output: &VideoSpec, format: &PixelFormat, encoder: &str) ->
         let kept = format.bits();
         losses.push(format!("{} of {depth} bits a sample ({encoder} writes {kept}, {pixels})", depth - kept));
     }
-    // RGB and 4:4:4 have as many samples.
+    // RGB and 4:4:4 have the same number of samples.
     if format.sampling() < output.sampling.min(Sampling::S444) {
         losses.push(format!("some of the colour resolution ({encoder} writes {pixels})"));
     }

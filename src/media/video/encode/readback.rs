@@ -1,4 +1,4 @@
-//! What a container held of what it was given, read back from the file itself.
+//! Reads a finished file back to find tags that the container did not store.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// What a finished file is meant to say.
+/// Tags that a finished file should have.
 pub(crate) struct ExpectedTags {
     side_data: Vec<SideData>,
     color: Color,
@@ -27,10 +27,10 @@ pub(crate) struct ExpectedTags {
 }
 
 impl ExpectedTags {
-    /// Read from a container before it is closed. `color`: as told to the encoder; `is_rgb`: whether matrix and range are
-    /// those of RGB.
+    /// Reads the tags from a container before it is closed. `color`: the encoder's tags; `is_rgb`: whether matrix and
+    /// range are those of RGB.
     pub fn of(target: &context::Output, side_data: &[SideData], color: Color, is_rgb: bool) -> Self {
-        // SAFETY: the context is owned by the caller; its first stream is the video.
+        // SAFETY: the caller owns the context. Its first stream is the video.
         let (aspect, chapters, metadata) = unsafe {
             let context = &*target.as_ptr();
             ((**context.streams).sample_aspect_ratio, context.nb_chapters as usize, info::pairs(context.metadata))
@@ -40,7 +40,7 @@ impl ExpectedTags {
         Self { side_data: side_data.to_vec(), color, is_rgb, aspect: aspect.into(), chapters, metadata }
     }
 
-    /// What the file at `path` does not say of it, each a phrase.
+    /// Tags that the file at `path` does not have, each a phrase.
     pub fn missing(&self, path: &Path) -> Result<Vec<String>> {
         let (found, chapters) = match WebP::open(path)? {
             Some(webp) => (webp.info.clone(), 0),

@@ -1,4 +1,7 @@
-//! What travels from a source beside its video, packet by packet: sound, subtitles, covers, attachments, chapters.
+//! Copies the source's other streams without re-encoding: audio, subtitles, cover art, attachments, chapters, metadata.
+//!
+//! With a time range, audio is cut between packets; subtitles and chapters are cut to the range. All streams are
+//! shifted by the same time, so they stay in sync with the video.
 
 use std::path::Path;
 
@@ -20,7 +23,7 @@ use crate::{
     },
 };
 
-/// Metadata that describes the old file's bytes, not its content.
+/// Metadata that describes the bytes of the source file, not its content.
 const STALE: [&str; 10] = [
     "major_brand",
     "minor_version",
@@ -34,28 +37,28 @@ const STALE: [&str; 10] = [
     "alpha_mode",
 ];
 
-/// The source's other streams on their way into the new file.
+/// Copies the source's other streams to the output.
 pub(crate) struct Remuxer {
     input: Input,
-    /// For each stream of the source, its number in the new file and the last decoding time stamp written there.
+    /// For each stream of the source: its index in the output and the last decoding time stamp written there.
     targets: Vec<Option<(usize, i64)>>,
-    /// For each stream of the source, what makes its subtitles fit the container.
+    /// For each stream of the source: a converter for subtitles that the container does not support.
     recoders: Vec<Option<Recoder>>,
-    /// Read, but not due yet.
+    /// A packet that was read but is not due yet.
     pending: Option<Packet>,
-    /// The source's time stamp that is the new file's zero, in microseconds.
+    /// Time stamp of the source that is zero in the output, in microseconds.
     origin: i64,
-    /// Seconds of the new file beyond which nothing goes; only of a part.
+    /// End of the time range in seconds of the output; `None`: the whole source is copied.
     end: Option<f64>,
     finished: bool,
-    /// What the container cannot take, or we do not copy, each named.
+    /// Streams that are not copied, each a phrase.
     pub left_out: Vec<String>,
 }
 
 impl Remuxer {
-    /// Adds the source's streams, chapters and metadata to a file whose first stream is the new video.
+    /// Adds the source's streams, chapters and metadata to an output whose first stream is the video.
     ///
-    /// Errors: the source cannot be read, or it has sound that the container cannot take.
+    /// Errors: the source cannot be read, or the container does not support the codec of its audio.
     pub fn open(source: &Path, part: Option<TimeRange>, target: &mut Output) -> Result<Self> {
         let input = ffmpeg::open(source)?;
         let video = info::of_input(&input, source)?;
@@ -76,7 +79,7 @@ impl Remuxer {
             let number = if copied { copies.add(stream, target)? } else { None };
             copies.targets.push(number.map(|n| (n, i64::MIN)));
             copies.finished &= number.is_none();
-            // SAFETY: a stream of the source; the demuxer then skips its packets.
+            // SAFETY: a stream of the source. The demuxer then skips packets of discarded streams.
             unsafe {
                 let raw = *(*copies.input.as_mut_ptr()).streams.add(stream.index);
                 (*raw).discard = if copied { ffi::AVDiscard::AVDISCARD_DEFAULT } else { ffi::AVDiscard::AVDISCARD_ALL };
@@ -86,7 +89,7 @@ impl Remuxer {
         Ok(copies)
     }
 
-    /// What makes text subtitles fit a container that does not hold their codec.
+    /// A converter for text subtitles whose codec the container does not support.
     fn recoder(&mut self, stream: &StreamInfo, target: &Output) -> Option<Recoder> {
         // SAFETY: a stream of the source and the format of the target, both only read.
         let (fits, container, source) = unsafe {
@@ -104,7 +107,7 @@ impl Remuxer {
         Some(recoder)
     }
 
-    /// Whether a stream goes along.
+    /// Whether to copy a stream.
     fn takes(&mut self, stream: &StreamInfo, target: &Output) -> Result<bool> {
         let (index, codec) = (stream.index, &stream.codec);
         // SAFETY: a stream of the source and the format of the target, both only read.
@@ -115,7 +118,7 @@ impl Remuxer {
             (fits, text((*format).name))
         };
         let fits = match stream.kind {
-            // Second videos and time codes belong to the old frames; what data means, we do not know.
+            // Second videos and time codes belong to the old frames. The meaning of data streams is unknown.
             StreamKind::Video | StreamKind::Data => false,
             StreamKind::Attachment => container == "matroska",
             StreamKind::Picture if container == "matroska" => matches!(codec.as_str(), "png" | "mjpeg"),
@@ -127,7 +130,7 @@ impl Remuxer {
                 "{container} cannot hold the source's sound (stream {index}, {codec}) as it is; write a .mkv"
             )));
         }
-        // SAFETY: as above. MP4 and MOV keep the titles of chapters in a text track, which is made anew.
+        // SAFETY: as above. MP4 and MOV store chapter titles in a text track, which the muxer writes again.
         let titles = unsafe {
             let parameters = (**(*self.input.as_ptr()).streams.add(index)).codecpar;
             (*parameters).codec_tag == u32::from_le_bytes(*b"text") && (*self.input.as_ptr()).nb_chapters > 0
@@ -138,12 +141,11 @@ impl Remuxer {
         Ok(fits)
     }
 
-    /// Adds one stream to the target with the parameters of the source's; returns its number, `None` where no packets are
-    /// to follow.
+    /// Adds a stream to the output, with the source's parameters. Returns its index; `None`: it has no packets.
     fn add(&self, stream: &StreamInfo, target: &mut Output) -> Result<Option<usize>> {
         let index = stream.index;
         let failed = |why| Error::failed(format!("copying stream {index} of the source: {why}"));
-        // SAFETY: a stream of the source is read, a new one of the target filled; the target frees it.
+        // SAFETY: a stream of the source is read and a new one of the target is filled. The target frees it.
         unsafe {
             let old = *(*self.input.as_ptr()).streams.add(index);
             let new = ffi::avformat_new_stream(target.as_mut_ptr(), std::ptr::null());
@@ -154,7 +156,7 @@ impl Remuxer {
             if let Some(recoder) = &self.recoders[index] {
                 recoder.describe(&mut *(*new).codecpar).map_err(failed)?;
             }
-            // The container chooses its own four letters for the codec.
+            // The container chooses its own codec tag.
             (*(*new).codecpar).codec_tag = 0;
             ((*new).time_base, (*new).disposition) = ((*old).time_base, (*old).disposition);
             (*new).avg_frame_rate = (*old).avg_frame_rate;
@@ -167,7 +169,7 @@ impl Remuxer {
         }
     }
 
-    /// Chapters and metadata.
+    /// Copies chapters and metadata.
     fn describe(&self, video: usize, target: &mut Output) {
         for chapter in self.input.chapters() {
             let base = chapter.time_base();
@@ -181,7 +183,7 @@ impl Remuxer {
                 (start, end) = (start.max(0), end.min(length));
             }
             let title = chapter.metadata().get("title").unwrap_or_default().to_owned();
-            // A chapter that ends before it starts is no chapter.
+            // FFmpeg rejects a chapter that ends before it starts.
             let _ = target.add_chapter(chapter.id(), base, start, end, title);
         }
         // SAFETY: dictionaries of structures that are owned here.
@@ -193,7 +195,7 @@ impl Remuxer {
         }
     }
 
-    /// Writes every packet that is due before `until` (seconds from the beginning), or all.
+    /// Writes all packets that are due before `until` (seconds from the start), or all packets.
     pub fn pump(&mut self, target: &mut Output, until: Option<f64>) -> Result<()> {
         while !self.finished {
             let packet = match self.pending.take() {
@@ -207,7 +209,7 @@ impl Remuxer {
                 self.pending = Some(packet);
                 return Ok(());
             }
-            // Streams of one container lie near each other.
+            // Packets of different streams with similar times are near each other, so nothing relevant follows.
             if self.end.is_some_and(|end| self.time(&packet) > end + 60.0) {
                 break;
             }
@@ -219,7 +221,7 @@ impl Remuxer {
         Ok(())
     }
 
-    /// The next packet of a stream that is copied.
+    /// Reads the next packet of a copied stream.
     fn next(&mut self) -> Result<Option<Packet>> {
         loop {
             let mut packet = Packet::empty();
@@ -235,15 +237,15 @@ impl Remuxer {
         }
     }
 
-    /// When a packet is due, in seconds from the beginning.
+    /// When a packet is due, in seconds from the start.
     fn time(&self, packet: &Packet) -> f64 {
         let base = info::streams(&self.input)[packet.stream()].time_base;
         let stamp = packet.dts().or(packet.pts()).unwrap_or(0);
         stamp as f64 * f64::from(base.num) / f64::from(base.den) - self.origin as f64 * 1e-6
     }
 
-    /// What of a packet lies within the part that is wanted: of sound, those that begin there; subtitles are cut to it. Packets of
-    /// attached pictures have no time.
+    /// Cuts a packet to the time range. Audio packets that start in the range are kept whole; subtitles are shortened.
+    /// Packets of attached pictures have no time.
     fn within(&self, mut packet: Packet) -> Option<Packet> {
         let Some(end) = self.end else { return Some(packet) };
         let stream = info::streams(&self.input)[packet.stream()];
@@ -282,13 +284,14 @@ impl Remuxer {
         }
         let Some(Some((number, last))) = self.targets.get_mut(index) else { return Ok(()) };
         let from = info::streams(&self.input)[index].time_base;
-        // SAFETY: the stream that `add` made; the container has chosen its time base by now.
+        // SAFETY: the stream that `add` created. The container has chosen its time base.
         let to = unsafe { (**(*target.as_ptr()).streams.add(*number)).time_base };
         let shift = rescale(self.origin, MICROSECONDS, from);
         packet.set_pts(packet.pts().map(|t| t - shift));
         packet.set_dts(packet.dts().map(|t| t - shift));
         packet.rescale_ts(from, to);
-        // Broken recordings step back in time, which containers refuse; one tick later is as near as can be.
+        // Damaged recordings contain decreasing time stamps, which containers reject. The packet moves to one tick
+        // after the previous one.
         if let Some(dts) = packet.dts() {
             let due = dts.max(last.saturating_add(1));
             packet.set_dts(Some(due));
@@ -298,21 +301,21 @@ impl Remuxer {
         packet.set_stream(*number);
         packet.set_position(-1);
         ffmpeg::clear_line();
-        // SAFETY: the target takes over the packet's reference and leaves it empty.
+        // SAFETY: the target takes the packet's reference and leaves the packet empty.
         let code = unsafe { ffi::av_interleaved_write_frame(target.as_mut_ptr(), packet.as_mut_ptr()) };
         check(code).map_err(|why| Error::failed(format!("copying stream {index} of the source: {why}")))?;
         Ok(())
     }
 }
 
-/// Makes a cover an attachment, as Matroska keeps pictures; as a stream it would become a second video.
+/// Turns cover art into an attachment, which is how Matroska stores pictures. As a stream it would be a second video.
 ///
 /// # Safety
-/// `old` is a stream with an attached picture, `new` one of another container before its head is written.
+/// `old` is a stream with an attached picture; `new` is a stream of another container whose header is not written yet.
 unsafe fn attach(old: &ffi::AVStream, new: &mut ffi::AVStream) -> Result<(), String> {
     let (picture, padding) = (&old.attached_pic, ffi::AV_INPUT_BUFFER_PADDING_SIZE as usize);
     let size = picture.size.max(0) as usize;
-    // SAFETY: by contract; the stream's parameters own the copy.
+    // SAFETY: guaranteed by the caller. The stream's parameters own the copy.
     unsafe {
         let parameters = &mut *new.codecpar;
         let name = if parameters.codec_id == ffi::AVCodecID::AV_CODEC_ID_PNG { "png" } else { "jpg" };
@@ -337,21 +340,21 @@ unsafe fn attach(old: &ffi::AVStream, new: &mut ffi::AVStream) -> Result<(), Str
 const MICROSECONDS: ffi::AVRational = ffi::AVRational { num: 1, den: 1_000_000 };
 
 fn rescale(value: i64, from: ffi::AVRational, to: ffi::AVRational) -> i64 {
-    // SAFETY: arithmetic.
+    // SAFETY: pure arithmetic.
     unsafe { ffi::av_rescale_q(value, from, to) }
 }
 
-/// Remuxer what describes the content. What is there already stays.
+/// Copies metadata that describes the content. Existing entries are kept.
 ///
 /// # Safety
-/// `from` is null or a dictionary; `to` is a structure's dictionary.
+/// `from` is null or a dictionary; `to` is the dictionary field of a structure.
 unsafe fn copy_metadata(from: *const ffi::AVDictionary, to: &mut *mut ffi::AVDictionary) {
     for (key, value) in info::pairs(from) {
         let lower = key.to_ascii_lowercase();
         let counted = lower.starts_with("_statistics") || lower.starts_with("number_of_");
         if !counted && !STALE.contains(&lower.as_str()) {
             let keep = ffi::AV_DICT_DONT_OVERWRITE;
-            // SAFETY: by contract; FFmpeg copies both strings.
+            // SAFETY: guaranteed by the caller. FFmpeg copies both strings.
             unsafe { ffi::av_dict_set(to, c_string(&key).as_ptr(), c_string(&value).as_ptr(), keep) };
         }
     }

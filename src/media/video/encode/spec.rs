@@ -1,4 +1,4 @@
-//! The request to encode a video, and the summary of what was written.
+//! Encoding options, the description of the video to write, and the summary of what was written.
 
 use std::path::PathBuf;
 
@@ -12,32 +12,32 @@ use crate::media::video::{
     side_data::SideData,
 };
 
-/// How a video is encoded: what the command line says.
+/// Encoding options from the command line.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VideoOptions {
-    /// Any video encoder the linked FFmpeg has (`libx265`), or a codec's name for its first encoder (`h264`: libx264).
-    /// `None`: VP9 in WebM, ProRes 4444 for transparency in MOV, an animated picture's own, else H.264.
+    /// Name of a video encoder of the linked FFmpeg (`libx265`), or of a codec, for its first encoder (`h264`:
+    /// libx264). `None`: the default of the format ([`mod@crate::media::format`]).
     pub codec: Option<String>,
-    /// Constant rate factor, smaller is better; `None`: by `quality`.
+    /// Constant rate factor, lower is better; `None`: from `quality`.
     pub crf: Option<f64>,
-    /// 0 to 100 (best), for encoders that we know the scale of (x264, x265, VP9, AV1, WebP); `None`: the encoder's own
-    /// default (libx264: 23).
+    /// Quality, 0 to 100 (best), for x264, x265, VP9, AV1 and WebP. `None`: the encoder's default (libx264: CRF 23).
     pub quality: Option<u8>,
-    /// The encoder's preset: `medium`.
+    /// Preset of the encoder: `medium`.
     pub preset: Option<String>,
-    /// FFmpeg's pixel format; `None`: the encoder's nearest to the output's sampling, depth and transparency, 4:4:4 for an
-    /// odd width or height.
+    /// FFmpeg's pixel format. `None`: the encoder's format that is nearest to the spec's sampling, depth and
+    /// transparency; 4:4:4 for an odd width or height.
     pub pix_fmt: Option<String>,
-    /// More options of the encoder or the container, as on ffmpeg's command line.
+    /// Other options of the encoder or the container, as on ffmpeg's command line.
     pub extra: Vec<(String, String)>,
-    /// Whether a file of the same name may be replaced.
+    /// Whether an existing file may be replaced.
     pub overwrite: bool,
-    /// Whether the finished file is decoded before it gets its name: frames, size, and the samples of lossless encoders.
+    /// Whether to decode the finished file before it gets its name, and to compare frame count, size and, with lossless
+    /// encoders, the samples.
     pub verify: bool,
 }
 
 impl Default for VideoOptions {
-    /// H.264 with the encoder's defaults, nothing replaced.
+    /// The encoder's defaults, no overwriting.
     fn default() -> Self {
         Self {
             codec: None,
@@ -52,46 +52,46 @@ impl Default for VideoOptions {
     }
 }
 
-/// The video to write: what the frames are, and what is said about them.
+/// The video to write: properties of its frames, tags and source.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VideoSpec {
-    /// Columns of every frame.
+    /// Width of every frame.
     pub width: usize,
-    /// Rows of every frame.
+    /// Height of every frame.
     pub height: usize,
-    /// Frames a second; frames follow one another at this rate where nothing else is said.
+    /// Frames per second. Frames follow each other at this rate unless they are written with times.
     pub frame_rate: Rational,
-    /// Seconds a tick of the time stamps that [`Writer::write_at`](super::Writer::write_at) takes; the rate's reciprocal where
-    /// frames keep the rate.
+    /// Seconds per tick of the time stamps for [`Writer::write_at`](crate::media::video::Writer::write_at). The
+    /// reciprocal of the rate if frame durations are constant.
     pub time_base: Rational,
-    /// Bits a sample to encode where the encoder can, from 8 on.
+    /// Bits per sample, at least 8, if the encoder supports them.
     pub bit_depth: u8,
-    /// How much of colour to keep where the encoder can.
+    /// Chroma subsampling, if the encoder supports it.
     pub sampling: Sampling,
-    /// Whether frames may have transparency, to be kept where the encoder can.
+    /// Whether frames may have transparency. It is kept if the encoder supports it.
     pub alpha: bool,
-    /// How often an animated picture plays, 0 for endlessly; `None`: it was made from a video.
+    /// Loop count of an animated picture, 0: endless. `None`: the source is a video.
     pub plays: Option<u32>,
-    /// When the first frame is shown, in seconds from the beginning of the container.
+    /// Time of the first frame, in seconds from the start of the container.
     pub start: f64,
-    /// Colour tags; what is unspecified and needed is filled in ([`Color::resolved`]).
+    /// Colour tags. [`Color::resolved`] fills in unspecified ones that are needed.
     pub color: Color,
-    /// Width of a sample to its height; `0/1`: not said.
+    /// Width of a sample divided by its height; `0/1`: unspecified.
     pub sample_aspect_ratio: Rational,
-    /// Passed on as it is: the display matrix (rotation) among it.
+    /// Metadata that is copied unchanged, including the display matrix (rotation).
     pub side_data: Vec<SideData>,
-    /// What is known not to be passed on, each a phrase, for [`Summary::left_out`](super::Summary::left_out).
+    /// Known losses, each a phrase for [`Summary::left_out`].
     pub left_out: Vec<String>,
-    /// Metadata of the container, besides and before that of `source`.
+    /// Metadata of the container. It takes precedence over that of `source`.
     pub metadata: Vec<(String, String)>,
-    /// The file whose sound, subtitles, attachments, chapters and metadata are copied, none of it re-encoded.
+    /// The file whose audio, subtitles, attachments, chapters and metadata are copied without re-encoding.
     pub source: Option<PathBuf>,
-    /// The part of `source` that is wanted; `None`: all of it.
+    /// The time range of `source`; `None`: all of it.
     pub time_range: Option<TimeRange>,
 }
 
 impl VideoSpec {
-    /// A generated video: BT.709, 8 bits, nothing else.
+    /// A generated video: BT.709, 8 bits, no source.
     pub fn new(width: usize, height: usize, frame_rate: Rational) -> Self {
         Self {
             width,
@@ -113,15 +113,16 @@ impl VideoSpec {
         }
     }
 
-    /// A video that is made from another and keeps what can be kept. The source's colours are resolved by its own size,
-    /// as [`Reader`](super::Reader) reads them. `source`: where sound and the rest come from.
+    /// A video made from another one, with the same properties where possible. The source's colour tags are resolved by
+    /// its own size, as [`Reader`](crate::media::video::Reader) does. `source`: the file whose other streams are
+    /// copied.
     pub fn like(info: &VideoInfo, size: (usize, usize), frame_rate: Rational, source: Option<PathBuf>) -> Self {
         let color = info.color.resolved(info.width, info.height);
-        // The full range of RGB says nothing about that of YCbCr.
+        // The full range of RGB does not apply to YCbCr.
         let range = if info.sampling == Sampling::Rgb { Range::Limited } else { color.range };
         Self {
             bit_depth: info.bit_depth,
-            // An animated picture becomes the video that every player plays.
+            // An animated picture becomes 4:2:0, which every player supports.
             sampling: if info.plays.is_some() { Sampling::S420 } else { info.sampling },
             alpha: info.alpha,
             plays: info.plays,
@@ -130,30 +131,30 @@ impl VideoSpec {
             sample_aspect_ratio: info.sample_aspect_ratio,
             side_data: info.side_data.clone(),
             left_out: info.left_out.clone(),
-            // An animated WebP has nothing beside its frames, and FFmpeg does not read it.
+            // An animated WebP has no other streams, and FFmpeg does not read it.
             source: source.filter(|_| info.container != "webp"),
             ..Self::new(size.0, size.1, frame_rate)
         }
     }
 
-    /// Whether a tick is the length of a frame.
+    /// Whether a tick is the duration of a frame.
     pub(crate) fn is_steady(&self) -> bool {
         let (a, b) = (self.time_base, self.frame_rate);
         i64::from(a.num) * i64::from(b.num) == i64::from(a.den) * i64::from(b.den)
     }
 }
 
-/// A video that was written.
+/// Summary of a written video.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Summary {
-    /// Video frames.
+    /// Number of frames.
     pub frames: u64,
-    /// Size of the file.
+    /// File size in bytes.
     pub bytes: u64,
-    /// Seconds of video.
+    /// Duration of the video in seconds.
     pub duration: f64,
-    /// FFmpeg's name of the encoder that was used: `libx264`.
+    /// FFmpeg's name of the encoder: `libx264`.
     pub encoder: String,
-    /// What of the source is not in the file, each a phrase to tell the person.
+    /// Content of the source that is not in the file, each a phrase for a warning.
     pub left_out: Vec<String>,
 }

@@ -1,4 +1,4 @@
-//! Text subtitles from one codec into another, for containers that do not hold them as they are.
+//! Converts text subtitles to a codec that the container supports.
 
 use ffmpeg_next::{Codec, Packet, codec, ffi, packet::Mut};
 
@@ -7,23 +7,24 @@ use crate::media::video::{
     rational::Rational,
 };
 
-/// The largest encoded subtitle.
+/// Maximum size of an encoded subtitle in bytes.
 const LARGEST: usize = 1 << 16;
 
 /// A decoder and an encoder of text subtitles.
 pub(crate) struct Recoder {
     decoder: codec::Context,
     encoder: codec::Context,
-    /// Bytes a subtitle is encoded into.
+    /// Buffer for an encoded subtitle.
     room: Vec<u8>,
-    /// Seconds a tick of the packets that come.
+    /// Seconds per tick of the input packets.
     base: Rational,
-    /// The codec that comes out: `mov_text`.
+    /// FFmpeg's name of the output codec: `mov_text`.
     pub name: String,
 }
 
 impl Recoder {
-    /// For a stream and a container; `None` where the stream is not text, or the container holds no text codec either.
+    /// Opens decoder and encoder for a stream and a container. `None`: the stream is not text, or the container
+    /// supports no text codec.
     pub fn new(stream: &ffi::AVStream, container: &str) -> Option<Self> {
         use ffi::AVCodecID::*;
         let target = match container {
@@ -32,7 +33,7 @@ impl Recoder {
             "webm" => AV_CODEC_ID_WEBVTT,
             _ => return None,
         };
-        // SAFETY: the stream's parameters are read and copied; both contexts are owned and freed by `codec::Context`.
+        // SAFETY: the stream's parameters are copied. `codec::Context` owns and frees both contexts.
         unsafe {
             let parameters = &*stream.codecpar;
             let described = ffi::avcodec_descriptor_get(parameters.codec_id).as_ref()?;
@@ -49,7 +50,7 @@ impl Recoder {
             let mut encoder = codec::Context::new_with_codec(Codec::wrap(to));
             let new = &mut *encoder.as_mut_ptr();
             new.time_base = ffi::AVRational { num: 1, den: 1000 };
-            // Encoders take the styles from the header that every text decoder writes.
+            // Encoders take styles from the header that every text decoder writes.
             if !raw.subtitle_header.is_null() {
                 let size = raw.subtitle_header_size as usize;
                 new.subtitle_header = ffi::av_mallocz(size + 1).cast();
@@ -63,16 +64,16 @@ impl Recoder {
         }
     }
 
-    /// Says the new codec to a stream.
+    /// Writes the output codec to a stream's parameters.
     pub fn describe(&self, parameters: &mut ffi::AVCodecParameters) -> Result<(), String> {
         // SAFETY: FFmpeg copies from an open encoder.
         check(unsafe { ffi::avcodec_parameters_from_context(parameters, self.encoder.as_ptr()) }).map(|_| ())
     }
 
-    /// One packet in the new codec, in the same time base; `None` where it holds no text.
+    /// Converts one packet; the time base does not change. `None`: the packet has no text.
     pub fn recode(&mut self, packet: &mut Packet) -> Result<Option<Packet>, String> {
         ffmpeg::clear_line();
-        // SAFETY: the subtitle is filled by FFmpeg and freed on every path; the encoder writes at most the room's length.
+        // SAFETY: FFmpeg fills the subtitle, and every path frees it. The encoder writes at most the buffer's length.
         let (size, shown) = unsafe {
             let mut subtitle: ffi::AVSubtitle = std::mem::zeroed();
             let mut got = 0;

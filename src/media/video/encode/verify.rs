@@ -1,4 +1,4 @@
-//! Whether a finished file holds what was written: its packets always, its pictures with `--verify`.
+//! Checks a finished file: its packets always, its decoded frames with `--verify`.
 
 use std::path::Path;
 
@@ -18,30 +18,30 @@ use crate::{
     },
 };
 
-/// What was given to an encoder.
+/// What was sent to the encoder.
 pub(crate) struct ExpectedFrames {
-    /// Columns and rows.
+    /// Width and height.
     pub size: (usize, usize),
-    /// Frames.
+    /// Number of frames.
     pub frames: u64,
-    /// Seconds from the first frame's beginning to the last one's end.
+    /// Seconds from the start of the first frame to the end of the last one.
     pub duration: f64,
-    /// Seconds by which a container may round or leave out the last frame's end.
+    /// Tolerance of the duration in seconds: containers round or omit the end of the last frame.
     pub slack: f64,
-    /// The frames' samples in the encoder's pixel format, where it is lossless.
+    /// Hash of the frames in the encoder's pixel format, if it is lossless.
     pub pixels: Option<PixelHash>,
 }
 
-/// Holds a file's packets, which are read without decoding, against what was written.
+/// Compares a file's packets with the expected frames, without decoding.
 ///
-/// Errors: another size, number of frames or length, each with what was wanted.
+/// Errors: a different size, number of frames or duration.
 pub(crate) fn packets(path: &Path, written: &ExpectedFrames) -> Result<(), String> {
     let (found, frames, duration) = measured(path).map_err(|e| format!("it cannot be read again: {e}"))?;
     let (w, h) = written.size;
     if (found.width, found.height) != (w, h) {
         return Err(format!("its frames are {}x{} where {w}x{h} were written", found.width, found.height));
     }
-    // libwebp joins frames that are the same, and what is left of one alone is a still picture.
+    // libwebp merges equal frames. A single remaining frame is a still picture.
     if found.container == "webp_pipe" {
         return Ok(());
     }
@@ -55,7 +55,7 @@ pub(crate) fn packets(path: &Path, written: &ExpectedFrames) -> Result<(), Strin
     Ok(())
 }
 
-/// What a file is, its video's packets and their seconds, where they tell times.
+/// Returns a file's information, the number of its video packets, and their duration in seconds if they have times.
 fn measured(path: &Path) -> Result<(VideoInfo, u64, Option<f64>)> {
     if let Some(webp) = WebP::open(path)? {
         let info = webp.info.clone();
@@ -65,13 +65,13 @@ fn measured(path: &Path) -> Result<(VideoInfo, u64, Option<f64>)> {
     let mut input = ffmpeg::open(path)?;
     let info = info::of_input(&input, path)?;
     for stream in info.streams.iter().filter(|s| s.index != info.index) {
-        // SAFETY: a stream of the container; its demuxer then skips the packets.
+        // SAFETY: a stream of the container. Its demuxer then skips the packets.
         unsafe { (**(*input.as_mut_ptr()).streams.add(stream.index)).discard = ffi::AVDiscard::AVDISCARD_ALL };
     }
     let (mut frames, mut begin, mut end) = (0, i64::MAX, i64::MIN);
     loop {
         let mut packet = Packet::empty();
-        // SAFETY: both structures are owned; any error ends the reading, and the count tells.
+        // SAFETY: both structures are owned. An error ends the reading; the count reveals it.
         if unsafe { ffi::av_read_frame(input.as_mut_ptr(), packet.as_mut_ptr()) } < 0 {
             break;
         }
@@ -88,9 +88,10 @@ fn measured(path: &Path) -> Result<(VideoInfo, u64, Option<f64>)> {
     Ok((info, frames, duration))
 }
 
-/// Decodes a file and holds it against what was written.
+/// Decodes a file and compares it with the expected frames.
 ///
-/// Errors: what does not decode, another size or number of frames, other samples from a lossless encoder.
+/// Errors: a frame that does not decode, a different size or number of frames, different samples from a lossless
+/// encoder.
 pub(crate) fn decoded(path: &Path, written: &ExpectedFrames) -> Result<(), String> {
     let text = |e: Error| format!("it does not decode: {e}");
     let (w, h) = written.size;

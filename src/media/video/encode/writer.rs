@@ -1,4 +1,4 @@
-//! Frames to a video file by FFmpeg.
+//! Writes a video file with FFmpeg.
 
 use super::{
     container::container,
@@ -8,23 +8,18 @@ use super::{
 };
 use crate::{error::Result, media::atomic_file::PendingFile, tensor::Frame};
 
-/// Encodes frames and writes them, interleaved with the source's other streams, to a file that gets its name in
-/// [`Writer::finish`] ([`PendingFile`]); dropped before, it leaves nothing behind.
-///
-/// It holds the frames that the encoder looks ahead at, and of the other streams what lies within ten seconds.
+/// Encodes frames and muxes them with the source's other streams. See [`Writer`](crate::media::video::Writer) for what
+/// its methods promise.
 pub struct StreamWriter {
     encode: FrameEncoder,
     muxer: Muxer,
 }
 
-// SAFETY: all parts are owned by the writer, and FFmpeg's contexts may move between threads.
+// SAFETY: the writer owns all parts. FFmpeg's contexts may move between threads.
 unsafe impl Send for StreamWriter {}
 
 impl StreamWriter {
-    /// Opens the encoder and the file, and writes what stands before the first frame.
-    ///
-    /// Errors: a name without a container, a name that is taken, an unknown encoder (lists those there are), pixel
-    /// format or option, a codec or sound that the container cannot hold, a folder that cannot be written.
+    /// Opens the encoder and the file, and writes the header.
     pub fn create(place: PendingFile, options: &VideoOptions, output: &VideoSpec) -> Result<Self> {
         let (target, form) = container(place.target(), output.plays.is_some())?;
         let mut encode = FrameEncoder::open(form.wants(), options, output, place.target().into(), None)?;
@@ -32,27 +27,21 @@ impl StreamWriter {
         Ok(Self { encode, muxer })
     }
 
-    /// Encodes the next frame, a tick after the one before.
-    ///
-    /// Errors: those of [`Writer::write_at`].
+    /// Encodes the next frame, one tick after the previous one.
     pub fn write(&mut self, frame: &Frame) -> Result<()> {
         self.write_at(frame, self.encode.given.span.1, 1)
     }
 
-    /// Encodes a frame that is shown from `pts` for `duration` ticks of [`VideoSpec::time_base`]: RGB or RGBA of the output's
-    /// size, 8 or 16 bits. Where the encoder has no transparency, frames are shown over black. Time stamps count from
-    /// [`VideoSpec::start`]. Waits for the encoder and the disk.
-    ///
-    /// Errors: another size, transparency that was not announced, a time stamp that is not after the last, a failing encoder, a full disk.
+    /// Encodes a frame that is displayed from `pts` for `duration` ticks.
     pub fn write_at(&mut self, frame: &Frame, pts: i64, duration: i64) -> Result<()> {
         let Self { encode, muxer } = self;
         encode.write_at(frame, pts, duration, &mut |packet| muxer.mux(packet))?;
         muxer.check_disk()
     }
 
-    /// Encodes what is left, copies what is left and closes the file, which is not named yet.
+    /// Flushes the encoder, copies the rest of the other streams and closes the file, which is not named yet.
     ///
-    /// Errors: no frame was written, a failing encoder, a full disk.
+    /// Errors: no frame was written, an encoder failure, a full disk.
     pub fn close(mut self) -> Result<(PendingFile, Summary)> {
         if self.encode.is_empty() {
             return Err(self.muxer.failed("a video has at least one frame, and there was none"));

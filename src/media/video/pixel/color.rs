@@ -1,22 +1,22 @@
-//! What the numbers of a pixel mean: the four code points of ITU-T H.273 and the position of chroma.
+//! Colour tags: the code points of ITU-T H.273, the range, and the position of chroma samples.
 
 use ffmpeg_next::ffi;
 
 use crate::media::video::ffmpeg::number;
 
-/// How YCbCr numbers fill their bits.
+/// The range of YCbCr values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Range {
-    /// Not said; taken as limited.
+    /// Unspecified; treated as limited.
     #[default]
     Unspecified,
-    /// 16–235 and 16–240 of 255 (`tv`).
+    /// 16–235 (luma) and 16–240 (chroma) of 255; FFmpeg's `tv`.
     Limited,
-    /// 0–255 (`pc`).
+    /// 0–255; FFmpeg's `pc`.
     Full,
 }
 
-/// Colour tags, as code points of H.273 (2 is unspecified).
+/// Colour tags, as code points of H.273; 2 is unspecified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Color {
     /// Colour primaries: 1 BT.709, 9 BT.2020, …
@@ -32,21 +32,22 @@ pub struct Color {
 }
 
 impl Default for Color {
-    /// Nothing said.
+    /// All tags unspecified.
     fn default() -> Self {
         Self { primaries: 2, transfer: 2, matrix: 2, range: Range::Unspecified, chroma: 0 }
     }
 }
 
 impl Color {
-    /// BT.709, limited: what a generated video is.
+    /// BT.709, limited range: the tags of a generated video.
     pub const BT709: Self = Self { primaries: 1, transfer: 1, matrix: 1, range: Range::Limited, chroma: 1 };
 
-    /// The tags with what the conversion needs filled in. An unspecified matrix, and that of an RGB source, is the one
-    /// that players take for the size (mpv, VLC): BT.709 from 1280 columns or 577 rows on, else BT.601. An unspecified
-    /// range is limited. Primaries and transfer stay as they are.
+    /// Fills in the tags that conversion needs. An unspecified matrix, and the matrix of an RGB source, depends on the
+    /// size as in players (mpv, VLC): BT.709 from 1280 columns or 577 rows, else BT.601. An unspecified range is
+    /// limited. Primaries and transfer do not change.
     ///
-    /// A source is read by its own size and its result tagged explicitly, so enlarging past the border changes nothing.
+    /// A source is resolved by its own size and the output is tagged explicitly, so upscaling past the border does not
+    /// change colours.
     #[must_use]
     pub fn resolved(self, width: usize, height: usize) -> Self {
         let by_size = if width >= 1280 || height > 576 { 1 } else { 6 };
@@ -57,7 +58,7 @@ impl Color {
         }
     }
 
-    /// Whether the matrix is one that swscale can convert with (H.273 1, 4–7, 9).
+    /// Whether swscale supports the matrix (H.273: 1, 4–7, 9).
     pub(crate) fn has_known_matrix(&self) -> bool {
         matches!(self.matrix, 1 | 4..=7 | 9)
     }
@@ -67,7 +68,7 @@ impl Color {
     }
 
     pub(crate) fn of_parameters(p: &ffi::AVCodecParameters) -> Self {
-        // SAFETY: fields of a structure that is borrowed.
+        // SAFETY: fields of a borrowed structure.
         unsafe {
             Self {
                 primaries: number(&raw const p.color_primaries),
@@ -80,7 +81,7 @@ impl Color {
     }
 
     pub(crate) fn of_frame(f: &ffi::AVFrame) -> Self {
-        // SAFETY: as above.
+        // SAFETY: fields of a borrowed structure.
         unsafe {
             Self {
                 primaries: number(&raw const f.color_primaries),
@@ -92,9 +93,9 @@ impl Color {
         }
     }
 
-    /// Says the tags to an encoder.
+    /// Writes the tags to an encoder.
     pub(crate) fn tag(&self, context: &mut ffi::AVCodecContext) {
-        // SAFETY: the numbers came out of fields of these same types, or are constants of theirs.
+        // SAFETY: the numbers were read from fields of the same types, or are constants of them.
         unsafe {
             (&raw mut context.color_primaries).cast::<i32>().write(self.primaries);
             (&raw mut context.color_trc).cast::<i32>().write(self.transfer);
@@ -109,7 +110,7 @@ impl Color {
     }
 }
 
-/// The range by its tag, or by a pixel format whose name implies it.
+/// The range from its tag, or from a pixel format that implies full range.
 fn range(tag: i32, format: i32) -> Range {
     use ffi::AVPixelFormat::*;
     let implied =

@@ -1,4 +1,5 @@
-//! Pixel formats into each other, through swscale: exact rounding, full chroma, the right matrix and chroma position.
+//! Converts pixel formats with swscale: accurate rounding, full chroma interpolation, explicit matrix and chroma
+//! position.
 
 use std::ptr;
 
@@ -7,14 +8,14 @@ use ffmpeg_next::{ffi, frame};
 use super::{color::Color, format::PixelFormat};
 use crate::media::video::ffmpeg::{self, c_string};
 
-/// One side of a conversion.
+/// The pixel format and colour tags of one side of a conversion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Layout {
     pub format: ffi::AVPixelFormat,
     pub color: Color,
 }
 
-/// A converter between two layouts of one size.
+/// Converts between two layouts of the same size.
 pub(crate) struct Converter {
     context: *mut ffi::SwsContext,
     pub from: Layout,
@@ -26,7 +27,7 @@ unsafe impl Send for Converter {}
 
 impl Converter {
     pub fn new(from: Layout, to: Layout, size: (i32, i32)) -> Result<Self, String> {
-        // SAFETY: the context is owned by `converter` from here on; options are set by name before it is initialised.
+        // SAFETY: `converter` owns the context. Options are set by name before it is initialised.
         unsafe {
             let converter = Self { context: ffi::sws_alloc_context(), from, size };
             if converter.context.is_null() {
@@ -67,7 +68,8 @@ impl Converter {
                     1 << 16,
                 )
             };
-            // Once before, because the ranges choose the code path; once after, because it builds the tables.
+            // The first call sets the ranges, which choose the code path. The second call builds the tables of the
+            // initialised context.
             details(&converter);
             if ffi::sws_init_context(converter.context, ptr::null_mut(), ptr::null_mut()) < 0 {
                 return Err(format!("swscale cannot convert {} to {}", source.name(), target.name()));
@@ -79,7 +81,7 @@ impl Converter {
         }
     }
 
-    /// The format of one side, if its numbers have a meaning we can convert.
+    /// The pixel format of one side. Errors: a matrix that swscale does not support.
     fn side(&self, layout: Layout) -> Result<PixelFormat, String> {
         let (_, format) = PixelFormat::of(layout.format as i32).ok_or("the frame has no pixel format")?;
         if !format.is_rgb() && !layout.color.has_known_matrix() {
@@ -116,10 +118,10 @@ impl Drop for Converter {
     }
 }
 
-/// A frame with planes of its own, padded as FFmpeg wants it.
+/// Allocates a frame with FFmpeg's row padding.
 pub(crate) fn allocate(format: ffi::AVPixelFormat, size: (i32, i32)) -> Result<frame::Video, String> {
     let mut frame = frame::Video::empty();
-    // SAFETY: the fields say what to allocate.
+    // SAFETY: the frame is owned; its fields describe the buffer to allocate.
     unsafe {
         let raw = &mut *frame.as_mut_ptr();
         (raw.format, raw.width, raw.height) = (format as i32, size.0, size.1);

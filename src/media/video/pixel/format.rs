@@ -1,4 +1,4 @@
-//! Pixel formats: FFmpeg's descriptors of bit depth, transparency and chroma subsampling.
+//! Pixel formats: bit depth, transparency and chroma subsampling, from FFmpeg's descriptors.
 
 use std::ptr;
 
@@ -6,27 +6,27 @@ use ffmpeg_next::ffi;
 
 use crate::media::video::ffmpeg::text;
 
-/// How much of colour a pixel format keeps.
+/// Chroma subsampling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 #[allow(missing_docs)]
 pub enum Sampling {
-    /// YCbCr, chroma at half the columns and rows, or coarser.
+    /// YCbCr, chroma subsampled by 2 in both directions, or more.
     #[default]
     S420,
-    /// YCbCr, chroma at half the columns.
+    /// YCbCr, chroma subsampled by 2 horizontally.
     S422,
-    /// YCbCr, chroma at every sample.
+    /// YCbCr, full chroma resolution.
     S444,
     Rgb,
 }
 
-/// What a pixel format is.
+/// FFmpeg's descriptor of a pixel format.
 pub(crate) struct PixelFormat(&'static ffi::AVPixFmtDescriptor);
 
 impl PixelFormat {
-    /// The format of a decoder's number; `None` where there is none.
+    /// The pixel format of an FFmpeg number; `None`: it has no descriptor.
     pub fn of(format: i32) -> Option<(ffi::AVPixelFormat, Self)> {
-        // SAFETY: the descriptor list is constant; a number becomes an enum only by coming out of that list.
+        // SAFETY: the descriptor list is static. An enum value is only taken from that list.
         unsafe {
             let mut descriptor = ptr::null();
             loop {
@@ -52,7 +52,7 @@ impl PixelFormat {
         self.has(ffi::AV_PIX_FMT_FLAG_RGB) || self.has(ffi::AV_PIX_FMT_FLAG_PAL)
     }
 
-    /// Whether there is an alpha plane. A palette may be clear in places; its 4 channels are always counted.
+    /// Whether there is an alpha channel. Palettes always count as having one.
     pub fn has_alpha(&self) -> bool {
         self.has(ffi::AV_PIX_FMT_FLAG_ALPHA)
     }
@@ -64,7 +64,7 @@ impl PixelFormat {
     pub fn sampling(&self) -> Sampling {
         match (self.is_rgb(), self.0.log2_chroma_w, self.0.log2_chroma_h) {
             (true, ..) => Sampling::Rgb,
-            // Grey comes with no chroma to lose.
+            // Grey has no chroma.
             _ if self.0.nb_components < 3 => Sampling::S420,
             (_, 0, 0) => Sampling::S444,
             (_, _, 0) => Sampling::S422,
@@ -72,9 +72,10 @@ impl PixelFormat {
         }
     }
 
-    /// Where chroma lies between luma samples, in 1/256 of one, or −513 for formats that have it everywhere.
+    /// Position of chroma samples relative to luma samples, in 1/256 of a sample; −513 in a direction without
+    /// subsampling.
     pub(super) fn chroma_position(&self, location: i32) -> (i64, i64) {
-        // Unspecified is left, as H.264 (annex E), HEVC and VP9 have it.
+        // Unspecified means left, as in H.264 (annex E), HEVC and VP9.
         let (h, v) = match location {
             2 => (128, 128),
             3 => (0, 0),

@@ -1,11 +1,12 @@
-//! A hash of frames in an encoder's own pixel format.
+//! Hashes frames in an encoder's own pixel format.
 
 use ffmpeg_next::{ffi, frame};
 use serde::{Deserialize, Serialize};
 
 use super::format::PixelFormat;
 
-/// A running hash of frames in one pixel format: each frame's with that of those before it, so it may be set aside.
+/// A running hash of frames in one pixel format. Each step hashes the previous hash and the frame, so its state can be
+/// stored and restored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct PixelHash {
     hash: String,
@@ -15,7 +16,7 @@ pub(crate) struct PixelHash {
 }
 
 impl PixelHash {
-    /// Of no frame yet; `None` for encoders that may lose something.
+    /// A hash of no frames; `None`: the encoder is not lossless.
     pub fn of_encoder(context: &ffi::AVCodecContext) -> Option<Self> {
         // SAFETY: FFmpeg looks the number up and returns a constant or null.
         let described = unsafe { ffi::avcodec_descriptor_get(context.codec_id).as_ref() }?;
@@ -23,12 +24,12 @@ impl PixelHash {
         (lossless == ffi::AV_CODEC_PROP_LOSSLESS).then(|| Self::new(context.pix_fmt as i32))
     }
 
-    /// Of no frame yet, in the pixel format of another hash.
+    /// A hash of no frames, in the pixel format of `other`.
     pub fn like(other: &Self) -> Self {
         Self::new(other.format)
     }
 
-    /// Whether both are of the same frames.
+    /// Whether both hashed the same frames.
     pub fn agrees(&self, other: &Self) -> bool {
         self.hash == other.hash
     }
@@ -37,9 +38,9 @@ impl PixelHash {
         Self { hash: String::new(), format, room: Vec::new() }
     }
 
-    /// Adds a frame; `None` where it is in another pixel format, which says nothing.
+    /// Adds a frame. `None`: it has another pixel format, so hashes cannot be compared.
     pub fn add(&mut self, frame: &frame::Video) -> Option<()> {
-        // SAFETY: the frame owns its planes; FFmpeg writes no more than the length it is told.
+        // SAFETY: the frame owns its planes. FFmpeg writes at most the given length.
         unsafe {
             let raw = &*frame.as_ptr();
             let (format, _) = PixelFormat::of(raw.format).filter(|_| raw.format == self.format)?;

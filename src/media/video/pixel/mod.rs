@@ -1,4 +1,4 @@
-//! Colour tags, pixel formats, the conversion between them, and hashes of frames.
+//! Colour tags, pixel formats, conversion between them, and hashes of frames.
 
 pub(crate) mod color;
 pub(crate) mod convert;
