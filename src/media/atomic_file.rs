@@ -133,7 +133,7 @@ fn rename_to_free(from: &Path, to: &Path) -> std::io::Result<()> {
 }
 
 fn taken(target: &Path) -> Error {
-    Error::usage(format!("{}: exists already; choose another name or pass --overwrite", target.display()))
+    Error::usage(format!("{}: already exists; choose another name or pass --overwrite", target.display()))
 }
 
 fn folder(path: &Path) -> &Path {
@@ -180,7 +180,7 @@ mod tests {
         assert!(PendingFile::try_create(&target, true).unwrap().is_none(), "a file in the making has one writer");
         mine.write(b"mine").unwrap();
         fs::write(&target, "yours").unwrap();
-        assert!(mine.commit().unwrap_err().to_string().contains("exists already"));
+        assert!(mine.commit().unwrap_err().to_string().contains("already exists"));
         assert_eq!(fs::read(&target).unwrap(), b"yours");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }

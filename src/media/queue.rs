@@ -198,7 +198,7 @@ impl<'s> Worker<'s> {
             Ok(Ok(value)) => return Some(value),
             Ok(Err(error)) => state.fail(error.at(&self.time.name)),
             Err(panic) => state.fail(Error::failed(format!(
-                "{}: a fault in this program: {}; please report it",
+                "{}: internal error: {}; please report it",
                 self.time.name,
                 message(&*panic)
             ))),

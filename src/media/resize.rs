@@ -41,13 +41,13 @@ pub fn resize(planes: &Array3<f32>, height: usize, width: usize, filter: Filter)
     let (c, h, w) = planes.dim();
     let failed = |why: String| Error::failed(format!("resampling {w}x{h} to {width}x{height}: {why}"));
     if h * w * height * width == 0 {
-        return Err(failed("a picture has at least one row and one column".into()));
+        return Err(failed("sides must be at least 1".into()));
     }
     if (h, w) == (height, width) {
         return Ok(planes.clone());
     }
     let options = ResizeOptions::new().resize_alg(filter.algorithm()).use_alpha(false);
-    let extent = |n: usize| u32::try_from(n).map_err(|_| failed("extents end at 2³²".into()));
+    let extent = |n: usize| u32::try_from(n).map_err(|_| failed("sides must be below 2³²".into()));
     let (from, to) = ((extent(w)?, extent(h)?), (extent(width)?, extent(height)?));
     let source: Vec<f32> = planes.iter().copied().collect();
     let resized: Vec<Vec<f32>> = source

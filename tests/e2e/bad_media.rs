@@ -32,10 +32,10 @@ fn unreadable_media_give_a_one_line_error() {
         ("zero.mp4", "a.mp4", vec!["zero.mp4: the file is empty"]),
         ("text.png", "a.png", vec!["text.png: is neither a picture nor a video"]),
         ("text.jpg", "a.jpg", vec!["text.jpg: is neither a picture nor a video"]),
-        ("text.mp4", "a.mp4", vec!["text.mp4: is no video that FFmpeg can read", "get a whole copy"]),
-        ("half.png", "a.png", vec!["half.png: the PNG is damaged or cut off", "get a whole copy"]),
-        ("half.mp4", "a.mp4", vec!["half.mp4: the file is cut off", "get a whole copy"]),
-        ("clip.png", "a.png", vec!["clip.png", "a.png", "write a .mp4"]),
+        ("text.mp4", "a.mp4", vec!["text.mp4: is not a video that FFmpeg can read", "get a whole copy"]),
+        ("half.png", "a.png", vec!["half.png: the PNG is damaged or truncated", "get a whole copy"]),
+        ("half.mp4", "a.mp4", vec!["half.mp4: the file is truncated", "get a whole copy"]),
+        ("clip.png", "a.png", vec!["clip.png", "a.png", "use .mp4"]),
         ("picture.mp4", "a.mp4", vec!["picture.mp4", "a.mp4", "pictures are written as .png"]),
     ] {
         let args = format!("enhance {input} -o out/{output} --upscale 2 --upscaling-model-path {{x2}}");

@@ -30,7 +30,7 @@ fn upscaled_media_keep_their_properties() {
         ("a.gif", "b.png", "", ("apng", "rgba", 96, 64), ""),
         ("a.gif", "b.webp", "", ("", "", 96, 64), ""),
         ("a.webp", "c.gif", "", ("gif", "bgra", 96, 64), ""),
-        ("a.gif", "b.mp4", "", ("h264", "yuv420p", 96, 64), "left out: transparency (libx264 has none"),
+        ("a.gif", "b.mp4", "", ("h264", "yuv420p", 96, 64), "left out: transparency (libx264 does not support it"),
         ("a.mov", "b.mov", "", ("prores", "yuva444p12le", 96, 64), ""),
         ("a.mov", "b.webm", "", ("vp9", "yuv420p", 96, 64), "left out: some of the colour resolution"),
         ("ten.mkv", "ten.mp4", "--codec libx265", ("hevc", "yuv420p10le", 192, 128), ""),

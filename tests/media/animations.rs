@@ -129,7 +129,7 @@ fn animations_keep_times_loops_and_transparency() {
                 / true_.len() as f64
         };
         let worst_found = frames.iter().zip(&truth).map(error).fold(0.0, f64::max);
-        let named = summary.left_out.iter().any(|l| l.starts_with("transparency (libx264 has none"));
+        let named = summary.left_out.iter().any(|l| l.starts_with("transparency (libx264 does not support it"));
         let checks = [
             ("frames", frames.len() == truth.len() && summary.frames == truth.len() as u64),
             // The duration of the last MP4 packet is a decoding duration.
@@ -175,7 +175,7 @@ fn videos_become_animations_and_warn_about_losses() {
     }
     let error = reencode(&folder.path().join("a.mp4"), &folder.path().join("b.png"), &VideoOptions::default());
     let error = error.err().map(|e| e.to_string()).unwrap_or_default();
-    if !error.contains("no video container has this ending; write a .mp4, .mkv or .webm") {
+    if !error.contains("no video container has this extension; use .mp4, .mkv or .webm") {
         faults.push(error);
     }
     let options = VideoOptions { codec: Some("h264".into()), ..VideoOptions::default() };

@@ -159,7 +159,7 @@ fn every_container_keeps_what_it_supports_and_names_losses() {
             "yuv420p",
             "bt2020nc",
             "arib-std-b67",
-            "2 of 10 bits a sample (mpeg4 writes 8",
+            "2 of 10 bits per sample (mpeg4 writes 8",
         ),
         ("422.mov", "prores_ks", "mov", "prores", "yuv422p10le", "bt709", "bt709", ""),
         ("422.mov", "libx265", "mkv", "hevc", "yuv422p10le", "bt709", "bt709", ""),
@@ -174,7 +174,7 @@ fn every_container_keeps_what_it_supports_and_names_losses() {
             "yuv444p10le",
             "bt709",
             "bt709",
-            "2 of 12 bits a sample (libx264 writes 10",
+            "2 of 12 bits per sample (libx264 writes 10",
         ),
         ("rgb.mkv", "ffv1", "mkv", "ffv1", "bgr0", "gbr", "", ""),
         ("rgb.mkv", "h264", "mp4", "h264", "yuv444p", "smpte170m", "", ""),
@@ -279,8 +279,15 @@ fn transparency_is_kept_or_named() {
         ("prores.mov", "prores_ks", "mov", "yuva444p12le", 1.0, "2 of 12 bits"),
         ("vp9.webm", "libvpx-vp9", "webm", "yuv420p", 4.0, ""),
         ("vp9.webm", "prores_ks", "mov", "yuva444p12le", 4.0, ""),
-        ("png.mov", "h264", "mp4", "yuv444p", 0.0, "transparency (libx264 has none, so frames are shown over black"),
-        ("vp9.webm", "h264", "mkv", "yuv420p", 0.0, "transparency (libx264 has none"),
+        (
+            "png.mov",
+            "h264",
+            "mp4",
+            "yuv444p",
+            0.0,
+            "transparency (libx264 does not support it, so frames are blended over black",
+        ),
+        ("vp9.webm", "h264", "mkv", "yuv420p", 0.0, "transparency (libx264 does not support it"),
         ("opaque.mov", "h264", "mp4", "yuv444p", 0.0, ""),
     ] {
         let name = format!("{from}.{codec}.{ending}");
@@ -354,7 +361,7 @@ fn other_streams_are_kept_or_named() {
         ("cover.mp4", "c.mp4", "h264", "png*", vec![]),
         ("cover.mp4", "c.mkv", "h264", "png*", vec![]),
         ("turned.mp4", "d.mov", "h264", "", vec![]),
-        ("turned.mp4", "d.mkv", "h264", "", vec!["the rotation by 270 degrees (.mkv does not hold it)"]),
+        ("turned.mp4", "d.mkv", "h264", "", vec!["the rotation by 270 degrees (.mkv does not store it)"]),
     ] {
         let summary = match reencode(&at(from), &at(to), &with_codec(codec)) {
             Ok(summary) => summary,

@@ -86,7 +86,7 @@ fn the_first_error_of_any_stage_is_reported() {
         ("stage", "stage: no more film"),
         ("sink", "sink: no more film"),
         ("end", "stage: no more film"),
-        ("panic", "stage: a fault in this program: index 7 is off; please report it"),
+        ("panic", "stage: internal error: index 7 is off; please report it"),
     ];
     for (place, wanted) in rows {
         let cancel = AtomicBool::new(false);

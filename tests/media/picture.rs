@@ -226,13 +226,13 @@ fn invalid_files_give_a_one_line_error() {
     {
         let bytes = fs::read(data(name)).unwrap();
         for part in [2, 3] {
-            expect(&format!("cut{part}-{name}"), &bytes[..bytes.len() * (part - 1) / part], "damaged or cut off");
+            expect(&format!("cut{part}-{name}"), &bytes[..bytes.len() * (part - 1) / part], "damaged or truncated");
         }
-        expect(&format!("head-{name}"), &bytes[..16.min(bytes.len())], "damaged or cut off");
+        expect(&format!("head-{name}"), &bytes[..16.min(bytes.len())], "damaged or truncated");
     }
     let mut huge = fs::read(data("rgba.png")).unwrap();
     huge[16..24].copy_from_slice(&[0x7f, 0xff, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff]);
-    expect("huge.png", &huge, "damaged or cut off");
+    expect("huge.png", &huge, "damaged or truncated");
     let missing = read(&folder.path().join("missing.png")).unwrap_err().to_string();
     assert!(
         missing.starts_with("reading ") && missing.ends_with("missing.png: No such file or directory; check the path")
@@ -257,8 +257,8 @@ fn files_are_written_atomically() {
     assert_eq!((size, names(folder.path())), (fs::metadata(&path).unwrap().len(), vec!["a.png".to_owned()]));
 
     let rows = [
-        ("a.png", 3, "exists already; choose another name or pass --overwrite"),
-        ("b.jpg", 4, "JPEG has no transparency and this picture has some; write a .png or a .webp"),
+        ("a.png", 3, "already exists; choose another name or pass --overwrite"),
+        ("b.jpg", 4, "JPEG does not support transparency; use .png or .webp"),
         ("b.bmp", 3, "a picture cannot be written with this extension; use .png, .jpg, .webp, .gif or .tiff"),
         ("missing/b.png", 3, "does not exist; create it"),
         (".", 3, "a picture cannot be written with this extension"),

@@ -241,12 +241,12 @@ fn invalid_files_give_a_one_line_error() {
     fs::write(at("hole.mp4"), bytes).unwrap();
     let rows = [
         ("empty.mp4", 0, "the file is empty"),
-        ("text.mp4", 0, "is no video that FFmpeg can read ("),
+        ("text.mp4", 0, "is not a video that FFmpeg can read ("),
         ("text.txt", 0, "holds no video"),
         ("sound.m4a", 0, "holds no video (audio aac)"),
         ("no_index.mp4", 0, "moov atom not found"),
-        ("half.mp4", 100, "the file is cut off at "),
-        ("half.mkv", 100, "the file is cut off at "),
+        ("half.mp4", 100, "the file is truncated at "),
+        ("half.mkv", 100, "the file is truncated at "),
         ("hole.mp4", 60, "is damaged"),
         ("missing.mp4", 0, "No such file or directory"),
     ];

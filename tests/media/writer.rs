@@ -317,15 +317,15 @@ fn invalid_requests_leave_no_file() {
         options
     };
     let rows = [
-        ("taken.mp4", with(|_| {}), "exists already; choose another name or pass --overwrite"),
-        ("a.xyz", with(|_| {}), "no video container has this ending; write a .mp4, .mkv or .webm"),
+        ("taken.mp4", with(|_| {}), "already exists; choose another name or pass --overwrite"),
+        ("a.xyz", with(|_| {}), "no video container has this extension; use .mp4, .mkv or .webm"),
         ("a.mp4", with(|o| o.codec = Some("h267".into())), "no video encoder h267; it has "),
-        ("a.webm", with(|o| o.codec = Some("h264".into())), "webm cannot hold what libx264 encodes; write a .mkv"),
+        ("a.webm", with(|o| o.codec = Some("h264".into())), "webm does not support the codec of libx264; use .mkv"),
         ("a.mp4", with(|o| o.pix_fmt = Some("rgb24".into())), "libx264 has no pixel format rgb24; it has yuv420p"),
         ("a.mp4", with(|o| o.pix_fmt = Some("yuv420p".into())), "width not divisible by 2"),
         ("a.mp4", with(|o| o.preset = Some("instant".into())), "encoder libx264 cannot write 97x63"),
         ("a.mkv", with(|o| (o.codec, o.crf) = (Some("ffv1".into()), Some(5.0))), "encoder ffv1 has no crf"),
-        ("a.mp4", with(|o| o.extra = vec![("tune2".into(), "x".into())]), "nor the container knows -e tune2"),
+        ("a.mp4", with(|o| o.extra = vec![("tune2".into(), "x".into())]), "nor the container has the option -e tune2"),
         ("none/a.mp4", with(|_| {}), "does not exist; create it"),
     ];
     let mut faults = Vec::new();
@@ -345,7 +345,7 @@ fn invalid_requests_leave_no_file() {
     let second = Writer::create(&path, &VideoOptions::default(), &output).err().unwrap().to_string();
     assert!(second.contains("another process is writing this file"), "{second}");
     let error = writer.write(&frame(96, 66, false, 0)).unwrap_err().to_string();
-    assert!(error.contains("frame 0 is 96x66 with 3 channels where 96x64 with 3 are encoded"), "{error}");
+    assert!(error.contains("frame 0 is 96x66 with 3 channels, expected 96x64 with at most 3"), "{error}");
     writer.write(&frame(96, 64, false, 0)).unwrap();
     drop(writer);
     assert_eq!(names(folder.path()), ["taken.mp4"]);

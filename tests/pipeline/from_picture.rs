@@ -130,7 +130,7 @@ fn invalid_sources_are_rejected_before_loading() {
         ),
         ("flux1-dev", "text.png", |_| {}, 3, "text.png: is neither a picture nor a video"),
         ("flux1-dev", "zero.png", |_| {}, 3, "zero.png: the file is empty"),
-        ("flux1-dev", "half.png", |_| {}, 3, "half.png: the PNG is damaged or cut off"),
+        ("flux1-dev", "half.png", |_| {}, 3, "half.png: the PNG is damaged or truncated"),
         ("flux1-dev", "none.png", |_| {}, 3, "none.png"),
         (
             "flux2-klein",
@@ -166,7 +166,7 @@ fn invalid_sources_are_rejected_before_loading() {
         ("wan", "five.mkv", |p| p.size = Some((96, 64)), 1, "five.mkv has 96×64 pixels, of another shape than 64×96"),
         ("wan", "clear.mov", |_| {}, 1, "clear.mov: the video has transparent pixels"),
         ("wan", "film.mkv", |_| {}, 1, "film.mkv has about 2001 frames"),
-        ("wan", "half.mkv", |_| {}, 3, "half.mkv: the file is cut off"),
+        ("wan", "half.mkv", |_| {}, 3, "half.mkv: the file is truncated"),
         ("wan", "square.png", |_| {}, 1, "square.png has 64×64 pixels, of another shape than 96×64"),
     ];
     let mut wrong = vec![];

@@ -31,7 +31,7 @@ pub fn read(path: &Path) -> Result<Picture> {
 pub fn size(path: &Path) -> Result<(usize, usize)> {
     let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format);
     let size = reader.map_err(|e| Error::io("reading", path, &e))?.into_dimensions();
-    let broken = |e| Error::failed(format!("{}: the picture is damaged or cut off ({e})", path.display()));
+    let broken = |e| Error::failed(format!("{}: the picture is damaged or truncated ({e})", path.display()));
     size.map(|(width, height)| (width as usize, height as usize)).map_err(broken)
 }
 
@@ -44,7 +44,7 @@ pub fn decode(bytes: &[u8]) -> Result<Picture> {
         return Err(Error::failed("is not a picture this program reads (PNG, JPEG, WebP, GIF, TIFF, BMP)"));
     };
     let broken = |why: String| {
-        Error::failed(format!("the {} is damaged or cut off ({why}); get a whole copy of the file", format.name()))
+        Error::failed(format!("the {} is damaged or truncated ({why}); get a whole copy of the file", format.name()))
     };
     let (mut picture, space) = match format {
         PictureFormat::Png => (png(bytes).map_err(broken)?, *b"RGB "),

@@ -70,7 +70,7 @@ fn verify(file: &Path, picture: &Picture, format: PictureFormat, options: &Pictu
     let (found, wanted) = (decode(&bytes)?.frame, &picture.frame);
     if (found.width, found.height) != (wanted.width, wanted.height) {
         let (w, h) = (wanted.width, wanted.height);
-        let sizes = format!("{}x{} where {w}x{h} were written", found.width, found.height);
+        let sizes = format!("{}x{}, expected {w}x{h}", found.width, found.height);
         return Err(Error::failed(format!("the file decodes to {sizes}; write it again")));
     }
     let same = match format {
@@ -81,9 +81,7 @@ fn verify(file: &Path, picture: &Picture, format: PictureFormat, options: &Pictu
     if same {
         return Ok(());
     }
-    Err(Error::failed(
-        "the file decodes to other samples than were written, though its format is lossless; write it again",
-    ))
+    Err(Error::failed("the file decodes to different samples, although its format is lossless; write it again"))
 }
 
 /// Encodes a picture:
@@ -104,7 +102,7 @@ pub fn encode(picture: &Picture, format: PictureFormat, options: &PictureOptions
     let filled = frame.width * frame.height * frame.channels;
     if frame.width * frame.height == 0 || !matches!(frame.channels, 3 | 4) || length(&frame.samples) != filled {
         return Err(Error::failed(format!(
-            "a frame of {}x{} with {} channels and {} samples is no picture",
+            "invalid frame: {}x{} with {} channels and {} samples",
             frame.width,
             frame.height,
             frame.channels,
@@ -113,7 +111,7 @@ pub fn encode(picture: &Picture, format: PictureFormat, options: &PictureOptions
     }
     if extent > largest {
         return Err(Error::usage(format!(
-            "{} holds at most {largest} pixels a side, this picture is {}x{}; write a .png",
+            "{} allows at most {largest} pixels per side, got {}x{}; use .png",
             format.name(),
             frame.width,
             frame.height
@@ -135,7 +133,7 @@ fn largest(format: PictureFormat) -> Result<usize> {
         PictureFormat::WebP => Ok(16383),
         PictureFormat::Gif => Ok(65535),
         PictureFormat::Tiff => Ok(i32::MAX as usize),
-        other => Err(Error::usage(format!("{} is not written; choose PNG, JPEG, WebP, GIF or TIFF", other.name()))),
+        other => Err(Error::usage(format!("{} cannot be written; choose PNG, JPEG, WebP, GIF or TIFF", other.name()))),
     }
 }
 
@@ -177,7 +175,7 @@ fn png(picture: &Picture) -> Result<Vec<u8>, png::EncodingError> {
 
 fn jpeg(picture: &Picture, options: &PictureOptions) -> Result<Vec<u8>> {
     let Some(samples) = opaque(&picture.frame) else {
-        return Err(Error::usage("JPEG has no transparency and this picture has some; write a .png or a .webp"));
+        return Err(Error::usage("JPEG does not support transparency; use .png or .webp"));
     };
     let failed = |e: &dyn std::fmt::Display| Error::failed(format!("encoding JPEG: {e}"));
     let mut bytes = Vec::new();
@@ -189,7 +187,7 @@ fn jpeg(picture: &Picture, options: &PictureOptions) -> Result<Vec<u8>> {
         // A segment holds 65,533 bytes. The block's name takes six.
         if exif.len() > 65527 {
             let size = exif.len();
-            return Err(Error::usage(format!("JPEG holds 65,527 bytes of EXIF, this has {size}; write a .png")));
+            return Err(Error::usage(format!("JPEG stores at most 65,527 bytes of EXIF, got {size}; use .png")));
         }
         encoder.set_exif_metadata(exif.clone()).map_err(|e| failed(&e))?;
     }

@@ -39,13 +39,13 @@ impl Picture {
         let rows = [
             (
                 self.frame.is_deep() && !matches!(format, PictureFormat::Png | PictureFormat::Tiff),
-                "8 of 16 bits a sample",
+                "8 of 16 bits per sample",
             ),
             (!self.text.is_empty() && format != PictureFormat::Png, "the text that a PNG carries"),
             (self.exif.is_some() && matches!(format, PictureFormat::Gif | PictureFormat::Tiff), "EXIF"),
             (self.icc.is_some() && format == PictureFormat::Gif, "the colour profile"),
         ];
-        rows.iter().filter(|(lost, _)| *lost).map(|(_, what)| format!("{what} (a {name} does not hold it)")).collect()
+        rows.iter().filter(|(lost, _)| *lost).map(|(_, what)| format!("{what} (a {name} does not store it)")).collect()
     }
 }
 

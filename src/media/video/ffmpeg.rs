@@ -109,7 +109,7 @@ pub(crate) fn check(code: c_int) -> Result<c_int, String> {
 /// A path as a URL with the prefix `file:`, so that FFmpeg does not read a colon as a protocol.
 pub(crate) fn url(path: &Path) -> Result<CString> {
     let bytes = [b"file:", path.as_os_str().as_bytes()].concat();
-    CString::new(bytes).map_err(|_| Error::usage(format!("{}: a path has no zero byte", path.display())))
+    CString::new(bytes).map_err(|_| Error::usage(format!("{}: the path contains a zero byte", path.display())))
 }
 
 /// A C string. Text after a zero byte is dropped; command-line arguments cannot contain one.
@@ -146,7 +146,7 @@ pub(crate) fn open(path: &Path) -> Result<Input> {
     let url = url(path)?;
     let failed = |code| {
         let why = reason(code);
-        Error::failed(format!("{}: is no video that FFmpeg can read ({why}); get a whole copy", path.display()))
+        Error::failed(format!("{}: is not a video that FFmpeg can read ({why}); get a whole copy", path.display()))
     };
     clear_line();
     // SAFETY: the context is null, or owned by `Input` at every return. FFmpeg frees it if opening fails.

@@ -49,7 +49,7 @@ impl Timing {
         let name = path.display();
         if WebP::open(path)?.is_some() {
             return Err(Error::failed(format!(
-                "{name}: an animated WebP has no part to take; leave out --start and --end"
+                "{name}: --start and --end do not support animated WebP; leave them out"
             )));
         }
         let mut input = ffmpeg::open(path)?;
@@ -77,9 +77,7 @@ impl Timing {
         let (from, to) = (begin.map_or(0, index), end.map_or(times.len(), index));
         if from >= to {
             let (begin, end) = (begin.unwrap_or(0.0), end.unwrap_or(over));
-            return Err(Error::failed(format!(
-                "{name} has no frame from {begin} s to {end} s; give a longer part of it"
-            )));
+            return Err(Error::failed(format!("{name} has no frame from {begin} s to {end} s; give a longer range")));
         }
         let begin = begin.unwrap_or(0.0);
         let part = TimeRange { begin, end: end.unwrap_or(1e9), start: times[from] - begin };

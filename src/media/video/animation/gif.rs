@@ -48,7 +48,7 @@ impl Gif {
         let asked = options.codec.as_deref().filter(|c| *c != "gif");
         let other = [(asked, "codec"), (options.pix_fmt.as_deref(), "pixel format")];
         if let Some((name, what)) = other.iter().find_map(|(name, what)| Some(((*name)?, what))) {
-            return Err(Error::usage(format!("{}: a GIF has no {what} {name}; write a .mkv", path.display())));
+            return Err(Error::usage(format!("{}: a GIF has no {what} {name}; use .mkv", path.display())));
         }
         if options.crf.is_some() || !options.extra.is_empty() {
             return Err(Error::usage(format!(
@@ -62,7 +62,7 @@ impl Gif {
         }
         let mut left_out = output.left_out.clone();
         if output.bit_depth > 8 {
-            left_out.push(format!("{} of {} bits a sample (a GIF has 8)", output.bit_depth - 8, output.bit_depth));
+            left_out.push(format!("{} of {} bits per sample (a GIF has 8)", output.bit_depth - 8, output.bit_depth));
         }
         if let Some(source) = &output.source {
             left_out.extend(other_streams(source)?);
@@ -107,7 +107,7 @@ impl Gif {
         let delay = u32::try_from((hundredths - self.written) * 10).unwrap_or(u32::MAX);
         let pixels = palette_pixels(frame);
         let Some(picture) = RgbaImage::from_raw(width as u32, height as u32, pixels) else {
-            return Err(self.failed(&format!("frame {} is no picture", self.frames)));
+            return Err(self.failed(&format!("frame {} is not a picture", self.frames)));
         };
         let frame = image::Frame::from_parts(picture, 0, 0, Delay::from_numer_denom_ms(delay, 1));
         self.encoder.encode_frame(frame).map_err(|e| self.failed(&e.to_string()))?;
@@ -123,7 +123,7 @@ impl Gif {
     /// Closes the file, which is not named yet.
     pub fn close(self) -> Result<(PendingFile, Summary)> {
         if self.frames == 0 {
-            return Err(self.failed("a video has at least one frame, and there was none"));
+            return Err(self.failed("no frame was written; a video needs at least one"));
         }
         let Self { place, encoder, size, frames, written, left_out, verify: check, .. } = self;
         // Dropping the encoder writes the trailer.

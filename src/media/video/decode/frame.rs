@@ -45,9 +45,9 @@ impl ToRgb {
         let (width, height) = (info.width, info.height);
         if (raw.width as usize, raw.height as usize) != (width, height) {
             let (w, h) = (raw.width, raw.height);
-            return Err(format!("the size changes from {width}x{height} to {w}x{h}; cut the file there"));
+            return Err(format!("the size changes from {width}x{height} to {w}x{h}; split the file there"));
         }
-        let (format, known) = PixelFormat::of(raw.format).ok_or("the frame has no pixel format")?;
+        let (format, known) = PixelFormat::of(raw.format).ok_or("the frame has no known pixel format")?;
         // Tags of the frame take precedence over those of the container.
         let (said, told) = (Color::of_frame(raw), info.color);
         let color = Color {

@@ -124,10 +124,10 @@ pub(crate) fn of_input(input: &Input, path: &Path) -> Result<VideoInfo> {
         PixelFormat::of(parameters.format).filter(|_| parameters.width > 0 && parameters.height > 0)
     else {
         if container == "image2" || container.ends_with("_pipe") {
-            return Err(failed("is neither a picture nor a video, whatever its name says; get a whole copy".into()));
+            return Err(failed("is neither a picture nor a video, despite its name; get a whole copy".into()));
         }
         let why = ffmpeg::last_line().unwrap_or_else(|| "no frame could be found".into());
-        return Err(failed(format!("the video stream ({}) is damaged or cut off: {why}", streams[index].codec)));
+        return Err(failed(format!("the video stream ({}) is damaged or truncated: {why}", streams[index].codec)));
     };
     let origin = if context.start_time == ffi::AV_NOPTS_VALUE { 0 } else { context.start_time };
     let time_base = Rational::from(stream.time_base);
@@ -135,7 +135,7 @@ pub(crate) fn of_input(input: &Input, path: &Path) -> Result<VideoInfo> {
     let whole = (context.duration > 0).then_some(context.duration as f64 * 1e-6);
     let duration = seconds(stream.duration).filter(|d| *d > 0.0).or(whole);
     let (frame_rate, variable_rate) =
-        rate(stream, duration.unwrap_or(0.0)).ok_or_else(|| failed("the video stream tells no frame rate".into()))?;
+        rate(stream, duration.unwrap_or(0.0)).ok_or_else(|| failed("the video stream has no frame rate".into()))?;
     let estimate = duration.map(|d| (d * frame_rate.value()).round() as u64);
     let side_data = side_data(stream);
     Ok(VideoInfo {

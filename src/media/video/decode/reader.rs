@@ -208,7 +208,7 @@ impl StreamReader {
             self.ending = match code {
                 ffi::AVERROR_EOF => self.cut_off(),
                 code if code < 0 => Some(self.broken(&reason(code))),
-                _ => Some(self.broken("a piece of it is missing")),
+                _ => Some(self.broken("a packet is corrupt")),
             };
             self.state = State::Draining;
         }
@@ -243,7 +243,7 @@ impl StreamReader {
         let told = ffi::AVDurationEstimationMethod::AVFMT_DURATION_FROM_STREAM;
         let length = context.duration.max(0) as f64 * 1e-6;
         if context.duration_estimation_method == told && self.seen < length - (0.05 * length).max(2.0) {
-            return Some(self.broken(&format!("the file says it lasts {length:.3} s")));
+            return Some(self.broken(&format!("its header states a duration of {length:.3} s")));
         }
         last_line().filter(|line| line.contains("prematurely")).map(|line| self.broken(&line))
     }
@@ -258,7 +258,7 @@ impl StreamReader {
 
     fn broken(&self, why: &str) -> Error {
         self.failed(&format!(
-            "the file is cut off at {} s: {why}; get a whole copy of it",
+            "the file is truncated at {} s: {why}; get a whole copy of it",
             (self.seen * 1e3).round() / 1e3
         ))
     }

@@ -1,6 +1,6 @@
 //! Chunks: parts of a long video that are encoded separately, so that an interrupted run can resume.
 //!
-//! A chunk is the packets of one encoder, with their exact times, in a [packet file](super::packet_file) beside the
+//! A chunk is the packets of one encoder, with their exact times, in a packet file beside the
 //! output. It starts with a key frame and does not depend on earlier chunks. At the end [`join`] copies the packets of
 //! all chunks into the container, with the source's other streams, without encoding again. The result depends only on
 //! the chunks, the spec and the source.
@@ -89,7 +89,7 @@ pub fn join(
         if packets.head != head {
             let (file, name) = (chunk.file.display(), &encode.encoder.name);
             return Err(muxer.failed(&format!(
-                "{file} was made by another {name} than this one, and both do not go together; --overwrite starts anew"
+                "{file} was written by an incompatible {name}, so the chunks cannot be joined; --overwrite starts again"
             )));
         }
         for packet in packets {

@@ -31,15 +31,13 @@ pub(crate) fn codec_options(
         };
         if !known {
             let encoder = codec.name();
-            return Err(Error::usage(format!(
-                "encoder {encoder} has no {name}; give its own options with -e KEY=VALUE"
-            )));
+            return Err(Error::usage(format!("encoder {encoder} has no {name}; set its options with -e KEY=VALUE")));
         }
         settings.push((name.to_owned(), value));
     }
     for (key, value) in &options.extra {
         if key.contains('\0') || value.contains('\0') {
-            return Err(Error::usage("-e KEY=VALUE holds a zero byte"));
+            return Err(Error::usage("-e KEY=VALUE contains a zero byte"));
         }
         settings.push((key.clone(), value.clone()));
     }

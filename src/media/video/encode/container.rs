@@ -48,7 +48,7 @@ pub(crate) fn container(path: &Path, animated: bool) -> Result<(context::Output,
         // Formats that write several files (image sequences) or none cannot be renamed.
         let single = |t: &context::Output| (*(*t.as_ptr()).oformat).flags & ffi::AVFMT_NOFILE == 0;
         target.filter(single).map(named).ok_or_else(|| {
-            Error::usage(format!("{}: no video container has this ending; write a .mp4, .mkv or .webm", path.display()))
+            Error::usage(format!("{}: no video container has this extension; use .mp4, .mkv or .webm", path.display()))
         })
     }
 }
@@ -68,7 +68,7 @@ pub(crate) fn add_video(
         let format = (*target.as_ptr()).oformat;
         if ffi::avformat_query_codec(format, context.codec_id, ffi::FF_COMPLIANCE_NORMAL) == 0 {
             let name = &encoder.name;
-            return Err(Error::usage(format!("{container} cannot hold what {name} encodes; write a .mkv")));
+            return Err(Error::usage(format!("{container} does not support the codec of {name}; use .mkv")));
         }
         let stream = ffi::avformat_new_stream(target.as_mut_ptr(), std::ptr::null());
         let stream = stream.as_mut().ok_or_else(|| failed("out of memory".into()))?;

@@ -72,7 +72,7 @@ pub(crate) fn open(
         || !output.time_base.is_known()
     {
         let (w, h, rate) = (output.width, output.height, output.frame_rate);
-        return Err(Error::usage(format!("a video of {w}x{h} at {rate} frames a second cannot be written")));
+        return Err(Error::usage(format!("a video of {w}x{h} at {rate} frames per second cannot be written")));
     }
     let (format, known) = choose(codec, options, output)?;
     let mut color = output.color.resolved(output.width, output.height);
@@ -119,7 +119,7 @@ pub(crate) fn open(
     };
     let (w, h, pixels) = (output.width, output.height, known.name());
     check(code).map_err(|why| {
-        Error::failed(format!("encoder {name} cannot write {w}x{h} at {rate} frames a second in {pixels} ({why})"))
+        Error::failed(format!("encoder {name} cannot write {w}x{h} at {rate} frames per second in {pixels} ({why})"))
     })?;
     let unused = unused.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
     let left_out = if options.pix_fmt.is_some() { Vec::new() } else { losses(output, &known, &name) };

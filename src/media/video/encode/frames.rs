@@ -102,7 +102,7 @@ impl FrameEncoder {
         if (frame.width, frame.height) != (width, height) || !channels.contains(&frame.channels) {
             let (w, h, c) = (frame.width, frame.height, frame.channels);
             return Err(self.failed(&format!(
-                "frame {number} is {w}x{h} with {c} channels where {width}x{height} with {} are encoded",
+                "frame {number} is {w}x{h} with {c} channels, expected {width}x{height} with at most {}",
                 channels.end()
             )));
         }
@@ -113,7 +113,7 @@ impl FrameEncoder {
         let first = number == 0;
         if !first && pts < end || duration < 1 {
             let found = format!("frame {number} is shown from tick {pts} for {duration}");
-            return Err(self.failed(&format!("{found}, and the one before until {end}")));
+            return Err(self.failed(&format!("{found}, but the previous one until {end}")));
         }
         (self.given.last, self.given.longest) = (duration, self.given.longest.max(duration));
         self.given.span = (if first { pts } else { begin }, pts + duration);

@@ -112,7 +112,10 @@ impl Muxer {
         check(code).map_err(|e| self.failed(&e))?;
         let unknown: Vec<_> = left.iter().map(|(key, _)| key.to_owned()).collect();
         if !unknown.is_empty() {
-            return Err(Error::usage(format!("neither {encoder} nor the container knows -e {}", unknown.join(", "))));
+            return Err(Error::usage(format!(
+                "neither {encoder} nor the container has the option -e {}",
+                unknown.join(", ")
+            )));
         }
         self.check_disk()?;
         Ok(self)
@@ -212,7 +215,7 @@ impl Muxer {
 /// The warning for transparency that an encoder does not support.
 fn clear(encoder: &str) -> String {
     format!(
-        "transparency ({encoder} has none, so frames are shown over black; -o x.mov --codec prores_ks, -o x.webm --codec \
+        "transparency ({encoder} does not support it, so frames are blended over black; -o x.mov --codec prores_ks, -o x.webm --codec \
          libvpx-vp9, .apng, .webp and .gif keep it)"
     )
 }

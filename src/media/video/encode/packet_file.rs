@@ -105,7 +105,7 @@ impl PacketReader {
         file.read_exact(&mut magic).map_err(failed)?;
         let head = sized(&mut file).map_err(failed)?;
         if magic != HEAD {
-            return Err(Error::failed(format!("{} is no chunk of a video", path.display())));
+            return Err(Error::failed(format!("{} is not a chunk of a video", path.display())));
         }
         Ok(Self { path: path.into(), file, head })
     }

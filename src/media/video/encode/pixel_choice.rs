@@ -50,7 +50,8 @@ pub(crate) fn choose(
         ffi::avcodec_find_best_pix_fmt_of_list(terminated.as_ptr(), wanted, output.alpha.into(), std::ptr::null_mut())
     };
     let encoder = text(unsafe { (*codec.as_ptr()).name });
-    named(best).ok_or_else(|| Error::usage(format!("encoder {encoder} takes no pixels from memory; choose another")))
+    named(best)
+        .ok_or_else(|| Error::usage(format!("encoder {encoder} does not accept frames from memory; choose another")))
 }
 
 /// Names of the pixel formats that match a spec, best first. FFmpeg does not have every combination.
@@ -79,7 +80,7 @@ pub(crate) fn losses(output: &VideoSpec, format: &PixelFormat, encoder: &str) ->
     let mut losses = Vec::new();
     if format.bits() < depth.min(16) {
         let kept = format.bits();
-        losses.push(format!("{} of {depth} bits a sample ({encoder} writes {kept}, {pixels})", depth - kept));
+        losses.push(format!("{} of {depth} bits per sample ({encoder} writes {kept}, {pixels})", depth - kept));
     }
     // RGB and 4:4:4 have the same number of samples.
     if format.sampling() < output.sampling.min(Sampling::S444) {

@@ -72,7 +72,7 @@ impl ExpectedTags {
             missing.push(format!("metadata: {}", lost.join(", ")));
         }
         let container = container(path);
-        Ok(missing.into_iter().map(|what| format!("{what} (.{container} does not hold it)")).collect())
+        Ok(missing.into_iter().map(|what| format!("{what} (.{container} does not store it)")).collect())
     }
 
     fn colours(&self, found: &Color) -> Option<String> {

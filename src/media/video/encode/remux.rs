@@ -102,7 +102,7 @@ impl Remuxer {
         if matches!(stream.codec.as_str(), "ass" | "ssa") {
             let (index, name) = (stream.index, &recoder.name);
             self.left_out
-                .push(format!("places and styles of the subtitles (stream {index}) that {name} does not know"));
+                .push(format!("positions and styles of the subtitles (stream {index}) that {name} does not support"));
         }
         Some(recoder)
     }
@@ -127,7 +127,7 @@ impl Remuxer {
         };
         if !fits && stream.kind == StreamKind::Audio {
             return Err(Error::usage(format!(
-                "{container} cannot hold the source's sound (stream {index}, {codec}) as it is; write a .mkv"
+                "{container} does not support the source's audio codec (stream {index}, {codec}); use .mkv"
             )));
         }
         // SAFETY: as above. MP4 and MOV store chapter titles in a text track, which the muxer writes again.
@@ -276,7 +276,7 @@ impl Remuxer {
         let index = packet.stream();
         if let Some(Some(recoder)) = self.recoders.get_mut(index) {
             let recoded = recoder.recode(&mut packet);
-            let failed = |why| Error::failed(format!("writing the subtitles of stream {index} anew: {why}"));
+            let failed = |why| Error::failed(format!("converting the subtitles of stream {index}: {why}"));
             match recoded.map_err(failed)? {
                 Some(new) => packet = new,
                 None => return Ok(()),

@@ -36,21 +36,21 @@ pub(crate) struct ExpectedFrames {
 ///
 /// Errors: a different size, number of frames or duration.
 pub(crate) fn packets(path: &Path, written: &ExpectedFrames) -> Result<(), String> {
-    let (found, frames, duration) = measured(path).map_err(|e| format!("it cannot be read again: {e}"))?;
+    let (found, frames, duration) = measured(path).map_err(|e| format!("it cannot be read back: {e}"))?;
     let (w, h) = written.size;
     if (found.width, found.height) != (w, h) {
-        return Err(format!("its frames are {}x{} where {w}x{h} were written", found.width, found.height));
+        return Err(format!("its frames are {}x{}, expected {w}x{h}", found.width, found.height));
     }
     // libwebp merges equal frames. A single remaining frame is a still picture.
     if found.container == "webp_pipe" {
         return Ok(());
     }
     if frames != written.frames && found.container != "webp" {
-        return Err(format!("it holds {frames} frames where {} were written", written.frames));
+        return Err(format!("it has {frames} frames, expected {}", written.frames));
     }
     if duration.is_some_and(|d| (d - written.duration).abs() > written.slack + 1e-3) {
         let duration = duration.unwrap_or_default();
-        return Err(format!("it lasts {duration:.3} s where {:.3} s were written", written.duration));
+        return Err(format!("it lasts {duration:.3} s, expected {:.3} s", written.duration));
     }
     Ok(())
 }
@@ -105,21 +105,18 @@ pub(crate) fn decoded(path: &Path, written: &ExpectedFrames) -> Result<(), Strin
     while let Some(frame) = reader.next() {
         let frame = frame.map_err(text)?.frame;
         if (frame.width, frame.height) != (w, h) {
-            return Err(format!(
-                "frame {frames} decodes to {}x{} where {w}x{h} were written",
-                frame.width, frame.height
-            ));
+            return Err(format!("frame {frames} decodes to {}x{}, expected {w}x{h}", frame.width, frame.height));
         }
         pixels = pixels.and_then(|mut p| p.add(reader.decoded()).map(|()| p));
         frames += 1;
     }
     if frames != written.frames && !joined {
-        return Err(format!("{frames} frames decode where {} were written", written.frames));
+        return Err(format!("{frames} frames decode, expected {}", written.frames));
     }
     if let (Some(found), Some(wanted)) = (&pixels, &written.pixels)
         && !found.agrees(wanted)
     {
-        return Err("its frames decode to other samples than were written, though the codec is lossless".into());
+        return Err("its frames decode to different samples, although the codec is lossless".into());
     }
     Ok(())
 }

@@ -44,7 +44,7 @@ impl StreamWriter {
     /// Errors: no frame was written, an encoder failure, a full disk.
     pub fn close(mut self) -> Result<(PendingFile, Summary)> {
         if self.encode.is_empty() {
-            return Err(self.muxer.failed("a video has at least one frame, and there was none"));
+            return Err(self.muxer.failed("no frame was written; a video needs at least one"));
         }
         let Self { encode, muxer } = &mut self;
         encode.finish(&mut |packet| muxer.mux(packet))?;

@@ -83,7 +83,7 @@ impl Converter {
 
     /// The pixel format of one side. Errors: a matrix that swscale does not support.
     fn side(&self, layout: Layout) -> Result<PixelFormat, String> {
-        let (_, format) = PixelFormat::of(layout.format as i32).ok_or("the frame has no pixel format")?;
+        let (_, format) = PixelFormat::of(layout.format as i32).ok_or("the frame has no known pixel format")?;
         if !format.is_rgb() && !layout.color.has_known_matrix() {
             let matrix = layout.color.matrix;
             return Err(format!("YCbCr with matrix coefficients {matrix} of H.273 cannot be converted to RGB"));
