@@ -36,7 +36,11 @@ fn unreadable_media_give_a_one_line_error() {
         ("half.png", "a.png", vec!["half.png: the PNG is damaged or truncated", "get a whole copy"]),
         ("half.mp4", "a.mp4", vec!["half.mp4: the file is truncated", "get a whole copy"]),
         ("clip.png", "a.png", vec!["clip.png", "a.png", "use .mp4"]),
-        ("picture.mp4", "a.mp4", vec!["picture.mp4", "a.mp4", "a picture cannot be written with this extension; use .png"]),
+        (
+            "picture.mp4",
+            "a.mp4",
+            vec!["picture.mp4", "a.mp4", "a picture cannot be written with this extension; use .png"],
+        ),
     ] {
         let args = format!("enhance {input} -o out/{output} --upscale 2 --upscaling-model-path {{x2}}");
         bad.extend(bench.fault(&args, &bench.run(&args), 3, &wants));
