@@ -5,7 +5,7 @@
 //!                                                                     picture or video file ────┘
 //! ```
 //!
-//! Two halves meet only at an ONNX graph and its signature. **Compile**: [`weights`] → [`arch`] over [`onnx`] → [`compile`].
+//! Two halves meet only at an ONNX graph and its signature. **Compile**: [`weights`] → `arch` over [`onnx`] → [`compile`].
 //! **Run**: [`runtime`] does the networks; [`schedule`] and [`spectral`] are pure numbers; [`family`] knows each model's
 //! conventions; [`stage`]s are steps of the line; [`media`] reads and writes; [`pipeline`] alone knows the order,
 //! [`batch`] how many files go through it and which are finished.

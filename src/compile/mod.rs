@@ -3,7 +3,7 @@
 //! The tensor names identify a single file. A component of a diffusers folder has a class name and a `config.json`, which is checked
 //! against the weights. No weight is copied: the graph's initializers point into the checkpoint's files.
 //!
-//! This module is generic over [`ARCHITECTURES`]; it names no network.
+//! This module is generic over the list of architectures in `arch/mod.rs`; it names no network.
 
 mod check_config;
 mod export;

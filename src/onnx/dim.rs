@@ -1,4 +1,4 @@
-//! Symbolic extents: integer polynomials in named symbols, so that shapes are inferred while a graph is written.
+//! Symbolic extents: polynomials with integer coefficients in named symbols. They allow shape inference while a graph is written.
 
 use std::{
     collections::BTreeMap,
@@ -16,12 +16,12 @@ impl Dim {
         Self(BTreeMap::from([(vec![name.to_string()], 1)]))
     }
 
-    /// The value, when no symbol occurs.
+    /// The value; `None` if it is symbolic.
     pub fn known(&self) -> Option<usize> {
         self.constant().map(|c| usize::try_from(c).unwrap_or(0))
     }
 
-    /// `(symbol, factor)` when the extent is a multiple of one symbol.
+    /// `(symbol, factor)` if the extent is a multiple of one symbol.
     pub fn as_multiple(&self) -> Option<(&str, usize)> {
         let (names, &factor) = self.0.iter().next()?;
         (self.0.len() == 1 && names.len() == 1 && factor > 0).then(|| (names[0].as_str(), factor as usize))
@@ -32,8 +32,8 @@ impl Dim {
         self.0.iter().map(|(names, &c)| (names.as_slice(), c))
     }
 
-    /// Division rounding down, by what is not 0. Terms that divide leave the floor, so that (32h − 1)/2 is 16h − 1; what is
-    /// left and symbolic becomes a symbol of its own.
+    /// Floor division; 0 counts as 1. Divisible terms are moved out of the floor: (32h − 1)/2 is 16h − 1. A symbolic remainder becomes
+    /// a new symbol.
     pub fn div_floor(&self, by: usize) -> Self {
         let by = by.max(1) as i64;
         let (whole, rest): (BTreeMap<_, _>, BTreeMap<_, _>) =
@@ -134,7 +134,7 @@ impl fmt::Display for Dim {
     }
 }
 
-/// A shape as `[n, 3, h*2, w*2]`, for messages.
+/// Formats a shape for messages: `[n, 3, h*2, w*2]`.
 pub fn show(shape: &[Dim]) -> String {
     format!("[{}]", shape.iter().map(Dim::to_string).collect::<Vec<_>>().join(", "))
 }

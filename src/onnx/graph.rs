@@ -1,4 +1,4 @@
-//! A graph in the making: nodes, weights, constants, and the faults found on the way.
+//! A graph under construction: inputs, outputs, nodes, weights and constants, and the errors found on the way.
 
 use std::{
     cell::RefCell,
@@ -11,9 +11,9 @@ use prost::Message;
 
 use super::{
     dim::{Dim, show},
+    model::{Model, Provider, Target},
+    op::{Op, Rows},
     proto::{self, Attr, NodeProto, StringEntry, TensorProto, elem_type},
-    reach::Seen,
-    value::Value,
 };
 use crate::{
     error::{Error, Result},
@@ -21,54 +21,7 @@ use crate::{
     weights::{Location, Stored},
 };
 
-/// The machine a graph is written for; it decides how attention, norms and their kind are lowered, never what they mean.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Provider {
-    /// ONNX Runtime's CPU kernels, with com.microsoft and crescendo operators; computes in f32.
-    Cpu,
-    /// ONNX Runtime's CUDA kernels, with com.microsoft operators.
-    Cuda,
-    /// Standard operators only, for other engines.
-    Portable,
-}
-
-/// Provider and element type of a graph's arithmetic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Target {
-    /// Which kernels.
-    pub provider: Provider,
-    /// What the arithmetic is done in; inputs and outputs are f32 whatever this is.
-    pub compute: DType,
-}
-
-impl Target {
-    /// The CPU in f32, which is all that it computes in.
-    pub const CPU: Self = Self { provider: Provider::Cpu, compute: DType::F32 };
-}
-
-/// A finished graph: the encoded ModelProto and its door.
-#[derive(Debug, Clone)]
-pub struct Model {
-    /// Encoded ModelProto. External locations are absolute paths without the leading slash.
-    pub bytes: Vec<u8>,
-    /// The message itself, for writing it elsewhere with other locations.
-    pub proto: proto::ModelProto,
-    /// Elements of all weights.
-    pub parameters: u64,
-    /// Bytes of all weights as stored.
-    pub weight_bytes: u64,
-    /// Number of weights.
-    pub weights: usize,
-}
-
-impl Model {
-    /// Whether most weights are stored in 16 bits.
-    pub fn is_half(&self) -> bool {
-        self.weight_bytes < 3 * self.parameters
-    }
-}
-
-/// A graph in the making. Clones share it.
+/// A graph under construction. Clones share it.
 #[derive(Clone)]
 pub struct Graph(pub(super) Rc<RefCell<Inner>>);
 
@@ -76,36 +29,29 @@ pub(super) struct Inner {
     pub target: Target,
     name: String,
     casts: Vec<NodeProto>,
-    nodes: Vec<NodeProto>,
+    pub nodes: Vec<NodeProto>,
     initializers: Vec<TensorProto>,
     constants: HashMap<(i32, Vec<i64>, Vec<u8>), String>,
     inputs: Vec<proto::ValueInfo>,
     outputs: Vec<proto::ValueInfo>,
     shapes: Vec<proto::ValueInfo>,
     names: HashMap<String, usize>,
-    symbols: BTreeMap<String, (String, usize, usize)>,
+    /// Symbolic extents: the input and axis that define them, and the factor there.
+    pub symbols: BTreeMap<String, (String, usize, usize)>,
     /// Values that hold an extent, so that each is computed once.
-    extents: HashMap<Dim, String>,
-    /// Of values whose rows and columns are not their input's: that input, and how they come from it.
-    pub(super) seen: HashMap<String, (String, Seen)>,
-    metadata: Vec<StringEntry>,
-    /// The scope that last made a node: operators on plain values are named after it.
-    pub place: String,
-    pub faults: Vec<String>,
+    pub extents: HashMap<Dim, String>,
+    /// How the rows of a value depend on those of one input, or of all inputs of its node.
+    pub rows: HashMap<String, (Option<String>, Rows)>,
+    /// The current scope. Nodes without their own name are named after it.
+    pub scope: String,
+    faults: Vec<String>,
     parameters: u64,
     weight_bytes: u64,
     weights: usize,
 }
 
-impl Inner {
-    /// The nodes so far, in order.
-    pub(super) fn made(&self) -> &[NodeProto] {
-        &self.nodes
-    }
-}
-
 impl Graph {
-    /// An empty graph with a name for viewers.
+    /// An empty graph. Viewers show the name.
     pub fn new(name: &str, target: Target) -> Self {
         Self(Rc::new(RefCell::new(Inner {
             target,
@@ -120,9 +66,8 @@ impl Graph {
             names: HashMap::new(),
             symbols: BTreeMap::new(),
             extents: HashMap::new(),
-            seen: HashMap::new(),
-            metadata: vec![],
-            place: String::new(),
+            rows: HashMap::new(),
+            scope: String::new(),
             faults: vec![],
             parameters: 0,
             weight_bytes: 0,
@@ -130,12 +75,12 @@ impl Graph {
         })))
     }
 
-    /// What the graph is written for.
+    /// Provider and compute type.
     pub fn target(&self) -> Target {
         self.0.borrow().target
     }
 
-    /// What `make` appends computes in `dtype`, with weights of it, whatever the graph computes in elsewhere.
+    /// Nodes and weights that `make` appends are in `dtype` instead of the compute type.
     pub(super) fn in_type<T>(&self, dtype: DType, make: impl FnOnce() -> T) -> T {
         let compute = std::mem::replace(&mut self.0.borrow_mut().target.compute, dtype);
         let made = make();
@@ -143,7 +88,7 @@ impl Graph {
         made
     }
 
-    /// A graph input. Floating inputs arrive as f32 and are cast to the compute type. `shape`'s symbols become known to the graph.
+    /// A graph input. Floating-point inputs are f32 and are cast to the compute type. The input defines the symbols in `shape`.
     pub fn input(&self, name: &str, shape: &[Dim], dtype: DType) -> Value {
         {
             let mut g = self.0.borrow_mut();
@@ -159,24 +104,17 @@ impl Graph {
         if dtype.is_float() { value.cast(self.target().compute) } else { value }
     }
 
-    /// A graph input that stays f32 whatever the graph computes in: times and positions.
+    /// A graph input that stays f32 in every compute type: times and positions.
     pub fn input_f32(&self, name: &str, shape: &[Dim]) -> Value {
         self.in_f32(|| self.input(name, shape, DType::F32))
     }
 
-    /// What `make` appends computes in f32, with f32 weights, whatever the graph computes in elsewhere.
+    /// Nodes and weights that `make` appends are in f32 instead of the compute type.
     pub fn in_f32<T>(&self, make: impl FnOnce() -> T) -> T {
         self.in_type(DType::F32, make)
     }
 
-    /// 0, 1, … extent−1 as i64 `[extent]`.
-    pub fn range(&self, extent: &Dim) -> Value {
-        let (zero, one) = (self.integers(&[0], &[]), self.integers(&[1], &[]));
-        let end = self.extent(extent).reshape(&[]);
-        self.node(Op::new("Range"), &[&zero, &end, &one], vec![extent.clone()], DType::I64)
-    }
-
-    /// A graph output, cast to f32 where it is floating.
+    /// A graph output. Floating-point outputs are cast to f32.
     pub fn output(&self, name: &str, value: &Value) {
         let value = if value.dtype.is_float() { value.cast(DType::F32) } else { value.clone() };
         let mut g = self.0.borrow_mut();
@@ -187,25 +125,26 @@ impl Graph {
             op_type: "Identity".into(),
             ..Default::default()
         });
+        g.rows.insert(name.into(), (None, Rows::Same));
         g.outputs.push(value_info(name, &value.shape, value.dtype));
     }
 
-    /// A key and value kept in the model's metadata.
-    pub fn metadata(&self, key: &str, value: impl ToString) {
-        self.0.borrow_mut().metadata.push(StringEntry { key: key.into(), value: value.to_string() });
-    }
-
-    /// Notes a fault; all of them are reported together by [`Graph::finish`].
+    /// Records an error. [`Graph::finish`] reports all of them together.
     pub fn fault(&self, what: impl Into<String>) {
         self.0.borrow_mut().faults.push(what.into());
     }
 
-    /// Sets the place that names the operators to come.
-    pub(super) fn enter(&self, place: &str) {
-        self.0.borrow_mut().place = place.to_string();
+    /// Records how the rows and columns of `value` depend on those of `input`, for a layer of several nodes.
+    pub(super) fn set_rows(&self, value: &Value, input: &Value, rows: Rows) {
+        self.0.borrow_mut().rows.insert(value.name.clone(), (Some(input.name.clone()), rows));
     }
 
-    /// A constant of the given element type and shape from f32 values.
+    /// Sets the scope after which the next nodes are named.
+    pub(super) fn enter(&self, scope: &str) {
+        self.0.borrow_mut().scope = scope.to_string();
+    }
+
+    /// A constant of f32 values in the given element type and shape.
     pub fn constant(&self, values: &[f32], shape: &[usize], dtype: DType) -> Value {
         let bytes: Vec<u8> = match dtype {
             DType::F16 => values.iter().flat_map(|&v| half::f16::from_f32(v).to_le_bytes()).collect(),
@@ -239,7 +178,7 @@ impl Graph {
         Value { graph: self.clone(), name, shape: shape.iter().map(|&d| d.into()).collect(), dtype }
     }
 
-    /// A weight as an initializer that points into the checkpoint's file, cast to the compute type where it is stored in another.
+    /// A weight as an initializer that points into the checkpoint's file, cast to the compute type if stored in another.
     pub(super) fn weight(&self, name: &str, stored: &Stored) -> Value {
         {
             let mut g = self.0.borrow_mut();
@@ -267,7 +206,7 @@ impl Graph {
         if !stored.dtype.is_float() || stored.dtype == compute {
             return value;
         }
-        // The casts stand first in the node list: with folding bounded, ONNX Runtime then frees each one after its use.
+        // Casts precede all other nodes: with bounded constant folding, ONNX Runtime then frees each after its use.
         let cast = format!("{name}.{}", compute.name());
         self.0.borrow_mut().casts.push(NodeProto {
             input: vec![name.into()],
@@ -290,8 +229,8 @@ impl Graph {
         let mut g = self.0.borrow_mut();
         let base = match &op.name {
             Some(name) => format!("/{name}"),
-            None if g.place.is_empty() => format!("/{}", op.kind),
-            None => format!("/{}/{}", g.place, op.kind),
+            None if g.scope.is_empty() => format!("/{}", op.kind),
+            None => format!("/{}/{}", g.scope, op.kind),
         };
         let count = g.names.entry(base.clone()).or_default();
         let name = if *count == 0 { base.clone() } else { format!("{base}_{count}") };
@@ -310,57 +249,15 @@ impl Graph {
         });
         for (output, shape) in outputs.iter().zip(&shapes) {
             g.shapes.push(value_info(output, shape, dtype));
+            g.rows.insert(output.clone(), (None, op.rows));
         }
         outputs.into_iter().zip(shapes).map(|(name, shape)| Value { graph: self.clone(), name, shape, dtype }).collect()
     }
 
-    /// An extent as a one-element i64 value, computed from the inputs' shapes where it is symbolic.
-    pub(super) fn extent(&self, dim: &Dim) -> Value {
-        if let Some(n) = dim.known() {
-            return self.integers(&[n as i64], &[1]);
-        }
-        let computed = |name| Value { graph: self.clone(), name, shape: vec![1.into()], dtype: DType::I64 };
-        if let Some(name) = self.0.borrow().extents.get(dim) {
-            return computed(name.clone());
-        }
-        let place = std::mem::replace(&mut self.0.borrow_mut().place, "extents".into());
-        let value = self.computed_extent(dim);
-        let mut g = self.0.borrow_mut();
-        g.place = place;
-        g.extents.insert(dim.clone(), value.name.clone());
-        computed(value.name)
-    }
-
-    fn computed_extent(&self, dim: &Dim) -> Value {
-        let mut total: Option<Value> = None;
-        for (symbols, coefficient) in dim.terms() {
-            let mut term = (coefficient != 1 || symbols.is_empty()).then(|| self.integers(&[coefficient], &[1]));
-            for symbol in symbols {
-                let lone = Dim::symbol(symbol);
-                let value = if lone == *dim { self.symbol(symbol) } else { self.extent(&lone) };
-                term = Some(term.map_or(value.clone(), |t| t * &value));
-            }
-            total = match (total, term) {
-                (Some(sum), Some(term)) => Some(sum + term),
-                (sum, term) => sum.or(term),
-            };
-        }
-        total.unwrap_or_else(|| self.integers(&[0], &[1]))
-    }
-
-    fn symbol(&self, symbol: &str) -> Value {
-        let Some((input, axis, factor)) = self.0.borrow().symbols.get(symbol).cloned() else {
-            self.fault(format!("the extent {symbol} is not an input's"));
-            return self.integers(&[1], &[1]);
-        };
-        let source = Value { graph: self.clone(), name: input, shape: vec![], dtype: DType::I64 };
-        let axis = axis as i64;
-        let op = Op::new("Shape").attr("start", Attr::Int(axis)).attr("end", Attr::Int(axis + 1));
-        let extent = self.node(op, &[&source], vec![1.into()], DType::I64);
-        if factor == 1 { extent } else { &extent / &self.integers(&[factor as i64], &[1]) }
-    }
-
-    /// The finished model, or every fault found, in one error.
+    /// The finished model.
+    ///
+    /// # Errors
+    /// All recorded errors, in one message.
     pub fn finish(self) -> Result<Model> {
         let mut g = self.0.borrow_mut();
         if !g.faults.is_empty() {
@@ -387,7 +284,7 @@ impl Graph {
                 ..Default::default()
             }),
             opset_import,
-            metadata_props: std::mem::take(&mut g.metadata),
+            metadata_props: vec![],
         };
         Ok(Model {
             bytes: proto.encode_to_vec(),
@@ -399,7 +296,7 @@ impl Graph {
     }
 }
 
-/// All faults in one sentence, each once: the first twelve in full, then how many more.
+/// All errors in one message, each once: the first twelve in full, then the number of the others.
 fn faults(all: &[String]) -> String {
     let mut seen = BTreeSet::new();
     let all: Vec<&str> = all.iter().map(String::as_str).filter(|f| seen.insert(*f)).collect();
@@ -410,52 +307,69 @@ fn faults(all: &[String]) -> String {
     }
 }
 
-/// A node's operator before it has a name.
-pub(super) struct Op {
-    kind: &'static str,
-    domain: &'static str,
-    name: Option<String>,
-    attrs: Vec<(&'static str, Attr)>,
+/// A value that a node computes.
+#[derive(Clone)]
+pub struct Value {
+    pub(super) graph: Graph,
+    pub(super) name: String,
+    pub(super) shape: Vec<Dim>,
+    pub(super) dtype: DType,
 }
 
-impl Op {
-    pub fn new(kind: &'static str) -> Self {
-        Self { kind, domain: "", name: None, attrs: vec![] }
+impl Value {
+    /// The graph that the value belongs to.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
     }
 
-    pub fn domain(mut self, domain: &'static str) -> Self {
-        self.domain = domain;
-        self
+    /// The extents, outermost first.
+    pub fn shape(&self) -> &[Dim] {
+        &self.shape
     }
 
-    pub fn named(mut self, name: impl Into<String>) -> Self {
-        self.name = Some(name.into());
-        self
+    /// The extent of an axis; negative axes count from the end.
+    pub fn dim(&self, axis: isize) -> Dim {
+        self.axis(axis).map_or_else(|| 1.into(), |at| self.shape[at].clone())
     }
 
-    pub fn attr(mut self, name: &'static str, value: Attr) -> Self {
-        self.attrs.push((name, value));
-        self
+    /// The extent of an axis as a number. A symbolic one is an error.
+    pub fn size(&self, axis: isize) -> usize {
+        let dim = self.dim(axis);
+        dim.known().unwrap_or_else(|| {
+            self.graph.fault(format!("{}: axis {axis} of {} must be known", self.name, show(&self.shape)));
+            1
+        })
     }
 
-    pub fn int(self, name: &'static str, value: usize) -> Self {
-        self.attr(name, Attr::Int(value as i64))
+    pub(super) fn rank(&self) -> usize {
+        self.shape.len()
     }
 
-    pub fn ints(self, name: &'static str, values: &[usize]) -> Self {
-        self.attr(name, Attr::Ints(values.iter().map(|&v| v as i64).collect()))
+    /// An axis counted from the front. `None`, and an error, if it does not exist.
+    pub(super) fn axis(&self, axis: isize) -> Option<usize> {
+        let at = if axis < 0 { self.rank().checked_add_signed(axis) } else { usize::try_from(axis).ok() };
+        let at = at.filter(|&at| at < self.rank());
+        if at.is_none() {
+            self.graph.fault(format!("{}: {} has no axis {axis}", self.name, show(&self.shape)));
+        }
+        at
     }
 
-    pub fn float(self, name: &'static str, value: f32) -> Self {
-        self.attr(name, Attr::Float(value))
+    /// The four extents of a picture or feature map.
+    pub(super) fn nchw(&self) -> [Dim; 4] {
+        self.shape.clone().try_into().unwrap_or_else(|_| {
+            self.graph.fault(format!("{}: {} must be [n, c, h, w]", self.name, show(&self.shape)));
+            [1, 1, 1, 1].map(Dim::from)
+        })
     }
 
-    pub fn text(self, name: &'static str, value: &'static str) -> Self {
-        self.attr(name, Attr::Str(value))
+    /// A one-input operator that keeps shape and type.
+    pub(super) fn map(&self, op: Op) -> Self {
+        self.graph.node(op, &[self], self.shape.clone(), self.dtype)
     }
 }
 
-/// External data entries: the path without its leading slash (the session's folder is `/`), offset and length.
+/// External data entries: the path without its leading slash (the session's root is `/`), offset and length.
 fn external(path: &Path, offset: u64, length: u64) -> Vec<StringEntry> {
     let location = path.to_string_lossy().trim_start_matches('/').to_string();
     [("location", location), ("offset", offset.to_string()), ("length", length.to_string())]
@@ -475,7 +389,7 @@ fn value_info(name: &str, shape: &[Dim], dtype: DType) -> proto::ValueInfo {
     proto::ValueInfo { name: name.into(), kind: Some(proto::TypeProto { tensor: Some(tensor) }) }
 }
 
-/// `place: what of [a] and [b]`, for faults about shapes.
+/// `what of [a] and [b]`, for errors about shapes.
 pub(super) fn mismatch(what: &str, a: &[Dim], b: &[Dim]) -> String {
     format!("{what} of {} and {}", show(a), show(b))
 }

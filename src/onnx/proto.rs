@@ -1,4 +1,4 @@
-//! The part of ONNX's protobuf schema that we write (onnx.proto, IR version 11), as prost messages.
+//! The subset of ONNX's protobuf schema that graphs use (onnx.proto, IR version 11), as prost messages.
 #![allow(missing_docs)]
 
 use crate::tensor::DType;
@@ -89,7 +89,7 @@ pub struct TensorProto {
     pub raw_data: Option<Vec<u8>>,
     #[prost(message, repeated, tag = "13")]
     pub external_data: Vec<StringEntry>,
-    /// 0 in the message, 1 external.
+    /// 0: in the message; 1: external.
     #[prost(int32, optional, tag = "14")]
     pub data_location: Option<i32>,
 }
@@ -144,7 +144,7 @@ pub enum DimValue {
     Param(String),
 }
 
-/// ONNX's number of an element type (TensorProto.DataType).
+/// TensorProto.DataType of an element type.
 pub fn elem_type(dtype: DType) -> i32 {
     match dtype {
         DType::F32 => 1,
@@ -172,7 +172,7 @@ pub enum Attr {
 }
 
 impl Attr {
-    /// The attribute as a message; the kind numbers are AttributeProto.AttributeType's.
+    /// The attribute as a message. `kind` is AttributeProto.AttributeType.
     pub fn named(self, name: &str) -> AttributeProto {
         let empty = AttributeProto { name: name.into(), ..Default::default() };
         match self {

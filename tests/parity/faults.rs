@@ -373,15 +373,15 @@ fn invalid_configs_are_rejected() {
             CLIP,
             "num_attention_heads",
             "0",
-            "layers.0/self_attn/q_proj/Add: 0 heads do not share [n, s, 40]",
+            "layers.0/self_attn/q_proj/Add: 0 heads do not divide [n, s, 40]",
         ),
-        ("text_encoder", CLIP, "num_attention_heads", "7", "7 heads do not share [n, s, 40] evenly"),
+        ("text_encoder", CLIP, "num_attention_heads", "7", "7 heads do not divide [n, s, 40] evenly"),
         ("text_encoder", CLIP, "hidden_act", "\"relu\"", "hidden_act is relu; expected quick_gelu or gelu"),
         ("text_encoder_2", T5, "feed_forward_proj", "\"relu\"", "feed_forward_proj is \"relu\"; only gated-gelu"),
         ("text_encoder_2", T5, "relative_attention_max_distance", "0", "is 0; it must be 1 to 65536"),
         ("text_encoder_2", T5, "relative_attention_max_distance", "9000000000000000000", "it must be 1 to 65536"),
         ("vae", DECODER, "norm_num_groups", "0", "0 groups, 4 levels"),
-        ("vae", ENCODER, "norm_num_groups", "5", "5 groups do not share [n, 8, 8*h, 8*w] evenly"),
+        ("vae", ENCODER, "norm_num_groups", "5", "5 groups do not divide [n, 8, 8*h, 8*w] evenly"),
     ];
     for (component, how, key, value, wanted) in rows {
         let source = goldens("flux1-dev/model").join(component);

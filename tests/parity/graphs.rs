@@ -281,15 +281,15 @@ fn graphs_have_no_unused_nodes() {
             let read: BTreeSet<&str> = graph.node.iter().flat_map(|n| &n.input).map(String::as_str).collect();
             let outputs: BTreeSet<&str> = graph.output.iter().map(|o| o.name.as_str()).collect();
             let made = graph.node.iter().flat_map(|n| n.output.iter().map(move |o| (n, o.as_str())));
-            let vain: Vec<&str> = made
+            let unused: Vec<&str> = made
                 .filter(|(_, o)| !read.contains(o) && !outputs.contains(o))
                 // A Split always has all its outputs.
                 .filter(|(n, _)| n.op_type != "Split")
                 .map(|(_, o)| o)
                 .collect();
             let initializers = graph.initializer.iter().map(|t| t.name.as_str()).filter(|t| !read.contains(t));
-            let vain: Vec<&str> = vain.into_iter().chain(initializers).collect();
-            table.row(vain.is_empty(), format!("{name} {:?}: not read {vain:?}", target.provider));
+            let unused: Vec<&str> = unused.into_iter().chain(initializers).collect();
+            table.row(unused.is_empty(), format!("{name} {:?}: unused {unused:?}", target.provider));
         }
     }
     table.finish();

@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 /// Maximum error of a network, relative to the maximum magnitude of the reference.
 pub const NETWORK: f32 = 1e-4;
 
-/// Targets that run on the CPU, with their names.
+/// Names and targets that run on the CPU.
 pub const TARGETS: [(&str, Target); 2] =
     [("cpu", Target::CPU), ("portable", Target { provider: Provider::Portable, compute: DType::F32 })];
 
@@ -58,7 +58,7 @@ impl Golden {
     }
 }
 
-/// ONNX Runtime on one thread of the CPU.
+/// ONNX Runtime on one CPU thread.
 pub fn engine() -> Engine {
     Engine::start(&Options { device: DeviceChoice::Cpu, threads: Some(1), ..Options::default() }).unwrap()
 }
