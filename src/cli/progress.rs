@@ -3,13 +3,16 @@
 use std::{
     collections::HashMap,
     io::{IsTerminal, Write},
-    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Mutex, OnceLock},
     time::{Duration, Instant},
 };
 
 use indicatif::{HumanBytes, HumanDuration, MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 
-use crate::progress::{Progress, Silent, Unit};
+use crate::{
+    progress::{Progress, Silent, Unit},
+    sync::lock,
+};
 
 /// Plain lines of one stage come at most this often.
 const QUIET_TIME: Duration = Duration::from_secs(10);
@@ -26,10 +29,6 @@ pub fn sink(quiet: bool) -> Box<dyn Progress> {
 fn all_bars() -> &'static MultiProgress {
     static BARS: OnceLock<MultiProgress> = OnceLock::new();
     BARS.get_or_init(MultiProgress::new)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Standard error for log lines, which push the bars down instead of tearing them.

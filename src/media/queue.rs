@@ -22,7 +22,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    sync::lock,
+};
 
 /// Sends one item to the next stage. Waits while the queue is full. An error means that the line is stopping: return
 /// it.
@@ -148,7 +151,7 @@ impl State<'_> {
     /// Keeps the first error and stops the line. It must run before the queues of the failing stage close: other stages
     /// take a closed queue for the end of the items.
     fn fail(&self, error: Error) {
-        self.cause.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        lock(&self.cause).get_or_insert(error);
         self.stop.store(true, Ordering::Relaxed);
     }
 }

@@ -13,7 +13,7 @@ pub(super) use video::{Networks, options, through};
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use self::refine::{Refinement, Refiner, Turn};
@@ -33,6 +33,7 @@ use crate::{
         video::{Timing, probe},
     },
     plan::{EnhancePlan, Input},
+    sync::lock,
     tensor::Frame,
 };
 
@@ -103,7 +104,7 @@ impl<'a> Enhancer<'a> {
         let planes = read.frame.planes();
         let planes = match (&self.refiner, &mut self.networks.upscale) {
             (Some(refiner), upscaler) => {
-                let mut refiner = refiner.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut refiner = lock(&refiner);
                 let size = (read.frame.height, read.frame.width);
                 for warning in refiner.settings.warnings(size) {
                     tracing::warn!("{}: {warning}", input.display());

@@ -9,8 +9,7 @@
 //! folder without an entry is removed when a run ends, one with entries is left for the next.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::Write,
+    fs::{self, File},
     path::{Path, PathBuf},
     thread::JoinHandle,
     time::Instant,
@@ -21,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::pipeline::retime::{OutputFrame, ResumePoint};
 use crate::{
     error::{Error, Result},
+    json_lines::JsonLines,
     media::video::{
         VideoOptions, VideoSpec,
         chunk::{Chunk, ChunkWriter, UnsyncedChunk},
@@ -108,7 +108,7 @@ impl<'a> Chunks<'a> {
         };
         let lines = kept(&folder, &head, target, identity.overwrite)?;
         if lines.is_empty() {
-            begin(&folder, &head).map_err(|e| Error::io("writing", &folder, &e))?;
+            begin(&folder, &head)?;
         }
         let target = target.into();
         Ok(Self { folder, target, options, form, identity, lines, writer: None, sealing: None, seconds: 0.0 })
@@ -215,53 +215,42 @@ fn file(folder: &Path, number: usize) -> PathBuf {
     folder.join(format!("{number:05}"))
 }
 
-/// Makes the folder anew, with a journal that says what its chunks are of.
-fn begin(folder: &Path, head: &Head) -> std::io::Result<()> {
-    if folder.is_dir() {
-        fs::remove_dir_all(folder)?;
-    }
-    fs::create_dir_all(folder)?;
-    let mut line = serde_json::to_vec(head)?;
-    line.push(b'\n');
-    let mut journal = File::create(folder.join(JOURNAL))?;
-    journal.write_all(&line)?;
-    journal.sync_all()?;
-    // The names are durable once the folders are synced; file systems that cannot do that say so here.
+/// Creates an empty folder with a journal that identifies its chunks.
+fn begin(folder: &Path, head: &Head) -> Result<()> {
+    let create = || {
+        if folder.is_dir() {
+            fs::remove_dir_all(folder)?;
+        }
+        fs::create_dir_all(folder)
+    };
+    create().map_err(|e| Error::io("writing", folder, &e))?;
+    journal(folder).append(head)?;
+    // Some file systems cannot sync a folder.
     let parent = folder.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let _ = File::open(folder).and_then(|f| f.sync_all());
     let _ = File::open(parent).and_then(|f| f.sync_all());
     Ok(())
 }
 
-/// Waits for the disk and enters the chunk; the seconds it took.
+fn journal(folder: &Path) -> JsonLines {
+    JsonLines::new(folder.join(JOURNAL))
+}
+
+/// Waits until the chunk is on disk and appends it to the journal. Returns the seconds this took.
 fn enter(folder: &Path, written: UnsyncedChunk, line: &Line) -> Result<f64> {
     let begin = Instant::now();
     written.sync()?;
     let _ = File::open(folder).and_then(|f| f.sync_all());
-    let path = folder.join(JOURNAL);
-    let append = || {
-        let mut text = serde_json::to_vec(line)?;
-        text.push(b'\n');
-        let mut journal = OpenOptions::new().append(true).open(&path)?;
-        let length = journal.metadata()?.len();
-        let done = journal.write_all(&text).and_then(|()| journal.sync_all());
-        if done.is_err() {
-            // Half a line of a full disk is of no use.
-            let _ = journal.set_len(length);
-        }
-        done
-    };
-    append().map_err(|e| Error::io("writing", &path, &e))?;
+    journal(folder).append(line)?;
     Ok(begin.elapsed().as_secs_f64())
 }
 
 /// What of an earlier run is whole. The journal ends there afterwards.
 fn kept(folder: &Path, head: &Head, target: &Path, overwrite: bool) -> Result<Vec<Line>> {
-    let path = folder.join(JOURNAL);
-    let Ok(text) = fs::read(&path) else { return Ok(Vec::new()) };
-    let mut lines = text.split_inclusive(|b| *b == b'\n').filter(|line| line.ends_with(b"\n"));
+    let journal = journal(folder);
+    // The folder of an unreadable journal is replaced.
+    let mut lines = journal.read(0).unwrap_or_default().into_iter();
     let Some(first) = lines.next() else { return Ok(Vec::new()) };
-    let found: Option<Head> = serde_json::from_slice(first).ok();
+    let found: Option<Head> = first.parse().ok();
     let mut entries = lines.peekable();
     if found.as_ref() != Some(head) && entries.peek().is_some() {
         let what = match &found {
@@ -280,20 +269,17 @@ fn kept(folder: &Path, head: &Head, target: &Path, overwrite: bool) -> Result<Ve
         tracing::warn!("{target}: chunks made {what} are given up");
         return Ok(Vec::new());
     }
-    let (mut kept, mut length) = (Vec::new(), first.len());
+    let (mut kept, mut length) = (Vec::new(), first.end);
     for entry in entries {
-        let Ok(mut line) = serde_json::from_slice::<Line>(entry) else { break };
+        let Ok(mut line) = entry.parse::<Line>() else { break };
         line.chunk.file = file(folder, kept.len());
         if !line.chunk.is_whole() {
             tracing::warn!("{}: is not what was entered, so it is made again", line.chunk.file.display());
             break;
         }
-        length += entry.len();
+        length = entry.end;
         kept.push(line);
     }
-    if length < text.len() {
-        let cut = OpenOptions::new().write(true).open(&path).and_then(|f| f.set_len(length as u64));
-        cut.map_err(|e| Error::io("writing", &path, &e))?;
-    }
+    journal.truncate(length)?;
     Ok(kept)
 }

@@ -7,7 +7,7 @@ use std::{
 
 use ndarray::s;
 
-use super::lock;
+use crate::sync::lock;
 use crate::{
     compile,
     error::Result,

@@ -9,7 +9,7 @@ use std::{
 
 use ndarray::{Array3, Axis};
 
-use super::lock;
+use crate::sync::lock;
 use crate::{
     compile::{self, UpscalerSpec},
     error::{At, Error, Result},
