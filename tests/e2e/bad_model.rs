@@ -159,7 +159,7 @@ const FOLDERS: &[Row] = &[
     (
         "groups do not divide",
         |m| set(m, "vae/config.json", "norm_num_groups", json!(3)),
-        &["model/vae", "/decoder/", "3 groups do not share"],
+        &["model/vae", "/decoder/", "3 groups do not divide"],
     ),
 ];
 
@@ -285,8 +285,8 @@ fn unsuitable_networks_give_a_one_line_error() {
     for (command, model, wants) in [
         (picture, "zero.pth", vec!["zero.pth: is empty", "download it again"]),
         (picture, "junk.pth", vec!["junk.pth: is neither a torch zip file nor a torch legacy file"]),
-        (picture, "zero.onnx", vec!["zero.onnx", "no ONNX graph", "download it again"]),
-        (picture, "junk.onnx", vec!["junk.onnx", "no ONNX graph", "download it again"]),
+        (picture, "zero.onnx", vec!["zero.onnx", "not a readable ONNX graph", "download it again"]),
+        (picture, "junk.onnx", vec!["junk.onnx", "not a readable ONNX graph", "download it again"]),
         (
             picture,
             "system.pth",
@@ -299,7 +299,7 @@ fn unsuitable_networks_give_a_one_line_error() {
         (
             picture,
             "nan.safetensors",
-            vec!["chelsea.png", "not finite", "tensor body.2.weight of nan.safetensors holds"],
+            vec!["chelsea.png", "not finite", "tensor body.2.weight of nan.safetensors contains"],
         ),
         (clip, "system.pkl", vec!["system.pkl: pickle wants `posix.system`"]),
         (clip, "nan.safetensors", vec!["is SRVGGNetCompact, not an interpolation network", "are known"]),
@@ -316,7 +316,7 @@ fn unsuitable_networks_give_a_one_line_error() {
     for (args, code, wants) in [
         (format!("{picture} gone/x2.pth"), 1, vec!["there is no file or folder gone/x2.pth"]),
         ("inspect system.pth".into(), 3, vec!["pickle wants `posix.system`"]),
-        ("inspect junk.onnx".into(), 3, vec!["junk.onnx", "no ONNX graph"]),
+        ("inspect junk.onnx".into(), 3, vec!["junk.onnx", "not a readable ONNX graph"]),
         ("export system.pth -o out".into(), 3, vec!["pickle wants `posix.system`"]),
         ("export rife-short.safetensors -o out".into(), 3, vec!["block2.conv0.1.0.bias"]),
         ("export rife-none.safetensors -o out".into(), 3, vec!["unknown architecture"]),
