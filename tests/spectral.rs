@@ -6,10 +6,7 @@
 use crescendo::{
     schedule::{BfStream, FlowMatch, NoiseSource, Spacing, empirical_mu},
     spectral::{
-        Growth, Ladder, Level, Mode, Scale, Scales, Spectrum, Transform,
-        dct::{dct2, idct2},
-        ladder::check_delta,
-        resized, split,
+        Growth, Ladder, Level, Mode, Scale, Scales, Spectrum, Transform, check_delta, dct2, idct2, resized, split,
     },
     tensor::DType,
 };

@@ -35,7 +35,7 @@ pub fn open(folder: &ModelFolder, overrides: &Overrides) -> Result<Box<dyn Famil
         None => {
             let known: Vec<&str> = REGISTRY.iter().flat_map(|family| family.pipelines).copied().collect();
             let (root, known) = (folder.root().display(), known.join(", "));
-            Err(Error::failed(format!("{root}: pipeline class {class:?} is not known; known are {known}")))
+            Err(Error::failed(format!("{root}: unsupported pipeline class {class:?}; supported: {known}")))
         }
     }
 }
@@ -48,8 +48,8 @@ fn check_scheduler(folder: &ModelFolder) -> Result<()> {
     let config: serde_json::Value = read_json(&path)?;
     match config.get("_class_name").and_then(serde_json::Value::as_str) {
         Some(own) if own != indexed => {
-            let (path, hint) = (path.display(), "one of them was changed: download both again");
-            Err(Error::failed(format!("{path}: is of class {own}, and model_index.json says {indexed}; {hint}")))
+            let (path, hint) = (path.display(), "download both again");
+            Err(Error::failed(format!("{path}: _class_name is {own}, but model_index.json says {indexed}; {hint}")))
         }
         _ => Ok(()),
     }

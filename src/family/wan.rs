@@ -76,7 +76,7 @@ impl Wan {
         let (latent, mean, std) = (vae.z_dim, vae.latents_mean.len(), vae.latents_std.len());
         if [*in_channels, mean, std] != [latent; 3] {
             let found = format!("in_channels {in_channels}, {mean} latents_mean, {std} latents_std");
-            return Err(Error::failed(format!("{root}: {found} against z_dim {latent}; all four are one number")));
+            return Err(Error::failed(format!("{root}: {found} but z_dim {latent}; all four are one number")));
         }
         let levels = vae.dim_mult.len();
         if !(1..=8).contains(&levels) || vae.temperal_downsample.len() >= levels {

@@ -1,13 +1,13 @@
-//! Guidance: how the predictions with and without the prompt become one velocity. All forms compute in f32.
+//! Guidance: combines the predictions with the prompt and with the negative prompt into one velocity. Computed in f32.
 
 use ndarray::{ArrayD, Axis};
 
-/// A family's guidance. `pos` is the prediction with the prompt, `neg` the one with the negative prompt.
+/// A form of guidance. `pos` is the prediction with the prompt, `neg` that with the negative prompt.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Guidance {
-    /// One call, nothing to combine: distilled models (FLUX.1-schnell, klein, Z-Image-Turbo).
+    /// No guidance, one call per step: distilled models (FLUX.1-schnell, klein, Z-Image-Turbo).
     None,
-    /// One call; the scale is an input of the network (FLUX.1-dev 3.5, FLUX.2-dev 4.0).
+    /// The scale is an input of the network, one call per step (FLUX.1-dev 3.5, FLUX.2-dev 4.0).
     Embedded(f32),
     /// Classifier-free guidance (arXiv 2207.12598), neg + s·(pos − neg): Wan, true CFG on FLUX.1.
     Cfg {
@@ -20,12 +20,12 @@ pub enum Guidance {
     ZImage {
         /// s; 0 is no guidance.
         scale: f32,
-        /// No guidance once 1 − σ exceeds this; 1 never truncates.
+        /// No guidance where 1 − σ exceeds this. 1: guidance at every step.
         truncation: f32,
-        /// c > 0: the L2 norm of the result, over all of an item's elements, is capped at c times that of `pos`.
+        /// c > 0: limits the L2 norm of the result, over all elements of an item, to c times that of `pos`.
         normalization: Option<f32>,
     },
-    /// Qwen-Image's true CFG: neg + s·(pos − neg), then every token is scaled to the norm that it has in `pos`.
+    /// Qwen-Image's true CFG: neg + s·(pos − neg), then each token is scaled to its norm in `pos`.
     TokenNorm {
         /// s; 1 is no guidance.
         scale: f32,
@@ -42,7 +42,7 @@ impl Guidance {
         }
     }
 
-    /// The scale as it is asked for, for people to read; 1 where there is no guidance.
+    /// The requested scale, for metadata; 1 without guidance.
     pub fn scale(&self) -> f32 {
         match *self {
             Self::None => 1.0,
@@ -53,7 +53,7 @@ impl Guidance {
         }
     }
 
-    /// Whether the step at `sigma` needs the negative prompt's prediction too.
+    /// Whether the step at `sigma` also needs the prediction with the negative prompt.
     pub fn needs_negative(&self, sigma: f32) -> bool {
         match *self {
             Self::None | Self::Embedded(_) => false,
@@ -62,9 +62,9 @@ impl Guidance {
         }
     }
 
-    /// The guided velocity. Both have the network's output shape: items first; for [`Self::TokenNorm`] packed tokens
-    /// `[n, tokens, features]`, because the norm is over the last axis. Where [`Self::needs_negative`] is false this is
-    /// not called and the positive prediction is the velocity.
+    /// The guided velocity. `pos` and `neg` have the network's output shape [n, ..]. For [`Self::TokenNorm`] they are packed tokens
+    /// [n, tokens, features], because the norm is over the last axis. Where [`Self::needs_negative`] is false, the velocity is
+    /// `pos`, and this function is not called.
     pub fn combine(&self, pos: &ArrayD<f32>, neg: &ArrayD<f32>) -> ArrayD<f32> {
         match *self {
             Self::None | Self::Embedded(_) => pos.clone(),

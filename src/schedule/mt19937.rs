@@ -1,4 +1,4 @@
-//! The engine behind torch's CPU generator: MT19937 (Matsumoto and Nishimura 1998), seeded the classic way.
+//! MT19937 (Matsumoto and Nishimura 1998), the generator of torch on the CPU, with the seeding of 1998.
 
 const N: usize = 624;
 const M: usize = 397;
@@ -11,7 +11,7 @@ pub(super) struct Mt19937 {
 }
 
 impl Mt19937 {
-    /// Only the low 32 bits of the seed count, as in torch.
+    /// Uses the low 32 bits of the seed, as torch does.
     pub(super) fn new(seed: u64) -> Self {
         let mut state = Box::new([0u32; N]);
         state[0] = seed as u32;
@@ -34,12 +34,12 @@ impl Mt19937 {
         y ^ (y >> 18)
     }
 
-    /// Uniform in [0, 1) with `bits` ≤ 24 random bits of one word.
+    /// Uniform in [0, 1) from the low `bits` ≤ 24 bits of one word.
     pub(super) fn uniform_f32(&mut self, bits: u32) -> f32 {
         (self.u32() & ((1 << bits) - 1)) as f32 / (1u32 << bits) as f32
     }
 
-    /// Uniform in [0, 1) with 53 bits; the first word drawn is the high one.
+    /// Uniform in [0, 1) with 53 bits. The first word drawn is the high word.
     pub(super) fn uniform_f64(&mut self) -> f64 {
         let (high, low) = (u64::from(self.u32()), u64::from(self.u32()));
         (((high << 32) | low) & ((1 << 53) - 1)) as f64 / (1u64 << 53) as f64

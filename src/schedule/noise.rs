@@ -1,7 +1,7 @@
-//! `torch.randn` on the CPU, bit for bit, so that a seed gives the picture that torch gives.
+//! `torch.randn` on the CPU, bit for bit: a seed gives the same noise as in torch.
 //!
-//! Source: ATen `native/cpu/DistributionTemplates.h` and `avx_mathfun.h` (torch 2.15). Reproduced is the vector path of
-//! x86 builds (AVX2 and AVX512 run the same kernel). torch's scalar builds call libm instead and differ by up to 2e-6.
+//! Source: ATen `native/cpu/DistributionTemplates.h` and `avx_mathfun.h` (torch 2.15). This is the vectorized path of x86 builds
+//! (the same kernel for AVX2 and AVX512). torch's scalar builds call libm instead and differ by up to 2e-6.
 
 use ndarray::{ArrayD, IxDyn};
 use serde::Serialize;
@@ -17,15 +17,14 @@ use crate::{
     tensor::DType,
 };
 
-/// Which of torch's bf16 streams is drawn. They share the engine, not the numbers.
+/// The version of torch's bf16 stream. Both use the same generator, but give different numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BfStream {
-    /// torch since the repair of early 2026: the f32 numbers rounded (tails excepted, see [`TorchCpu::randn_bf16`]).
+    /// torch since the fix of early 2026: the f32 numbers, rounded (except for the tail, see [`TorchCpu::randn_bf16`]).
     #[default]
     Current,
-    /// Earlier versions (2.7 is one, pytorch issue 166853): uniforms of 8 bits and bf16 arithmetic, values within
-    /// ±3.33.
+    /// Earlier versions, such as 2.7 (pytorch issue 166853): 8-bit uniforms and bf16 arithmetic. Values are within ±3.33.
     Old,
 }
 
@@ -33,17 +32,17 @@ pub enum BfStream {
 #[derive(Debug, Clone)]
 pub struct TorchCpu {
     engine: Mt19937,
-    /// The second normal of the last scalar pair. It outlives larger draws, as in torch.
+    /// The second normal of the last scalar pair. As in torch, larger draws do not discard it.
     spare: Option<f64>,
 }
 
 impl TorchCpu {
-    /// The generator after `manual_seed(seed)`. Only the low 32 bits of the seed count.
+    /// The generator after `manual_seed(seed)`, which uses the low 32 bits of the seed.
     pub fn seeded(seed: u64) -> Self {
         Self { engine: Mt19937::new(seed), spare: None }
     }
 
-    /// `torch.randn(n, dtype=float32)`. The shape does not matter to torch, only `n`.
+    /// `torch.randn(n, dtype=float32)`. The numbers depend on `n`, but not on the shape.
     pub fn randn_f32(&mut self, n: usize) -> Vec<f32> {
         if n < 16 {
             return (0..n).map(|_| self.scalar() as f32).collect();
@@ -53,8 +52,8 @@ impl TorchCpu {
 
     /// `torch.randn(n, dtype=bfloat16)`, widened to f32 without loss.
     ///
-    /// [`BfStream::Current`] draws no uniforms for the remainder past the last whole block of 16 before it redraws the
-    /// last 16 values, so for `n % 16 ≠ 0` the tail is not that of [`Self::randn_f32`].
+    /// Where `n` is no multiple of 16, the last 16 values are drawn again. Before that, [`BfStream::Current`] draws no uniforms for the
+    /// values past the last whole block of 16, so the tail differs from that of [`Self::randn_f32`].
     pub fn randn_bf16(&mut self, n: usize, stream: BfStream) -> Vec<f32> {
         let values = match stream {
             _ if n < 16 => (0..n).map(|_| self.scalar() as f32).collect(),
@@ -64,19 +63,8 @@ impl TorchCpu {
         values.into_iter().map(round_bf16).collect()
     }
 
-    /// `torch.randn(n, dtype=float64)`, to about 4e-16 (libm decides the last bit).
-    pub fn randn_f64(&mut self, n: usize) -> Vec<f64> {
-        if n < 16 {
-            return (0..n).map(|_| self.scalar()).collect();
-        }
-        self.blocks(n, n, Mt19937::uniform_f64, |u1, u2| {
-            let (radius, theta) = ((-2.0 * (1.0 - u1).ln()).sqrt(), 2.0 * PI * u2);
-            (radius * theta.cos(), radius * theta.sin())
-        })
-    }
-
-    /// Fills `n` ≥ 16 values: `drawn` uniforms in order, whole blocks of 16 transformed in place, and, where `n` is no
-    /// multiple of 16, the last 16 values drawn and transformed afresh.
+    /// `n` ≥ 16 values: draws `drawn` uniforms in order and transforms whole blocks of 16 in place. Where `n` is no multiple of 16,
+    /// draws and transforms the last 16 values again.
     fn blocks<T: Copy + Default>(
         &mut self,
         n: usize,
@@ -111,7 +99,7 @@ impl TorchCpu {
     }
 }
 
-/// Where noise is drawn, and with which of torch's algorithms.
+/// The random generator to reproduce.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NoiseSource {
@@ -137,7 +125,7 @@ impl NoiseSource {
     }
 }
 
-/// A seeded generator of either kind.
+/// A seeded generator.
 #[derive(Debug, Clone)]
 pub enum Noise {
     /// torch's CPU stream.
@@ -156,7 +144,7 @@ impl Noise {
             (Self::Cuda(g), DType::F32) => g.randn_f32(n),
             (Self::Cuda(g), DType::BF16) => g.randn_bf16(n),
             (_, other) => {
-                return Err(Error::failed(format!("noise: drawn in f32 or bf16, not in {}", other.name())));
+                return Err(Error::failed(format!("noise in {}: unsupported; use f32 or bf16", other.name())));
             }
         };
         ArrayD::from_shape_vec(IxDyn(shape), values)
@@ -170,7 +158,7 @@ fn box_muller_f32(u1: f32, u2: f32) -> (f32, f32) {
     (radius * cos, radius * sin)
 }
 
-/// Every intermediate is a bf16, except that 2π·u2 is formed in double.
+/// Every intermediate value is a bf16, except for 2π·u2, which is computed in f64.
 fn box_muller_bf16(u1: f32, u2: f32) -> (f32, f32) {
     let r = round_bf16;
     let radius = r(r(-2.0 * r(r(1.0 - u1).ln())).sqrt());
@@ -178,7 +166,7 @@ fn box_muller_bf16(u1: f32, u2: f32) -> (f32, f32) {
     (r(radius * r(theta.cos())), r(radius * r(theta.sin())))
 }
 
-/// Cephes `logf` for x in (0, 1]. The fused steps are those that the compiler of torch's x86 builds forms.
+/// Cephes `logf` for x in (0, 1], with the fused multiply-adds that the compiler emits in torch's x86 builds.
 #[allow(clippy::excessive_precision)]
 fn log(x: f32) -> f32 {
     const P: [f32; 8] = [
@@ -207,7 +195,7 @@ fn log(x: f32) -> f32 {
     e.mul_add(0.693359375, x + y)
 }
 
-/// Cephes `sincosf` for x ≥ 0, with the same fused steps.
+/// Cephes `sincosf` for x ≥ 0, with the same fused multiply-adds.
 #[allow(clippy::excessive_precision)]
 fn sincos(x: f32) -> (f32, f32) {
     let j = ((x * 1.27323954473516f32) as i32 + 1) & !1;

@@ -1,7 +1,7 @@
 //! `torch.randn` on CUDA: Philox4x32-10 in the layout of ATen's `distribution_nullary_kernel`.
 //!
-//! Which element gets which number depends on the number of threads that the device runs at once, so for tensors larger
-//! than that the GPU model matters. The device uses fast sine and cosine; a CPU equals it to about 1e-6.
+//! The order of the numbers depends on the number of threads that the device runs at once, so large tensors differ between GPU
+//! models. The device uses fast sine and cosine; the results here equal them to about 1e-6.
 
 use serde::Serialize;
 
@@ -50,12 +50,12 @@ impl TorchCuda {
         Self { seed, offset: 0, blocks: (gpu.sms * (gpu.threads_per_sm / BLOCK)).max(1) }
     }
 
-    /// The generator's Philox offset, a multiple of 4.
+    /// The Philox offset, a multiple of 4.
     pub fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// `torch.randn(n, dtype=float32, device="cuda")`; moves the offset.
+    /// `torch.randn(n, dtype=float32, device="cuda")`. Advances the offset.
     pub fn randn_f32(&mut self, n: usize) -> Vec<f32> {
         if n == 0 {
             return Vec::new();
@@ -66,8 +66,8 @@ impl TorchCuda {
         for k in 0..loops {
             for thread in 0..threads {
                 let normals = self.normals(self.offset / 4 + k as u64, thread as u64);
-                for (part, z) in normals.into_iter().enumerate() {
-                    if let Some(slot) = out.get_mut((k * 4 + part) * threads + thread) {
+                for (m, z) in normals.into_iter().enumerate() {
+                    if let Some(slot) = out.get_mut((k * 4 + m) * threads + thread) {
                         *slot = z;
                     }
                 }
@@ -77,7 +77,7 @@ impl TorchCuda {
         out
     }
 
-    /// `torch.randn(n, dtype=bfloat16, device="cuda")`: the f32 numbers rounded.
+    /// `torch.randn(n, dtype=bfloat16, device="cuda")`: the f32 numbers, rounded.
     pub fn randn_bf16(&mut self, n: usize) -> Vec<f32> {
         self.randn_f32(n).into_iter().map(round_bf16).collect()
     }
@@ -101,7 +101,7 @@ fn philox(mut c: [u32; 4], seed: u64) -> [u32; 4] {
     c
 }
 
-/// cuRAND's Box-Muller: sine first, u in (0, 1].
+/// The Box-Muller transform of cuRAND: sine first, u in (0, 1].
 #[allow(clippy::excessive_precision)]
 fn box_muller(x: u32, y: u32) -> (f32, f32) {
     const INV: f32 = 2.3283064e-10;

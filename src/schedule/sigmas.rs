@@ -1,7 +1,7 @@
-//! Flow-matching noise schedules as diffusers computes them, to the last bit.
+//! Flow-matching noise schedules, bit for bit as diffusers computes them.
 //!
 //! Sources: diffusers 0.42.1 `scheduling_flow_match_euler_discrete.py`, `scheduling_unipc_multistep.py`,
-//! `pipeline_flux2.py`; Wan's own `FlowUniPCMultistepScheduler` as SGLang keeps it.
+//! `pipeline_flux2.py`; `FlowUniPCMultistepScheduler` of the Wan repository, in SGLang's copy.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use crate::{
     tensor::DType,
 };
 
-/// The diffusers class that a `scheduler_config.json` names.
+/// The scheduler class of diffusers, as `scheduler_config.json` names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
     /// `FlowMatchEulerDiscreteScheduler`: FLUX.1, FLUX.2, Z-Image, Qwen-Image.
@@ -22,20 +22,20 @@ pub enum Class {
     UniPc,
 }
 
-/// How σ is spread over the steps before it is shifted.
+/// How σ is spread over the steps, before the shift.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Spacing {
-    /// numpy's linspace from 1 to 1/N, rounded to f32: the FLUX and Qwen-Image pipelines.
+    /// numpy's linspace from 1 to 1/n, rounded to f32: the FLUX and Qwen-Image pipelines.
     Steps,
-    /// The same points from torch's f32 linspace, which rounds otherwise: the Z-Image pipeline.
+    /// The same points from torch's f32 linspace, with its rounding: the Z-Image pipeline.
     StepsTorch,
-    /// linspace from 1 to 1/1000 in N+1 points without the last, in f64, σ₀ kept 1e-6 below 1: UniPC in diffusers.
+    /// linspace from 1 to 1/1000 in n + 1 points without the last, in f64, with σ₀ at most 1 − 1e-6: UniPC in diffusers.
     Train,
-    /// linspace from the already shifted σmax to 0, in f64, shifted again: Wan's own UniPC, which SGLang runs.
+    /// linspace from the shifted σmax to 0, in f64, then shifted a second time: the Wan repository's UniPC, which SGLang runs.
     WanTwice,
 }
 
-/// How a dynamic shift uses mu.
+/// The formula of the dynamic shift.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimeShift {
     /// σ' = e^mu / (e^mu + (1/σ − 1)).
@@ -44,26 +44,26 @@ pub enum TimeShift {
     Linear,
 }
 
-/// A flow-matching schedule read from a `scheduler_config.json`.
+/// A flow-matching schedule, from a `scheduler_config.json`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FlowMatch {
-    /// Which solver the checkpoint asks for.
+    /// The scheduler class, which determines the solver.
     pub class: Class,
     /// Static shift s: σ' = s·σ/(1+(s−1)·σ). Unused where `dynamic`. (`shift`, or UniPC's `flow_shift`.)
     pub shift: f64,
-    /// Whether the shift depends on the picture's size through mu.
+    /// Whether the shift depends on the number of image tokens, through mu.
     pub dynamic: bool,
-    /// The form of the dynamic shift.
+    /// The formula of the dynamic shift.
     pub time_shift: TimeShift,
-    /// mu at `base_seq` and at `max_seq`.
+    /// mu at the two sequence lengths of `seq`.
     pub mu: [f64; 2],
-    /// The two sequence lengths, in image tokens, between which [`Self::linear_mu`] is drawn.
+    /// Two sequence lengths in image tokens; [`Self::linear_mu`] is the line through them.
     pub seq: [f64; 2],
-    /// Where the last σ before 0 is stretched to.
+    /// The value that the last σ before 0 is stretched to.
     pub shift_terminal: Option<f64>,
-    /// Timesteps of training: t = σ · this.
+    /// Number of timesteps in training: t = σ · this.
     pub train_timesteps: f64,
-    /// The points before shifting. Reading a config sets what diffusers' pipelines use: `Steps` or `Train`.
+    /// How σ is spread before the shift. From a config: `Steps` or `Train`, as in diffusers' pipelines.
     pub spacing: Spacing,
 }
 
@@ -87,7 +87,7 @@ struct Config {
     rest: serde_json::Map<String, serde_json::Value>,
 }
 
-/// Options that change the numbers and that are not built: name, diffusers' default, the only value accepted.
+/// Options that change the numbers and are unsupported: name, diffusers' default, the only accepted value.
 const FIXED_EULER: &[(&str, &str, &str)] = &[
     ("use_karras_sigmas", "false", "false"),
     ("use_exponential_sigmas", "false", "false"),
@@ -118,7 +118,10 @@ impl FlowMatch {
         Self::from_json(&text).at(path.display())
     }
 
-    /// Parses the text of a `scheduler_config.json`. A class or an option that is not built is an error that says so.
+    /// Parses a `scheduler_config.json`.
+    ///
+    /// # Errors
+    /// Invalid JSON, and an unsupported class or option.
     pub fn from_json(text: &str) -> Result<Self> {
         let config: Config =
             serde_json::from_str(text).map_err(|e| Error::failed(format!("not a scheduler config: {e}")))?;
@@ -126,16 +129,16 @@ impl FlowMatch {
             Some("FlowMatchEulerDiscreteScheduler") => Class::Euler,
             Some("UniPCMultistepScheduler") => Class::UniPc,
             Some(other) => {
-                return Err(Error::failed(format!("scheduler class {other} is not known; known are {KNOWN}")));
+                return Err(Error::failed(format!("unsupported scheduler class {other}; supported: {KNOWN}")));
             }
-            None => return Err(Error::failed(format!("no _class_name, so no scheduler; known are {KNOWN}"))),
+            None => return Err(Error::failed(format!("_class_name is missing; supported: {KNOWN}"))),
         };
         config.check(class)?;
         let time_shift = match config.time_shift_type.as_deref() {
             None | Some("exponential") => TimeShift::Exponential,
             Some("linear") if class == Class::Euler => TimeShift::Linear,
             Some(other) => {
-                return Err(Error::failed(format!("time_shift_type {other} is not known; known is exponential")));
+                return Err(Error::failed(format!("unsupported time_shift_type {other}; supported: exponential")));
             }
         };
         let schedule = Self {
@@ -160,8 +163,8 @@ impl FlowMatch {
         Ok(self)
     }
 
-    /// The solver that goes with the class. `latents` is the type in which Euler's latents live between steps: bf16
-    /// where the reference pipeline runs in bf16 (FLUX, Qwen-Image), else f32. UniPC's always live in f32.
+    /// The solver of the class. `latents`: the element type of Euler's latents between steps, as [`Euler::latents`]. UniPC always
+    /// uses f32.
     pub fn solver(&self, latents: DType) -> Box<dyn Solver + Send> {
         match self.class {
             Class::Euler => Box::new(Euler { latents }),
@@ -169,21 +172,23 @@ impl FlowMatch {
         }
     }
 
-    /// mu for `seq` image tokens by the straight line through the config's two points, not clamped.
+    /// mu for `seq` image tokens: the line through the config's two points, not clamped.
     pub fn linear_mu(&self, seq: usize) -> f64 {
         let slope = (self.mu[1] - self.mu[0]) / (self.seq[1] - self.seq[0]);
         seq as f64 * slope + (self.mu[0] - slope * self.seq[0])
     }
 
-    /// σ of `steps` steps: `steps` + 1 values falling from about 1 to exactly 0. `mu` is wanted where `dynamic`, and
-    /// not used elsewhere. Errors for no steps at all and for a missing mu.
+    /// σ of `steps` steps: `steps` + 1 values that fall from about 1 to exactly 0. `mu` is required where `dynamic`, else unused.
+    ///
+    /// # Errors
+    /// 0 steps; a missing mu.
     pub fn sigmas(&self, steps: usize, mu: Option<f64>) -> Result<Vec<f32>> {
         let mut sigmas: Vec<f32> = self.curve(steps, mu)?.into_iter().map(|s| s as f32).collect();
         sigmas.push(0.0);
         Ok(sigmas)
     }
 
-    /// The `steps` timesteps that diffusers hands to the pipeline: 1000·σ in f32, truncated to whole numbers for UniPC.
+    /// The `steps` timesteps of diffusers: 1000·σ in f32, truncated to integers for UniPC.
     pub fn timesteps(&self, steps: usize, mu: Option<f64>) -> Result<Vec<f32>> {
         let curve = self.curve(steps, mu)?;
         Ok(match self.class {
@@ -192,12 +197,12 @@ impl FlowMatch {
         })
     }
 
-    /// The timestep of a σ that is not on the curve, such as a rewound one.
+    /// The timestep of any σ, such as one after a rewind.
     pub fn timestep_at(&self, sigma: f32) -> f32 {
         match self.class {
             Class::Euler => sigma * self.train_timesteps as f32,
-            // What is within f32's rounding below a whole number may have been that number before. Only without a shift do
-            // steps fall on whole numbers; there f64's own rounding decides in the reference, and t may be one less than here.
+            // `sigma` is rounded to f32, so a value just below an integer may have been that integer. Steps fall on integers only
+            // without a shift. There the rounding of f64 decides in the reference, and its t may be one less than here.
             Class::UniPc => {
                 (f64::from(sigma) * self.train_timesteps * (1.0 + 0.5 * f64::from(f32::EPSILON))).trunc() as f32
             }
@@ -221,13 +226,13 @@ impl FlowMatch {
         }
     }
 
-    /// σ without the final 0, in the precision in which the reference computes it.
+    /// σ without the final 0, in the precision of the reference.
     fn curve(&self, steps: usize, mu: Option<f64>) -> Result<Vec<f64>> {
         if steps == 0 {
             return Err(Error::usage("num_inference_steps must be a positive int, got 0"));
         }
         if self.dynamic && mu.is_none() {
-            return Err(Error::failed("this scheduler shifts by the picture's size, and mu was not given"));
+            return Err(Error::failed("this scheduler needs mu, which depends on the size of the picture"));
         }
         let mu = mu.unwrap_or(0.0);
         let round = if self.class == Class::Euler && self.spacing != Spacing::WanTwice { to_f32 } else { exact };
@@ -238,7 +243,7 @@ impl FlowMatch {
                 sigmas.iter_mut().for_each(|s| *s = round(1.0 - round(round(1.0 - *s) / factor)));
             }
         }
-        // ln(1 − σ) must stay finite in UniPC's first update.
+        // ln(1 − σ) must be finite in UniPC's first update.
         if self.spacing == Spacing::Train && (sigmas[0] - 1.0).abs() < 1e-6 {
             sigmas[0] -= 1e-6;
         }
@@ -279,18 +284,18 @@ impl Config {
         let fixed = if class == Class::Euler { FIXED_EULER } else { FIXED_UNIPC };
         for (name, default, wanted) in fixed {
             let got = self.rest.get(*name).map_or((*default).to_owned(), ToString::to_string);
-            // diffusers takes null for "not set" wherever its default is false or empty.
+            // diffusers treats null as the default where the default is false or empty.
             let same = got == *wanted || (got == "null" && matches!(*wanted, "false" | "[]"));
             if !same {
-                return Err(Error::failed(format!("scheduler option {name} = {got} is not supported, only {wanted}")));
+                return Err(Error::failed(format!("unsupported scheduler option {name} = {got}; supported: {wanted}")));
             }
         }
         Ok(())
     }
 }
 
-/// mu of FLUX.2 for `seq` image tokens and `steps` steps: a fit of the FLUX.2 authors, which replaces the config's
-/// line.
+/// mu of FLUX.2 for `seq` image tokens and `steps` steps: a fit by the FLUX.2 authors, used instead of
+/// [`FlowMatch::linear_mu`].
 pub fn empirical_mu(seq: usize, steps: usize) -> f64 {
     let seq = seq as f64;
     let at_200 = 0.00016927 * seq + 0.45666666;
@@ -302,8 +307,11 @@ pub fn empirical_mu(seq: usize, steps: usize) -> f64 {
     slope * steps as f64 + (at_200 - 200.0 * slope)
 }
 
-/// The step at which denoising starts from a picture, as in diffusers' image-to-image pipelines: the last `strength`
-/// part of the steps runs. Errors if `strength` is not in 0..=1.
+/// The first step of a run that starts from a picture, as in diffusers' image-to-image pipelines: the last `strength`·`steps` steps
+/// run.
+///
+/// # Errors
+/// `strength` outside 0..=1.
 pub fn first_step(steps: usize, strength: f64) -> Result<usize> {
     if !(0.0..=1.0).contains(&strength) {
         return Err(Error::usage(format!("strength must be in [0, 1], got {strength}")));
@@ -312,14 +320,14 @@ pub fn first_step(steps: usize, strength: f64) -> Result<usize> {
     Ok((n - (n * strength).min(n)).max(0.0) as usize)
 }
 
-/// The same for a video, whose `strength` part is cut to whole steps: `steps` itself where not one is left (diffusers'
-/// `WanVideoToVideoPipeline`).
+/// The first step of a run that starts from a clip, as in diffusers' `WanVideoToVideoPipeline`: `strength`·`steps` is rounded down,
+/// so the result is `steps` where no step is left.
 pub fn first_step_of_video(steps: usize, strength: f64) -> Result<usize> {
     first_step(steps, strength)?;
     Ok(steps - ((steps as f64 * strength) as usize).min(steps))
 }
 
-/// Rounding after every operation. f64 operations on f32 values, each rounded to f32, are exactly f32 operations.
+/// Rounding after each operation. An f64 operation on f32 values, rounded to f32, equals the f32 operation.
 type Round = fn(f64) -> f64;
 
 fn to_f32(x: f64) -> f64 {
@@ -340,7 +348,7 @@ fn linspace(start: f64, end: f64, n: usize) -> Vec<f64> {
     (0..n).map(|i| if i > 0 && i + 1 == n { end } else { i as f64 * step + start }).collect()
 }
 
-/// `torch.linspace` in f32, which counts from both ends to the middle, fused as in torch's AVX2 and AVX512 builds.
+/// `torch.linspace` in f32: computed from both ends to the middle, with fused multiply-adds as in torch's AVX2 and AVX512 builds.
 fn linspace_torch(start: f32, end: f32, n: usize) -> Vec<f64> {
     let step = if n > 1 { (end - start) / (n - 1) as f32 } else { 0.0 };
     let at = |i: usize| match n / 2 {

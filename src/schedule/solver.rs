@@ -1,4 +1,4 @@
-//! Solvers of the flow ODE dx/dσ = v. One solver, one function, in the paper's terms.
+//! Solvers of the flow ODE dx/dσ = v.
 
 use ndarray::{ArrayD, Zip};
 
@@ -10,29 +10,29 @@ pub trait Solver {
     /// The name in metadata, as the A1111 web interface writes samplers: `Euler`.
     fn name(&self) -> &'static str;
 
-    /// Takes `x` at σ = `sigmas[i]`, with the velocity `v` predicted there, to σ = `sigmas[i + 1]`. `x` and `v` have
-    /// the same shape, `i + 1` is within `sigmas`, and `sigmas` ends with the last step.
+    /// One step: from `x` at σ = `sigmas[i]`, with the velocity `v` there, to σ = `sigmas[i + 1]`. `x` and `v` have the same shape.
+    /// `sigmas` is the whole schedule with its final 0.
     fn step(&mut self, x: ArrayD<f32>, v: &ArrayD<f32>, sigmas: &[f32], i: usize) -> ArrayD<f32>;
 
-    /// Forgets the history. Wanted where the latent's size or the schedule changes between two steps.
+    /// Clears the history. Required where the latent's size or the schedule changes between two steps.
     fn reset(&mut self);
 }
 
-/// x ← x + (σ₊ − σ)·v.
+/// One Euler step: x + (σᵢ₊₁ − σᵢ)·v.
 pub fn euler_step(mut x: ArrayD<f32>, v: &ArrayD<f32>, sigma: f32, next: f32) -> ArrayD<f32> {
     let dt = next - sigma;
     x.zip_mut_with(v, |x, &v| *x += dt * v);
     x
 }
 
-/// The flow's forward process, x = (1−σ)·data + σ·noise, for a start from a picture. Both have the same shape.
+/// Adds noise to a latent: (1−σ)·data + σ·noise. Both have the same shape. For runs that start from a picture or clip.
 pub fn scale_noise(mut data: ArrayD<f32>, noise: &ArrayD<f32>, sigma: f32) -> ArrayD<f32> {
     data.zip_mut_with(noise, |x, &n| *x = sigma * n + (1.0 - sigma) * *x);
     data
 }
 
-/// Rounds every value to what `dtype` can hold (bf16 or f16); f32 is left alone.
-pub fn round_to(x: &mut ArrayD<f32>, dtype: DType) {
+/// Rounds every value to `dtype` (bf16 or f16). f32 is unchanged.
+fn round_to(x: &mut ArrayD<f32>, dtype: DType) {
     if dtype != DType::F32 {
         x.mapv_inplace(|v| round_value(v, dtype));
     }
@@ -46,11 +46,11 @@ fn round_value(v: f32, dtype: DType) -> f32 {
     }
 }
 
-/// diffusers' `FlowMatchEulerDiscreteScheduler`. Has no history.
+/// The solver of diffusers' `FlowMatchEulerDiscreteScheduler`. It has no history.
 #[derive(Debug, Clone, Copy)]
 pub struct Euler {
-    /// The type of the network's output, and so of the latents between steps: f32, bf16 or f16. torch's type promotion
-    /// then also rounds σ₊ − σ and the product (σ₊ − σ)·v to it, and only the sum is f32.
+    /// The element type of the network's output, and so of the latents between steps: f32, bf16 or f16. By torch's type promotion
+    /// σᵢ₊₁ − σᵢ and its product with v are also rounded to it; only the sum is computed in f32.
     pub latents: DType,
 }
 
@@ -78,9 +78,9 @@ impl Solver for Euler {
 /// for flow models: α = 1−σ, λ = ln α − ln σ.
 #[derive(Debug, Clone, Default)]
 pub struct UniPc {
-    /// Data predictions of the last two steps, newest last, each from the sample before its correction.
+    /// The data predictions of the last two steps, newest last, each from the sample before correction.
     data: Vec<ArrayD<f32>>,
-    /// The corrected sample of the last step and the order of the predictor that left it.
+    /// The corrected sample of the last step, and the order of its predictor.
     last: Option<(ArrayD<f32>, usize)>,
 }
 
@@ -112,7 +112,7 @@ impl Solver for UniPc {
 }
 
 impl UniPc {
-    /// UniP: from `x` at the last but one σ of `sigmas` to its last.
+    /// The predictor (UniP): from `x` at the second-to-last σ of `sigmas` to the last.
     fn predict(&self, x: ArrayD<f32>, order: usize, sigmas: &[f32]) -> ArrayD<f32> {
         let step = Interval::last(sigmas);
         let m0 = &self.data[self.data.len() - 1];
@@ -124,7 +124,7 @@ impl UniPc {
         x
     }
 
-    /// UniC: from the sample `last` over the step just made, now that `data` is known at its end.
+    /// The corrector (UniC): repeats the previous step from its sample `last`, now with the data prediction `data` at its end.
     fn correct(&self, last: ArrayD<f32>, data: &ArrayD<f32>, order: usize, sigmas: &[f32]) -> ArrayD<f32> {
         let step = Interval::last(sigmas);
         let m0 = &self.data[self.data.len() - 1];
@@ -150,7 +150,7 @@ struct Interval {
     minus_h: f64,
     /// e^(−h) − 1.
     phi: f64,
-    /// (λ₋₁ − λ₀)/h; infinite where there is no earlier σ.
+    /// (λ₋₁ − λ₀)/h; infinite without an earlier σ.
     ratio: f64,
 }
 

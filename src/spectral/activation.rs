@@ -1,4 +1,4 @@
-//! When a frequency of a latent rises above the noise (arXiv 2605.18736 eq. 9).
+//! Activation times: the σ at which a frequency of a latent becomes relevant (arXiv 2605.18736 eq. 9).
 
 use std::str::FromStr;
 
@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::error::{Error, Result};
 
-/// The radial power spectrum of a VAE's latents, P(ω) = A·|ω|^(−β), ω in cycles per latent side.
+/// The radial power spectrum of a VAE's latents, P(ω) = A·|ω|^(−β), with ω in cycles per side of the latent.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Spectrum {
     /// A.
@@ -16,10 +16,10 @@ pub struct Spectrum {
 }
 
 impl Spectrum {
-    /// FLUX.1's VAE, fitted by the paper's authors on 105 k pictures. Z-Image has the same VAE. For FLUX.2 and
-    /// Qwen-Image the published implementation takes these values too, for want of a fit of their own.
+    /// FLUX.1's VAE, fitted by the paper's authors on 105,000 pictures. Z-Image has the same VAE. The published implementation also
+    /// uses these values for FLUX.2 and Qwen-Image, for which no fit exists.
     pub const FLUX: Self = Self { a: 203.615097, beta: 1.915461 };
-    /// Wan 2.1's VAE, the spatial spectrum, fitted by the paper's authors on 9050 videos.
+    /// Wan 2.1's VAE: the spatial spectrum, fitted by the paper's authors on 9050 videos.
     pub const WAN: Self = Self { a: 219.484718, beta: 2.422687 };
 
     /// P(ω); infinite at ω = 0.
@@ -27,8 +27,8 @@ impl Spectrum {
         self.a * omega.abs().powf(-self.beta)
     }
 
-    /// t_ω = 1/(1 + √(δ/(P·(1+P−δ)))): the σ below which ω matters more than the share `delta` in (0, 1) of the noise.
-    /// In 0..=1, falling in ω.
+    /// The activation time of frequency ω, 1/(1 + √(δ/(P·(1+P−δ)))), in 0..=1. It falls with ω. `delta`: the threshold δ in
+    /// (0, 1).
     pub fn activation_time(&self, omega: f64, delta: f64) -> f64 {
         let p = self.power(omega);
         1.0 / (1.0 + (delta / (p * (1.0 + p - delta))).sqrt())

@@ -1,4 +1,4 @@
-//! Orthonormal two-dimensional DCT-II over the last two axes, of any size.
+//! The orthonormal two-dimensional DCT-II over the last two axes, for any size.
 
 use std::sync::Arc;
 
@@ -30,13 +30,13 @@ fn map_planes(x: &ArrayD<f32>, transform: fn(&Dct, &mut [f64])) -> ArrayD<f32> {
     out
 }
 
-/// The extents of the last two axes; missing axes count as 1.
+/// The sizes of the last two axes; 1 for missing axes.
 pub(super) fn plane_size(x: &ArrayD<f32>) -> (usize, usize) {
     let extent = |back: usize| x.ndim().checked_sub(back).map_or(1, |axis| x.shape()[axis]);
     (extent(2), extent(1))
 }
 
-/// The transforms of one plane size, row-major [h, w].
+/// The transforms for one size of planes, row-major [h, w].
 pub(super) struct Dct {
     height: usize,
     width: usize,
@@ -76,7 +76,7 @@ impl Dct {
     }
 }
 
-/// Orthonormal weights. rustdct's DCT-II is the plain cosine sum; its DCT-III takes half of the first coefficient.
+/// Applies the orthonormal weights. rustdct's DCT-II is the plain cosine sum; its DCT-III uses half of the first coefficient.
 fn weigh(line: &mut [f64], first: f64) {
     let n = line.len() as f64;
     line[0] *= first * (1.0 / n).sqrt();

@@ -1,9 +1,9 @@
-//! Growth in the Fourier basis: the orthonormal spectrum of the small plane in the middle of the large one's.
+//! Growth in the Fourier basis: the spectrum of the small plane becomes the low frequencies of the large spectrum.
 
 use rustfft::{Fft, FftPlanner, num_complex::Complex};
 use std::sync::Arc;
 
-/// Transforms of one small and one large plane size.
+/// The transforms for one small and one large size of planes.
 pub(super) struct FourierGrowth {
     small: Plane,
     large: Plane,
@@ -14,11 +14,11 @@ impl FourierGrowth {
         Self { small: Plane::new(from), large: Plane::new(to) }
     }
 
-    /// `x`: small plane, `noise`: large plane, already times σ. Returns the large plane, unscaled.
+    /// Grows `x`, a small plane, with `noise`, a large plane that is already scaled by σ. Returns a large plane.
     ///
-    /// The noise is real, so its spectrum is Hermitian and so is the sum: no imaginary part is thrown away. Where a
-    /// side of the small plane is even, its highest frequency stands for both signs; in the large plane each sign
-    /// gets half of it, and the noise power that this takes away is filled up from the noise.
+    /// The noise is real, so its spectrum and the sum are Hermitian, and the result has no imaginary part. Where a side of the small
+    /// plane is even, its highest frequency stands for both signs. In the large plane each sign gets half of it, and noise makes up
+    /// for the missing power.
     pub(super) fn grow(&self, x: &[f32], noise: &[f32]) -> Vec<f64> {
         let (low, mut high) = (self.small.forward(x), self.large.forward(noise));
         let rows = bins(self.small.height, self.large.height);
@@ -34,7 +34,7 @@ impl FourierGrowth {
     }
 }
 
-/// For every signed frequency of `small` bins: its index there, its index among `large` bins, and its share.
+/// For each signed frequency of `small` bins: its index among them, its index among `large` bins, and its weight.
 fn bins(small: usize, large: usize) -> Vec<(usize, usize, f64)> {
     let half = (small / 2) as isize;
     let wrap = |k: isize, n: usize| k.rem_euclid(n as isize) as usize;

@@ -1,9 +1,10 @@
-//! Spectral growth of a latent in the middle of denoising (arXiv 2605.18736 eq. 5 and 6).
+//! Spectral growth of a latent between two steps (arXiv 2605.18736 eq. 5 and 6).
 //!
-//! An orthonormal spectrum keeps its coefficients when it is embedded in a larger one, so white noise keeps its
-//! standard deviation while a smooth signal loses the factor r = √(H'W'/(HW)): the mix (1−σ)·s + σ·n becomes
-//! (1−σ)/r·s + σ·n. Times κ = r/(1+(r−1)σ) it is again a point of the path, (1−σ')·s + σ'·n with σ' = κσ, for every
-//! r. In odds, σ'/(1−σ') = r·σ/(1−σ). At r = 2 these are the published 2/(1+σ) and 2σ/(1+σ).
+//! The coefficients of the orthonormal spectrum are copied into the larger spectrum. White noise keeps its standard deviation, and
+//! the amplitude of a smooth signal is divided by r = √(H'W'/(HW)): (1−σ)·s + σ·n becomes (1−σ)/r·s + σ·n.
+//!
+//! Rewind multiplies the result by κ = r/(1+(r−1)σ). It is then again a point of the flow-matching path, (1−σ')·s + σ'·n with
+//! σ' = κσ > σ. In odds: σ'/(1−σ') = r·σ/(1−σ). For r = 2 these are the published formulas κ = 2/(1+σ) and σ' = 2σ/(1+σ).
 
 use std::str::FromStr;
 
@@ -17,19 +18,19 @@ use super::{
 };
 use crate::error::{Error, Result};
 
-/// The basis in which a latent grows.
+/// The transform of the growth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Transform {
-    /// DCT-II, any ratio.
+    /// DCT-II, for any ratio.
     #[default]
     Dct,
-    /// Periodised Haar wavelet: the latent is the low band, the three detail bands are noise. Needs a ratio of
-    /// exactly 2 on both axes.
+    /// Haar wavelet: the latent is the low band, and the three detail bands are noise. Requires a ratio of exactly 2 on both
+    /// axes.
     Dwt,
-    /// Fourier, any ratio. Other than the paper's code, whose noise spectrum is not Hermitian and which drops the
-    /// imaginary part (and with it half of the latent's highest frequency), the noise here is real before it is
-    /// transformed, and the highest frequency is shared between its two signs with full noise power.
+    /// Fourier, for any ratio. It differs from the paper's code, whose noise spectrum is not Hermitian and which drops the imaginary
+    /// part, and with it half of the latent's highest frequency. Here the noise is real, and the highest frequency is split
+    /// between its two signs.
     Fft,
 }
 
@@ -52,12 +53,12 @@ impl FromStr for Transform {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
-    /// No growth: every step at full size.
+    /// No growth: all steps at full size.
     #[default]
     Fullres,
-    /// Growth without rescaling and without rewinding σ.
+    /// Growth without rewind.
     Dct,
-    /// Growth, rescaled by κ, with σ rewound to κσ.
+    /// Growth with rewind: scaled by κ, at σ' = κσ.
     DctRewind,
 }
 
@@ -76,7 +77,7 @@ impl FromStr for Mode {
     }
 }
 
-/// √(H'W'/(HW)) of a growth from (H, W) to (H', W').
+/// r = √(H'W'/(HW)) of a growth from (H, W) to (H', W').
 pub fn ratio(from: (usize, usize), to: (usize, usize)) -> f64 {
     ((to.0 * to.1) as f64 / (from.0 * from.1) as f64).sqrt()
 }
@@ -96,17 +97,18 @@ pub fn rewound(sigma: f32, ratio: f64) -> f32 {
 pub struct Growth {
     /// The basis.
     pub transform: Transform,
-    /// Whether the result is rescaled and σ rewound, so that the latent stays on the path.
+    /// Whether the result is scaled by κ and σ is raised to κσ.
     pub rewind: bool,
 }
 
 impl Growth {
-    /// Grows `x` [.., h, w] to the size of `noise` [.., h', w'] and returns it with the σ that it now has.
+    /// Grows `x` [.., h, w] to the size of `noise` [.., h', w']. Returns it with its new σ.
     ///
-    /// `sigma` is the latent's σ before. `noise` is standard normal, f32, drawn over the whole target (torch's stream
-    /// with seed + 10000·k for the k-th growth); what falls on the embedded low frequencies is not used. Leading axes
-    /// (items, channels, frames) must agree. Errors for other axes, a smaller target, and a ratio that the transform
-    /// cannot do.
+    /// `sigma`: the latent's σ. `noise`: standard normal, f32, of the target's size (torch's stream with the seed + 10000·k for the
+    /// k-th growth); its low frequencies are unused. The leading axes (items, channels, frames) must be equal.
+    ///
+    /// # Errors
+    /// Different leading axes, a smaller target, and a ratio that the transform does not support.
     pub fn grow(&self, x: &ArrayD<f32>, noise: &ArrayD<f32>, sigma: f32) -> Result<(ArrayD<f32>, f32)> {
         let (from, to) = (plane_size(x), plane_size(noise));
         let leading = |a: &ArrayD<f32>| a.shape()[..a.ndim().saturating_sub(2)].to_vec();
@@ -132,7 +134,7 @@ impl Growth {
         Ok((out, next))
     }
 
-    /// Whether a growth between these plane sizes is possible, for use before anything is computed.
+    /// Checks a growth between two sizes of planes, before anything is computed.
     pub fn check(&self, from: (usize, usize), to: (usize, usize)) -> Result<()> {
         let size = |(h, w): (usize, usize)| format!("{h}x{w}");
         if from.0 * from.1 == 0 || to.0 < from.0 || to.1 < from.1 {
@@ -176,7 +178,7 @@ impl Growth {
     }
 }
 
-/// The low coefficients stand in the top left corner; `widths` are those of the small and the large plane.
+/// Copies the coefficients of `x` into the top left corner of those of `noise`. `widths`: of the small and the large plane.
 fn dct_plane(x: &[f32], noise: &[f32], small: &Dct, large: &Dct, widths: (usize, usize)) -> Vec<f64> {
     let wide = |v: &[f32]| v.iter().map(|&v| f64::from(v)).collect::<Vec<_>>();
     let (mut low, mut high) = (wide(x), wide(noise));
@@ -188,8 +190,8 @@ fn dct_plane(x: &[f32], noise: &[f32], small: &Dct, large: &Dct, widths: (usize,
     high
 }
 
-/// Inverse Haar step. The detail bands are the quadrants of `noise` where their frequencies stand in a DCT: vertical
-/// detail bottom left, horizontal detail top right, diagonal bottom right.
+/// Inverse Haar step. The detail bands are quadrants of `noise`, in the places of their frequencies in a DCT: vertical detail at the
+/// bottom left, horizontal at the top right, diagonal at the bottom right.
 fn haar_plane(x: &[f32], noise: &[f32], (h, w): (usize, usize)) -> Vec<f64> {
     let mut out = vec![0.0; 4 * h * w];
     let at = |row: usize, column: usize| row * 2 * w + column;

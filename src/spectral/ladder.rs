@@ -1,4 +1,4 @@
-//! The ladder of resolutions: which steps run at which size.
+//! The ladder of levels: which steps run at which size.
 
 use std::str::FromStr;
 
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::error::{Error, Result};
 
-/// One level of the ladder. A growth stands before every level but the first.
+/// One level of the ladder. The latent grows before every level except the first.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Level {
     /// Latent rows.
@@ -19,23 +19,23 @@ pub struct Level {
     pub width: usize,
     /// The first step that runs at this size.
     pub first_step: usize,
-    /// One past the last step. Equal to `first_step` where the level has no steps of its own: the latent then passes
-    /// through this size and grows on at once, as in the published implementation.
+    /// One past the last step. Equal to `first_step` where the level has no steps: the latent then grows through this size, as in
+    /// the published implementation.
     pub end_step: usize,
-    /// σ at `first_step`, after the rewind of the growth before this level.
+    /// σ at `first_step`, after the rewind of the preceding growth.
     pub sigma_start: f32,
-    /// σ after this level's steps: what the next growth starts from, or 0 at the end.
+    /// σ after this level's steps, before the next growth; 0 at the end.
     pub sigma_end: f32,
 }
 
 impl Level {
-    /// How many steps run at this size.
+    /// The number of steps at this size.
     pub fn steps(&self) -> usize {
         self.end_step - self.first_step
     }
 
-    /// The whole schedule as this level sees it: `sigmas` with `sigma_start` at `first_step`. A solver that is reset at
-    /// `first_step` never looks before it.
+    /// The whole schedule for this level: `sigmas` with `sigma_start` at `first_step`. A solver that is reset at `first_step` reads
+    /// no earlier value.
     pub fn sigmas(&self, sigmas: &[f32]) -> Vec<f32> {
         let mut own = sigmas.to_vec();
         if let Some(sigma) = own.get_mut(self.first_step) {
@@ -152,35 +152,36 @@ pub fn check_delta(delta: f64) -> Result<()> {
     Err(Error::usage(format!("progressive_delta must be in (0, 1), got {delta}")))
 }
 
-/// What a ladder is planned from.
+/// The inputs of a ladder.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ladder {
     /// Rows and columns of the full latent.
     pub latent: (usize, usize),
-    /// Rows and columns of every level are multiples of this, the side of the network's patches in latent units.
+    /// Side of the transformer's patches: rows and columns of every level are multiples of it.
     pub patch: usize,
     /// The sizes.
     pub scales: Scales,
-    /// The VAE's power spectrum.
+    /// The power spectrum of the VAE's latents.
     pub spectrum: Spectrum,
-    /// δ in (0, 1): larger leaves the small sizes later, and is faster.
+    /// The threshold δ in (0, 1): the larger, the more steps run at small sizes.
     pub delta: f64,
-    /// How latents grow.
+    /// The growth between levels.
     pub growth: Growth,
 }
 
 impl Ladder {
     /// Plans the levels for a schedule of steps + 1 `sigmas` that ends in 0.
     ///
-    /// A level ends before the first step whose σ is at or below the activation time of the highest frequency that the
-    /// level holds, min(h, w)/2 with its size before snapping. As published, that is an integer division for
-    /// [`Scales::Levels`] and none for [`Scales::Explicit`]. Every search is in the schedule as given; then the growth
-    /// rewinds σ of the next level's first step.
+    /// A level ends before the first step whose σ is at most the activation time of the level's highest frequency: min(h, w)/2, with
+    /// its size before rounding to patches. As published, that is an integer division for [`Scales::Levels`], but not for
+    /// [`Scales::Explicit`]. The search uses the original schedule, without rewinds.
     ///
-    /// Where σ never falls that far the growth comes after the last step, at σ = 0: the next level has no steps, and
-    /// the growth is a plain spectral enlargement. Where a transition falls on step 0 the level has no steps, and
-    /// noise grows into noise. Errors: a full size that is no multiple of the patch, levels that snap to the same
-    /// size, δ, a ratio that the transform cannot do.
+    /// Where σ never falls that far, the growth follows the last step, at σ = 0: the next level has no steps, and the growth is a
+    /// spectral upscale. Where a level ends before step 0, it has no steps, and noise grows into noise.
+    ///
+    /// # Errors
+    /// A full size that is no multiple of the patch, two levels of the same size, an invalid δ, and a ratio that the transform does
+    /// not support.
     pub fn levels(&self, sigmas: &[f32]) -> Result<Vec<Level>> {
         check_delta(self.delta)?;
         let sizes = self.sizes()?;
@@ -206,7 +207,7 @@ impl Ladder {
         Ok(levels)
     }
 
-    /// The snapped sizes, smallest first.
+    /// The sizes, rounded to patches, smallest first.
     fn sizes(&self) -> Result<Vec<(usize, usize)>> {
         let (h, w) = self.latent;
         let patch = self.patch.max(1);
@@ -247,7 +248,7 @@ impl Ladder {
         }
     }
 
-    /// ω of level `k`, which is not the last; at least half a cycle, so that its power is finite.
+    /// The highest frequency ω of level `k`, which is not the last. At least half a cycle, so that its power is finite.
     fn highest_frequency(&self, k: usize) -> f64 {
         let side = self.latent.0.min(self.latent.1);
         let omega = match &self.scales {
@@ -259,8 +260,8 @@ impl Ladder {
     }
 }
 
-/// The levels that are left of a ladder where a run starts at step `first` from a picture: those that end before it are gone, and the
-/// first that is left starts at the schedule's own σ, as no growth comes before it. `first` is below the number of steps.
+/// The levels of a run that starts from a picture at step `first`: levels that end before it are dropped. The first remaining level
+/// starts at the schedule's σ, because no growth precedes it. `first` is below the number of steps.
 pub fn from_step(mut levels: Vec<Level>, sigmas: &[f32], first: usize) -> Vec<Level> {
     if first > 0 {
         levels.retain(|level| level.end_step > first);
@@ -271,14 +272,14 @@ pub fn from_step(mut levels: Vec<Level>, sigmas: &[f32], first: usize) -> Vec<Le
     levels
 }
 
-/// The nearest multiple of `patch`, the lower one in the middle between two, at least one patch.
+/// The nearest multiple of `patch`, at least one patch; the lower of two equally near ones.
 fn snap(length: f64, patch: usize) -> usize {
-    // Factors such as 1/3 come back a hair above a whole or half number.
+    // A factor such as 1/3 may give a value slightly above an integer or half-integer.
     let patches = (length / patch as f64 - 0.5 - 1e-9).ceil();
     (patches as usize).max(1) * patch
 }
 
-/// The stage split in the published form: `18@64x64 + 32@128x128`, steps at latent rows × columns.
+/// The steps of each level in the published notation, `18@64x64 + 32@128x128`: steps @ latent rows × columns.
 pub fn split(levels: &[Level]) -> String {
     let part = |l: &Level| format!("{}@{}x{}", l.steps(), l.height, l.width);
     levels.iter().map(part).collect::<Vec<_>>().join(" + ")

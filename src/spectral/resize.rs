@@ -1,4 +1,4 @@
-//! A finished latent at another size: the growth step without noise, in both directions.
+//! Resizing of a clean latent in the DCT domain.
 
 use ndarray::{ArrayD, IxDyn};
 use rayon::prelude::*;
@@ -6,12 +6,14 @@ use rayon::prelude::*;
 use super::dct::{Dct, plane_size};
 use crate::error::{Error, Result};
 
-/// `x` [.., h, w] → [.., h', w'], a clean latent (σ = 0) at another size, each axis larger or smaller.
+/// Resizes a clean latent (σ = 0) from [.., h, w] to [.., h', w']. Each axis may become larger or smaller.
 ///
-/// The orthonormal DCT-II coefficients that both sizes hold are kept and multiplied by √(h'w'/(hw)), which keeps the amplitude of
-/// a smooth signal; those that the smaller size does not hold are dropped, those that are missing are zero. Growing is
-/// [`Growth::grow`](super::Growth::grow) with rewind at σ = 0 (arXiv 2605.18736 eq. 5 and 6), and shrinking undoes it. Computed in
-/// f64. Error: an extent of zero.
+/// The orthonormal DCT-II coefficients are cropped or zero-padded, and multiplied by √(h'w'/(hw)), which keeps the amplitude of a
+/// smooth signal. Upscaling equals [`Growth::grow`](super::Growth::grow) with rewind at σ = 0 (arXiv 2605.18736 eq. 5 and 6);
+/// downscaling is its inverse. Computed in f64.
+///
+/// # Errors
+/// A size of zero.
 pub fn resized(x: &ArrayD<f32>, to: (usize, usize)) -> Result<ArrayD<f32>> {
     let from = plane_size(x);
     if x.ndim() < 2 || from.0 * from.1 * to.0 * to.1 == 0 {

@@ -16,7 +16,7 @@ use crate::{
     error::{At, Error, Result},
     family::{Conditioning, Family},
     runtime::{Network, finite},
-    schedule::{guidance::Guidance, solver::Solver},
+    schedule::{Guidance, Solver},
     tensor::Tensor,
     tiling::{Tiles, crop},
 };

@@ -2,7 +2,7 @@
 
 use ndarray::ArrayD;
 
-use crate::{error::Result, schedule::noise::NoiseSource, spectral::Growth, tensor::DType};
+use crate::{error::Result, schedule::NoiseSource, spectral::Growth, tensor::DType};
 
 /// What growth needs at every level.
 #[derive(Debug, Clone, Copy)]

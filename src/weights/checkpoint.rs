@@ -1,38 +1,34 @@
-//! A checkpoint's tensors by name, and questions about them.
+//! The tensors of a checkpoint by name, and queries on them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt::Write as _,
     path::{Path, PathBuf},
-    sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use rayon::prelude::*;
-use sha2::{Digest, Sha256};
 
-use super::{Location, Stored, quoted, without_training_prefixes};
+use super::{Stored, quoted, without_training_prefixes};
 use crate::{
     error::{At, Error, Result},
     tensor::DType,
 };
 
-/// Layers are numbered; a larger number in a key is something else, or a lie.
+/// The largest number of a layer. Larger numbers in a name are ignored.
 const MAX_INDEX: usize = 99_999;
 
-/// What kind of file a checkpoint came from.
+/// The file format of a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Container {
     /// `.safetensors`, one file or shards with an index.
     Safetensors,
     /// `torch.save` since 1.6: a zip file.
     TorchZip,
-    /// `torch.save` before 1.6: a row of pickles.
+    /// `torch.save` before 1.6: several pickles.
     TorchLegacy,
 }
 
 impl Container {
-    /// The name for messages: `safetensors`, `torch zip`, `torch legacy`.
+    /// The name in messages: `safetensors`, `torch zip`, `torch legacy`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Safetensors => "safetensors",
@@ -42,15 +38,7 @@ impl Container {
     }
 }
 
-/// A file as it was when it was opened.
-#[derive(Debug, Clone)]
-pub(super) struct Identity {
-    pub(super) path: Arc<Path>,
-    pub(super) len: u64,
-    pub(super) modified: SystemTime,
-}
-
-/// A checkpoint's tensors by name. The data stays in its files, mapped; a clone is cheap beside it.
+/// The tensors of a checkpoint by name. The data stays in memory-mapped files, so a clone copies no data.
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
     pub(super) origin: PathBuf,
@@ -58,13 +46,12 @@ pub struct Checkpoint {
     pub(super) tensors: BTreeMap<String, Stored>,
     pub(super) wrapper: Option<String>,
     pub(super) skipped: Vec<String>,
-    pub(super) files: Vec<Identity>,
 }
 
 impl Checkpoint {
-    /// Tensors that come from elsewhere than [`Checkpoint::open`], such as a blend of two checkpoints.
+    /// A checkpoint of given tensors, such as the blend of two checkpoints.
     pub fn new(origin: impl Into<PathBuf>, container: Container, tensors: BTreeMap<String, Stored>) -> Self {
-        Self { origin: origin.into(), container, tensors, wrapper: None, skipped: vec![], files: vec![] }
+        Self { origin: origin.into(), container, tensors, wrapper: None, skipped: vec![] }
     }
 
     /// The path that was opened, for messages.
@@ -72,17 +59,17 @@ impl Checkpoint {
         &self.origin
     }
 
-    /// What kind of file it is.
+    /// The file format.
     pub fn container(&self) -> Container {
         self.container
     }
 
-    /// The key of the dictionary the tensors were taken from, `params_ema` say; `None` when they were at the top.
+    /// The key of the dictionary that has the tensors, such as `params_ema`; `None`: the top dictionary.
     pub fn wrapper(&self) -> Option<&str> {
         self.wrapper.as_deref()
     }
 
-    /// Entries of a torch file that are not in here: no tensors (`epoch`), or beside the wrapper (`params`).
+    /// Unused entries of a torch file: those that are no tensors (`epoch`), and those beside the wrapper (`params`).
     pub fn skipped(&self) -> &[String] {
         &self.skipped
     }
@@ -97,12 +84,12 @@ impl Checkpoint {
         self.tensors.iter().map(|(name, stored)| (name.as_str(), stored))
     }
 
-    /// The tensor of a name.
+    /// The tensor with a name.
     pub fn get(&self, name: &str) -> Option<&Stored> {
         self.tensors.get(name)
     }
 
-    /// Whether there is a tensor of a name.
+    /// Whether a tensor has this name.
     pub fn contains(&self, name: &str) -> bool {
         self.tensors.contains_key(name)
     }
@@ -135,16 +122,16 @@ impl Checkpoint {
         })
     }
 
-    /// The length of a numbered sequence `prefix.0.…`, `prefix.1.…`: one more than the largest number, whether or not
-    /// those before it are there (layers without weights leave gaps); `None` when there is none. An empty prefix asks
-    /// for names that begin with a number. Numbers above 99,999 do not count.
+    /// The length of a numbered sequence `prefix.0.…`, `prefix.1.…`: the largest number plus one, even if lower numbers are missing
+    /// (layers without weights leave gaps). `None` without any. An empty prefix selects names that begin with a number. Numbers above
+    /// 99,999 are ignored.
     pub fn sequence_len(&self, prefix: &str) -> Option<usize> {
         let numbered = |s: &str| s.parse().ok().filter(|n: &usize| *n <= MAX_INDEX && n.to_string() == s);
         self.segments(prefix).filter_map(numbered).max().map(|n| n + 1)
     }
 
-    /// The distinct next segments of the names under a prefix, sorted as text: with `a.x.w` and `a.y`, `a` has `x` and
-    /// `y`. An empty prefix asks for the first segments.
+    /// The distinct segments that follow a prefix, sorted as text: with `a.x.w` and `a.y`, those of `a` are `x` and `y`. An empty
+    /// prefix selects the first segments.
     pub fn children(&self, prefix: &str) -> BTreeSet<&str> {
         self.segments(prefix).collect()
     }
@@ -155,10 +142,10 @@ impl Checkpoint {
         under.filter_map(|rest| rest.split('.').next())
     }
 
-    /// The same tensors under other names; those for which `name` gives `None` are dropped.
+    /// Renames all tensors. Drops those for which `name` returns `None`.
     ///
     /// # Errors
-    /// When two names become one.
+    /// Two tensors get the same name.
     pub fn renamed(mut self, name: impl Fn(&str) -> Option<String>) -> Result<Self> {
         let mut from = BTreeMap::new();
         let mut tensors = BTreeMap::new();
@@ -175,14 +162,14 @@ impl Checkpoint {
         Ok(self)
     }
 
-    /// Without the prefixes `module.` and `netG.` of training code, where every name has them.
+    /// Removes the prefixes `module.` and `netG.` of training code, if all names have them.
     #[must_use]
     pub fn unwrapped(mut self) -> Self {
         self.tensors = without_training_prefixes(self.tensors);
         self
     }
 
-    /// The first tensor, by name, that holds a NaN or an infinity. Reads all data.
+    /// The first tensor, by name, that has a NaN or an infinity. Reads all data.
     ///
     /// # Errors
     /// As [`Stored::bytes`].
@@ -195,34 +182,4 @@ impl Checkpoint {
         })
         .transpose()
     }
-
-    /// 64 hexadecimal digits that change when a name, a shape, an element type, a place in a file, or a file's path,
-    /// length or time of change does: a key for what is made from this checkpoint. Data in files is not read.
-    pub fn fingerprint(&self) -> String {
-        let mut hash = Sha256::new();
-        let mut text = |part: &str| {
-            hash.update((part.len() as u64).to_le_bytes());
-            hash.update(part);
-        };
-        for file in &self.files {
-            let modified = file.modified.duration_since(UNIX_EPOCH).unwrap_or_default();
-            text(&format!("{} {} {}", file.path.display(), file.len, modified.as_nanos()));
-        }
-        for (name, stored) in &self.tensors {
-            text(name);
-            text(&format!("{} {:?}", stored.dtype.name(), stored.shape));
-            match &stored.location {
-                Location::File { path, offset, .. } => text(&format!("{offset} {}", path.display())),
-                Location::Memory(bytes) => text(&hex(&Sha256::digest(bytes))),
-            }
-        }
-        hex(&hash.finalize())
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut out, b| {
-        let _ = write!(out, "{b:02x}");
-        out
-    })
 }

@@ -1,15 +1,15 @@
-//! Checkpoints: tensors by name, read from headers and mapped, never copied.
+//! Checkpoints: tensors by name, from memory-mapped files. Data is not copied.
 //!
 //! ```text
 //! path ── open.rs ──┬─ safetensors.rs ───────────────────────┐
 //!                   ├─ torch_zip.rs ─── zip.rs ──┐           ├─ Contents ── Checkpoint
 //!                   └─ torch_legacy.rs ──────────┴─ torch.rs ┘
-//!                                                  pickle.rs
+//!                                                  pickle.rs, object.rs
 //! ```
 //!
-//! The readers work on bytes and know nothing of files, so they can be fuzzed; [`Checkpoint::open`] maps the files.
-//! Nothing of a pickle is executed: the machine in `pickle.rs` builds containers, numbers and tensors, and refuses every
-//! other global by name.
+//! The readers take bytes, so they can be fuzzed; [`Checkpoint::open`] maps the files.
+//! No pickle is executed: the machine in `pickle.rs` builds containers, numbers and tensors, and rejects all other globals by
+//! name.
 
 mod checkpoint;
 mod object;
@@ -29,43 +29,43 @@ pub use stored::{Location, Stored};
 
 use crate::tensor::DType;
 
-/// What a reader found in one file's bytes.
+/// The contents of one file.
 #[derive(Debug, Clone, Default)]
 pub struct Contents {
     /// Tensors by name.
     pub tensors: BTreeMap<String, Extent>,
-    /// The key of the outermost dictionary that held the tensors (`params_ema`), if they were not at the top.
+    /// The key of the dictionary that has the tensors (`params_ema`); `None`: the top dictionary.
     pub wrapper: Option<String>,
-    /// Entries that are not tensors (`epoch`), or were passed over for the wrapper (`params`).
+    /// Entries that are no tensors (`epoch`), and those beside the wrapper (`params`).
     pub skipped: Vec<String>,
 }
 
-/// One tensor within one file's bytes.
+/// A tensor within the bytes of one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Extent {
-    /// How elements are stored.
+    /// Element type.
     pub dtype: DType,
-    /// Extents, outermost first.
+    /// Shape, outermost axis first.
     pub shape: Vec<usize>,
-    /// Where the contiguous, little-endian, row-major elements are.
+    /// The elements: contiguous, little-endian, row-major.
     pub data: Data,
 }
 
-/// Where an [`Extent`]'s elements are.
+/// The elements of an [`Extent`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Data {
-    /// In the file, from this byte on.
+    /// In the file, at this byte offset.
     At(u64),
-    /// The file stores them in another order: gathered here.
+    /// Copied into row-major order, because the file has another.
     Gathered(Arc<[u8]>),
 }
 
-/// Bytes of a tensor; `None` when the product does not fit.
+/// Bytes of a tensor; `None` if they exceed `isize`.
 fn len_bytes(dtype: DType, shape: &[usize]) -> Option<usize> {
     shape.iter().try_fold(dtype.size(), |n, &d| n.checked_mul(d)).filter(|&n| isize::try_from(n).is_ok())
 }
 
-/// A name from a file for a message: quoted, one line, cut at 120 characters.
+/// A name from a file, for messages: quoted, on one line, at most 120 characters.
 fn quoted(name: &str) -> String {
     let mut shown: String = name.chars().take(120).flat_map(char::escape_debug).collect();
     if name.chars().nth(120).is_some() {
@@ -74,14 +74,14 @@ fn quoted(name: &str) -> String {
     format!("`{shown}`")
 }
 
-/// A few names for a message: `a`, `b`, `c` and 12 more.
+/// The first names, for messages: `a`, `b`, `c` and 12 more.
 fn some_of<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     let names: Vec<&str> = names.into_iter().collect();
     let shown = names.iter().take(4).map(|n| quoted(n)).collect::<Vec<_>>().join(", ");
     if names.len() > 4 { format!("{shown} and {} more", names.len() - 4) } else { shown }
 }
 
-/// Tensors without the prefixes of training wrappers (`module.`, `netG.`) that every name carries.
+/// Removes prefixes of training wrappers (`module.`, `netG.`) that all names have.
 fn without_training_prefixes<T>(mut tensors: BTreeMap<String, T>) -> BTreeMap<String, T> {
     let common = |t: &BTreeMap<String, T>| {
         ["module.", "netG."]

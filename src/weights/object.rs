@@ -9,22 +9,22 @@ use crate::{
     tensor::DType,
 };
 
-/// Keys are numbers or addresses.
+/// Longest key of a storage, in bytes. Keys are numbers or addresses.
 const MAX_KEY: usize = 100;
 
 /// The index of an object in the arena.
 pub(super) type Id = u32;
 
-/// An object.
+/// An object of a pickle.
 #[derive(Debug, Clone)]
 pub(super) enum Node<'a> {
     None,
     Bool(bool),
     Int(i64),
-    /// A whole number past 64 bits, little-endian two's complement.
+    /// An integer of more than 64 bits, little-endian two's complement.
     Big(&'a [u8]),
     Text(&'a str),
-    /// Floats and byte strings: nothing that a tensor is made of.
+    /// Floats and byte strings, which no tensor needs.
     Opaque,
     Tuple(Vec<Id>),
     List(Vec<Id>),
@@ -69,7 +69,7 @@ impl<'a> Objects<'a> {
     }
 }
 
-/// The globals a tensor is made of. There are no others.
+/// The globals that tensors need. All others are rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Global {
     OrderedDict,
@@ -83,10 +83,10 @@ pub(super) enum Global {
 }
 
 impl Global {
-    /// The global that a pickle names.
+    /// The global with a name.
     ///
     /// # Errors
-    /// When a tensor does not need it.
+    /// A global that no tensor needs.
     pub(super) fn named(module: &str, name: &str) -> Result<Self> {
         Ok(match (module, name) {
             ("collections", "OrderedDict") => Self::OrderedDict,
@@ -102,16 +102,16 @@ impl Global {
                 let known = storage().map(Self::Storage).or_else(|| dtype().map(Self::DType));
                 known.ok_or_else(|| {
                     let global = quoted(&format!("{module}.{name}"));
-                    malformed(&format!("wants {global}; only tensors are read, get the weights as .safetensors"))
+                    malformed(&format!("needs {global}; only tensors are supported, get the weights as .safetensors"))
                 })?
             }
         })
     }
 
-    /// What calling the global gives.
+    /// Calls the global.
     ///
     /// # Errors
-    /// When the arguments are not those that torch writes.
+    /// Arguments that torch does not write.
     pub(super) fn call<'a>(self, objects: &Objects<'a>, args: &[Id]) -> Result<Called<'a>> {
         match (self, args) {
             (Self::OrderedDict, []) => Ok(Called::New(Node::Dict(vec![]))),
@@ -122,25 +122,25 @@ impl Global {
             }
             (Self::Tensor(version), &[storage, offset, size, stride, ref rest @ ..]) => {
                 let (Node::Storage(storage), &Node::Int(offset)) = (objects.node(storage), objects.node(offset)) else {
-                    return Err(malformed("holds a tensor without a storage"));
+                    return Err(malformed("has a tensor without a storage"));
                 };
                 let dtype = match (version, rest) {
                     (3, &[_, _, dtype, ..]) => match objects.node(dtype) {
                         Node::Global(Global::DType(dtype)) => Some(*dtype),
-                        _ => return Err(malformed("holds a tensor without an element type")),
+                        _ => return Err(malformed("has a tensor without an element type")),
                     },
                     _ => storage.dtype,
                 };
-                let dtype = dtype.ok_or_else(|| malformed("holds a tensor without an element type"))?;
+                let dtype = dtype.ok_or_else(|| malformed("has a tensor without an element type"))?;
                 let view = View { storage: (**storage).clone(), dtype, offset, size, stride };
                 Ok(Called::New(Node::Tensor(Box::new(view))))
             }
-            _ => Err(malformed("builds a tensor from other parts than torch writes")),
+            _ => Err(malformed("builds a tensor from invalid parts")),
         }
     }
 }
 
-/// What a call gives: a new object, or one that was there.
+/// The result of a call: a new object, or an existing one.
 pub(super) enum Called<'a> {
     New(Node<'a>),
     Same(Id),
@@ -149,11 +149,11 @@ pub(super) enum Called<'a> {
 /// `OrderedDict([(key, value), …])`, as Python 2 wrote it.
 fn ordered<'a>(objects: &Objects<'a>, items: Id) -> Result<Node<'a>> {
     let (Node::List(items) | Node::Tuple(items)) = objects.node(items) else {
-        return Err(malformed("builds an OrderedDict from something that is no list"));
+        return Err(malformed("builds an OrderedDict from an object that is not a list"));
     };
     let pair = |&id: &Id| match objects.node(id) {
         Node::List(p) | Node::Tuple(p) if p.len() == 2 => Ok((p[0], p[1])),
-        _ => Err(malformed("builds an OrderedDict from something that is no list of pairs")),
+        _ => Err(malformed("builds an OrderedDict from an object that is not a list of pairs")),
     };
     items.iter().map(pair).collect::<Result<_>>().map(Node::Dict)
 }
@@ -192,18 +192,18 @@ fn storage_dtype(name: &str) -> Option<DType> {
     })
 }
 
-/// A storage as a pickle names it (persistent id): elements that lie outside the pickle, under a key.
+/// A storage, from its persistent id: elements outside the pickle, found by a key.
 #[derive(Debug, Clone)]
 pub(super) struct Storage<'a> {
-    /// Key of its data in the container.
+    /// Key of its data in the file.
     pub(super) key: &'a str,
-    /// `None`: untyped, counted in bytes.
+    /// `None`: untyped, in bytes.
     pub(super) dtype: Option<DType>,
-    /// Elements.
+    /// Number of elements.
     pub(super) len: u64,
-    /// A legacy view of another storage: elements before it.
+    /// For a legacy view of another storage: its first element.
     pub(super) skip: u64,
-    /// Elements of the view, where it is one.
+    /// For a legacy view: its number of elements.
     pub(super) view_len: Option<u64>,
 }
 
@@ -211,16 +211,16 @@ impl<'a> Storage<'a> {
     /// Reads ('storage', type, key, location, elements[, view]); view is None or (key, first element, elements).
     ///
     /// # Errors
-    /// When it is something else.
+    /// Any other persistent id.
     pub(super) fn from_pid(objects: &Objects<'a>, pid: Id) -> Result<Self> {
-        let wrong = || malformed("holds a storage that is not as torch writes it");
+        let wrong = || malformed("has an invalid storage");
         let Node::Tuple(parts) = objects.node(pid) else { return Err(wrong()) };
         let nodes: Vec<_> = parts.iter().take(7).map(|&id| objects.node(id)).collect();
         let (&Node::Text(kind), Some(rest)) = (*nodes.first().ok_or_else(wrong)?, nodes.get(1..)) else {
             return Err(wrong());
         };
         if kind != "storage" {
-            return Err(malformed(&format!("holds a {}; only tensors are read, save the state_dict", quoted(kind))));
+            return Err(malformed(&format!("has a {}; only tensors are supported, save the state_dict", quoted(kind))));
         }
         let [Node::Global(global), Node::Text(key), _, Node::Int(len), view @ ..] = rest else { return Err(wrong()) };
         if key.len() > MAX_KEY {
@@ -251,35 +251,35 @@ impl<'a> Storage<'a> {
         self.dtype.map_or(1, DType::size) as u64
     }
 
-    /// The bytes of the file that the storage is, given those that its key has: (start, length).
+    /// The bytes of the storage in the file, given those of its key: (start, length).
     pub(super) fn within(&self, (start, len): (usize, usize)) -> Result<(usize, usize)> {
         let refuse = |what: String| Err(Error::failed(format!("storage {} {what}", quoted(self.key))));
         let (elements, unit) = (self.len, self.unit());
         if elements.checked_mul(unit).is_none_or(|want| want > len as u64) {
-            return refuse(format!("is said to have {elements} elements; the file has {}", len as u64 / unit));
+            return refuse(format!("needs {elements} elements, but the file has {}", len as u64 / unit));
         }
         let Some(view_len) = self.view_len else { return Ok((start, (elements * unit) as usize)) };
         if self.skip.checked_add(view_len).is_none_or(|end| end > elements) {
-            return refuse(format!("has {elements} elements; {view_len} from {} on are wanted", self.skip));
+            return refuse(format!("has {elements} elements, but a view needs {view_len} from {} on", self.skip));
         }
         Ok((start + (self.skip * unit) as usize, (view_len * unit) as usize))
     }
 }
 
-/// A tensor as a pickle holds it: a strided view of a storage.
+/// A tensor: a strided view of a storage.
 #[derive(Debug, Clone)]
 pub(super) struct View<'a> {
     pub(super) storage: Storage<'a>,
     pub(super) dtype: DType,
     /// First element.
     pub(super) offset: i64,
-    /// Tuple of extents.
+    /// Tuple of sizes.
     pub(super) size: Id,
     /// Tuple of strides, in elements.
     pub(super) stride: Id,
 }
 
-/// A pickle that Python would not read either, or that does what no checkpoint does.
+/// An error about a pickle that is malformed, or does what no checkpoint needs.
 pub(super) fn malformed(what: &str) -> Error {
     Error::failed(format!("pickle {what}"))
 }

@@ -1,7 +1,6 @@
-//! A pickle machine that builds containers, numbers, text and tensors, and calls nothing.
+//! A pickle machine that builds containers, numbers, text and tensors. It calls no code of the pickle.
 //!
-//! Objects live in one arena and refer to one another by index: sharing costs nothing, cycles are harmless, and neither
-//! building nor dropping recurses, whatever the nesting. Every operation adds at most one object.
+//! Each operation adds at most one object ([`Objects`]).
 
 use std::collections::HashMap;
 
@@ -11,15 +10,15 @@ use super::{
 };
 use crate::error::{Error, Result};
 
-/// Pickles of checkpoints are a few megabytes at most; data lies outside them.
+/// Largest pickle in bytes. Those of checkpoints have a few megabytes; data is outside them.
 const MAX_BYTES: usize = 64 << 20;
-/// A checkpoint needs about 20 objects a tensor.
+/// Largest number of objects. A checkpoint needs about 20 per tensor.
 const MAX_OBJECTS: usize = 4_000_000;
 
-/// `_rebuild_tensor_v3` takes eight.
+/// Largest number of arguments of a call. `_rebuild_tensor_v3` has eight.
 const MAX_ARGS: usize = 16;
 
-/// The machine: a stream of operations, a stack, a memo.
+/// The machine: operations, a stack and a memo.
 #[derive(Debug)]
 pub(super) struct Machine<'a> {
     bytes: &'a [u8],
@@ -28,31 +27,31 @@ pub(super) struct Machine<'a> {
     marks: Vec<usize>,
     memo: HashMap<u32, Id>,
     objects: Objects<'a>,
-    /// References copied out of lists, which count as objects.
+    /// References copied from lists; they count as objects.
     copied: usize,
 }
 
 impl<'a> Machine<'a> {
-    /// Over a stream of pickles that begins at `at`.
+    /// A machine for a stream of pickles at byte `at`.
     pub(super) fn new(bytes: &'a [u8], at: usize) -> Self {
         Self { bytes, at, stack: vec![], marks: vec![], memo: HashMap::new(), objects: Objects::default(), copied: 0 }
     }
 
-    /// Where the next pickle, or what follows the last one, begins.
+    /// The byte after the last pickle.
     pub(super) fn position(&self) -> usize {
         self.at
     }
 
-    /// Reads one pickle. Objects of earlier pickles of the stream stay.
+    /// Reads one pickle. The objects of earlier pickles remain.
     ///
     /// # Errors
-    /// When it wants a global that is no part of a tensor, is malformed, or asks for too much.
+    /// A pickle that needs a global that no tensor needs, is malformed, or is too large.
     pub(super) fn run(&mut self) -> Result<Id> {
         (self.stack, self.marks, self.memo) = (vec![], vec![], HashMap::new());
         let end = self.at.saturating_add(MAX_BYTES);
         loop {
             if self.at > end || self.objects.len() + self.copied > MAX_OBJECTS {
-                return Err(Error::failed("pickle is larger than a checkpoint's can be; only tensors are read"));
+                return Err(Error::failed("pickle is too large for a checkpoint; only tensors are supported"));
             }
             match self.byte()? {
                 b'.' => return self.pop(),
@@ -82,7 +81,7 @@ impl<'a> Machine<'a> {
             b'2' => self.stack.push(self.top()?),
             b'h' | b'j' => {
                 let slot = if op == b'h' { u32::from(self.byte()?) } else { self.u32()? };
-                let id = *self.memo.get(&slot).ok_or_else(|| malformed("uses a memo slot that holds nothing"))?;
+                let id = *self.memo.get(&slot).ok_or_else(|| malformed("uses an empty memo slot"))?;
                 self.stack.push(id);
             }
             b'q' | b'r' | 0x94 => {
@@ -141,9 +140,9 @@ impl<'a> Machine<'a> {
             b'X' | 0x8c | 0x8d => {
                 let len = self.len(op)?;
                 let text = std::str::from_utf8(self.take(len)?);
-                Node::Text(text.map_err(|_| malformed("holds text that is not UTF-8"))?)
+                Node::Text(text.map_err(|_| malformed("has text that is not UTF-8"))?)
             }
-            // Python 2 wrote names as byte strings.
+            // Python 2 writes names as byte strings.
             b'T' | b'U' | b'B' | b'C' | 0x8e | 0x96 => {
                 let len = self.len(op)?;
                 let bytes = self.take(len)?;
@@ -189,7 +188,7 @@ impl<'a> Machine<'a> {
         match (self.objects.node_mut(top), op) {
             (Node::List(list), b'a' | b'e') => list.extend(items),
             (Node::Dict(dict), b's' | b'u') => dict.extend(pairs(&items)?),
-            _ => return Err(malformed("adds items to something that takes none")),
+            _ => return Err(malformed("adds items to an object that is not a container")),
         }
         Ok(())
     }
@@ -197,7 +196,7 @@ impl<'a> Machine<'a> {
     fn protocol(&mut self) -> Result<()> {
         match self.byte()? {
             0..=5 => Ok(()),
-            n => Err(malformed(&format!("is of protocol {n}; 0 to 5 are known"))),
+            n => Err(malformed(&format!("has protocol {n}; supported: 0 to 5"))),
         }
     }
 
@@ -206,7 +205,7 @@ impl<'a> Machine<'a> {
             let (name, module) = (self.pop()?, self.pop()?);
             match (self.node(module), self.node(name)) {
                 (&Node::Text(module), &Node::Text(name)) => (module, name),
-                _ => return Err(malformed("names a global with something other than text")),
+                _ => return Err(malformed("has a global whose name is not text")),
             }
         } else {
             (self.line()?, self.line()?)
@@ -219,7 +218,7 @@ impl<'a> Machine<'a> {
     fn reduce(&mut self) -> Result<()> {
         let (args, callee) = (self.pop()?, self.pop()?);
         let (&Node::Global(global), Node::Tuple(args)) = (self.node(callee), self.node(args)) else {
-            return Err(malformed("calls something that is no global"));
+            return Err(malformed("calls an object that is not a global"));
         };
         if args.len() > MAX_ARGS {
             return Err(malformed("calls a global with more arguments than torch does"));
@@ -227,7 +226,7 @@ impl<'a> Machine<'a> {
         match global.call(&self.objects, args)? {
             Called::Same(id) => self.stack.push(id),
             Called::New(node) => {
-                // A list may be turned into a dictionary again and again.
+                // A pickle may convert the same list many times.
                 if let Node::Dict(items) = &node {
                     self.copied += items.len();
                 }
@@ -237,13 +236,13 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// State of an OrderedDict is its `_metadata`: nothing that a tensor needs.
+    /// Ignores the state of an OrderedDict, its `_metadata`.
     fn build(&mut self) -> Result<()> {
         self.pop()?;
         let top = self.top()?;
         match self.node(top) {
             Node::Dict(_) => Ok(()),
-            _ => Err(malformed("sets attributes of something that has none; only tensors are read")),
+            _ => Err(malformed("sets attributes of an object that has none; only tensors are supported")),
         }
     }
 
@@ -254,13 +253,13 @@ impl<'a> Machine<'a> {
 
     fn pop(&mut self) -> Result<Id> {
         if self.marks.last().is_some_and(|&mark| mark >= self.stack.len()) {
-            return Err(malformed("takes more from its stack than there is"));
+            return Err(malformed("pops from an empty stack"));
         }
-        self.stack.pop().ok_or_else(|| malformed("takes more from its stack than there is"))
+        self.stack.pop().ok_or_else(|| malformed("pops from an empty stack"))
     }
 
     fn top(&self) -> Result<Id> {
-        self.stack.last().copied().ok_or_else(|| malformed("takes more from its stack than there is"))
+        self.stack.last().copied().ok_or_else(|| malformed("pops from an empty stack"))
     }
 
     fn pop_mark(&mut self) -> Result<Vec<Id>> {
@@ -270,7 +269,7 @@ impl<'a> Machine<'a> {
 
     fn take(&mut self, len: usize) -> Result<&'a [u8]> {
         let rest = &self.bytes[self.at..];
-        let taken = rest.get(..len).ok_or_else(|| Error::failed("cut short within its pickle; download it again"))?;
+        let taken = rest.get(..len).ok_or_else(|| Error::failed("truncated within its pickle; download it again"))?;
         self.at += len;
         Ok(taken)
     }
@@ -301,8 +300,8 @@ impl<'a> Machine<'a> {
     fn line(&mut self) -> Result<&'a str> {
         let rest = &self.bytes[self.at..];
         let end = rest.iter().take(1000).position(|&b| b == b'\n');
-        let end = end.ok_or_else(|| malformed("holds a line without an end"))?;
-        let line = std::str::from_utf8(self.take(end + 1)?).map_err(|_| malformed("holds text that is not UTF-8"))?;
+        let end = end.ok_or_else(|| malformed("has a line without an end"))?;
+        let line = std::str::from_utf8(self.take(end + 1)?).map_err(|_| malformed("has text that is not UTF-8"))?;
         Ok(line.trim_end())
     }
 
@@ -321,10 +320,10 @@ impl<'a> Machine<'a> {
 fn pairs(items: &[Id]) -> Result<Vec<(Id, Id)>> {
     match items.as_chunks() {
         (pairs, []) => Ok(pairs.iter().map(|&[k, v]| (k, v)).collect()),
-        _ => Err(malformed("holds a dictionary with a key that has no value")),
+        _ => Err(malformed("has a dictionary with a key without a value")),
     }
 }
 
 fn number(digits: &str) -> Result<i64> {
-    digits.parse().map_err(|_| malformed(&format!("holds {} where a number must be", quoted(digits))))
+    digits.parse().map_err(|_| malformed(&format!("has {}, expected a number", quoted(digits))))
 }

@@ -1,7 +1,7 @@
-//! The safetensors container: 8 bytes of header length, a JSON header, the tensors back to back.
+//! The safetensors format: 8 bytes of header length, a JSON header, the contiguous tensors.
 //!
-//! The `safetensors` crate is not used for reading, because its errors name no tensor and of two entries with one name
-//! it keeps one without a word; it judges this reader in tests/weights.rs.
+//! The `safetensors` crate is not used for reading, because its errors name no tensor, and it silently drops one of two entries with
+//! the same name. tests/weights compares this reader with it.
 
 use std::{
     collections::{BTreeMap, HashMap, btree_map},
@@ -19,30 +19,32 @@ use crate::{
     tensor::DType,
 };
 
-/// The longest header the format allows.
+/// The longest header that the format allows, in bytes.
 const MAX_HEADER: u64 = 100_000_000;
 
-/// The tensors of a safetensors file.
+/// Reads the tensors of a safetensors file.
 ///
 /// # Errors
-/// One sentence, without the file's name: header too long or cut short or no JSON, a name twice, an unknown element
-/// type, or extents that disagree with shapes, with the file's length or with one another.
+/// One sentence, without the file's name: a header that is too long, truncated or no JSON; a duplicate name; an unsupported element
+/// type; offsets that contradict the shapes, the file's length or each other.
 pub fn read(bytes: &[u8]) -> Result<Contents> {
     let (header, data_start) = header(bytes)?;
-    let header: Header = serde_json::from_slice(header)
-        .map_err(|e| Error::failed(format!("safetensors header is not as the format says: {e}")))?;
+    let header: Header =
+        serde_json::from_slice(header).map_err(|e| Error::failed(format!("safetensors header is invalid: {e}")))?;
     let data_len = bytes.len() - data_start;
     check_extents(&header.0, data_len)?;
     let mut contents = Contents::default();
     for (name, entry) in header.0 {
         let dtype = dtype(&entry.dtype).ok_or_else(|| {
-            Error::failed(format!("tensor {}: element type {} is not read", quoted(&name), quoted(&entry.dtype)))
+            Error::failed(format!("tensor {}: unsupported element type {}", quoted(&name), quoted(&entry.dtype)))
         })?;
         let (start, end) = entry.data_offsets;
         if len_bytes(dtype, &entry.shape) != Some(end - start) {
             let (shape, len) = (Shape(&entry.shape), end - start);
             let (name, dtype) = (quoted(&name), dtype.name());
-            return Err(Error::failed(format!("tensor {name}: shape {shape} of {dtype} does not take {len} bytes")));
+            return Err(Error::failed(format!(
+                "tensor {name}: shape {shape} of {dtype} does not match its {len} bytes"
+            )));
         }
         let data = Data::At((data_start + start) as u64);
         contents.tensors.insert(name, Extent { dtype, shape: entry.shape, data });
@@ -50,7 +52,7 @@ pub fn read(bytes: &[u8]) -> Result<Contents> {
     Ok(contents)
 }
 
-/// The JSON header, and where the data begins.
+/// The JSON header, and the offset of the data.
 fn header(bytes: &[u8]) -> Result<(&[u8], usize)> {
     let Some((len, rest)) = bytes.split_first_chunk() else {
         return Err(Error::failed(format!(
@@ -60,16 +62,18 @@ fn header(bytes: &[u8]) -> Result<(&[u8], usize)> {
     };
     let len = u64::from_le_bytes(*len);
     if len > MAX_HEADER {
-        return Err(Error::failed(format!("safetensors header claims {len} bytes; the format allows {MAX_HEADER}")));
+        return Err(Error::failed(format!(
+            "safetensors header of {len} bytes exceeds the format's limit of {MAX_HEADER}"
+        )));
     }
     let header = rest.get(..len as usize).ok_or_else(|| {
         let got = rest.len();
-        Error::failed(format!("cut short: safetensors header of {len} bytes, {got} are there; download it again"))
+        Error::failed(format!("truncated: the safetensors header needs {len} bytes, got {got}; download it again"))
     })?;
     Ok((header, 8 + len as usize))
 }
 
-/// Sorted by offset, the tensors must tile the data: no overlap, no hole, nothing left over.
+/// Checks that the tensors cover the data without overlaps and gaps.
 fn check_extents(entries: &BTreeMap<String, Entry>, data_len: usize) -> Result<()> {
     let mut order: Vec<_> = entries.iter().map(|(name, e)| (e.data_offsets, name)).collect();
     order.sort();
@@ -81,17 +85,17 @@ fn check_extents(entries: &BTreeMap<String, Entry>, data_len: usize) -> Result<(
         }
         if end > data_len {
             return Err(Error::failed(format!(
-                "cut short: tensor {name} ends at byte {end} of the data, {data_len} are there; download it again"
+                "truncated: tensor {name} ends at byte {end} of the data, which has {data_len}; download it again"
             )));
         }
         if start != at {
-            let what = if start < at { "overlaps the tensor before it" } else { "leaves a hole before it" };
+            let what = if start < at { "overlaps the tensor before it" } else { "leaves a gap before it" };
             return Err(Error::failed(format!("tensor {name}: {what} (starts at {start}, expected {at})")));
         }
         at = end;
     }
     if at != data_len {
-        return Err(Error::failed(format!("{} bytes after the last tensor belong to none", data_len - at)));
+        return Err(Error::failed(format!("{} unused bytes after the last tensor", data_len - at)));
     }
     Ok(())
 }
@@ -150,7 +154,7 @@ impl<'de> Visitor<'de> for HeaderVisitor {
                     slot.insert(map.next_value()?);
                 }
                 btree_map::Entry::Occupied(slot) => {
-                    return Err(de::Error::custom(format!("tensor {} is there twice", quoted(slot.key()))));
+                    return Err(de::Error::custom(format!("duplicate tensor {}", quoted(slot.key()))));
                 }
             }
         }
@@ -158,7 +162,7 @@ impl<'de> Visitor<'de> for HeaderVisitor {
     }
 }
 
-/// A shape for a message, cut where it gets silly.
+/// A shape in messages, at most 8 axes.
 pub(super) struct Shape<'a>(pub(super) &'a [usize]);
 
 impl fmt::Display for Shape<'_> {

@@ -1,4 +1,4 @@
-//! One tensor: where its bytes are, and what they hold.
+//! A tensor of a checkpoint: where its bytes are, and its values.
 
 use std::{path::Path, sync::Arc};
 
@@ -11,21 +11,21 @@ use crate::{
     tensor::DType,
 };
 
-/// One tensor: where its contiguous, little-endian, row-major bytes are.
+/// A tensor of a checkpoint. Its bytes are contiguous, little-endian and row-major.
 #[derive(Clone, Debug)]
 pub struct Stored {
-    /// How elements are stored.
+    /// Element type.
     pub dtype: DType,
-    /// Extents, outermost first; empty for a scalar.
+    /// Shape, outermost axis first; empty for a scalar.
     pub shape: Vec<usize>,
-    /// Where the elements are.
+    /// The location of the elements.
     pub location: Location,
 }
 
-/// Where a tensor's elements are.
+/// The location of a tensor's elements.
 #[derive(Clone, Debug)]
 pub enum Location {
-    /// In a file, as ONNX external data wants it: real path and byte offset.
+    /// In a file: real path and byte offset, as ONNX external data needs them.
     File {
         /// The real file: absolute, without symbolic links.
         path: Arc<Path>,
@@ -34,12 +34,12 @@ pub enum Location {
         /// The whole file, mapped; shared by all its tensors.
         map: Arc<Mmap>,
     },
-    /// In memory: gathered from a file that stores another order, or computed.
+    /// In memory: computed, or copied into row-major order.
     Memory(Arc<[u8]>),
 }
 
 impl Stored {
-    /// A tensor computed here, in f32. `values` are row-major, as many as `shape` says.
+    /// A computed tensor in f32. `values` are row-major; their number is the product of `shape`.
     pub fn from_f32(shape: Vec<usize>, values: &[f32]) -> Self {
         let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         Self { dtype: DType::F32, shape, location: Location::Memory(bytes.into()) }
@@ -55,10 +55,10 @@ impl Stored {
         self.elements() as u64 * self.dtype.size() as u64
     }
 
-    /// The elements, contiguous, little-endian, row-major; mapped where they are in a file, so not aligned.
+    /// The elements: contiguous, little-endian, row-major. Those of a file are mapped, and may be unaligned.
     ///
     /// # Errors
-    /// When dtype and shape ask for other bytes than `location` has; never for tensors of an opened checkpoint.
+    /// `location` has another number of bytes than dtype and shape need. This never happens for tensors of an opened checkpoint.
     pub fn bytes(&self) -> Result<&[u8]> {
         let want = len_bytes(self.dtype, &self.shape);
         let got = match &self.location {
@@ -69,11 +69,11 @@ impl Stored {
             Location::Memory(bytes) => Some(&**bytes).filter(|b| Some(b.len()) == want),
         };
         got.ok_or_else(|| {
-            Error::failed(format!("{} {:?} does not fit the bytes it is said to have", self.dtype.name(), self.shape))
+            Error::failed(format!("{} {:?} does not match its number of bytes", self.dtype.name(), self.shape))
         })
     }
 
-    /// The elements as f32, row-major. f64 and integers are rounded to the nearest f32, booleans are 0 or 1.
+    /// The elements as f32, row-major. f64 and integers are rounded to the nearest f32; booleans become 0 or 1.
     ///
     /// # Errors
     /// As [`Stored::bytes`].
@@ -95,12 +95,12 @@ impl Stored {
         })
     }
 
-    /// Whether every element is a number: no NaN, no infinity.
+    /// Whether no element is a NaN or an infinity.
     ///
     /// # Errors
     /// As [`Stored::bytes`].
     pub fn is_finite(&self) -> Result<bool> {
-        // An exponent of all ones marks NaN and infinity; f8 e4m3 has no infinity and one NaN.
+        // An exponent of all ones is a NaN or an infinity. f8 e4m3 has no infinity and one NaN.
         fn none<const N: usize>(b: &[u8], special: impl Fn([u8; N]) -> bool) -> bool {
             b.chunks(1 << 16).all(|c| !c.as_chunks().0.iter().fold(false, |any, &x| any | special(x)))
         }
@@ -121,7 +121,7 @@ fn each<const N: usize>(bytes: &[u8], f: impl Fn([u8; N]) -> f32) -> Vec<f32> {
     bytes.as_chunks().0.iter().map(|&x| f(x)).collect()
 }
 
-/// 8-bit float of sign, 4 exponent bits (bias 7), 3 mantissa bits; all ones is NaN (arXiv:2209.05433 §3).
+/// An 8-bit float with a sign, 4 exponent bits (bias 7) and 3 mantissa bits; all ones is NaN (arXiv:2209.05433 §3).
 fn f8e4m3(x: u8) -> f32 {
     let (exponent, mantissa) = (i32::from(x >> 3 & 15), f32::from(x & 7));
     let magnitude = match (exponent, x & 7) {

@@ -1,4 +1,4 @@
-//! What torch puts into a pickle: tensors as views of storages, and dictionaries of them.
+//! From the objects of a torch pickle to tensors: unwraps dictionaries, and finds the bytes of each tensor.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -11,23 +11,23 @@ use super::{
 };
 use crate::error::{At, Error, Result};
 
-/// Keys under which training code puts its tensors, best first: averaged weights before raw ones.
+/// Keys under which training code stores tensors, best first: averaged weights before raw weights.
 const WRAPPERS: [&str; 7] = ["params_ema", "params", "state_dict", "model_state_dict", "params-ema", "model", "net"];
 /// torch's own limit is 64.
 const MAX_RANK: usize = 64;
-/// What all gathered tensors of a file may take beyond the file's length: room for expanded views.
+/// Limit of the bytes of all gathered tensors beyond the file's length, for expanded views.
 const GATHER_SLACK: usize = 16 << 20;
 
 /// A dictionary's objects by name.
 type Entries<'a> = BTreeMap<&'a str, Id>;
 
-/// Turns a pickle's top object into tensors: unwraps, strips prefixes, finds every tensor's bytes.
+/// Turns the top object of a pickle into tensors.
 pub(super) struct Collector<'m, 'a, F> {
     /// The objects of the pickle.
     pub(super) objects: &'m Objects<'a>,
     /// The whole file.
     pub(super) bytes: &'a [u8],
-    /// Where a storage's data lies in the file: (start, length).
+    /// The data of a storage in the file: (start, length).
     pub(super) locate: F,
 }
 
@@ -35,10 +35,10 @@ impl<'a, F: Fn(&Storage<'a>) -> Result<(usize, usize)>> Collector<'_, 'a, F> {
     /// The tensors of the object `top`.
     ///
     /// # Errors
-    /// When it is no dictionary, holds no tensor, or a tensor is not within its storage.
+    /// An object that is no dictionary or has no tensors; a tensor that exceeds its storage.
     pub(super) fn collect(&self, top: Id) -> Result<Contents> {
         let Node::Dict(items) = self.objects.node(top) else {
-            return Err(Error::failed("holds no dictionary of tensors; save the state_dict"));
+            return Err(Error::failed("is not a dictionary of tensors; save the state_dict"));
         };
         let nameless = items.iter().filter(|(key, _)| !matches!(self.objects.node(*key), Node::Text(_))).count();
         let (wrapper, entries, mut skipped) = self.unwrap(self.by_key(items));
@@ -54,8 +54,8 @@ impl<'a, F: Fn(&Storage<'a>) -> Result<(usize, usize)>> Collector<'_, 'a, F> {
         }
         if tensors.is_empty() {
             let keys = some_of(entries.keys().copied());
-            let keys = if keys.is_empty() { "no keys at all".into() } else { keys };
-            return Err(Error::failed(format!("holds no tensors under any key that is known; it has {keys}")));
+            let keys = if keys.is_empty() { "none".into() } else { keys };
+            return Err(Error::failed(format!("has no tensors under a known key; its keys: {keys}")));
         }
         if nameless > 0 {
             skipped.push(format!("({nameless} entries whose keys are not text)"));
@@ -64,7 +64,7 @@ impl<'a, F: Fn(&Storage<'a>) -> Result<(usize, usize)>> Collector<'_, 'a, F> {
         Ok(Contents { tensors: without_training_prefixes(tensors), wrapper, skipped })
     }
 
-    /// The wrapper, the entries under it, and the keys beside it; or the entries as they are.
+    /// The wrapper, its entries, and the keys beside it. Without a wrapper: the top entries.
     fn unwrap(&self, top: Entries<'a>) -> (Option<&'static str>, Entries<'a>, Vec<String>) {
         let inner = |key: &str| match self.objects.node(*top.get(key)?) {
             Node::Dict(items) => Some(self.by_key(items)).filter(|d| d.values().any(|&id| self.is_tensor(id))),
@@ -79,7 +79,7 @@ impl<'a, F: Fn(&Storage<'a>) -> Result<(usize, usize)>> Collector<'_, 'a, F> {
         }
     }
 
-    /// A dictionary's entries that have text for a key; as in Python the last of one name counts.
+    /// The entries with text keys. As in Python, the last of several with the same key counts.
     fn by_key(&self, items: &[(Id, Id)]) -> Entries<'a> {
         let named = |&(key, value): &(Id, Id)| match *self.objects.node(key) {
             Node::Text(key) => Some((key, value)),
@@ -97,7 +97,7 @@ impl<'a, F: Fn(&Storage<'a>) -> Result<(usize, usize)>> Collector<'_, 'a, F> {
         let (dtype, unit) = (view.dtype, view.dtype.size());
         let outside = || {
             let (shape, key) = (Shape(&shape), quoted(view.storage.key));
-            Error::failed(format!("shape {shape} of {} does not lie within its storage {key}", dtype.name()))
+            Error::failed(format!("shape {shape} of {} exceeds its storage {key}", dtype.name()))
         };
         let (start, len) = view.storage.within((self.locate)(&view.storage)?)?;
         let total = len_bytes(dtype, &shape).filter(|_| shape.len() == strides.len()).ok_or_else(outside)?;
@@ -105,8 +105,8 @@ impl<'a, F: Fn(&Storage<'a>) -> Result<(usize, usize)>> Collector<'_, 'a, F> {
             return Ok(Extent { dtype, shape, data: Data::Gathered(Arc::new([])) });
         }
         let first = usize::try_from(view.offset).map_err(|_| outside())?;
-        let reach = shape.iter().zip(&strides).try_fold(first, |at, (d, s)| at.checked_add((d - 1).checked_mul(*s)?));
-        let end = reach.and_then(|last| last.checked_add(1)?.checked_mul(unit));
+        let last = shape.iter().zip(&strides).try_fold(first, |at, (d, s)| at.checked_add((d - 1).checked_mul(*s)?));
+        let end = last.and_then(|last| last.checked_add(1)?.checked_mul(unit));
         if end.is_none_or(|end| end > len) {
             return Err(outside());
         }
@@ -114,30 +114,30 @@ impl<'a, F: Fn(&Storage<'a>) -> Result<(usize, usize)>> Collector<'_, 'a, F> {
         if is_contiguous(&shape, &strides) {
             return Ok(Extent { dtype, shape, data: Data::At(at as u64) });
         }
-        *budget = budget.checked_sub(total).ok_or_else(|| {
-            Error::failed(format!("shape {} takes more bytes than the whole file holds", Shape(&shape)))
-        })?;
+        *budget = budget
+            .checked_sub(total)
+            .ok_or_else(|| Error::failed(format!("shape {} needs more bytes than the file has", Shape(&shape))))?;
         let data = Data::Gathered(gather(&self.bytes[at..], unit, &shape, &strides).into());
         Ok(Extent { dtype, shape, data })
     }
 
     fn dims(&self, id: Id) -> Result<Vec<usize>> {
         let (Node::Tuple(ids) | Node::List(ids)) = self.objects.node(id) else {
-            return Err(malformed("holds a shape that is no tuple"));
+            return Err(malformed("has a shape that is not a tuple"));
         };
         if ids.len() > MAX_RANK {
-            return Err(malformed(&format!("holds a shape of {} dimensions; torch has at most {MAX_RANK}", ids.len())));
+            return Err(malformed(&format!("has a shape of {} axes; torch allows at most {MAX_RANK}", ids.len())));
         }
         let dim = |&id: &Id| match *self.objects.node(id) {
             Node::Int(n) => usize::try_from(n).ok(),
             _ => None,
         };
         let dims = ids.iter().map(dim).collect::<Option<_>>();
-        dims.ok_or_else(|| malformed("holds a shape that is not of whole numbers"))
+        dims.ok_or_else(|| malformed("has a shape that is not of non-negative integers"))
     }
 }
 
-/// Whether strides are those of row-major order; the stride of an extent of 1 does not matter.
+/// Whether strides are row-major. The stride of an axis of size 1 is ignored.
 fn is_contiguous(shape: &[usize], strides: &[usize]) -> bool {
     let mut expected = 1;
     shape.iter().zip(strides).rev().all(|(&d, &s)| {
@@ -147,7 +147,7 @@ fn is_contiguous(shape: &[usize], strides: &[usize]) -> bool {
     })
 }
 
-/// The elements of a strided view, from its first byte on, in row-major order. Every extent is at least 1.
+/// Copies the elements of a strided view, which begins at the first byte, in row-major order. No axis has size 0.
 fn gather(bytes: &[u8], unit: usize, shape: &[usize], strides: &[usize]) -> Vec<u8> {
     let total: usize = shape.iter().product();
     let mut out = Vec::with_capacity(total * unit);

@@ -1,4 +1,4 @@
-//! The container of torch < 1.6: five pickles, then every storage as an element count and its data.
+//! The format of torch < 1.6: five pickles, then each storage as its number of elements and its data.
 
 use std::collections::HashMap;
 
@@ -15,11 +15,11 @@ use crate::error::{Error, Result};
 const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
 const PROTOCOL: i64 = 1001;
 
-/// The tensors of a torch legacy file.
+/// Reads the tensors of a torch legacy file.
 ///
 /// # Errors
-/// One sentence, without the file's name: a pickle that is not torch's or wants more than tensors, big-endian data, a
-/// file cut short, or a tensor outside its storage.
+/// One sentence, without the file's name: a pickle that is not torch's or needs more than tensors, big-endian data, a truncated file, a
+/// tensor that exceeds its storage.
 pub fn read(bytes: &[u8]) -> Result<Contents> {
     let mut pickle = Machine::new(bytes, 0);
     let magic = pickle.run()?;
@@ -28,18 +28,18 @@ pub fn read(bytes: &[u8]) -> Result<Contents> {
     }
     let protocol = pickle.run()?;
     if !matches!(pickle.objects().node(protocol), Node::Int(PROTOCOL)) {
-        return Err(Error::failed("torch legacy file of an unknown protocol; 1001 is read"));
+        return Err(Error::failed("torch legacy file of an unknown protocol; supported: 1001"));
     }
     let system = pickle.run()?;
     if !is_little_endian(pickle.objects(), system) {
-        return Err(Error::failed("torch legacy file does not say that it is little-endian; only that is read"));
+        return Err(Error::failed("torch legacy file is not marked as little-endian, the only supported byte order"));
     }
     let top = pickle.run()?;
     let keys = pickle.run()?;
     let storages = storages(pickle.objects(), keys, pickle.position(), bytes)?;
     let locate = |storage: &Storage<'_>| {
         let found = storages.get(storage.key).copied();
-        found.ok_or_else(|| Error::failed(format!("its storage {} is not in the file", quoted(storage.key))))
+        found.ok_or_else(|| Error::failed(format!("its storage {} is missing in the file", quoted(storage.key))))
     };
     Collector { objects: pickle.objects(), bytes, locate }.collect(top)
 }
@@ -52,7 +52,7 @@ fn is_little_endian(objects: &Objects<'_>, system: Id) -> bool {
     items.iter().any(said)
 }
 
-/// Where every storage's data lies, in the order of the key list: key → (start, length).
+/// The data of each storage: key → (start, length). The file has them in the order of `keys`, from byte `start` on.
 fn storages<'a>(
     objects: &Objects<'a>,
     keys: Id,
@@ -67,13 +67,13 @@ fn storages<'a>(
         let Node::Text(key) = *objects.node(key) else { return Err(malformed("has a storage key that is not text")) };
         let name = quoted(key);
         let unit = units.get(key).copied();
-        let unit = unit.ok_or_else(|| Error::failed(format!("storage {name} is listed, but no tensor uses it")))?;
+        let unit = unit.ok_or_else(|| Error::failed(format!("storage {name} is listed, but unused")))?;
         let rest = &bytes[at..];
         let len = rest.first_chunk().map(|&count| i64::from_le_bytes(count));
         let len = len.and_then(|n| u64::try_from(n).ok()?.checked_mul(unit));
         let len = len.and_then(|n| usize::try_from(n).ok()).filter(|&n| n <= rest.len() - 8);
         let Some(len) = len else {
-            return Err(Error::failed(format!("cut short within storage {name}; download it again")));
+            return Err(Error::failed(format!("truncated within storage {name}; download it again")));
         };
         if found.insert(key, (at + 8, len)).is_some() {
             return Err(Error::failed(format!("storage {name} is listed twice")));
@@ -82,6 +82,6 @@ fn storages<'a>(
     }
     match bytes.len() - at {
         0 => Ok(found),
-        left => Err(Error::failed(format!("{left} bytes after the last storage belong to none"))),
+        left => Err(Error::failed(format!("{left} unused bytes after the last storage"))),
     }
 }

@@ -1,4 +1,4 @@
-//! Just enough of the zip format (APPNOTE 6.3.10) to find stored entries: central directory, zip64, local headers.
+//! The parts of the zip format (APPNOTE 6.3.10) that find uncompressed entries: central directory, zip64, local headers.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 /// Bytes of an end-of-directory record without its comment.
 const END_LEN: usize = 22;
 
-/// The entries of a zip file whose data lies there as it is: name → bytes `start..start + len` of the file.
+/// The uncompressed entries of a zip file: name → bytes `start..start + len` of the file.
 pub(super) struct Directory<'a> {
     bytes: &'a [u8],
     entries: HashMap<&'a str, Entry>,
@@ -27,7 +27,7 @@ impl<'a> Directory<'a> {
     /// Reads the central directory.
     ///
     /// # Errors
-    /// When it is not there, not where the end record says, or names an entry twice.
+    /// A directory that is missing, not where the end record says, or has a duplicate entry.
     pub(super) fn read(bytes: &'a [u8]) -> Result<Self> {
         let (start, len, count) = locate(bytes)?;
         let mut rest = field(bytes, start, len).ok_or_else(cut_short)?;
@@ -35,26 +35,26 @@ impl<'a> Directory<'a> {
         while !rest.is_empty() {
             let (name, entry, after) = central_entry(rest)?;
             if entries.insert(name, entry).is_some() {
-                return Err(Error::failed(format!("zip entry {} is there twice", quoted(name))));
+                return Err(Error::failed(format!("duplicate zip entry {}", quoted(name))));
             }
             rest = after;
         }
         if entries.len() as u64 != count {
             let found = entries.len();
-            return Err(Error::failed(format!("zip directory says {count} entries and holds {found}")));
+            return Err(Error::failed(format!("zip directory should have {count} entries, got {found}")));
         }
         Ok(Self { bytes, entries })
     }
 
-    /// The names of all entries, in no order.
+    /// The names of all entries, unordered.
     pub(super) fn names(&self) -> impl Iterator<Item = &'a str> {
         self.entries.keys().copied()
     }
 
-    /// Where an entry's bytes lie: (start, length); `None` when there is no such entry.
+    /// The bytes of an entry, (start, length); `None`: no such entry.
     ///
     /// # Errors
-    /// When the entry is compressed or encrypted, or does not lie within the file.
+    /// An entry that is compressed, encrypted, or outside the file.
     pub(super) fn find(&self, name: &str) -> Result<Option<(usize, usize)>> {
         let Some(entry) = self.entries.get(name) else { return Ok(None) };
         let refuse = |why: &str| Err(Error::failed(format!("zip entry {} {why}", quoted(name))));
@@ -73,13 +73,13 @@ impl<'a> Directory<'a> {
         })();
         let Some(start) = start else { return refuse("is not where the zip directory says") };
         if field(self.bytes, start, entry.len).is_none() {
-            return refuse("reaches past the end of the file; download it again");
+            return refuse("ends after the end of the file; download it again");
         }
         Ok(Some((start as usize, entry.len as usize)))
     }
 }
 
-/// Where the central directory lies: (start, length, entries).
+/// Finds the central directory: (start, length, entries).
 fn locate(bytes: &[u8]) -> Result<(u64, u64, u64)> {
     let lowest = bytes.len().saturating_sub(END_LEN + usize::from(u16::MAX));
     let end = (lowest..=bytes.len().saturating_sub(END_LEN))
@@ -104,7 +104,7 @@ fn locate(bytes: &[u8]) -> Result<(u64, u64, u64)> {
     wide().ok_or_else(cut_short)
 }
 
-/// One entry of the central directory, and what follows it.
+/// The next entry of the central directory, and the rest.
 fn central_entry(b: &[u8]) -> Result<(&str, Entry, &[u8])> {
     let parse = || {
         b.starts_with(b"PK\x01\x02").then_some(())?;
@@ -125,7 +125,7 @@ fn central_entry(b: &[u8]) -> Result<(&str, Entry, &[u8])> {
     parse().ok_or_else(|| Error::failed("zip directory is damaged; download the file again"))
 }
 
-/// Takes the values that did not fit 32 bits from the zip64 extra field, where they stand in this order.
+/// Reads values that do not fit 32 bits from the zip64 extra field, which has them in this order.
 fn widen(entry: &mut Entry, mut extra: &[u8]) -> Option<()> {
     let narrow = u64::from(u32::MAX);
     while extra.len() >= 4 {
@@ -146,7 +146,7 @@ fn widen(entry: &mut Entry, mut extra: &[u8]) -> Option<()> {
 }
 
 fn cut_short() -> Error {
-    Error::failed("cut short: a zip file without its directory at the end; download it again")
+    Error::failed("truncated: the zip file has no directory at its end; download it again")
 }
 
 fn field(bytes: &[u8], start: u64, len: u64) -> Option<&[u8]> {

@@ -32,17 +32,17 @@ const FOLDERS: &[Row] = &[
     (
         "header truncated",
         |m| edit_bytes(&m.join(VAE), |b| b[..1000].into()),
-        &["model/vae/diff", "cut short", "download"],
+        &["model/vae/diff", "truncated", "download"],
     ),
     (
         "data truncated",
         |m| edit_bytes(&m.join(VAE), |b| b[..b.len() - 1000].into()),
-        &["cut short", "download it again"],
+        &["truncated", "download it again"],
     ),
     (
         "header over-long",
         |m| edit_bytes(&m.join(VAE), |b| [&(1u64 << 40).to_le_bytes()[..], &b[8..]].concat()),
-        &["model/vae/diff", "header claims 1099511627776 bytes"],
+        &["model/vae/diff", "header of 1099511627776 bytes"],
     ),
     ("weights empty", |m| fs::write(m.join(VAE), "").unwrap(), &["is empty (0 bytes)", "download it again"]),
     (
@@ -74,7 +74,7 @@ const FOLDERS: &[Row] = &[
                 v["weight_map"]["x_embedder.weight"] = json!("../vae/diffusion_pytorch_model.safetensors");
             })
         },
-        &["index.json", "../vae", "is not a plain file name", "only looked for in"],
+        &["index.json", "../vae", "is not a plain file name", "shards must be in"],
     ),
     (
         "NaN in CLIP",
@@ -121,7 +121,7 @@ const FOLDERS: &[Row] = &[
     (
         "pipeline unknown",
         |m| set(m, "model_index.json", "_class_name", json!("StableDiffusionPipeline")),
-        &["pipeline class \"StableDiffusionPipeline\" is not known", "FluxPipeline"],
+        &["unsupported pipeline class \"StableDiffusionPipeline\"", "FluxPipeline"],
     ),
     (
         "transformer's class unknown",
@@ -134,7 +134,7 @@ const FOLDERS: &[Row] = &[
             set(m, "scheduler/scheduler_config.json", "_class_name", json!("DDIMScheduler"));
             set(m, "model_index.json", "scheduler", json!(["diffusers", "DDIMScheduler"]));
         },
-        &["scheduler_config.json", "DDIMScheduler is not known", "FlowMatchEulerDiscreteScheduler"],
+        &["scheduler_config.json", "unsupported scheduler class DDIMScheduler", "FlowMatchEulerDiscreteScheduler"],
     ),
     (
         "channels contradict",
@@ -290,9 +290,9 @@ fn unsuitable_networks_give_a_one_line_error() {
         (
             picture,
             "system.pth",
-            vec!["system.pth: pickle wants `posix.system`", "only tensors are read", ".safetensors"],
+            vec!["system.pth: pickle needs `posix.system`", "only tensors are supported", ".safetensors"],
         ),
-        (picture, "system.pkl", vec!["system.pkl: pickle wants `posix.system`", "only tensors are read"]),
+        (picture, "system.pkl", vec!["system.pkl: pickle needs `posix.system`", "only tensors are supported"]),
         (picture, "rife-nan.safetensors", vec!["is IFNet (RIFE), not an upscaler", "RRDBNet", "are known"]),
         (picture, "rife-none.safetensors", vec!["unknown architecture", "not an upscaler", "are known"]),
         (picture, "rrdb.safetensors", vec!["rrdb.safetensors", "conv_body.bias", "missing"]),
@@ -301,7 +301,7 @@ fn unsuitable_networks_give_a_one_line_error() {
             "nan.safetensors",
             vec!["chelsea.png", "not finite", "tensor body.2.weight of nan.safetensors contains"],
         ),
-        (clip, "system.pkl", vec!["system.pkl: pickle wants `posix.system`"]),
+        (clip, "system.pkl", vec!["system.pkl: pickle needs `posix.system`"]),
         (clip, "nan.safetensors", vec!["is SRVGGNetCompact, not an interpolation network", "are known"]),
         (clip, "rife-none.safetensors", vec!["unknown architecture", "not an interpolation network"]),
         (clip, "rife-short.safetensors", vec!["rife-short.safetensors", "block2.conv0.1.0.bias [8] is missing"]),
@@ -315,9 +315,9 @@ fn unsuitable_networks_give_a_one_line_error() {
     }
     for (args, code, wants) in [
         (format!("{picture} gone/x2.pth"), 1, vec!["there is no file or folder gone/x2.pth"]),
-        ("inspect system.pth".into(), 3, vec!["pickle wants `posix.system`"]),
+        ("inspect system.pth".into(), 3, vec!["pickle needs `posix.system`"]),
         ("inspect junk.onnx".into(), 3, vec!["junk.onnx", "not a readable ONNX graph"]),
-        ("export system.pth -o out".into(), 3, vec!["pickle wants `posix.system`"]),
+        ("export system.pth -o out".into(), 3, vec!["pickle needs `posix.system`"]),
         ("export rife-short.safetensors -o out".into(), 3, vec!["block2.conv0.1.0.bias"]),
         ("export rife-none.safetensors -o out".into(), 3, vec!["unknown architecture"]),
     ] {

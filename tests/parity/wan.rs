@@ -8,7 +8,7 @@ use crescendo::{
     onnx::Target,
     progress::Silent,
     runtime::Network,
-    schedule::sigmas::{FlowMatch, Spacing},
+    schedule::{FlowMatch, Spacing},
     stage::vae::{DecoderNetworks, VideoDecoder},
     tensor::Tensor,
 };

@@ -14,7 +14,7 @@ use crate::{
     model::ModelFolder,
     onnx::Target,
     plan::{Destination, GeneratePlan},
-    schedule::{NoiseSource, guidance::Guidance},
+    schedule::{Guidance, NoiseSource},
     spectral::{self, Growth, Ladder, Level, Mode, Scales},
     tensor::DType,
     weights::Checkpoint,
