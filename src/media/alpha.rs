@@ -32,7 +32,7 @@ pub fn grey(alpha: &Array3<f32>) -> Array3<f32> {
 /// Fills colours [c, h, w] where alpha [1, h, w] is 0 (pull-push: Gortler et al., The Lumigraph, 1996, §3.4). The fill
 /// colour is the alpha-weighted mean over the smallest block of 2ⁿ×2ⁿ pixels that has a visible pixel. Visible pixels
 /// do not change.
-pub fn bleed(mut colours: Array3<f32>, alpha: &Array3<f32>) -> Array3<f32> {
+fn bleed(mut colours: Array3<f32>, alpha: &Array3<f32>) -> Array3<f32> {
     if alpha.iter().all(|&a| a > 0.0) {
         return colours;
     }

@@ -29,7 +29,7 @@ impl PendingFile {
     /// writable, or another process writes the same file.
     pub fn create(target: &Path, overwrite: bool) -> Result<Self> {
         if !overwrite && !target.is_dir() && target.symlink_metadata().is_ok() {
-            return Err(taken(target));
+            return Err(already_exists(target));
         }
         let busy = || Error::failed(format!("{}: another process is writing this file", target.display()));
         Self::try_create(target, overwrite)?.ok_or_else(busy)
@@ -37,9 +37,9 @@ impl PendingFile {
 
     /// Like [`PendingFile::create`], but `target` may exist until [`PendingFile::commit`]. `None`: another process
     /// writes the same file.
-    pub fn try_create(target: &Path, overwrite: bool) -> Result<Option<Self>> {
-        let place = Self::try_open(target, overwrite)?;
-        place.map(|place| place.clear().map(|()| place)).transpose()
+    fn try_create(target: &Path, overwrite: bool) -> Result<Option<Self>> {
+        let pending = Self::try_open(target, overwrite)?;
+        pending.map(|pending| pending.clear().map(|()| pending)).transpose()
     }
 
     /// Like [`PendingFile::try_create`], but keeps the data that a killed run left in the temporary file.
@@ -91,7 +91,7 @@ impl PendingFile {
             rename_to_free(&self.temporary, &self.target)
         };
         match named {
-            Err(e) if e.kind() == ErrorKind::AlreadyExists => return Err(taken(&self.target)),
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => return Err(already_exists(&self.target)),
             named => named.map_err(failed)?,
         }
         self.committed = true;
@@ -132,7 +132,7 @@ fn rename_to_free(from: &Path, to: &Path) -> std::io::Result<()> {
     }
 }
 
-fn taken(target: &Path) -> Error {
+fn already_exists(target: &Path) -> Error {
     Error::usage(format!("{}: already exists; choose another name or pass --overwrite", target.display()))
 }
 
@@ -192,10 +192,10 @@ mod tests {
         let target = folder.path().join("a.png");
         fs::write(&target, "finished").unwrap();
         fs::hard_link(&target, folder.path().join(".a.part.png")).unwrap();
-        let mut place = PendingFile::create(&target, true).unwrap();
-        place.write(b"half").unwrap();
+        let mut pending = PendingFile::create(&target, true).unwrap();
+        pending.write(b"half").unwrap();
         assert_eq!(fs::read(&target).unwrap(), b"finished");
-        drop(place);
+        drop(pending);
         assert_eq!(fs::read(&target).unwrap(), b"finished");
     }
 }

@@ -2,13 +2,13 @@
 
 /// The BLAKE3 hash of samples, in hexadecimal.
 pub fn hash(samples: &ndarray::Array3<f32>) -> String {
-    let (mut hasher, mut room) = (blake3::Hasher::new(), Vec::with_capacity(1 << 16));
+    let (mut hasher, mut buffer) = (blake3::Hasher::new(), Vec::with_capacity(1 << 16));
     for sample in samples {
-        room.extend(sample.to_le_bytes());
-        if room.len() == 1 << 16 {
-            hasher.update(&room);
-            room.clear();
+        buffer.extend(sample.to_le_bytes());
+        if buffer.len() == 1 << 16 {
+            hasher.update(&buffer);
+            buffer.clear();
         }
     }
-    hasher.update(&room).finalize().to_hex().to_string()
+    hasher.update(&buffer).finalize().to_hex().to_string()
 }

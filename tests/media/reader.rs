@@ -242,8 +242,8 @@ fn invalid_files_give_a_one_line_error() {
     let rows = [
         ("empty.mp4", 0, "the file is empty"),
         ("text.mp4", 0, "is not a video that FFmpeg can read ("),
-        ("text.txt", 0, "holds no video"),
-        ("sound.m4a", 0, "holds no video (audio aac)"),
+        ("text.txt", 0, "contains no video"),
+        ("sound.m4a", 0, "contains no video (audio aac)"),
         ("no_index.mp4", 0, "moov atom not found"),
         ("half.mp4", 100, "the file is truncated at "),
         ("half.mkv", 100, "the file is truncated at "),

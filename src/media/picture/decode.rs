@@ -51,11 +51,11 @@ pub fn decode(bytes: &[u8]) -> Result<Picture> {
         PictureFormat::Jpeg => {
             let components = jpeg::components(bytes).map_err(|why| broken(why.into()))?;
             let space = if components == 4 { *b"CMYK" } else { *b"RGB " };
-            (other(format, bytes).map_err(broken)?, space)
+            (with_image_crate(format, bytes).map_err(broken)?, space)
         }
-        _ => (other(format, bytes).map_err(broken)?, *b"RGB "),
+        _ => (with_image_crate(format, bytes).map_err(broken)?, *b"RGB "),
     };
-    keep_rgb(&mut picture, space);
+    drop_other_profiles(&mut picture, space);
     if is_animated(format, bytes) {
         picture.left_out.push("all frames of the animation but the first".into());
     }
@@ -76,7 +76,7 @@ pub(crate) fn is_animated(format: PictureFormat, bytes: &[u8]) -> bool {
 }
 
 /// Drops an ICC profile that is not for RGB values, and reports it.
-fn keep_rgb(picture: &mut Picture, space: [u8; 4]) {
+fn drop_other_profiles(picture: &mut Picture, space: [u8; 4]) {
     let profile = picture.icc.as_deref().map(|icc| icc.get(16..20).unwrap_or_default().to_vec());
     if profile.as_ref().is_some_and(|p| p != b"RGB ") {
         picture.icc = None;
@@ -106,11 +106,11 @@ fn png(bytes: &[u8]) -> Result<Picture, String> {
         png::BitDepth::Sixteen => Samples::U16(samples.as_chunks().0.iter().map(|b| u16::from_be_bytes(*b)).collect()),
         _ => Samples::U8(samples),
     };
-    let frame = spread(out.width, out.height, out.color_type.samples(), samples);
+    let frame = expand(out.width, out.height, out.color_type.samples(), samples);
     let mut picture = Picture::from(frame);
     let info = reader.info();
     picture.icc = info.icc_profile.as_ref().map(|b| b.to_vec());
-    picture.exif = info.exif_metadata.as_ref().map(|b| tiff(b).to_vec());
+    picture.exif = info.exif_metadata.as_ref().map(|b| strip_exif_prefix(b).to_vec());
     let plain = info.uncompressed_latin1_text.iter().map(|t| Ok((t.keyword.clone(), t.text.clone())));
     let packed = info.compressed_latin1_text.iter().map(|t| Ok((t.keyword.clone(), t.get_text()?)));
     let utf8 = info.utf8_text.iter().map(|t| Ok((t.keyword.clone(), t.get_text()?)));
@@ -129,7 +129,7 @@ fn png(bytes: &[u8]) -> Result<Picture, String> {
 }
 
 /// Decodes every other format with the image crate.
-fn other(format: PictureFormat, bytes: &[u8]) -> Result<Picture, String> {
+fn with_image_crate(format: PictureFormat, bytes: &[u8]) -> Result<Picture, String> {
     let text = |e: image::ImageError| e.to_string();
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(MEMORY_LIMIT);
@@ -144,7 +144,7 @@ fn other(format: PictureFormat, bytes: &[u8]) -> Result<Picture, String> {
         PictureFormat::Tiff => TiffDecoder::new(Cursor::new(bytes)).and_then(|mut d| d.icc_profile()).map_err(text)?,
         _ => decoder.icc_profile().map_err(text)?,
     };
-    let exif = decoder.exif_metadata().map_err(text)?.map(|e| tiff(&e).to_vec());
+    let exif = decoder.exif_metadata().map_err(text)?.map(|e| strip_exif_prefix(&e).to_vec());
     // Malformed XMP does not affect the picture.
     let xmp = decoder.xmp_metadata().ok().flatten().is_some();
     let image = DynamicImage::from_decoder(decoder).map_err(text)?;
@@ -160,16 +160,16 @@ fn other(format: PictureFormat, bytes: &[u8]) -> Result<Picture, String> {
         (true, true) => Samples::U16(image.into_rgba16().into_raw()),
     };
     let left_out = xmp.then(|| "XMP metadata".to_string()).into_iter().collect();
-    Ok(Picture { icc, exif, left_out, ..Picture::from(spread(width, height, if alpha { 4 } else { 3 }, samples)) })
+    Ok(Picture { icc, exif, left_out, ..Picture::from(expand(width, height, if alpha { 4 } else { 3 }, samples)) })
 }
 
 /// Strips the prefix `Exif\0\0`, which JPEG and some WebP writers add, from an EXIF block.
-fn tiff(exif: &[u8]) -> &[u8] {
+fn strip_exif_prefix(exif: &[u8]) -> &[u8] {
     exif.strip_prefix(b"Exif\0\0").unwrap_or(exif)
 }
 
 /// Expands interleaved samples of 1 (grey), 2 (grey, alpha), 3 or 4 channels to RGB or RGBA.
-fn spread(width: u32, height: u32, channels: usize, samples: Samples) -> Frame {
+fn expand(width: u32, height: u32, channels: usize, samples: Samples) -> Frame {
     fn grey<T: Copy>(samples: &[T], channels: usize) -> Vec<T> {
         samples.chunks_exact(channels).flat_map(|p| [p[0], p[0], p[0]].into_iter().chain(p.get(1).copied())).collect()
     }

@@ -44,22 +44,22 @@ impl Default for PictureOptions {
 /// Errors: those of [`encode`], an existing file, a folder that is not writable, a full disk.
 pub fn write(path: &Path, picture: &Picture, options: &PictureOptions) -> Result<u64> {
     let format = PictureFormat::of_name(path)?;
-    let mut place = PendingFile::create(path, options.overwrite)?;
-    write_in(&mut place, picture, format, options)?;
-    place.commit()
+    let mut pending = PendingFile::create(path, options.overwrite)?;
+    write_in(&mut pending, picture, format, options)?;
+    pending.commit()
 }
 
 /// Writes a picture to a pending file.
 pub fn write_in(
-    place: &mut PendingFile,
+    pending: &mut PendingFile,
     picture: &Picture,
     format: PictureFormat,
     options: &PictureOptions,
 ) -> Result<()> {
-    let name = place.target().display().to_string();
-    place.write(&encode(picture, format, options).at(&name)?)?;
+    let name = pending.target().display().to_string();
+    pending.write(&encode(picture, format, options).at(&name)?)?;
     if options.verify {
-        verify(place.temporary(), picture, format, options).at(format!("writing {name}"))?;
+        verify(pending.temporary(), picture, format, options).at(format!("writing {name}"))?;
     }
     Ok(())
 }
@@ -92,21 +92,21 @@ fn verify(file: &Path, picture: &Picture, format: PictureFormat, options: &Pictu
 /// - GIF: 256 colours.
 /// - TIFF: 8 or 16 bits, ICC, uncompressed.
 ///
-/// 16-bit samples are rounded to 8 where needed. [`Picture::not_held`] lists what a format cannot store.
+/// 16-bit samples are rounded to 8 where needed. [`Picture::unsupported_by`] lists what a format cannot store.
 ///
 /// Errors: transparency in a JPEG, a side longer than the format allows, EXIF that is too large for JPEG, a format that
 /// cannot be written.
 pub fn encode(picture: &Picture, format: PictureFormat, options: &PictureOptions) -> Result<Vec<u8>> {
     let frame = &picture.frame;
-    let (extent, largest) = (frame.width.max(frame.height), largest(format)?);
+    let (extent, largest) = (frame.width.max(frame.height), max_side(format)?);
     let filled = frame.width * frame.height * frame.channels;
-    if frame.width * frame.height == 0 || !matches!(frame.channels, 3 | 4) || length(&frame.samples) != filled {
+    if frame.width * frame.height == 0 || !matches!(frame.channels, 3 | 4) || sample_count(&frame.samples) != filled {
         return Err(Error::failed(format!(
             "invalid frame: {}x{} with {} channels and {} samples",
             frame.width,
             frame.height,
             frame.channels,
-            length(&frame.samples)
+            sample_count(&frame.samples)
         )));
     }
     if extent > largest {
@@ -126,7 +126,7 @@ pub fn encode(picture: &Picture, format: PictureFormat, options: &PictureOptions
     }
 }
 
-fn largest(format: PictureFormat) -> Result<usize> {
+fn max_side(format: PictureFormat) -> Result<usize> {
     match format {
         PictureFormat::Png => Ok(i32::MAX as usize),
         PictureFormat::Jpeg => Ok(65535),
@@ -137,7 +137,7 @@ fn largest(format: PictureFormat) -> Result<usize> {
     }
 }
 
-fn length(samples: &Samples) -> usize {
+fn sample_count(samples: &Samples) -> usize {
     match samples {
         Samples::U8(s) => s.len(),
         Samples::U16(s) => s.len(),

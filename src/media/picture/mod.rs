@@ -34,7 +34,7 @@ pub struct Picture {
 impl Picture {
     /// Content that `format` cannot store, each a phrase for a warning. (Transparency in a JPEG is an error in
     /// [`encode`].)
-    pub fn not_held(&self, format: PictureFormat) -> Vec<String> {
+    pub fn unsupported_by(&self, format: PictureFormat) -> Vec<String> {
         let name = format.name();
         let rows = [
             (

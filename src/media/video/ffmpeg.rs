@@ -6,29 +6,16 @@ use std::{
     os::unix::ffi::OsStrExt,
     path::Path,
     ptr,
-    sync::{
-        Once,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Once,
 };
 
 use ffmpeg_next::{Codec, ffi, format::context::Input, media};
 
 use crate::error::{Error, Result};
 
-static SHOW_LOG: AtomicBool = AtomicBool::new(false);
-
 thread_local! {
     /// The last error line that FFmpeg logged on this thread. It often explains an error code.
     static LAST_LINE: RefCell<Option<String>> = const { RefCell::new(None) };
-}
-
-/// Sends FFmpeg's own log to standard error. Off by default: our errors quote the line that matters.
-pub fn show_ffmpeg_log(show: bool) {
-    init();
-    SHOW_LOG.store(show, Ordering::Relaxed);
-    // SAFETY: sets one integer.
-    unsafe { ffi::av_log_set_level(if show { ffi::AV_LOG_VERBOSE } else { ffi::AV_LOG_ERROR }) };
 }
 
 /// Initialises FFmpeg and installs the log callback, once.
@@ -57,11 +44,8 @@ unsafe extern "C" fn keep_line(
     format: *const c_char,
     arguments: *mut ffi::__va_list_tag,
 ) {
-    // SAFETY: FFmpeg calls this with a valid format and its arguments. Each path uses the arguments once.
+    // SAFETY: FFmpeg calls this with a valid format and its arguments. The arguments are used once.
     unsafe {
-        if SHOW_LOG.load(Ordering::Relaxed) {
-            return ffi::av_log_default_callback(context, level, format, arguments);
-        }
         if level > ffi::AV_LOG_ERROR {
             return;
         }

@@ -94,17 +94,17 @@ impl Writer {
     ///
     /// Errors: a file extension without a container, an existing file, an unknown encoder (lists the available ones),
     /// pixel format or option, a codec or audio that the container cannot store, a folder that is not writable.
-    pub fn create(path: &Path, options: &VideoOptions, output: &VideoSpec) -> Result<Self> {
-        Self::create_in(PendingFile::create(path, options.overwrite)?, options, output)
+    pub fn create(path: &Path, options: &VideoOptions, spec: &VideoSpec) -> Result<Self> {
+        Self::create_in(PendingFile::create(path, options.overwrite)?, options, spec)
     }
 
     /// Like [`Writer::create`], with a pending file, which decides whether a file is replaced.
-    pub fn create_in(place: PendingFile, options: &VideoOptions, output: &VideoSpec) -> Result<Self> {
-        let is_gif = place.target().extension().is_some_and(|e| e.eq_ignore_ascii_case("gif"));
+    pub fn create_in(pending: PendingFile, options: &VideoOptions, spec: &VideoSpec) -> Result<Self> {
+        let is_gif = pending.target().extension().is_some_and(|e| e.eq_ignore_ascii_case("gif"));
         Ok(Self(if is_gif {
-            Target::Gif(Box::new(Gif::create(place, options, output)?))
+            Target::Gif(Box::new(Gif::create(pending, options, spec)?))
         } else {
-            Target::Stream(Box::new(StreamWriter::create(place, options, output)?))
+            Target::Stream(Box::new(StreamWriter::create(pending, options, spec)?))
         }))
     }
 
@@ -135,8 +135,8 @@ impl Writer {
     ///
     /// Errors: no frame was written, an encoder failure, a full disk.
     pub fn finish(self) -> Result<Summary> {
-        let (place, mut summary) = self.close()?;
-        summary.bytes = place.commit()?;
+        let (pending, mut summary) = self.close()?;
+        summary.bytes = pending.commit()?;
         Ok(summary)
     }
 

@@ -30,7 +30,7 @@ pub use encode::{
     chunk,
     spec::{Summary, VideoOptions, VideoSpec},
 };
-pub use ffmpeg::{ffmpeg_version, show_ffmpeg_log, video_decoders, video_encoders};
+pub use ffmpeg::{ffmpeg_version, video_decoders, video_encoders};
 pub use io::{Reader, Writer};
 pub use pixel::{
     color::{Color, Range},

@@ -35,7 +35,7 @@ impl Rational {
         if self.den == 0 { 0.0 } else { f64::from(self.num) / f64::from(self.den) }
     }
 
-    /// This ratio multiplied by an integer of at least 1 (a frame rate times 2^exp).
+    /// This ratio multiplied by an integer of at least 1.
     #[must_use]
     pub fn times(self, factor: i32) -> Self {
         if self.den % factor.max(1) == 0 {

@@ -121,7 +121,7 @@ impl<'a> Enhancer<'a> {
         let (quality, verify) = (self.plan.encoding.compression(false), self.plan.encoding.verify);
         let options = PictureOptions { quality, verify, ..PictureOptions::default() };
         let enlarged = Picture { frame: Frame::from_planes(&planes, deep), ..read };
-        for left in enlarged.not_held(written) {
+        for left in enlarged.unsupported_by(written) {
             tracing::warn!("{}: left out: {left}", input.display());
         }
         perf.time("encode", || picture::write_in(&mut place, &enlarged, written, &options))?;

@@ -107,7 +107,7 @@ impl<'a> VideoSource<'a> {
             for _ in 0..between {
                 decoding.next().transpose()?;
             }
-            decoding.clock.go_on(mark.before);
+            decoding.clock.resume_after(mark.before);
             return Ok((anchor.frame, Box::new(decoding)));
         }
         tracing::debug!("{}: decoded from its begin, as its index does not lead to the frame", self.name().display());

@@ -27,7 +27,7 @@ use crate::{
 /// Writes a GIF. Each frame is stored completely, with its own palette (exact up to 256 colours, else NeuQuant without
 /// dithering). Alpha of at least 0.5 is opaque. Times are rounded to 10 ms; rounding errors do not accumulate.
 pub(crate) struct Gif {
-    place: PendingFile,
+    pending: PendingFile,
     encoder: GifEncoder<BufWriter<File>>,
     size: (usize, usize),
     frames: u64,
@@ -43,8 +43,8 @@ pub(crate) struct Gif {
 
 impl Gif {
     /// Creates the file. Errors: a codec or option that GIF does not have, a size that it cannot store.
-    pub fn create(place: PendingFile, options: &VideoOptions, output: &VideoSpec) -> Result<Self> {
-        let path = place.target();
+    pub fn create(pending: PendingFile, options: &VideoOptions, spec: &VideoSpec) -> Result<Self> {
+        let path = pending.target();
         let asked = options.codec.as_deref().filter(|c| *c != "gif");
         let other = [(asked, "codec"), (options.pix_fmt.as_deref(), "pixel format")];
         if let Some((name, what)) = other.iter().find_map(|(name, what)| Some(((*name)?, what))) {
@@ -56,20 +56,20 @@ impl Gif {
                 path.display()
             )));
         }
-        if output.width.max(output.height) > 65535 || output.width * output.height == 0 {
-            let (w, h) = (output.width, output.height);
+        if spec.width.max(spec.height) > 65535 || spec.width * spec.height == 0 {
+            let (w, h) = (spec.width, spec.height);
             return Err(Error::usage(format!("{}: a GIF of {w}x{h} cannot be written", path.display())));
         }
-        let mut left_out = output.left_out.clone();
-        if output.bit_depth > 8 {
-            left_out.push(format!("{} of {} bits per sample (a GIF has 8)", output.bit_depth - 8, output.bit_depth));
+        let mut left_out = spec.left_out.clone();
+        if spec.bit_depth > 8 {
+            left_out.push(format!("{} of {} bits per sample (a GIF has 8)", spec.bit_depth - 8, spec.bit_depth));
         }
-        if let Some(source) = &output.source {
+        if let Some(source) = &spec.source {
             left_out.extend(other_streams(source)?);
         }
-        let file = File::options().write(true).open(place.temporary()).map_err(|e| Error::io("writing", path, &e))?;
+        let file = File::options().write(true).open(pending.temporary()).map_err(|e| Error::io("writing", path, &e))?;
         let mut encoder = GifEncoder::new_with_speed(BufWriter::new(file), PALETTE_SPEED);
-        let repeat = match output.plays.unwrap_or(0) {
+        let repeat = match spec.plays.unwrap_or(0) {
             0 => Some(Repeat::Infinite),
             1 => None,
             n => Some(Repeat::Finite(u16::try_from(n - 1).unwrap_or(u16::MAX))),
@@ -77,10 +77,10 @@ impl Gif {
         if let Some(repeat) = repeat {
             encoder.set_repeat(repeat).map_err(|e| Error::failed(e.to_string())).at(path.display())?;
         }
-        let size = (output.width, output.height);
-        let time_base = output.time_base;
+        let size = (spec.width, spec.height);
+        let time_base = spec.time_base;
         Ok(Self {
-            place,
+            pending,
             encoder,
             size,
             frames: 0,
@@ -125,20 +125,20 @@ impl Gif {
         if self.frames == 0 {
             return Err(self.failed("no frame was written; a video needs at least one"));
         }
-        let Self { place, encoder, size, frames, written, left_out, verify: check, .. } = self;
+        let Self { pending, encoder, size, frames, written, left_out, verify: check, .. } = self;
         // Dropping the encoder writes the trailer.
         drop(encoder);
         let duration = written as f64 / 100.0;
         // No packet stores the duration of the last frame; it is only known from the end of the file.
         let wanted = ExpectedFrames { size, frames, duration, slack: duration, pixels: None };
-        let path = place.temporary();
+        let path = pending.temporary();
         let found =
             verify::packets(path, &wanted).and_then(|()| if check { verify::decoded(path, &wanted) } else { Ok(()) });
-        found.map_err(|why| Error::failed(format!("writing {}: {why}; write it again", place.target().display())))?;
-        Ok((place, Summary { frames, bytes: 0, duration, encoder: "gif".into(), left_out }))
+        found.map_err(|why| Error::failed(format!("writing {}: {why}; write it again", pending.target().display())))?;
+        Ok((pending, Summary { frames, bytes: 0, duration, encoder: "gif".into(), left_out }))
     }
 
     fn failed(&self, why: &str) -> Error {
-        Error::failed(format!("writing {}: {why}", self.place.target().display()))
+        Error::failed(format!("writing {}: {why}", self.pending.target().display()))
     }
 }

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Duration in ms that browsers use for frames with a duration of 10 ms or less.
-const HASTY: u32 = 100;
+const DEFAULT_DELAY: u32 = 100;
 
 /// Decodes an animated WebP. The iterator returns its frames.
 pub(crate) struct WebP {
@@ -59,11 +59,11 @@ impl WebP {
         let profile = chunks.iter().any(|c| c.name == *b"ICCP");
         let alpha = chunks.iter().any(|c| c.name == *b"VP8X" && c.data.first().is_some_and(|flags| flags & 0x10 != 0));
         let (decoder, size, frames) =
-            open_webp(&bytes).filter(|(.., frames)| *frames == delays.len()).ok_or_else(|| {
+            open_decoder(&bytes).filter(|(.., frames)| *frames == delays.len()).ok_or_else(|| {
                 let name = path.display();
                 Error::failed(format!("{name}: the WebP is damaged or truncated; get a whole copy of the file"))
             })?;
-        let mut info = described(&delays, size, alpha);
+        let mut info = info_of(&delays, size, alpha);
         info.frames = Some(frames as u64);
         info.plays = Some(plays);
         info.left_out.extend(profile.then(|| "the colour profile".into()));
@@ -79,7 +79,7 @@ impl WebP {
     pub fn timing(&self) -> Timing {
         let (rate, delays) = (self.info.frame_rate, &self.delays);
         let frames = delays.len() as u64;
-        let last = i64::from(delays.last().copied().unwrap_or(HASTY));
+        let last = i64::from(delays.last().copied().unwrap_or(DEFAULT_DELAY));
         if !self.info.variable_rate {
             return Timing {
                 rate,
@@ -142,7 +142,7 @@ impl Iterator for WebP {
 
 /// Creates a decoder that reads `bytes`, which must outlive it. Returns it with (width, height) and the number of
 /// frames; `None`: libwebp rejects the file.
-fn open_webp(bytes: &[u8]) -> Option<(*mut webp::WebPAnimDecoder, (usize, usize), usize)> {
+fn open_decoder(bytes: &[u8]) -> Option<(*mut webp::WebPAnimDecoder, (usize, usize), usize)> {
     // SAFETY: libwebp fills its structures. The version argument asserts that their layout is the one it was built
     // with.
     unsafe {
@@ -184,12 +184,12 @@ pub(crate) fn chunks(bytes: &[u8]) -> impl Iterator<Item = Chunk<'_>> {
 /// The duration of a frame in ms, from the header of its ANMF chunk (RFC 9649 §2.7.1.1).
 fn delay(frame: &[u8]) -> u32 {
     let stored = frame.get(12..15).map_or(0, |b| u32::from_le_bytes([b[0], b[1], b[2], 0]));
-    if stored <= 10 { HASTY } else { stored }
+    if stored <= 10 { DEFAULT_DELAY } else { stored }
 }
 
-fn described(delays: &[u32], (width, height): (usize, usize), alpha: bool) -> VideoInfo {
+fn info_of(delays: &[u32], (width, height): (usize, usize), alpha: bool) -> VideoInfo {
     let total: u32 = delays.iter().sum::<u32>().max(1);
-    let first = delays.first().copied().unwrap_or(HASTY);
+    let first = delays.first().copied().unwrap_or(DEFAULT_DELAY);
     let variable_rate = delays.iter().any(|d| *d != first);
     let frame_rate = if variable_rate {
         Rational::new(1000 * delays.len() as i32, total as i32)
@@ -228,7 +228,7 @@ fn described(delays: &[u32], (width, height): (usize, usize), alpha: bool) -> Vi
 
 /// Sets the duration of the last frame of an animated WebP so that it ends at `end` ms. libwebp writes the mean of the
 /// other durations.
-pub(crate) fn end_webp(path: &Path, end: u32) -> Result<()> {
+pub(crate) fn set_last_delay(path: &Path, end: u32) -> Result<()> {
     let failed = |e: std::io::Error| Error::io("writing", path, &e);
     let bytes = std::fs::read(path).map_err(failed)?;
     let frames: Vec<_> = chunks(&bytes).filter(|c| c.name == *b"ANMF").collect();

@@ -49,11 +49,11 @@ impl ToRgb {
         }
         let (format, known) = PixelFormat::of(raw.format).ok_or("the frame has no known pixel format")?;
         // Tags of the frame take precedence over those of the container.
-        let (said, told) = (Color::of_frame(raw), info.color);
+        let (tags, defaults) = (Color::of_frame(raw), info.color);
         let color = Color {
-            matrix: if said.matrix == 2 { told.matrix } else { said.matrix },
-            range: if said.range == Range::Unspecified { told.range } else { said.range },
-            ..said
+            matrix: if tags.matrix == 2 { defaults.matrix } else { tags.matrix },
+            range: if tags.range == Range::Unspecified { defaults.range } else { tags.range },
+            ..tags
         };
         if color.matrix == 0 && !known.is_rgb() {
             return Err(format!("{} frames are tagged as RGB; correct the tag", known.name()));

@@ -7,7 +7,7 @@ use super::info;
 use crate::media::video::side_data::SideData;
 
 /// Maximum number of packets read to find the first frame.
-const PATIENCE: usize = 256;
+const MAX_PACKETS: usize = 256;
 
 /// Decodes the first frame of a stream. Returns mastering display and content light level as side data, and names of
 /// metadata that is not copied. A stream that does not decode returns nothing; its reader reports the error.
@@ -48,7 +48,7 @@ fn first_frame(input: &mut Input, index: usize) -> Option<frame::Video> {
         let raw = context.as_mut_ptr();
         let ready = ffi::avcodec_parameters_to_context(raw, parameters) >= 0
             && ffi::avcodec_open2(raw, decoder, std::ptr::null_mut()) >= 0;
-        for _ in 0..if ready { PATIENCE } else { 0 } {
+        for _ in 0..if ready { MAX_PACKETS } else { 0 } {
             let mut packet = Packet::empty();
             let ended = ffi::av_read_frame(input.as_mut_ptr(), packet.as_mut_ptr()) < 0;
             if !ended && packet.stream() != index {

@@ -97,38 +97,24 @@ pub struct VideoInfo {
     pub(crate) origin: i64,
 }
 
-/// Reads the information that FFmpeg finds in a file.
+/// Opens a file and reads its information with FFmpeg.
 pub(crate) fn probe(path: &Path) -> Result<VideoInfo> {
     of_input(&ffmpeg::open(path)?, path)
 }
 
+/// The information of an open container. `path`: for messages.
 pub(crate) fn of_input(input: &Input, path: &Path) -> Result<VideoInfo> {
     let streams: Vec<_> = streams(input).iter().map(|s| describe(s)).collect();
     let failed = |why: String| Error::failed(format!("{}: {why}", path.display()));
     // SAFETY: the container lives as long as `input`.
     let (context, container) = unsafe { (&*input.as_ptr(), text((*(*input.as_ptr()).iformat).name)) };
-    // FFmpeg decodes any text file as a picture of a terminal (`tty`).
-    let Some(index) = streams.iter().position(|s| s.kind == StreamKind::Video).filter(|_| container != "tty") else {
-        let held: Vec<_> = streams.iter().map(|s| format!("{:?} {}", s.kind, s.codec).to_lowercase()).collect();
-        return Err(failed(format!(
-            "holds no video ({})",
-            if held.is_empty() { "nothing".into() } else { held.join(", ") }
-        )));
-    };
+    let index = video_index(&streams, &container).map_err(failed)?;
     // SAFETY: the stream belongs to the container.
     let (stream, parameters) = unsafe {
         let stream = &**context.streams.add(index);
         (stream, &*stream.codecpar)
     };
-    let Some((_, format)) =
-        PixelFormat::of(parameters.format).filter(|_| parameters.width > 0 && parameters.height > 0)
-    else {
-        if container == "image2" || container.ends_with("_pipe") {
-            return Err(failed("is neither a picture nor a video, despite its name; get a whole copy".into()));
-        }
-        let why = ffmpeg::last_line().unwrap_or_else(|| "no frame could be found".into());
-        return Err(failed(format!("the video stream ({}) is damaged or truncated: {why}", streams[index].codec)));
-    };
+    let format = pixel_format(parameters, &container, &streams[index].codec).map_err(failed)?;
     let origin = if context.start_time == ffi::AV_NOPTS_VALUE { 0 } else { context.start_time };
     let time_base = Rational::from(stream.time_base);
     let seconds = |ticks: i64| (ticks != ffi::AV_NOPTS_VALUE).then(|| ticks as f64 * time_base.value());
@@ -174,6 +160,30 @@ pub(crate) fn of_input(input: &Input, path: &Path) -> Result<VideoInfo> {
         index,
         origin,
     })
+}
+
+/// The index of the first video stream. Errors: there is none.
+fn video_index(streams: &[StreamInfo], container: &str) -> Result<usize, String> {
+    // FFmpeg decodes any text file as a picture of a terminal (`tty`).
+    let index = streams.iter().position(|s| s.kind == StreamKind::Video).filter(|_| container != "tty");
+    index.ok_or_else(|| {
+        let found: Vec<_> = streams.iter().map(|s| format!("{:?} {}", s.kind, s.codec).to_lowercase()).collect();
+        format!("contains no video ({})", if found.is_empty() { "nothing".into() } else { found.join(", ") })
+    })
+}
+
+/// The pixel format of a video stream. Errors: FFmpeg found no frame in it.
+fn pixel_format(parameters: &ffi::AVCodecParameters, container: &str, codec: &str) -> Result<PixelFormat, String> {
+    match PixelFormat::of(parameters.format) {
+        Some((_, format)) if parameters.width > 0 && parameters.height > 0 => Ok(format),
+        _ if container == "image2" || container.ends_with("_pipe") => {
+            Err("is neither a picture nor a video, despite its name; get a whole copy".into())
+        }
+        _ => {
+            let why = ffmpeg::last_line().unwrap_or_else(|| "no frame could be found".into());
+            Err(format!("the video stream ({codec}) is damaged or truncated: {why}"))
+        }
+    }
 }
 
 /// Whether a VP8 or VP9 stream stores transparency in a second stream within its packets, as WebM does.

@@ -31,18 +31,18 @@ pub struct StreamReader {
     rgb: ToRgb,
     decoded: frame::Video,
     /// A damaged frame whose error has been returned.
-    mended: Option<VideoFrame>,
+    concealed: Option<VideoFrame>,
     /// After a seek: frames before this time stamp are skipped.
-    from: Option<i64>,
+    skip_until: Option<i64>,
     /// After a seek: no key frame has been decoded yet.
-    keyless: bool,
+    awaits_key_frame: bool,
     /// An early end of the file, reported after the decoder's last frame.
-    ending: Option<Error>,
+    early_end: Option<Error>,
     state: State,
     frames: u64,
     packets: u64,
     /// Highest time read from the container, over all streams, in seconds.
-    seen: f64,
+    read_until: f64,
 }
 
 #[derive(PartialEq)]
@@ -62,8 +62,9 @@ impl StreamReader {
         let mut info = info::of_input(&input, path)?;
         // Codecs store HDR10 metadata in frames, and the container may not repeat it. A separate input is read, so this
         // one stays at its start.
-        let (told, left_out) = hdr::of_first_frame(&mut ffmpeg::open(path)?, info.index);
-        let new = told.into_iter().filter(|t| info.side_data.iter().all(|s| s.kind != t.kind)).collect::<Vec<_>>();
+        let (frame_data, left_out) = hdr::of_first_frame(&mut ffmpeg::open(path)?, info.index);
+        let new =
+            frame_data.into_iter().filter(|t| info.side_data.iter().all(|s| s.kind != t.kind)).collect::<Vec<_>>();
         info.side_data.extend(new);
         info.left_out = left_out;
         let failed = |why: String| Error::failed(format!("{}: decoding {}: {why}", path.display(), info.codec));
@@ -76,14 +77,14 @@ impl StreamReader {
             info,
             rgb: ToRgb::new(),
             decoded: frame::Video::empty(),
-            mended: None,
-            from: None,
-            keyless: false,
-            ending: None,
+            concealed: None,
+            skip_until: None,
+            awaits_key_frame: false,
+            early_end: None,
             state: State::Reading,
             frames: 0,
             packets: 0,
-            seen: 0.0,
+            read_until: 0.0,
         })
     }
 
@@ -132,25 +133,25 @@ impl StreamReader {
             }
             ffi::avcodec_flush_buffers(self.decoder.as_mut_ptr());
         }
-        (self.state, self.ending, self.mended) = (State::Reading, None, None);
-        (self.frames, self.packets, self.from, self.keyless) = (0, 0, None, true);
+        (self.state, self.early_end, self.concealed) = (State::Reading, None, None);
+        (self.frames, self.packets, self.skip_until, self.awaits_key_frame) = (0, 0, None, true);
         let Some(first) = self.decode()? else { return Ok(false) };
-        self.from = Some(pts);
+        self.skip_until = Some(pts);
         let early = first.pts <= pts;
-        self.mended = (first.pts == pts).then_some(first);
+        self.concealed = (first.pts == pts).then_some(first);
         Ok(early)
     }
 
     /// Whether the decoded frame is to be skipped: it comes before the key frame or before the requested time.
-    fn passes_over(&mut self) -> bool {
+    fn is_skipped(&mut self) -> bool {
         // SAFETY: a frame that the decoder has filled.
         let raw = unsafe { &*self.decoded.as_ptr() };
-        if self.keyless && raw.key_frame == 0 {
+        if self.awaits_key_frame && raw.key_frame == 0 {
             return true;
         }
-        self.keyless = false;
+        self.awaits_key_frame = false;
         let stamp = raw.best_effort_timestamp;
-        self.from.is_some_and(|from| stamp != ffi::AV_NOPTS_VALUE && stamp < from)
+        self.skip_until.is_some_and(|skip_until| stamp != ffi::AV_NOPTS_VALUE && stamp < skip_until)
     }
 
     /// Decodes the next frame, reading as many packets as needed. `None`: the end.
@@ -158,8 +159,8 @@ impl StreamReader {
         loop {
             // SAFETY: both structures are owned. FFmpeg releases the previous content of the frame.
             match unsafe { ffi::avcodec_receive_frame(self.decoder.as_mut_ptr(), self.decoded.as_mut_ptr()) } {
-                0 if self.passes_over() => {}
-                0 => return self.take().map(Some),
+                0 if self.is_skipped() => {}
+                0 => return self.convert().map(Some),
                 AGAIN => self.feed()?,
                 ffi::AVERROR_EOF => return self.end(),
                 code => self.damaged(code)?,
@@ -169,7 +170,7 @@ impl StreamReader {
 
     fn end(&mut self) -> Result<Option<VideoFrame>> {
         self.state = State::Done;
-        match self.ending.take() {
+        match self.early_end.take() {
             Some(error) => Err(error),
             None if self.frames == 0 => {
                 let why = last_line().unwrap_or_else(|| "the stream is empty".into());
@@ -189,11 +190,11 @@ impl StreamReader {
         let raw = unsafe { &*packet.as_ptr() };
         let ours = raw.stream_index as usize == self.info.index;
         if code >= 0 {
-            self.see(raw);
+            self.track_time(raw);
             if !ours {
                 return Ok(());
             }
-            if self.keyless && self.packets == 0 {
+            if self.awaits_key_frame && self.packets == 0 {
                 // SAFETY: the stream's index is only read. Counting continues from the packet that the seek found.
                 let before = unsafe {
                     let stream = std::ptr::from_ref(info::streams(&self.input)[self.info.index]).cast_mut();
@@ -205,7 +206,7 @@ impl StreamReader {
         }
         let whole = code >= 0 && raw.flags & ffi::AV_PKT_FLAG_CORRUPT == 0;
         if !whole {
-            self.ending = match code {
+            self.early_end = match code {
                 ffi::AVERROR_EOF => self.cut_off(),
                 code if code < 0 => Some(self.broken(&reason(code))),
                 _ => Some(self.broken("a packet is corrupt")),
@@ -221,12 +222,12 @@ impl StreamReader {
     }
 
     /// Records how far into the container a packet reaches.
-    fn see(&mut self, packet: &ffi::AVPacket) {
+    fn track_time(&mut self, packet: &ffi::AVPacket) {
         let stream = info::streams(&self.input)[packet.stream_index as usize];
         let base = f64::from(stream.time_base.num) / f64::from(stream.time_base.den);
         if packet.pts != ffi::AV_NOPTS_VALUE {
             let end = (packet.pts + packet.duration.max(0)) as f64 * base - self.info.origin as f64 * 1e-6;
-            self.seen = self.seen.max(end);
+            self.read_until = self.read_until.max(end);
         }
     }
 
@@ -240,9 +241,9 @@ impl StreamReader {
         if self.info.container.starts_with("mov,") && self.packets < indexed {
             return Some(self.broken(&format!("{} of {indexed} frames are in the file", self.packets)));
         }
-        let told = ffi::AVDurationEstimationMethod::AVFMT_DURATION_FROM_STREAM;
+        let from_stream = ffi::AVDurationEstimationMethod::AVFMT_DURATION_FROM_STREAM;
         let length = context.duration.max(0) as f64 * 1e-6;
-        if context.duration_estimation_method == told && self.seen < length - (0.05 * length).max(2.0) {
+        if context.duration_estimation_method == from_stream && self.read_until < length - (0.05 * length).max(2.0) {
             return Some(self.broken(&format!("its header states a duration of {length:.3} s")));
         }
         last_line().filter(|line| line.contains("prematurely")).map(|line| self.broken(&line))
@@ -253,13 +254,13 @@ impl StreamReader {
         if self.frames == 0 {
             return Ok(());
         }
-        Err(self.failed(&format!("{} is damaged: {}", self.place(), reason(code))))
+        Err(self.failed(&format!("{} is damaged: {}", self.next_position(), reason(code))))
     }
 
     fn broken(&self, why: &str) -> Error {
         self.failed(&format!(
             "the file is truncated at {} s: {why}; get a whole copy of it",
-            (self.seen * 1e3).round() / 1e3
+            (self.read_until * 1e3).round() / 1e3
         ))
     }
 
@@ -268,13 +269,13 @@ impl StreamReader {
     }
 
     /// Number and time of the next frame, for messages.
-    fn place(&self) -> String {
+    fn next_position(&self) -> String {
         let rate = self.info.frame_rate.value();
         format!("frame {} (at about {:.3} s)", self.frames, self.info.start + self.frames as f64 / rate)
     }
 
     /// Converts the decoded frame to RGB.
-    fn take(&mut self) -> Result<VideoFrame> {
+    fn convert(&mut self) -> Result<VideoFrame> {
         // SAFETY: a frame that the decoder has filled.
         let raw = unsafe { &*self.decoded.as_ptr() };
         let damage = raw.decode_error_flags != 0 || raw.flags & ffi::AV_FRAME_FLAG_CORRUPT != 0;
@@ -289,7 +290,7 @@ impl StreamReader {
         let frame = VideoFrame { frame, pts: stamp.unwrap_or(fallback), time };
         self.frames += 1;
         if damage {
-            self.mended = Some(frame);
+            self.concealed = Some(frame);
             let why = last_line().map_or(String::new(), |line| format!(" ({line})"));
             return Err(self.failed(&format!("frame {} (at {time:.3} s) is damaged{why}", self.frames - 1)));
         }
@@ -301,7 +302,7 @@ impl Iterator for StreamReader {
     type Item = Result<VideoFrame>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if let Some(frame) = self.mended.take() {
+        if let Some(frame) = self.concealed.take() {
             return Some(Ok(frame));
         }
         if self.state == State::Done {

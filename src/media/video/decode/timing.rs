@@ -77,7 +77,8 @@ impl Timing {
         let base = info.time_base.value();
         let times: Vec<f64> = stamps.iter().map(|t| (t - origin) as f64 * base).collect();
         let frames = times.len() as u64;
-        let steady = rates.iter().filter(|r| r.is_known()).find_map(|rate| Some((*rate, places(&times, *rate, base)?)));
+        let steady =
+            rates.iter().filter(|r| r.is_known()).find_map(|rate| Some((*rate, steady_end(&times, *rate, base)?)));
         match steady {
             Some((rate, end)) => {
                 let last = (last as f64 * base * rate.value()).round().max(1.0) as i64;
@@ -107,7 +108,7 @@ pub(crate) fn origin(info: &VideoInfo) -> i64 {
 
 /// The position of the last frame, if every frame has its own position at the rate and at most a tenth of them are
 /// empty.
-fn places(times: &[f64], rate: Rational, tick: f64) -> Option<i64> {
+fn steady_end(times: &[f64], rate: Rational, tick: f64) -> Option<i64> {
     let allowed = 1.01 * tick * rate.value() + JITTER;
     let mut before = -1.0;
     for time in times {
@@ -134,7 +135,7 @@ pub struct Clock {
 
 impl Clock {
     /// Continues after a frame at position `last`.
-    pub fn go_on(&mut self, last: i64) {
+    pub fn resume_after(&mut self, last: i64) {
         self.last = Some(last);
     }
 

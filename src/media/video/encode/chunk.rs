@@ -36,13 +36,14 @@ pub struct Chunk {
     /// File size in bytes.
     pub bytes: u64,
     /// Totals of all encoders up to the end of the chunk.
-    pub(crate) given: EncodeTotals,
+    #[serde(rename = "given")]
+    pub(crate) totals: EncodeTotals,
 }
 
 impl Chunk {
     /// Frames of the video up to the end of the chunk.
     pub fn frames(&self) -> u64 {
-        self.given.frames
+        self.totals.frames
     }
 
     /// Whether the file still has the bytes that were written.
@@ -62,10 +63,10 @@ pub fn supports_chunks(target: &Path) -> bool {
 /// Opens the encoder and the container and closes them, so that errors appear before any work is done.
 ///
 /// Errors: those of [`Writer::create`](crate::media::video::Writer::create).
-pub fn dry_run(place: PendingFile, options: &VideoOptions, output: &VideoSpec) -> Result<PendingFile> {
-    let (target, form) = container(place.target(), output.plays.is_some())?;
-    let mut encode = FrameEncoder::open(form.wants(), options, output, place.target().into(), None)?;
-    Muxer::begin(place, target, form.name, options, output, &mut encode.encoder).map(|muxer| muxer.place)
+pub fn dry_run(pending: PendingFile, options: &VideoOptions, spec: &VideoSpec) -> Result<PendingFile> {
+    let (target, form) = container(pending.target(), spec.plays.is_some())?;
+    let mut encode = FrameEncoder::open(form.encoder_requirements(), options, spec, pending.target().into(), None)?;
+    Muxer::open(pending, target, form.name, options, spec, &mut encode.encoder).map(|muxer| muxer.pending)
 }
 
 /// Writes a file from finished chunks. The file is not named yet.
@@ -73,16 +74,17 @@ pub fn dry_run(place: PendingFile, options: &VideoOptions, output: &VideoSpec) -
 /// Errors: a chunk that cannot be read or was written by an incompatible encoder, a full disk, those of
 /// [`Writer::create`](crate::media::video::Writer::create).
 pub fn join(
-    place: PendingFile,
+    pending: PendingFile,
     options: &VideoOptions,
-    output: &VideoSpec,
+    spec: &VideoSpec,
     chunks: &[Chunk],
 ) -> Result<(PendingFile, Summary)> {
-    let (target, form) = container(place.target(), output.plays.is_some())?;
-    let given = chunks.last().map(|c| c.given.clone()).unwrap_or_default();
-    let mut encode = FrameEncoder::open(form.wants(), options, output, place.target().into(), Some(given))?;
-    let mut muxer = Muxer::begin(place, target, form.name, options, output, &mut encode.encoder)?;
-    muxer.joins = true;
+    let (target, form) = container(pending.target(), spec.plays.is_some())?;
+    let totals = chunks.last().map(|c| c.totals.clone()).unwrap_or_default();
+    let mut encode =
+        FrameEncoder::open(form.encoder_requirements(), options, spec, pending.target().into(), Some(totals))?;
+    let mut muxer = Muxer::open(pending, target, form.name, options, spec, &mut encode.encoder)?;
+    muxer.concatenates = true;
     let head = encode.head();
     for chunk in chunks {
         let packets = PacketReader::open(&chunk.file)?;
@@ -94,11 +96,11 @@ pub fn join(
         }
         for packet in packets {
             crate::progress::check()?;
-            muxer.mux(packet?)?;
+            muxer.write(packet?)?;
         }
         muxer.check_disk()?;
     }
-    muxer.close(encode.encoder, &encode.given)
+    muxer.close(encode.encoder, &encode.totals)
 }
 
 /// Encodes frames to a chunk with a new encoder.
@@ -124,12 +126,12 @@ impl ChunkWriter {
         path: &Path,
         target: &Path,
         options: &VideoOptions,
-        output: &VideoSpec,
+        spec: &VideoSpec,
         before: Option<&Chunk>,
     ) -> Result<Self> {
-        let (_, form) = container(target, output.plays.is_some())?;
-        let given = before.map(|chunk| chunk.given.clone());
-        let encode = FrameEncoder::open(form.wants(), options, output, target.into(), given)?;
+        let (_, form) = container(target, spec.plays.is_some())?;
+        let totals = before.map(|chunk| chunk.totals.clone());
+        let encode = FrameEncoder::open(form.encoder_requirements(), options, spec, target.into(), totals)?;
         let file = PacketWriter::create(path, &encode.head())?;
         Ok(Self { encode, file, path: path.into() })
     }
@@ -146,6 +148,6 @@ impl ChunkWriter {
         encode.finish(&mut |packet| file.write(&packet))?;
         let (file, hash, bytes) = self.file.finish()?;
         let written = UnsyncedChunk(file, self.path.clone());
-        Ok((written, Chunk { file: self.path, hash, bytes, given: self.encode.given }))
+        Ok((written, Chunk { file: self.path, hash, bytes, totals: self.encode.totals }))
     }
 }

@@ -45,11 +45,11 @@ pub(crate) fn codec_options(
         "libx265" => {
             // x265 writes to standard error directly, not through FFmpeg's log.
             let quiet = ("log-level", "error".to_owned());
-            add_parameters(&mut settings, "x265-params", hdr::encoder_words(side_data).into_iter().chain([quiet]));
+            add_parameters(&mut settings, "x265-params", hdr::encoder_parameters(side_data).into_iter().chain([quiet]));
         }
         "libx264" => {
-            let words = hdr::encoder_words(side_data).into_iter();
-            let renamed = words.map(|(key, v)| (if key == "max-cll" { "cll" } else { "mastering-display" }, v));
+            let parameters = hdr::encoder_parameters(side_data).into_iter();
+            let renamed = parameters.map(|(key, v)| (if key == "max-cll" { "cll" } else { "mastering-display" }, v));
             add_parameters(&mut settings, "x264-params", renamed);
         }
         _ => {}
@@ -73,14 +73,14 @@ fn rate(encoder: &str, quality: u8) -> Option<(&'static str, f32)> {
 pub(crate) fn add_parameters(
     settings: &mut Vec<(String, String)>,
     list: &str,
-    words: impl Iterator<Item = (&'static str, String)>,
+    parameters: impl Iterator<Item = (&'static str, String)>,
 ) {
     let at = settings.iter().position(|(key, _)| key == list);
     let mut value = at.map_or_else(String::new, |at| settings.remove(at).1);
-    for (key, word) in words {
+    for (key, parameter) in parameters {
         let there = value.split(':').any(|pair| pair.split('=').next() == Some(key));
         if !there {
-            value.push_str(&format!("{}{key}={word}", if value.is_empty() { "" } else { ":" }));
+            value.push_str(&format!("{}{key}={parameter}", if value.is_empty() { "" } else { ":" }));
         }
     }
     if !value.is_empty() {

@@ -22,7 +22,7 @@ pub(crate) struct Container {
 
 impl Container {
     /// What opening an encoder depends on: the name, and whether the container stores codec headers globally.
-    pub fn wants(&self) -> (&str, bool) {
+    pub fn encoder_requirements(&self) -> (&str, bool) {
         (&self.name, self.global_header)
     }
 }
@@ -57,7 +57,7 @@ pub(crate) fn container(path: &Path, animated: bool) -> Result<(context::Output,
 pub(crate) fn add_video(
     target: &mut context::Output,
     encoder: &Encoder,
-    output: &VideoSpec,
+    spec: &VideoSpec,
     container: &str,
 ) -> Result<()> {
     let failed = |why: String| Error::failed(format!("adding the video to {container}: {why}"));
@@ -74,11 +74,11 @@ pub(crate) fn add_video(
         let stream = stream.as_mut().ok_or_else(|| failed("out of memory".into()))?;
         check(ffi::avcodec_parameters_from_context(stream.codecpar, context)).map_err(failed)?;
         stream.time_base = context.time_base;
-        if output.is_steady() {
+        if spec.is_steady() {
             stream.avg_frame_rate = context.framerate;
         }
         stream.sample_aspect_ratio = context.sample_aspect_ratio;
-        for data in &output.side_data {
+        for data in &spec.side_data {
             let memory = ffi::av_stream_new_side_data(stream, data.kind, data.bytes.len());
             if memory.is_null() {
                 return Err(failed("out of memory".into()));

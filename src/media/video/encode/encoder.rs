@@ -58,24 +58,19 @@ fn default_codec(container: &str, alpha: bool) -> &'static str {
 }
 
 /// Opens the encoder for a spec in a container, by FFmpeg's name.
-pub(crate) fn open(
-    options: &VideoOptions,
-    output: &VideoSpec,
-    container: &str,
-    global_header: bool,
-) -> Result<Encoder> {
-    let codec = find(options.codec.as_deref().unwrap_or_else(|| default_codec(container, output.alpha)))?;
+pub(crate) fn open(options: &VideoOptions, spec: &VideoSpec, container: &str, global_header: bool) -> Result<Encoder> {
+    let codec = find(options.codec.as_deref().unwrap_or_else(|| default_codec(container, spec.alpha)))?;
     let name = codec.name().to_owned();
-    if output.width * output.height == 0
-        || output.width.max(output.height) > 65535
-        || !output.frame_rate.is_known()
-        || !output.time_base.is_known()
+    if spec.width * spec.height == 0
+        || spec.width.max(spec.height) > 65535
+        || !spec.frame_rate.is_known()
+        || !spec.time_base.is_known()
     {
-        let (w, h, rate) = (output.width, output.height, output.frame_rate);
+        let (w, h, rate) = (spec.width, spec.height, spec.frame_rate);
         return Err(Error::usage(format!("a video of {w}x{h} at {rate} frames per second cannot be written")));
     }
-    let (format, known) = choose(codec, options, output)?;
-    let mut color = output.color.resolved(output.width, output.height);
+    let (format, known) = choose(codec, options, spec)?;
+    let mut color = spec.color.resolved(spec.width, spec.height);
     if !color.has_known_matrix() {
         return Err(Error::usage(format!(
             "frames cannot be encoded with matrix coefficients {} of H.273",
@@ -88,27 +83,20 @@ pub(crate) fn open(
     // RGB formats have the identity matrix and full range.
     let tags = if known.is_rgb() { Color { matrix: 0, range: Range::Full, ..color } } else { color };
     let mut context = codec::Context::new_with_codec(codec);
-    let rate = output.frame_rate;
+    let rate = spec.frame_rate;
     // SAFETY: the context is owned and not yet open.
     unsafe {
         let raw = &mut *context.as_mut_ptr();
-        (raw.width, raw.height, raw.pix_fmt) = (output.width as i32, output.height as i32, format);
-        (raw.time_base, raw.framerate) = (output.time_base.into(), rate.into());
-        raw.sample_aspect_ratio = output.sample_aspect_ratio.into();
+        (raw.width, raw.height, raw.pix_fmt) = (spec.width as i32, spec.height as i32, format);
+        (raw.time_base, raw.framerate) = (spec.time_base.into(), rate.into());
+        raw.sample_aspect_ratio = spec.sample_aspect_ratio.into();
         raw.thread_count = 0;
         if global_header {
             raw.flags |= ffi::AV_CODEC_FLAG_GLOBAL_HEADER as i32;
         }
         tags.tag(raw);
     }
-    let mut wanted = codec_options(codec, options, &output.side_data)?;
-    if !output.is_steady() && name == "libx265" {
-        // x265 would use the time base as the frame rate.
-        add_parameters(&mut wanted, "x265-params", [("fps", format!("{}/{}", rate.num, rate.den))].into_iter());
-    }
-    if name == "libx264" && !output.width.div_ceil(16).is_multiple_of(8) && has_avx512() {
-        add_parameters(&mut wanted, "x264-params", [("asm", WITHOUT_AVX512.to_owned())].into_iter());
-    }
+    let wanted = all_options(codec, options, spec)?;
     let dictionary: ffmpeg_next::Dictionary = wanted.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
     ffmpeg::clear_line();
     // SAFETY: FFmpeg removes the options it knows from the dictionary, which is owned again afterwards.
@@ -117,14 +105,31 @@ pub(crate) fn open(
         let code = ffi::avcodec_open2(context.as_mut_ptr(), codec.as_ptr(), &mut left);
         (code, ffmpeg_next::Dictionary::own(left))
     };
-    let (w, h, pixels) = (output.width, output.height, known.name());
+    let (w, h, pixels) = (spec.width, spec.height, known.name());
     check(code).map_err(|why| {
         Error::failed(format!("encoder {name} cannot write {w}x{h} at {rate} frames per second in {pixels} ({why})"))
     })?;
     let unused = unused.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
-    let left_out = if options.pix_fmt.is_some() { Vec::new() } else { losses(output, &known, &name) };
+    let left_out = if options.pix_fmt.is_some() { Vec::new() } else { losses(spec, &known, &name) };
     let (alpha, is_rgb) = (known.has_alpha(), known.is_rgb());
     Ok(Encoder { context, name, format, color, tags, is_rgb, alpha, left_out, unused })
+}
+
+/// The options of the user and those that work around defects of encoders.
+fn all_options(codec: Codec, options: &VideoOptions, spec: &VideoSpec) -> Result<Vec<(String, String)>> {
+    let mut wanted = codec_options(codec, options, &spec.side_data)?;
+    if !spec.is_steady() && codec.name() == "libx265" {
+        // x265 would use the time base as the frame rate.
+        add_parameters(
+            &mut wanted,
+            "x265-params",
+            [("fps", format!("{}/{}", spec.frame_rate.num, spec.frame_rate.den))].into_iter(),
+        );
+    }
+    if codec.name() == "libx264" && !spec.width.div_ceil(16).is_multiple_of(8) && has_avx512() {
+        add_parameters(&mut wanted, "x264-params", [("asm", WITHOUT_AVX512.to_owned())].into_iter());
+    }
+    Ok(wanted)
 }
 
 /// All instruction sets below AVX-512. With AVX-512, the macroblock tree of x264 164 reads uninitialised memory if a

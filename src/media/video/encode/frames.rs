@@ -44,7 +44,7 @@ pub(crate) type Take<'a> = dyn FnMut(Packet) -> Result<()> + 'a;
 /// An encoder and the totals of its frames.
 pub(crate) struct FrameEncoder {
     pub encoder: Encoder,
-    pub given: EncodeTotals,
+    pub totals: EncodeTotals,
     /// The output file, for messages.
     target: PathBuf,
     staged: frame::Video,
@@ -68,26 +68,26 @@ impl FrameEncoder {
     pub fn open(
         (container, global_header): (&str, bool),
         options: &VideoOptions,
-        output: &VideoSpec,
+        spec: &VideoSpec,
         target: PathBuf,
-        given: Option<EncodeTotals>,
+        totals: Option<EncodeTotals>,
     ) -> Result<Self> {
-        let encoder = encoder::open(options, output, container, global_header)?;
+        let encoder = encoder::open(options, spec, container, global_header)?;
         let first = || {
             // SAFETY: the encoder is open and owned.
             let pixels = options.verify.then(|| PixelHash::of_encoder(unsafe { &*encoder.context.as_ptr() })).flatten();
             EncodeTotals { last: 1, longest: 1, pixels, ..EncodeTotals::default() }
         };
-        let given = given.unwrap_or_else(first);
+        let totals = totals.unwrap_or_else(first);
         Ok(Self {
-            before: given.frames,
-            given,
+            before: totals.frames,
+            totals,
             encoder,
             target,
             staged: frame::Video::empty(),
             converter: None,
-            size: (output.width as i32, output.height as i32),
-            alpha: output.alpha,
+            size: (spec.width as i32, spec.height as i32),
+            alpha: spec.alpha,
             durations: BTreeMap::new(),
         })
     }
@@ -98,7 +98,7 @@ impl FrameEncoder {
     pub fn write_at(&mut self, frame: &Frame, pts: i64, duration: i64, take: &mut Take<'_>) -> Result<()> {
         let (width, height) = (self.size.0 as usize, self.size.1 as usize);
         let channels = if self.alpha { 3..=4 } else { 3..=3 };
-        let (number, (begin, end)) = (self.given.frames, self.given.span);
+        let (number, (begin, end)) = (self.totals.frames, self.totals.span);
         if (frame.width, frame.height) != (width, height) || !channels.contains(&frame.channels) {
             let (w, h, c) = (frame.width, frame.height, frame.channels);
             return Err(self.failed(&format!(
@@ -107,7 +107,7 @@ impl FrameEncoder {
             )));
         }
         let over = (frame.channels == 4 && !self.encoder.alpha).then(|| frame.over_black());
-        self.given.flattened |= over.as_ref().is_some_and(|(_, clear)| *clear);
+        self.totals.flattened |= over.as_ref().is_some_and(|(_, clear)| *clear);
         let frame = over.as_ref().map_or(frame, |(frame, _)| frame);
         let mut picture = self.convert(frame).map_err(|e| self.failed(&e))?;
         let first = number == 0;
@@ -115,15 +115,15 @@ impl FrameEncoder {
             let found = format!("frame {number} is shown from tick {pts} for {duration}");
             return Err(self.failed(&format!("{found}, but the previous one until {end}")));
         }
-        (self.given.last, self.given.longest) = (duration, self.given.longest.max(duration));
-        self.given.span = (if first { pts } else { begin }, pts + duration);
+        (self.totals.last, self.totals.longest) = (duration, self.totals.longest.max(duration));
+        self.totals.span = (if first { pts } else { begin }, pts + duration);
         self.durations.insert(pts, duration);
-        if let Some(mut pixels) = self.given.pixels.take() {
-            self.given.pixels = pixels.add(&picture).map(|()| pixels);
+        if let Some(mut pixels) = self.totals.pixels.take() {
+            self.totals.pixels = pixels.add(&picture).map(|()| pixels);
         }
         picture.set_pts(Some(pts));
         self.send(Some(&picture), take)?;
-        self.given.frames += 1;
+        self.totals.frames += 1;
         Ok(())
     }
 
@@ -145,7 +145,7 @@ impl FrameEncoder {
 
     /// Whether this encoder has received no frame.
     pub fn is_empty(&self) -> bool {
-        self.given.frames == self.before
+        self.totals.frames == self.before
     }
 
     /// Converts a frame to the encoder's pixel format.
@@ -199,8 +199,8 @@ impl FrameEncoder {
             let frame = picture.map_or(std::ptr::null(), |p| p.as_ptr());
             ffi::avcodec_send_frame(self.encoder.context.as_mut_ptr(), frame)
         };
-        let place = |s: &Self| format!("encoder {} failed at frame {}", s.encoder.name, s.given.frames);
-        check(code).map_err(|why| self.failed(&format!("{}: {why}", place(self))))?;
+        let context_of = |s: &Self| format!("encoder {} failed at frame {}", s.encoder.name, s.totals.frames);
+        check(code).map_err(|why| self.failed(&format!("{}: {why}", context_of(self))))?;
         loop {
             let mut packet = Packet::empty();
             // SAFETY: both structures are owned.
@@ -208,7 +208,7 @@ impl FrameEncoder {
             if code == ffi::AVERROR(ffmpeg_next::error::EAGAIN) || code == ffi::AVERROR_EOF {
                 return Ok(());
             }
-            check(code).map_err(|why| self.failed(&format!("{}: {why}", place(self))))?;
+            check(code).map_err(|why| self.failed(&format!("{}: {why}", context_of(self))))?;
             let told = packet.pts().and_then(|pts| self.durations.remove(&pts));
             if let Some(duration) = told.or((packet.duration() == 0).then_some(1)) {
                 packet.set_duration(duration);

@@ -16,7 +16,7 @@ use crate::{
     media::{
         atomic_file::PendingFile,
         video::{
-            animation::webp::end_webp,
+            animation::webp::set_last_delay,
             ffmpeg::{self, c_string, check, reason, url},
             probe::other_streams,
             rational::Rational,
@@ -27,39 +27,39 @@ use crate::{
 
 /// A container file that is being written.
 pub(super) struct Muxer {
-    pub place: PendingFile,
+    pub pending: PendingFile,
     target: context::Output,
-    copies: Option<Remuxer>,
+    remuxer: Option<Remuxer>,
     size: (usize, usize),
     /// Time base of the video's packets.
     time_base: Rational,
     start: f64,
     side_data: Vec<SideData>,
     verify: bool,
-    told: Vec<String>,
+    left_out_before: Vec<String>,
     /// FFmpeg's name of the container.
     container: String,
     /// Loop count of an animated picture, 0: endless.
     plays: Option<u32>,
     /// Whether the packets come from several encoders in turn.
-    pub joins: bool,
+    pub concatenates: bool,
     /// Decoding time stamp of the last packet.
     last: Option<i64>,
 }
 
 impl Muxer {
     /// Opens the temporary file and writes the container header.
-    pub fn begin(
-        place: PendingFile,
+    pub fn open(
+        pending: PendingFile,
         mut target: context::Output,
         container: String,
         options: &VideoOptions,
-        output: &VideoSpec,
+        spec: &VideoSpec,
         encoder: &mut Encoder,
     ) -> Result<Self> {
-        let path = place.target();
-        add_video(&mut target, encoder, output, &container).at(path.display())?;
-        for (key, value) in &output.metadata {
+        let path = pending.target();
+        add_video(&mut target, encoder, spec, &container).at(path.display())?;
+        for (key, value) in &spec.metadata {
             // SAFETY: the context's dictionary. FFmpeg copies both strings.
             unsafe {
                 let metadata = &mut (*target.as_mut_ptr()).metadata;
@@ -67,33 +67,33 @@ impl Muxer {
             }
         }
         let animation = matches!(container.as_str(), "apng" | "webp");
-        let source = output.source.as_deref();
+        let source = spec.source.as_deref();
         let beside = source.filter(|_| animation).map(other_streams).transpose()?;
-        let open = |source| Remuxer::open(source, output.time_range, &mut target);
-        let copies = source.filter(|_| !animation).map(open).transpose()?;
-        let mut told = output.left_out.clone();
-        told.extend(beside.unwrap_or_default());
+        let open = |source| Remuxer::open(source, spec.time_range, &mut target);
+        let remuxer = source.filter(|_| !animation).map(open).transpose()?;
+        let mut left_out_before = spec.left_out.clone();
+        left_out_before.extend(beside.unwrap_or_default());
         let muxer = Self {
-            place,
+            pending,
             target,
-            copies,
-            size: (output.width, output.height),
+            remuxer,
+            size: (spec.width, spec.height),
             // SAFETY: the encoder is open and owned.
             time_base: unsafe { (*encoder.context.as_ptr()).time_base }.into(),
-            start: output.start,
-            side_data: output.side_data.clone(),
+            start: spec.start,
+            side_data: spec.side_data.clone(),
             verify: options.verify,
-            told,
-            plays: animation.then(|| output.plays.unwrap_or(0)),
+            left_out_before,
+            plays: animation.then(|| spec.plays.unwrap_or(0)),
             container,
-            joins: false,
+            concatenates: false,
             last: None,
         };
-        muxer.head(std::mem::take(&mut encoder.unused), &encoder.name)
+        muxer.write_header(std::mem::take(&mut encoder.unused), &encoder.name)
     }
 
-    fn head(mut self, mut unused: Vec<(String, String)>, encoder: &str) -> Result<Self> {
-        let url = url(self.place.temporary())?;
+    fn write_header(mut self, mut unused: Vec<(String, String)>, encoder: &str) -> Result<Self> {
+        let url = url(self.pending.temporary())?;
         if let Some(plays) = self.plays {
             unused.push((if self.container == "apng" { "plays" } else { "loop" }.into(), plays.to_string()));
         }
@@ -122,10 +122,10 @@ impl Muxer {
     }
 
     /// Writes one packet of the video, after the packets of other streams that are due before it.
-    pub fn mux(&mut self, mut packet: Packet) -> Result<()> {
+    pub fn write(&mut self, mut packet: Packet) -> Result<()> {
         // SAFETY: the first stream is the video. The container has chosen its time base.
         let to = unsafe { (**(*self.target.as_ptr()).streams).time_base };
-        if let Some(dts) = packet.dts().filter(|_| self.joins) {
+        if let Some(dts) = packet.dts().filter(|_| self.concatenates) {
             // An encoder that reorders frames starts decoding before its first frame is displayed, when the previous
             // encoder has not ended. All frames of the previous encoder are displayed earlier, so every packet still
             // gets its own tick.
@@ -134,8 +134,8 @@ impl Muxer {
             self.last = Some(due);
         }
         let due = packet.dts().unwrap_or(0) as f64 * self.time_base.value() + self.start;
-        if let Some(copies) = &mut self.copies {
-            copies.pump(&mut self.target, Some(due)).at(self.place.target().display())?;
+        if let Some(remuxer) = &mut self.remuxer {
+            remuxer.copy_until(&mut self.target, Some(due)).at(self.pending.target().display())?;
         }
         packet.rescale_ts(ffi::AVRational::from(self.time_base), to);
         let shift = (self.start / Rational::from(to).value()).round() as i64;
@@ -150,46 +150,46 @@ impl Muxer {
     }
 
     /// Copies the rest of the other streams, closes the file and checks it.
-    pub fn close(mut self, encoder: Encoder, given: &EncodeTotals) -> Result<(PendingFile, Summary)> {
-        if let Some(copies) = &mut self.copies {
-            copies.pump(&mut self.target, None).at(self.place.target().display())?;
+    pub fn close(mut self, encoder: Encoder, totals: &EncodeTotals) -> Result<(PendingFile, Summary)> {
+        if let Some(remuxer) = &mut self.remuxer {
+            remuxer.copy_until(&mut self.target, None).at(self.pending.target().display())?;
         }
-        self.end_apng(given.last);
+        self.set_apng_final_delay(totals.last);
         ffmpeg::clear_line();
         // SAFETY: the header was written, and this is called once.
         check(unsafe { ffi::av_write_trailer(self.target.as_mut_ptr()) }).map_err(|why| self.failed(&why))?;
         // SAFETY: the context's open file.
         unsafe { ffi::avio_flush((*self.target.as_mut_ptr()).pb) };
         self.check_disk()?;
-        let frames = given.frames;
-        let duration = (given.span.1 - given.span.0) as f64 * self.time_base.value();
+        let frames = totals.frames;
+        let duration = (totals.span.1 - totals.span.0) as f64 * self.time_base.value();
         // Containers store when frames start. Some leave the end of the last frame to be guessed.
-        let slack = (2 * given.longest) as f64 * self.time_base.value();
-        let Self { place, target, copies, side_data, told, container, size, verify, .. } = self;
-        let asked = ExpectedTags::of(&target, &side_data, encoder.tags, encoder.is_rgb);
+        let slack = (2 * totals.longest) as f64 * self.time_base.value();
+        let Self { pending, target, remuxer, side_data, left_out_before, container, size, verify, .. } = self;
+        let expected = ExpectedTags::of(&target, &side_data, encoder.tags, encoder.is_rgb);
         drop(target);
         if container == "webp" {
-            end_webp(place.temporary(), (duration * 1e3).round() as u32)?;
+            set_last_delay(pending.temporary(), (duration * 1e3).round() as u32)?;
         }
-        let written = ExpectedFrames { size, frames, duration, slack, pixels: given.pixels.clone() };
+        let written = ExpectedFrames { size, frames, duration, slack, pixels: totals.pixels.clone() };
         let check = |found: Result<(), String>| {
-            found.map_err(|why| Error::failed(format!("writing {}: {why}; write it again", place.target().display())))
+            found.map_err(|why| Error::failed(format!("writing {}: {why}; write it again", pending.target().display())))
         };
-        check(verify::packets(place.temporary(), &written))?;
+        check(verify::packets(pending.temporary(), &written))?;
         if verify {
-            check(verify::decoded(place.temporary(), &written))?;
+            check(verify::decoded(pending.temporary(), &written))?;
         }
-        let missing = asked.missing(place.temporary())?;
-        let mut left_out = told;
+        let missing = expected.missing(pending.temporary())?;
+        let mut left_out = left_out_before;
         left_out.extend(encoder.left_out);
         left_out.extend(missing);
-        left_out.extend(given.flattened.then(|| clear(&encoder.name)));
-        left_out.extend(copies.map(|c| c.left_out).unwrap_or_default());
-        Ok((place, Summary { frames, bytes: 0, duration, encoder: encoder.name, left_out }))
+        left_out.extend(totals.flattened.then(|| clear(&encoder.name)));
+        left_out.extend(remuxer.map(|c| c.left_out).unwrap_or_default());
+        Ok((pending, Summary { frames, bytes: 0, duration, encoder: encoder.name, left_out }))
     }
 
     /// Sets the duration of the last frame of an APNG, in ticks. Other durations follow from the next frame.
-    fn end_apng(&mut self, last: i64) {
+    fn set_apng_final_delay(&mut self, last: i64) {
         if self.container == "apng" {
             let length = Rational::new(i32::try_from(last).unwrap_or(1), 1).value() * self.time_base.value();
             let delay = c_string(&format!("{}/1000", (length * 1e3).round()));
@@ -208,7 +208,7 @@ impl Muxer {
     }
 
     pub fn failed(&self, why: &str) -> Error {
-        Error::failed(format!("writing {}: {why}", self.place.target().display()))
+        Error::failed(format!("writing {}: {why}", self.pending.target().display()))
     }
 }
 

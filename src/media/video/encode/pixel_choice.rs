@@ -15,7 +15,7 @@ use crate::{
 pub(crate) fn choose(
     codec: Codec,
     options: &VideoOptions,
-    output: &VideoSpec,
+    spec: &VideoSpec,
 ) -> Result<(ffi::AVPixelFormat, PixelFormat)> {
     use ffi::AVPixelFormat::*;
     // SAFETY: a static list that ends with NONE, or null if the encoder accepts any.
@@ -32,7 +32,7 @@ pub(crate) fn choose(
     let wanted = match options.pix_fmt.as_ref().or(webp.as_ref()) {
         Some(name) => by_name(name),
         None => {
-            let names = wanted(output);
+            let names = candidates(spec);
             names.iter().map(|name| by_name(name)).find(|f| *f != AV_PIX_FMT_NONE).unwrap_or(AV_PIX_FMT_YUV420P)
         }
     };
@@ -47,7 +47,7 @@ pub(crate) fn choose(
     let terminated: Vec<_> = offered.into_iter().chain([AV_PIX_FMT_NONE]).collect();
     // SAFETY: FFmpeg reads the list to its end.
     let best = unsafe {
-        ffi::avcodec_find_best_pix_fmt_of_list(terminated.as_ptr(), wanted, output.alpha.into(), std::ptr::null_mut())
+        ffi::avcodec_find_best_pix_fmt_of_list(terminated.as_ptr(), wanted, spec.alpha.into(), std::ptr::null_mut())
     };
     let encoder = text(unsafe { (*codec.as_ptr()).name });
     named(best)
@@ -55,17 +55,17 @@ pub(crate) fn choose(
 }
 
 /// Names of the pixel formats that match a spec, best first. FFmpeg does not have every combination.
-fn wanted(output: &VideoSpec) -> [String; 2] {
-    let alpha = if output.alpha { "a" } else { "" };
-    let odd = output.width % 2 + output.height % 2 > 0;
-    let layout = match output.sampling {
-        Sampling::Rgb if output.alpha => "gbrap".into(),
+fn candidates(spec: &VideoSpec) -> [String; 2] {
+    let alpha = if spec.alpha { "a" } else { "" };
+    let odd = spec.width % 2 + spec.height % 2 > 0;
+    let layout = match spec.sampling {
+        Sampling::Rgb if spec.alpha => "gbrap".into(),
         Sampling::Rgb => "gbrp".into(),
         Sampling::S422 if !odd => format!("yuv{alpha}422p"),
         Sampling::S420 if !odd => format!("yuv{alpha}420p"),
         _ => format!("yuv{alpha}444p"),
     };
-    let depth = match output.bit_depth {
+    let depth = match spec.bit_depth {
         ..=8 => "",
         9 | 10 => "10le",
         11 | 12 => "12le",
@@ -75,15 +75,15 @@ fn wanted(output: &VideoSpec) -> [String; 2] {
 }
 
 /// Properties of the frames that a pixel format cannot store. Transparency is reported when a transparent frame comes.
-pub(crate) fn losses(output: &VideoSpec, format: &PixelFormat, encoder: &str) -> Vec<String> {
-    let (pixels, depth) = (format.name(), output.bit_depth);
+pub(crate) fn losses(spec: &VideoSpec, format: &PixelFormat, encoder: &str) -> Vec<String> {
+    let (pixels, depth) = (format.name(), spec.bit_depth);
     let mut losses = Vec::new();
     if format.bits() < depth.min(16) {
         let kept = format.bits();
         losses.push(format!("{} of {depth} bits per sample ({encoder} writes {kept}, {pixels})", depth - kept));
     }
     // RGB and 4:4:4 have the same number of samples.
-    if format.sampling() < output.sampling.min(Sampling::S444) {
+    if format.sampling() < spec.sampling.min(Sampling::S444) {
         losses.push(format!("some of the colour resolution ({encoder} writes {pixels})"));
     }
     losses

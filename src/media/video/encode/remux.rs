@@ -59,34 +59,34 @@ impl Remuxer {
     /// Adds the source's streams, chapters and metadata to an output whose first stream is the video.
     ///
     /// Errors: the source cannot be read, or the container does not support the codec of its audio.
-    pub fn open(source: &Path, part: Option<TimeRange>, target: &mut Output) -> Result<Self> {
+    pub fn open(source: &Path, range: Option<TimeRange>, target: &mut Output) -> Result<Self> {
         let input = ffmpeg::open(source)?;
         let video = info::of_input(&input, source)?;
-        let mut copies = Self {
+        let mut remuxer = Self {
             targets: Vec::new(),
             recoders: Vec::new(),
             pending: None,
-            origin: video.origin + part.map_or(0, |part| (part.begin * 1e6).round() as i64),
-            end: part.map(|part| part.end - part.begin),
+            origin: video.origin + range.map_or(0, |range| (range.begin * 1e6).round() as i64),
+            end: range.map(|range| range.end - range.begin),
             finished: true,
             left_out: Vec::new(),
             input,
         };
         for stream in &video.streams {
-            let recoder = if stream.kind == StreamKind::Subtitle { copies.recoder(stream, target) } else { None };
-            copies.recoders.push(recoder);
-            let copied = stream.index != video.index && copies.takes(stream, target)?;
-            let number = if copied { copies.add(stream, target)? } else { None };
-            copies.targets.push(number.map(|n| (n, i64::MIN)));
-            copies.finished &= number.is_none();
+            let recoder = if stream.kind == StreamKind::Subtitle { remuxer.recoder(stream, target) } else { None };
+            remuxer.recoders.push(recoder);
+            let copied = stream.index != video.index && remuxer.can_copy(stream, target)?;
+            let number = if copied { remuxer.add_stream(stream, target)? } else { None };
+            remuxer.targets.push(number.map(|n| (n, i64::MIN)));
+            remuxer.finished &= number.is_none();
             // SAFETY: a stream of the source. The demuxer then skips packets of discarded streams.
             unsafe {
-                let raw = *(*copies.input.as_mut_ptr()).streams.add(stream.index);
+                let raw = *(*remuxer.input.as_mut_ptr()).streams.add(stream.index);
                 (*raw).discard = if copied { ffi::AVDiscard::AVDISCARD_DEFAULT } else { ffi::AVDiscard::AVDISCARD_ALL };
             }
         }
-        copies.describe(video.index, target);
-        Ok(copies)
+        remuxer.copy_descriptions(video.index, target);
+        Ok(remuxer)
     }
 
     /// A converter for text subtitles whose codec the container does not support.
@@ -108,7 +108,7 @@ impl Remuxer {
     }
 
     /// Whether to copy a stream.
-    fn takes(&mut self, stream: &StreamInfo, target: &Output) -> Result<bool> {
+    fn can_copy(&mut self, stream: &StreamInfo, target: &Output) -> Result<bool> {
         let (index, codec) = (stream.index, &stream.codec);
         // SAFETY: a stream of the source and the format of the target, both only read.
         let (fits, container) = unsafe {
@@ -142,7 +142,7 @@ impl Remuxer {
     }
 
     /// Adds a stream to the output, with the source's parameters. Returns its index; `None`: it has no packets.
-    fn add(&self, stream: &StreamInfo, target: &mut Output) -> Result<Option<usize>> {
+    fn add_stream(&self, stream: &StreamInfo, target: &mut Output) -> Result<Option<usize>> {
         let index = stream.index;
         let failed = |why| Error::failed(format!("copying stream {index} of the source: {why}"));
         // SAFETY: a stream of the source is read and a new one of the target is filled. The target frees it.
@@ -170,7 +170,7 @@ impl Remuxer {
     }
 
     /// Copies chapters and metadata.
-    fn describe(&self, video: usize, target: &mut Output) {
+    fn copy_descriptions(&self, video: usize, target: &mut Output) {
         for chapter in self.input.chapters() {
             let base = chapter.time_base();
             let shift = rescale(self.origin, MICROSECONDS, base.into());
@@ -196,7 +196,7 @@ impl Remuxer {
     }
 
     /// Writes all packets that are due before `until` (seconds from the start), or all packets.
-    pub fn pump(&mut self, target: &mut Output, until: Option<f64>) -> Result<()> {
+    pub fn copy_until(&mut self, target: &mut Output, until: Option<f64>) -> Result<()> {
         while !self.finished {
             let packet = match self.pending.take() {
                 Some(packet) => packet,
@@ -213,7 +213,7 @@ impl Remuxer {
             if self.end.is_some_and(|end| self.time(&packet) > end + 60.0) {
                 break;
             }
-            if let Some(packet) = self.within(packet) {
+            if let Some(packet) = self.cut(packet) {
                 self.write(packet, target)?;
             }
         }
@@ -246,7 +246,7 @@ impl Remuxer {
 
     /// Cuts a packet to the time range. Audio packets that start in the range are kept whole; subtitles are shortened.
     /// Packets of attached pictures have no time.
-    fn within(&self, mut packet: Packet) -> Option<Packet> {
+    fn cut(&self, mut packet: Packet) -> Option<Packet> {
         let Some(end) = self.end else { return Some(packet) };
         let stream = info::streams(&self.input)[packet.stream()];
         let base = f64::from(stream.time_base.num) / f64::from(stream.time_base.den);
@@ -284,7 +284,7 @@ impl Remuxer {
         }
         let Some(Some((number, last))) = self.targets.get_mut(index) else { return Ok(()) };
         let from = info::streams(&self.input)[index].time_base;
-        // SAFETY: the stream that `add` created. The container has chosen its time base.
+        // SAFETY: the stream that `add_stream` created. The container has chosen its time base.
         let to = unsafe { (**(*target.as_ptr()).streams.add(*number)).time_base };
         let shift = rescale(self.origin, MICROSECONDS, from);
         packet.set_pts(packet.pts().map(|t| t - shift));

@@ -15,7 +15,7 @@ pub(crate) struct Recoder {
     decoder: codec::Context,
     encoder: codec::Context,
     /// Buffer for an encoded subtitle.
-    room: Vec<u8>,
+    buffer: Vec<u8>,
     /// Seconds per tick of the input packets.
     base: Rational,
     /// FFmpeg's name of the output codec: `mov_text`.
@@ -60,7 +60,7 @@ impl Recoder {
             }
             (ffi::avcodec_open2(new, to, std::ptr::null_mut()) >= 0).then_some(())?;
             let base = stream.time_base.into();
-            Some(Self { decoder, encoder, room: vec![0; LARGEST], base, name: text(to.name) })
+            Some(Self { decoder, encoder, buffer: vec![0; LARGEST], base, name: text(to.name) })
         }
     }
 
@@ -85,8 +85,8 @@ impl Recoder {
             ))?;
             let shown = subtitle.end_display_time.saturating_sub(subtitle.start_display_time);
             let size = if got != 0 && subtitle.num_rects > 0 {
-                let (room, length) = (self.room.as_mut_ptr(), self.room.len() as i32);
-                ffi::avcodec_encode_subtitle(self.encoder.as_mut_ptr(), room, length, &subtitle)
+                let (buffer, length) = (self.buffer.as_mut_ptr(), self.buffer.len() as i32);
+                ffi::avcodec_encode_subtitle(self.encoder.as_mut_ptr(), buffer, length, &subtitle)
             } else {
                 0
             };
@@ -96,12 +96,12 @@ impl Recoder {
         if size == 0 {
             return Ok(None);
         }
-        let mut new = Packet::copy(&self.room[..size as usize]);
+        let mut new = Packet::copy(&self.buffer[..size as usize]);
         new.set_stream(packet.stream());
         new.set_pts(packet.pts());
         new.set_dts(packet.pts());
-        let told = (f64::from(shown) * 1e-3 / self.base.value()).round() as i64;
-        new.set_duration(if packet.duration() > 0 { packet.duration() } else { told });
+        let duration = (f64::from(shown) * 1e-3 / self.base.value()).round() as i64;
+        new.set_duration(if packet.duration() > 0 { packet.duration() } else { duration });
         Ok(Some(new))
     }
 }

@@ -20,22 +20,22 @@ unsafe impl Send for StreamWriter {}
 
 impl StreamWriter {
     /// Opens the encoder and the file, and writes the header.
-    pub fn create(place: PendingFile, options: &VideoOptions, output: &VideoSpec) -> Result<Self> {
-        let (target, form) = container(place.target(), output.plays.is_some())?;
-        let mut encode = FrameEncoder::open(form.wants(), options, output, place.target().into(), None)?;
-        let muxer = Muxer::begin(place, target, form.name, options, output, &mut encode.encoder)?;
+    pub fn create(pending: PendingFile, options: &VideoOptions, spec: &VideoSpec) -> Result<Self> {
+        let (target, form) = container(pending.target(), spec.plays.is_some())?;
+        let mut encode = FrameEncoder::open(form.encoder_requirements(), options, spec, pending.target().into(), None)?;
+        let muxer = Muxer::open(pending, target, form.name, options, spec, &mut encode.encoder)?;
         Ok(Self { encode, muxer })
     }
 
     /// Encodes the next frame, one tick after the previous one.
     pub fn write(&mut self, frame: &Frame) -> Result<()> {
-        self.write_at(frame, self.encode.given.span.1, 1)
+        self.write_at(frame, self.encode.totals.span.1, 1)
     }
 
     /// Encodes a frame that is displayed from `pts` for `duration` ticks.
     pub fn write_at(&mut self, frame: &Frame, pts: i64, duration: i64) -> Result<()> {
         let Self { encode, muxer } = self;
-        encode.write_at(frame, pts, duration, &mut |packet| muxer.mux(packet))?;
+        encode.write_at(frame, pts, duration, &mut |packet| muxer.write(packet))?;
         muxer.check_disk()
     }
 
@@ -47,7 +47,7 @@ impl StreamWriter {
             return Err(self.muxer.failed("no frame was written; a video needs at least one"));
         }
         let Self { encode, muxer } = &mut self;
-        encode.finish(&mut |packet| muxer.mux(packet))?;
-        self.muxer.close(self.encode.encoder, &self.encode.given)
+        encode.finish(&mut |packet| muxer.write(packet))?;
+        self.muxer.close(self.encode.encoder, &self.encode.totals)
     }
 }

@@ -12,7 +12,7 @@ pub(crate) struct PixelHash {
     hash: String,
     format: i32,
     #[serde(skip)]
-    room: Vec<u8>,
+    buffer: Vec<u8>,
 }
 
 impl PixelHash {
@@ -35,7 +35,7 @@ impl PixelHash {
     }
 
     fn new(format: i32) -> Self {
-        Self { hash: String::new(), format, room: Vec::new() }
+        Self { hash: String::new(), format, buffer: Vec::new() }
     }
 
     /// Adds a frame. `None`: it has another pixel format, so hashes cannot be compared.
@@ -45,13 +45,13 @@ impl PixelHash {
             let raw = &*frame.as_ptr();
             let (format, _) = PixelFormat::of(raw.format).filter(|_| raw.format == self.format)?;
             let size = ffi::av_image_get_buffer_size(format, raw.width, raw.height, 1);
-            self.room.resize(usize::try_from(size).ok()?, 0);
+            self.buffer.resize(usize::try_from(size).ok()?, 0);
             let (data, strides) = (raw.data.as_ptr().cast(), raw.linesize.as_ptr());
             let (width, height) = (raw.width, raw.height);
-            ffi::av_image_copy_to_buffer(self.room.as_mut_ptr(), size, data, strides, format, width, height, 1);
+            ffi::av_image_copy_to_buffer(self.buffer.as_mut_ptr(), size, data, strides, format, width, height, 1);
         }
         let mut hasher = blake3::Hasher::new();
-        hasher.update(self.hash.as_bytes()).update(&self.room);
+        hasher.update(self.hash.as_bytes()).update(&self.buffer);
         self.hash = hasher.finalize().to_hex().to_string();
         Some(())
     }
