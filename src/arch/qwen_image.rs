@@ -56,8 +56,8 @@ impl QwenImage {
         Ok(Self { in_channels, text_dim, head_dim, hidden_size, ffn_dim, blocks })
     }
 
-    /// One block. The last one returns the text unchanged, because nothing reads it.
-    fn block(&self, w: &Scope, x: &Value, c: &Value, cond: &Value, joint: &Joint, last: bool) -> (Value, Value) {
+    /// One block on image tokens `x` and text tokens `c`. The last one returns the text unchanged, because nothing reads it.
+    fn block(&self, w: &Scope, (x, c): (&Value, &Value), cond: &Value, joint: &Joint, last: bool) -> (Value, Value) {
         let six = |name: &str| w.linear(name, cond, 6 * self.hidden_size).unsqueeze(1).chunk();
         let [shift1, scale1, gate1, shift2, scale2, gate2] = six("img_mod.1");
         let [c_shift1, c_scale1, c_gate1, c_shift2, c_scale2, c_gate2] = six("txt_mod.1");
@@ -111,7 +111,7 @@ impl Transformer for QwenImage {
         let mut c = w.linear("txt_in", &w.rms_norm("txt_norm", &text, EPS), self.hidden_size);
         for b in 0..self.blocks {
             let w = w.at("transformer_blocks").at(b);
-            (x, c) = self.block(&w, &x, &c, &condition, &joint, b + 1 == self.blocks);
+            (x, c) = self.block(&w, (&x, &c), &condition, &joint, b + 1 == self.blocks);
         }
         // Here scale precedes shift, unlike in the blocks.
         let norm = w.at("norm_out");

@@ -52,7 +52,7 @@ impl Graph {
 
     fn symbol(&self, symbol: &str) -> Value {
         let Some((input, axis, factor)) = self.0.borrow().symbols.get(symbol).cloned() else {
-            self.fault(format!("no input defines the extent {symbol}"));
+            self.error(format!("no input defines the extent {symbol}"));
             return self.integers(&[1], &[1]);
         };
         let source = Value { graph: self.clone(), name: input, shape: vec![], dtype: DType::I64 };

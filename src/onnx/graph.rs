@@ -44,10 +44,9 @@ pub(super) struct Inner {
     pub rows: HashMap<String, (Option<String>, Rows)>,
     /// The current scope. Nodes without their own name are named after it.
     pub scope: String,
-    faults: Vec<String>,
+    errors: Vec<String>,
     parameters: u64,
     weight_bytes: u64,
-    weights: usize,
 }
 
 impl Graph {
@@ -68,10 +67,9 @@ impl Graph {
             extents: HashMap::new(),
             rows: HashMap::new(),
             scope: String::new(),
-            faults: vec![],
+            errors: vec![],
             parameters: 0,
             weight_bytes: 0,
-            weights: 0,
         })))
     }
 
@@ -130,8 +128,8 @@ impl Graph {
     }
 
     /// Records an error. [`Graph::finish`] reports all of them together.
-    pub fn fault(&self, what: impl Into<String>) {
-        self.0.borrow_mut().faults.push(what.into());
+    pub fn error(&self, what: impl Into<String>) {
+        self.0.borrow_mut().errors.push(what.into());
     }
 
     /// Records how the rows and columns of `value` depend on those of `input`, for a layer of several nodes.
@@ -184,7 +182,6 @@ impl Graph {
             let mut g = self.0.borrow_mut();
             g.parameters += stored.elements() as u64;
             g.weight_bytes += stored.len_bytes();
-            g.weights += 1;
             let mut tensor = TensorProto {
                 dims: stored.shape.iter().map(|&d| d as i64).collect(),
                 data_type: elem_type(stored.dtype),
@@ -260,8 +257,8 @@ impl Graph {
     /// All recorded errors, in one message.
     pub fn finish(self) -> Result<Model> {
         let mut g = self.0.borrow_mut();
-        if !g.faults.is_empty() {
-            return Err(Error::failed(faults(&g.faults)));
+        if !g.errors.is_empty() {
+            return Err(Error::failed(summary(&g.errors)));
         }
         let nodes: Vec<NodeProto> =
             std::mem::take(&mut g.casts).into_iter().chain(std::mem::take(&mut g.nodes)).collect();
@@ -281,23 +278,15 @@ impl Graph {
                 input: std::mem::take(&mut g.inputs),
                 output: std::mem::take(&mut g.outputs),
                 value_info: std::mem::take(&mut g.shapes),
-                ..Default::default()
             }),
             opset_import,
-            metadata_props: vec![],
         };
-        Ok(Model {
-            bytes: proto.encode_to_vec(),
-            proto,
-            parameters: g.parameters,
-            weight_bytes: g.weight_bytes,
-            weights: g.weights,
-        })
+        Ok(Model { bytes: proto.encode_to_vec(), proto, parameters: g.parameters, weight_bytes: g.weight_bytes })
     }
 }
 
 /// All errors in one message, each once: the first twelve in full, then the number of the others.
-fn faults(all: &[String]) -> String {
+fn summary(all: &[String]) -> String {
     let mut seen = BTreeSet::new();
     let all: Vec<&str> = all.iter().map(String::as_str).filter(|f| seen.insert(*f)).collect();
     let shown = all.iter().take(12).copied().collect::<Vec<_>>().join("; ");
@@ -336,7 +325,7 @@ impl Value {
     pub fn size(&self, axis: isize) -> usize {
         let dim = self.dim(axis);
         dim.known().unwrap_or_else(|| {
-            self.graph.fault(format!("{}: axis {axis} of {} must be known", self.name, show(&self.shape)));
+            self.graph.error(format!("{}: axis {axis} of {} must be known", self.name, show(&self.shape)));
             1
         })
     }
@@ -350,7 +339,7 @@ impl Value {
         let at = if axis < 0 { self.rank().checked_add_signed(axis) } else { usize::try_from(axis).ok() };
         let at = at.filter(|&at| at < self.rank());
         if at.is_none() {
-            self.graph.fault(format!("{}: {} has no axis {axis}", self.name, show(&self.shape)));
+            self.graph.error(format!("{}: {} has no axis {axis}", self.name, show(&self.shape)));
         }
         at
     }
@@ -358,7 +347,7 @@ impl Value {
     /// The four extents of a picture or feature map.
     pub(super) fn nchw(&self) -> [Dim; 4] {
         self.shape.clone().try_into().unwrap_or_else(|_| {
-            self.graph.fault(format!("{}: {} must be [n, c, h, w]", self.name, show(&self.shape)));
+            self.graph.error(format!("{}: {} must be [n, c, h, w]", self.name, show(&self.shape)));
             [1, 1, 1, 1].map(Dim::from)
         })
     }

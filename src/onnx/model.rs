@@ -39,8 +39,6 @@ pub struct Model {
     pub parameters: u64,
     /// Size of all weights as stored, in bytes.
     pub weight_bytes: u64,
-    /// Number of weights.
-    pub weights: usize,
 }
 
 impl Model {

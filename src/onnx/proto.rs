@@ -15,8 +15,6 @@ pub struct ModelProto {
     pub graph: Option<GraphProto>,
     #[prost(message, repeated, tag = "8")]
     pub opset_import: Vec<OperatorSetId>,
-    #[prost(message, repeated, tag = "14")]
-    pub metadata_props: Vec<StringEntry>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -35,8 +33,6 @@ pub struct GraphProto {
     pub name: String,
     #[prost(message, repeated, tag = "5")]
     pub initializer: Vec<TensorProto>,
-    #[prost(string, tag = "10")]
-    pub doc_string: String,
     #[prost(message, repeated, tag = "11")]
     pub input: Vec<ValueInfo>,
     #[prost(message, repeated, tag = "12")]

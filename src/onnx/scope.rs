@@ -44,7 +44,7 @@ impl Scope {
         let foreign: Vec<&str> = other.names().filter(|n| !own.contains(n)).collect();
         if let Some(first) = foreign.first() {
             let (count, origin) = (foreign.len(), other.origin().display());
-            graph.fault(format!("{origin}: {count} weights, such as {first}, belong to another network"));
+            graph.error(format!("{origin}: {count} weights, such as {first}, belong to another network"));
         }
         Self::over(graph, own, Some((other.clone(), share)))
     }
@@ -123,16 +123,16 @@ impl Scope {
             dtype: self.graph.target().compute,
         };
         let Some(stored) = self.weights.checkpoint.get(&full) else {
-            self.graph.fault(format!("{full} {shape:?} is missing"));
+            self.graph.error(format!("{full} {shape:?} is missing"));
             return placeholder();
         };
         if stored.shape != shape {
-            self.graph.fault(format!("{full} must be {shape:?} and is {:?}", stored.shape));
+            self.graph.error(format!("{full} must be {shape:?} and is {:?}", stored.shape));
             self.ignore(name);
             return placeholder();
         }
         if !stored.dtype.is_float() {
-            self.graph.fault(format!("{full} must be floating and is {}", stored.dtype.name()));
+            self.graph.error(format!("{full} must be floating and is {}", stored.dtype.name()));
             self.ignore(name);
             return placeholder();
         }
@@ -151,7 +151,7 @@ impl Scope {
     fn blend(&self, full: &str, own: Value, other: &Checkpoint, share: f32, view: &[usize]) -> Value {
         let stored = other.get(full).filter(|s| s.elements() == view.iter().product::<usize>() && s.dtype.is_float());
         let Some(stored) = stored else {
-            self.graph.fault(format!(
+            self.graph.error(format!(
                 "{}: {full} {view:?} is missing; the checkpoints are of different networks",
                 other.origin().display()
             ));
@@ -198,7 +198,7 @@ impl Scope {
             self.weights.checkpoint.names().filter(|n| !made.contains_key(*n) && !ignored.contains(*n)).collect();
         for name in unused {
             let shape = self.weights.checkpoint.get(name).map(|s| s.shape.clone()).unwrap_or_default();
-            self.graph.fault(format!("{name} {shape:?} is not used by this architecture"));
+            self.graph.error(format!("{name} {shape:?} is not used by this architecture"));
         }
         let origin = self.weights.checkpoint.origin().display().to_string();
         drop((made, ignored));

@@ -23,7 +23,7 @@ impl Value {
 
     fn binary(&self, kind: &'static str, other: &Self) -> Self {
         let shape = broadcast(&self.shape, &other.shape).unwrap_or_else(|| {
-            self.graph.fault(mismatch(&format!("{}: {kind}", self.name), &self.shape, &other.shape));
+            self.graph.error(mismatch(&format!("{}: {kind}", self.name), &self.shape, &other.shape));
             self.shape.clone()
         });
         self.graph.node(Op::pointwise(kind), &[self, other], shape, self.dtype)

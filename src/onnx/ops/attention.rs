@@ -46,7 +46,7 @@ impl Value {
     pub(super) fn head_dim(&self, heads: usize) -> usize {
         let width = self.size(-1);
         if heads == 0 || !width.is_multiple_of(heads) {
-            self.graph.fault(format!("{}: {heads} heads do not divide {} evenly", self.name, show(&self.shape)));
+            self.graph.error(format!("{}: {heads} heads do not divide {} evenly", self.name, show(&self.shape)));
             return width;
         }
         width / heads
@@ -76,7 +76,7 @@ impl Value {
         let kv_heads = keys.size(-1) / head_dim.max(1);
         if heads == 0 || kv_heads == 0 || !heads.is_multiple_of(kv_heads) || kv_heads * head_dim != keys.size(-1) {
             let (queries, keys) = (show(&self.shape), show(&keys.shape));
-            self.graph.fault(format!("{}: {heads} heads of {queries} do not divide keys {keys} evenly", self.name));
+            self.graph.error(format!("{}: {heads} heads of {queries} do not divide keys {keys} evenly", self.name));
             return self.clone();
         }
         let repeated = |v: &Value| v.repeat_heads(kv_heads, heads);

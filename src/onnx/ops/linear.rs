@@ -17,7 +17,7 @@ impl Value {
     pub fn matmul(&self, other: &Self) -> Self {
         let (a, b) = (self.rank(), other.rank());
         if a < 2 || b < 2 || self.shape[a - 1] != other.shape[b - 2] {
-            self.graph.fault(mismatch(&format!("{}: matrix product", self.name), &self.shape, &other.shape));
+            self.graph.error(mismatch(&format!("{}: matrix product", self.name), &self.shape, &other.shape));
             return self.clone();
         }
         let mut shape = broadcast(&self.shape[..a - 2], &other.shape[..b - 2]).unwrap_or_default();

@@ -69,7 +69,7 @@ impl Scope {
         let (weight, bias) = (self.at(name).weight("weight", &[c]), self.at(name).weight("bias", &[c]));
         let per_channel = |v: &Value| v.reshape(&[c.into(), 1.into(), 1.into()]);
         if groups == 0 || !c.is_multiple_of(groups) {
-            self.graph().fault(format!("{}: {groups} groups do not divide {} evenly", x.name, show(x.shape())));
+            self.graph().error(format!("{}: {groups} groups do not divide {} evenly", x.name, show(x.shape())));
             return x.clone();
         }
         let area = &(&h * &w) * (c / groups);

@@ -17,7 +17,7 @@ impl Value {
     pub fn reshape(&self, to: &[Dim]) -> Self {
         let product = |dims: &[Dim]| dims.iter().fold(Dim::from(1), |a, d| &a * d);
         if product(&self.shape) != product(to) {
-            self.graph.fault(mismatch(&format!("{}: reshape", self.name), &self.shape, to));
+            self.graph.error(mismatch(&format!("{}: reshape", self.name), &self.shape, to));
         }
         let kept = |i: usize| self.shape.get(i) == Some(&to[i]);
         let open: Vec<usize> = (0..to.len()).filter(|&i| to[i].known().is_none() && !kept(i)).collect();
@@ -49,7 +49,7 @@ impl Value {
     pub fn squeeze(&self, axis: usize) -> Self {
         let mut shape = self.shape.clone();
         if shape.get(axis) != Some(&1.into()) {
-            self.graph.fault(format!("{}: axis {axis} of {} is not of extent 1", self.name, show(&shape)));
+            self.graph.error(format!("{}: axis {axis} of {} is not of extent 1", self.name, show(&shape)));
             return self.clone();
         }
         shape.remove(axis);
@@ -72,7 +72,7 @@ impl Value {
         for v in &values[1..] {
             let same = v.rank() == shape.len() && (0..shape.len()).all(|i| i == at || shape[i] == v.shape[i]);
             if !same {
-                first.graph.fault(mismatch(&format!("{}: concat", first.name), &first.shape, &v.shape));
+                first.graph.error(mismatch(&format!("{}: concat", first.name), &first.shape, &v.shape));
                 return first.clone();
             }
             shape[at] = &shape[at] + &v.shape[at];
@@ -87,7 +87,7 @@ impl Value {
         let Some(at) = self.axis(axis) else { return self.clone() };
         let mut shape = self.shape.clone();
         if to.known().zip(shape[at].known()).is_some_and(|(to, extent)| to > extent) {
-            self.graph.fault(format!("{}: no elements {from}..{to} on axis {axis} of {}", self.name, show(&shape)));
+            self.graph.error(format!("{}: no elements {from}..{to} on axis {axis} of {}", self.name, show(&shape)));
         }
         shape[at] = &to - &from;
         let (from, to) = (self.graph.extent(&from), self.graph.extent(&to));
@@ -100,7 +100,7 @@ impl Value {
         let total: usize = sizes.iter().sum();
         let Some(at) = self.axis(axis) else { return sizes.map(|_| self.clone()) };
         if self.shape[at].known() != Some(total) {
-            self.graph.fault(format!("{}: split of {} into {sizes:?}", self.name, show(&self.shape)));
+            self.graph.error(format!("{}: split of {} into {sizes:?}", self.name, show(&self.shape)));
         }
         let shapes = sizes.map(|n| {
             let mut shape = self.shape.clone();
