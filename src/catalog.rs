@@ -1,21 +1,21 @@
-//! What a known model is: the files of `models/`, built in.
+//! The catalogue of known models: the files of `models/`, built into the program.
 //!
-//! One TOML file for each released checkpoint, named after its id:
+//! One TOML file per released checkpoint, named after its id:
 //!
 //! | key | |
 //! |---|---|
 //! | `id` | the short name, as in `--model-path flux1-dev`; also the file's name |
 //! | `aliases` | other short names |
-//! | `title` | the name its makers use |
+//! | `title` | the name that its authors use |
 //! | `kind` | `diffusion`, `interpolation` or `upscaling` |
-//! | `family` | which code runs it: `flux1`, `flux2`, `wan`, `z-image`, `qwen-image`, `rife`, `rrdbnet`, `srvgg` |
-//! | `repo`, `revision`, `file` | repository on the hub, its revision (`main` where none is pinned), the one file of a small network |
-//! | `url` | instead of `repo`: where the one file is |
-//! | `licence`, `gated` | SPDX id or the licence's name; whether its terms have to be accepted on the hub first |
-//! | `scale`, `pair` | factor of an upscaler; the id of the same network with weights that denoise weakly |
-//! | `[[components]]` | `name` (folder), `class`, `files` (weight files), `dtype`, `tensors`, `parameters`, `bytes` (of tensors, or of the file); a number that is not known is left out |
-//! | `[defaults]` | `height`, `width`, `frames`, `fps`, `steps`, `guidance_scale`, `true_cfg_scale`, `flow_shift`: diffusers' |
-//! | `[defaults.sglang]` | those of SGLang that differ |
+//! | `family` | the architecture or family: `flux1`, `flux2`, `wan`, `z-image`, `qwen-image`, `rife`, `rrdbnet`, `srvgg` |
+//! | `repo`, `revision`, `file` | repository on the hub, its revision (default `main`), the file of a single-file network |
+//! | `url` | instead of `repo`: the URL of the file |
+//! | `licence`, `gated` | SPDX id or the licence's name; whether its terms must be accepted on the hub first |
+//! | `scale`, `pair` | factor of an upscaler; the id of the same network with weaker denoising |
+//! | `[[components]]` | `name` (folder), `class`, `files` (weight files), `dtype`, `tensors`, `parameters`, `bytes` (of tensors, or of the file); unknown numbers are omitted |
+//! | `[defaults]` | `height`, `width`, `frames`, `fps`, `steps`, `guidance_scale`, `true_cfg_scale`, `flow_shift`: those of diffusers |
+//! | `[defaults.sglang]` | those of SGLang, where they differ |
 
 use std::sync::OnceLock;
 
@@ -32,29 +32,29 @@ pub struct Entry {
     /// Other short names.
     #[serde(default)]
     pub aliases: Vec<String>,
-    /// The name its makers use.
+    /// The name that its authors use.
     pub title: String,
-    /// What it does.
+    /// Its task.
     pub kind: ModelKind,
-    /// Which code runs it.
+    /// The architecture or family.
     pub family: String,
     /// `owner/name` on the hub.
     pub repo: Option<String>,
     /// Revision of the repository.
     #[serde(default = "main")]
     pub revision: String,
-    /// The one file of the repository that is the model.
+    /// The file of a single-file network in the repository.
     pub file: Option<String>,
-    /// Where the one file is, when it is not on the hub.
+    /// URL of the file, if it is not on the hub.
     pub url: Option<String>,
     /// SPDX id or the licence's name.
     pub licence: String,
-    /// Whether terms have to be accepted on the hub first.
+    /// Whether terms must be accepted on the hub first.
     #[serde(default)]
     pub gated: bool,
     /// Factor of an upscaler.
     pub scale: Option<u32>,
-    /// The same network with weights that denoise weakly (`--denoise-strength`).
+    /// The id of the same network with weaker denoising (`--denoise-strength`).
     pub pair: Option<String>,
     /// Its networks.
     #[serde(default)]
@@ -64,7 +64,7 @@ pub struct Entry {
     pub defaults: Defaults,
 }
 
-/// What a model does.
+/// The task of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs)]
@@ -78,13 +78,13 @@ pub enum ModelKind {
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Component {
-    /// Its folder, or the network's name for a single file.
+    /// Its folder; for a single-file network, its name.
     pub name: String,
     /// Its class in diffusers or transformers, or the architecture.
     pub class: String,
     /// Weight files.
     pub files: Option<u32>,
-    /// How its elements are stored: `bf16`, `f32`.
+    /// Element type: `bf16`, `f32`.
     pub dtype: Option<String>,
     /// Tensors over all files.
     pub tensors: Option<u64>,
@@ -94,7 +94,7 @@ pub struct Component {
     pub bytes: Option<u64>,
 }
 
-/// What is sampled with when nothing is asked for. Sizes in pixels.
+/// Default sampling settings. Sizes are in pixels.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
@@ -107,12 +107,12 @@ pub struct Defaults {
     pub guidance_scale: Option<f64>,
     pub true_cfg_scale: Option<f64>,
     pub flow_shift: Option<f64>,
-    /// SGLang's, where they differ.
+    /// Those of SGLang, where they differ.
     pub sglang: Option<Box<Defaults>>,
 }
 
 impl Entry {
-    /// Bytes of all weights, `None` when one is not known.
+    /// Bytes of all weights; `None` if one is unknown.
     pub fn bytes(&self) -> Option<u64> {
         if self.components.is_empty() { None } else { self.components.iter().map(|c| c.bytes).sum() }
     }
@@ -133,14 +133,14 @@ const FILES: &[(&str, &str)] = built_in! {
     "realesr-animevideov3" "realesr-general-x4v3" "realesr-general-wdn-x4v3"
 };
 
-/// Every known model, diffusion models first.
+/// All known models, diffusion models first.
 pub fn entries() -> &'static [Entry] {
     static ENTRIES: OnceLock<Vec<Entry>> = OnceLock::new();
-    // A file that does not parse is left out here and fails this module's test.
+    // A file that does not parse is skipped here. It fails this module's test.
     ENTRIES.get_or_init(|| FILES.iter().filter_map(|(_, text)| toml::from_str(text).ok()).collect())
 }
 
-/// The model with this short name, or this repository when only one entry has it. Letters' case does not matter.
+/// The model with this short name, or with this repository if only one entry has it. Ignores case.
 pub fn find(name: &str) -> Option<&'static Entry> {
     let same = |other: &str| other.eq_ignore_ascii_case(name);
     entries().iter().find(|e| same(&e.id) || e.aliases.iter().any(|a| same(a))).or_else(|| {
@@ -149,7 +149,7 @@ pub fn find(name: &str) -> Option<&'static Entry> {
     })
 }
 
-/// As [`find`], or an error that names the nearest short name.
+/// As [`find`]. The error names the nearest short name.
 pub fn get(name: &str) -> Result<&'static Entry> {
     find(name).ok_or_else(|| {
         let near = nearest(name, entries().iter().map(|e| e.id.as_str()));
@@ -158,7 +158,8 @@ pub fn get(name: &str) -> Result<&'static Entry> {
     })
 }
 
-/// The candidate with the fewest edits to `name`, when at most a third of it has to change; else the first that begins with it.
+/// The candidate with the smallest edit distance to `name`, if that is at most a third of its length; else the first that begins with
+/// it.
 pub fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let close = name.chars().count().div_ceil(3).max(2);
     let all: Vec<&str> = candidates.collect();
@@ -189,7 +190,7 @@ mod tests {
                 }
             };
             rule(entry.id == *id, "the id is not the file's name");
-            rule(entry.repo.is_some() != entry.url.is_some(), "needs repo or url, and only one");
+            rule(entry.repo.is_some() != entry.url.is_some(), "needs either repo or url");
             rule(entry.repo.as_deref().is_none_or(|r| r.split('/').count() == 2), "repo is owner/name");
             rule(
                 (entry.kind == ModelKind::Diffusion) == (entry.file.is_none() && entry.url.is_none()),
@@ -212,7 +213,7 @@ mod tests {
                     _ => None,
                 };
                 if let (Some(p), Some(b), Some(w)) = (c.parameters, c.bytes, width) {
-                    // FLUX.2's autoencoder keeps the statistics of its batch norm beside its parameters.
+                    // FLUX.2's VAE also stores the statistics of its batch norm.
                     let beside = b.checked_sub(p * w).is_some_and(|rest| rest < 1024);
                     rule(beside, &format!("{}: {p} parameters of {w} bytes are not {b} bytes", c.name));
                 }
@@ -240,7 +241,7 @@ mod tests {
         ] {
             let got = find(name).map(|e| e.id.as_str());
             if got != want {
-                bad.push(format!("{name}: wanted {want:?}, got {got:?}"));
+                bad.push(format!("{name}: expected {want:?}, got {got:?}"));
             }
         }
         for (name, want) in [
@@ -251,7 +252,7 @@ mod tests {
         ] {
             let got = nearest(name, entries().iter().map(|e| e.id.as_str()));
             if got != want {
-                bad.push(format!("{name}: wanted {want:?}, got {got:?}"));
+                bad.push(format!("{name}: expected {want:?}, got {got:?}"));
             }
         }
         assert!(bad.is_empty(), "{}", bad.join("\n"));

@@ -92,7 +92,7 @@ fn generate_rejects_invalid_arguments() {
         ("--output-file-path a.png --output-path b", "cannot be used with"),
         ("--save-latents x.bin", "--save-latents must be a .safetensors file"),
         ("--model-path flux1-deb", "did you mean flux1-dev?"),
-        ("--model-path in.png", "wanted a model's folder in diffusers layout"),
+        ("--model-path in.png", "expected a folder in diffusers layout"),
         ("--promt y", "unexpected argument '--promt' found; did you mean --prompt?"),
         ("-e crf", "-e takes KEY=VALUE"),
         ("--config nothing.yaml", "--config nothing.yaml: No such file"),

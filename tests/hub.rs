@@ -291,9 +291,9 @@ fn failures_give_a_one_line_error() {
     for (name, want) in [
         ("org/nothing", "has no repository org/nothing; check its name"),
         ("org/gated", gated.as_str()),
-        ("org/short", "net.pth of org/short was truncated: wanted 1001 bytes, got 1000"),
-        ("org/broken", "the download of net.pth of org/broken broke off"),
-        (&format!("{}/files/nothing.pth", server.url), "there is no file at"),
+        ("org/short", "net.pth of org/short was truncated: expected 1001 bytes, got 1000"),
+        ("org/broken", "the download of net.pth of org/broken was interrupted"),
+        (&format!("{}/files/nothing.pth", server.url), "no file at"),
         (&format!("{}/files/secret.pth", server.url), "may not be downloaded (403 Forbidden)"),
         ("ftp-thing", "neither a short name"),
     ] {
@@ -340,7 +340,7 @@ fn a_broken_download_resumes() {
     let url = format!("{}/files/net.pth", server.url);
     let (code, _, err) = server.run(&["models", "pull", &url]);
     assert_eq!(code, 3);
-    assert!(err.contains("broke off after 100000 of 200000 bytes; run again to continue it"), "{err}");
+    assert!(err.contains("was interrupted after 100000 of 200000 bytes; run again to resume it"), "{err}");
     let (code, out, err) = server.run(&["models", "pull", &url]);
     assert_eq!(code, 0, "{err}");
     let want: Vec<u8> = (0..200_000_u32).map(|i| i as u8).collect();

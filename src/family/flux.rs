@@ -1,4 +1,4 @@
-//! FLUX.1 (dev with embedded guidance, schnell without), as diffusers 0.42.1 `pipelines/flux/pipeline_flux.py` runs it.
+//! FLUX.1 (dev: embedded guidance; schnell: none), after diffusers 0.42.1 `pipelines/flux/pipeline_flux.py`.
 
 use ndarray::{ArrayD, IxDyn};
 use serde::Deserialize;

@@ -1,5 +1,5 @@
-//! FLUX.2: dev with embedded guidance, klein distilled to few steps, klein's base with classifier-free guidance; as diffusers
-//! 0.42.1 `pipelines/flux2/pipeline_flux2.py` and `pipeline_flux2_klein.py` run them.
+//! FLUX.2: dev (embedded guidance), klein (distilled to few steps), klein-base (classifier-free guidance), after diffusers
+//! 0.42.1 `pipelines/flux2/pipeline_flux2.py` and `pipeline_flux2_klein.py`.
 
 use ndarray::{ArrayD, Axis};
 use serde::Deserialize;

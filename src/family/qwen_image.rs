@@ -1,4 +1,4 @@
-//! Qwen-Image, as diffusers 0.42.1 `pipelines/qwenimage/pipeline_qwenimage.py` runs it.
+//! Qwen-Image, after diffusers 0.42.1 `pipelines/qwenimage/pipeline_qwenimage.py`.
 
 use ndarray::{Array1, ArrayD, Axis, IxDyn, Slice};
 use serde::Deserialize;

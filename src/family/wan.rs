@@ -1,4 +1,4 @@
-//! Wan 2.1 text to video, as diffusers 0.42.1 `pipelines/wan/pipeline_wan.py` runs it.
+//! Wan 2.1 text to video, after diffusers 0.42.1 `pipelines/wan/pipeline_wan.py`.
 
 use ndarray::{ArrayD, Axis, IxDyn, Slice};
 use serde::Deserialize;

@@ -1,4 +1,4 @@
-//! Z-Image and Z-Image-Turbo, as diffusers 0.42.1 `pipelines/z_image/pipeline_z_image.py` runs them.
+//! Z-Image and Z-Image-Turbo, after diffusers 0.42.1 `pipelines/z_image/pipeline_z_image.py`.
 
 use ndarray::ArrayD;
 use serde::Deserialize;

@@ -1,4 +1,4 @@
-//! The hub's cache on disk, as Python's `huggingface_hub` lays it out, read without any network:
+//! The hub's cache on disk, in the layout of Python's `huggingface_hub`, read without a network:
 //! `models--owner--name/{blobs/<etag>, refs/<revision>, snapshots/<commit>/<path> → ../../blobs/<etag>}`.
 
 use std::{
@@ -25,12 +25,12 @@ pub(super) struct Access<'a> {
     pub(super) progress: &'a dyn Progress,
 }
 
-/// The first of these variables that is set and not empty.
+/// The first of these environment variables that is set and not empty.
 fn variable(names: &[&str]) -> Option<PathBuf> {
     names.iter().find_map(|n| std::env::var_os(n).filter(|v| !v.is_empty())).map(expand)
 }
 
-/// A leading `~/` is the home folder, as Python has it.
+/// Replaces a leading `~/` by the home folder, as Python does.
 fn expand(path: std::ffi::OsString) -> PathBuf {
     let path = PathBuf::from(path);
     match path.strip_prefix("~") {
@@ -54,7 +54,7 @@ pub fn hub_cache() -> PathBuf {
         .unwrap_or_else(|| user_cache().join("huggingface/hub"))
 }
 
-/// Our own cache: `${XDG_CACHE_HOME:-~/.cache}/crescendo`.
+/// Crescendo's cache: `${XDG_CACHE_HOME:-~/.cache}/crescendo`.
 pub fn own_cache() -> PathBuf {
     user_cache().join("crescendo")
 }
@@ -64,7 +64,7 @@ pub fn repo_folder(cache: &Path, repo: &str) -> PathBuf {
     cache.join(format!("models--{}", repo.replace('/', "--")))
 }
 
-/// The snapshot that `revision` (branch, tag or commit) stands for, when the cache has one.
+/// The cached snapshot of `revision` (branch, tag or commit).
 pub fn snapshot(cache: &Path, repo: &str, revision: &str) -> Option<PathBuf> {
     let folder = repo_folder(cache, repo);
     let is_commit = revision.len() == 40 && revision.bytes().all(|b| b.is_ascii_hexdigit());
@@ -79,7 +79,7 @@ pub fn snapshot(cache: &Path, repo: &str, revision: &str) -> Option<PathBuf> {
     Some(folder.join("snapshots").join(commit)).filter(|s| s.is_dir())
 }
 
-/// Says that `revision` stands for `commit`, once everything that was wanted of it is there.
+/// Records that `revision` is `commit`. Called when all requested files are cached.
 pub fn write_ref(cache: &Path, repo: &str, revision: &str, commit: &str) -> Result<()> {
     let path = repo_folder(cache, repo).join("refs").join(revision);
     let write = || {
@@ -89,7 +89,7 @@ pub fn write_ref(cache: &Path, repo: &str, revision: &str, commit: &str) -> Resu
     write().map_err(|e| Error::io("writing", &path, &e))
 }
 
-/// Repositories in the cache and the bytes of their blobs, largest first.
+/// Cached repositories and the bytes of their blobs, largest first.
 pub fn usage(cache: &Path) -> Vec<(String, u64)> {
     let Ok(entries) = std::fs::read_dir(cache) else { return Vec::new() };
     let mut repos: Vec<(String, u64)> = entries
@@ -103,7 +103,7 @@ pub fn usage(cache: &Path) -> Vec<(String, u64)> {
     repos
 }
 
-/// Bytes of all regular files under a folder; links are not followed.
+/// Bytes of all regular files under a folder. Links are not followed.
 pub fn bytes_under(folder: &Path) -> u64 {
     let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
     entries
@@ -116,12 +116,13 @@ pub fn bytes_under(folder: &Path) -> u64 {
         .sum()
 }
 
-/// (free, total) bytes of the disk that holds `path`, or would hold it.
+/// (free, total) bytes of the disk of `path`, which need not exist.
 pub fn disk(path: &Path) -> Option<(u64, u64)> {
     let there = path.ancestors().find(|a| a.exists()).filter(|a| !a.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let name = CString::new(there.as_os_str().as_bytes()).ok()?;
     let mut info = std::mem::MaybeUninit::<libc::statvfs>::uninit();
-    // SAFETY: `name` ends in a zero byte and outlives the call; `info` is written before it is read, as a return of 0 says.
+    // SAFETY: `name` ends in a zero byte and outlives the call. `info` is read only after a return of 0, which means that it is
+    // written.
     let info = unsafe {
         if libc::statvfs(name.as_ptr(), info.as_mut_ptr()) != 0 {
             return None;
@@ -131,11 +132,11 @@ pub fn disk(path: &Path) -> Option<(u64, u64)> {
     Some((info.f_bavail * info.f_frsize, info.f_blocks * info.f_frsize))
 }
 
-/// Fails when the disk of `folder` has less than `bytes` free.
+/// Fails if the disk of `folder` has less than `bytes` free.
 pub fn check_space(folder: &Path, bytes: u64) -> Result<()> {
     match disk(folder) {
         Some((free, _)) if free < bytes => Err(Error::failed(format!(
-            "{} needs {} more but its disk has {} free; free some, or set HF_HOME to a folder on a larger disk",
+            "{} needs {} more, but its disk has {} free; free some space, or set HF_HOME to a folder on a larger disk",
             folder.display(),
             gigabytes(bytes),
             gigabytes(free)

@@ -1,4 +1,4 @@
-//! Which files of a repository a model needs: pure decisions on names and on what is in a folder.
+//! Which files of a repository a model needs, by their names.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 
-/// How much of a model is wanted.
+/// The files of a model to resolve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
     /// A folder in diffusers layout with its weights.
@@ -15,7 +15,7 @@ pub enum Need {
     Configs,
     /// One file with one network.
     File,
-    /// A folder in diffusers layout where it is one, else one file.
+    /// A folder in diffusers layout if it is one, else one file.
     Any,
 }
 
@@ -37,7 +37,7 @@ pub struct Component {
     pub class: String,
 }
 
-/// What a component's folder holds.
+/// The contents of a component's folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {
     Scheduler,
@@ -57,9 +57,9 @@ impl Component {
 }
 
 /// Extensions of single-file networks.
-pub const WEIGHTS: [&str; 5] = ["safetensors", "pth", "pkl", "pt", "onnx"];
+const WEIGHTS: [&str; 5] = ["safetensors", "pth", "pkl", "pt", "onnx"];
 
-/// Components of a `model_index.json`; entries that are null are left out.
+/// The components of a `model_index.json`, without those that are null.
 pub fn components(index: &str) -> Result<Vec<Component>> {
     let wrong =
         |what: &str| Error::failed(format!("model_index.json {what}; the repository is not in diffusers layout"));
@@ -79,8 +79,8 @@ pub fn components(index: &str) -> Result<Vec<Component>> {
     if components.is_empty() { Err(wrong("names no component")) } else { Ok(components) }
 }
 
-/// The files of `tree` that the components need: configurations, tokenizers and, with `weights`, safetensors without
-/// duplicates (root-level single-file checkpoints, other precisions, other formats).
+/// The files of `tree` that the components need: configs, tokenizers and, with `weights`, safetensors. Duplicates are skipped:
+/// single-file checkpoints at the root, other precisions, other formats.
 pub fn select(tree: &[RepoFile], components: &[Component], weights: bool) -> Result<Vec<RepoFile>> {
     let mut wanted: Vec<&RepoFile> = tree.iter().filter(|f| f.path == "model_index.json").collect();
     for component in components {
@@ -91,7 +91,7 @@ pub fn select(tree: &[RepoFile], components: &[Component], weights: bool) -> Res
             .collect();
         if folder.is_empty() {
             return Err(Error::failed(format!(
-                "the repository has no folder {}/ although model_index.json lists it",
+                "the repository has no folder {}/, but model_index.json lists it",
                 component.name
             )));
         }
@@ -105,7 +105,7 @@ pub fn select(tree: &[RepoFile], components: &[Component], weights: bool) -> Res
         wanted.extend(folder.iter().filter(|(_, name)| is_weight(name, sharded)).map(|(f, _)| *f));
         if wanted.len() == before {
             return Err(Error::failed(format!(
-                "the repository has no {0}/diffusion_pytorch_model.safetensors or {0}/model.safetensors, in one file or in shards; other formats are not read",
+                "the repository has no {0}/diffusion_pytorch_model.safetensors or {0}/model.safetensors, in one file or in shards; other formats are unsupported",
                 component.name
             )));
         }
@@ -141,7 +141,7 @@ fn is_shard(tail: &str) -> bool {
     tail.strip_prefix('-').and_then(|t| t.split_once("-of-")).is_some_and(|(n, m)| digits(n) && digits(m))
 }
 
-/// What a folder in diffusers layout lacks, by name; empty when it is complete.
+/// The missing files of a folder in diffusers layout; empty if it is complete.
 pub fn missing(folder: &Path, weights: bool) -> Result<Vec<String>> {
     let Ok(index) = std::fs::read_to_string(folder.join("model_index.json")) else {
         return Ok(vec!["model_index.json".into()]);
@@ -192,8 +192,7 @@ fn missing_weights(folder: &Path) -> Vec<String> {
     vec![format!("{}.safetensors", BASES[0])]
 }
 
-/// The one network among the files of a repository or folder, by name: `flownet.pkl` where there is one, else the only
-/// weight file.
+/// The network among the files of a repository or folder: `flownet.pkl` if there is one, else the only file with weights.
 pub fn single<'a>(names: impl Iterator<Item = &'a str>, place: &str) -> Result<&'a str> {
     let weights: Vec<&str> = names.filter(|n| n.rsplit_once('.').is_some_and(|(_, e)| WEIGHTS.contains(&e))).collect();
     if let Some(flownet) = weights.iter().find(|n| n.rsplit('/').next() == Some("flownet.pkl")) {
@@ -277,7 +276,7 @@ mod tests {
         ] {
             let got = components(index).unwrap_err().to_string();
             if !got.contains(want) {
-                bad.push(format!("{index}: wanted {want}, got {got}"));
+                bad.push(format!("{index}: expected {want}, got {got}"));
             }
         }
         for (names, want) in [
@@ -286,7 +285,7 @@ mod tests {
         ] {
             let got = single(names.iter().copied(), "org/x").unwrap_err().to_string();
             if !got.contains(want) {
-                bad.push(format!("{names:?}: wanted {want}, got {got}"));
+                bad.push(format!("{names:?}: expected {want}, got {got}"));
             }
         }
         assert!(bad.is_empty(), "{}", bad.join("\n"));

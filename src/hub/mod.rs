@@ -1,8 +1,9 @@
-//! Names of models → local files: paths, short names of the catalogue, hub repositories, `repo:file`, URLs.
+//! Resolves the name of a model to a local file or folder: a path, a short name of the catalogue, a hub repository, `repo:file`, or
+//! a URL.
 //!
-//! Files of repositories live in the cache that Python's `huggingface_hub` uses too (`HF_HOME`, `HF_HUB_CACHE`, `HF_TOKEN`,
-//! `HF_ENDPOINT`, `HF_HUB_OFFLINE` are honoured); files of URLs live in `${XDG_CACHE_HOME:-~/.cache}/crescendo/urls`.
-//! What is cached completely is used without any network.
+//! Files of repositories are in the cache of Python's `huggingface_hub` (`HF_HOME`, `HF_HUB_CACHE`, `HF_TOKEN`, `HF_ENDPOINT` and
+//! `HF_HUB_OFFLINE` apply). Files of URLs are in `${XDG_CACHE_HOME:-~/.cache}/crescendo/urls`. A model that is cached completely
+//! needs no network.
 
 pub mod cache;
 mod files;
@@ -26,18 +27,19 @@ pub struct Hub<'a> {
 }
 
 impl<'a> Hub<'a> {
-    /// With the caches that the environment names. `HF_HUB_OFFLINE` of 1, on, yes or true is `offline` too.
+    /// Uses the caches that the environment names. `HF_HUB_OFFLINE` of 1, on, yes or true also sets `offline`.
     pub fn from_env(offline: bool, progress: &'a dyn Progress) -> Self {
         let variable = std::env::var("HF_HUB_OFFLINE").unwrap_or_default().to_ascii_lowercase();
         let offline = offline || ["1", "on", "yes", "true"].contains(&variable.as_str());
         Self { access: Access { cache: cache::hub_cache(), own: cache::own_cache(), offline, progress } }
     }
 
-    /// The local folder or file of a model; downloads what is not cached.
+    /// The local folder or file of a model. Downloads files that are not cached.
     ///
     /// `name`: an existing path, a short name of the catalogue, `owner/name`, `owner/name:file`, or a URL of a file.
-    /// Fails with one sentence when it is none of these, does not exist, has terms to accept, does not fit on the disk, or
-    /// is not cached and the network may not be used.
+    ///
+    /// # Errors
+    /// One sentence: none of these, a missing model, terms to accept, not enough disk space, or not cached and offline.
     pub fn resolve(&self, name: &str, need: Need) -> Result<PathBuf> {
         if name.is_empty() {
             return Err(Error::usage("the name of a model is empty"));
@@ -51,7 +53,7 @@ impl<'a> Hub<'a> {
         if let Some(entry) = catalog::find(name) {
             return self.known(entry, need);
         }
-        // `weights/x4.pth` reads like a repository, but is a path that was mistyped.
+        // `weights/x4.pth` looks like a repository, but is a misspelled path.
         let weights = [".safetensors", ".pth", ".pkl", ".pt", ".onnx"].iter().any(|end| name.ends_with(end));
         if let Some((repo, file)) = repository(name).filter(|(_, file)| file.is_some() || !weights) {
             return self.repo(&repo::Request { repo, revision: "main", file, entry: None }, need);
@@ -63,7 +65,7 @@ impl<'a> Hub<'a> {
         )))
     }
 
-    /// As [`resolve`](Self::resolve) for a model of the catalogue, asking the hub again even when all is cached.
+    /// As [`resolve`](Self::resolve) for a model of the catalogue, but asks the hub for updates even if all files are cached.
     pub fn pull(&self, entry: &Entry) -> Result<PathBuf> {
         match (&entry.repo, &entry.url) {
             (Some(repo), _) if !self.access.offline => {
@@ -74,14 +76,14 @@ impl<'a> Hub<'a> {
         }
     }
 
-    /// Where a known model lies completely in the cache, if it does.
+    /// The path of a known model in the cache; `None` unless it is cached completely.
     pub fn cached(&self, entry: &Entry) -> Option<PathBuf> {
         let access = Access { offline: true, ..self.access.clone() };
         let quiet = Self { access };
         quiet.known(entry, Need::Any).ok()
     }
 
-    /// Removes a known model, or a repository, from the caches. Returns the bytes freed.
+    /// Removes a known model or a repository from the caches. Returns the freed bytes.
     pub fn remove(&self, name: &str) -> Result<u64> {
         let entry = catalog::find(name);
         let repo = entry.and_then(|e| e.repo.as_deref()).or_else(|| repository(name).map(|(repo, _)| repo));
@@ -91,7 +93,7 @@ impl<'a> Hub<'a> {
             (None, None) => return catalog::get(name).map(|_| 0),
         };
         if !folder.is_dir() {
-            return Err(Error::usage(format!("{name} is not in the cache; `crescendo models du` lists what is")));
+            return Err(Error::usage(format!("{name} is not in the cache; `crescendo models du` lists its contents")));
         }
         let bytes = cache::bytes_under(&folder);
         std::fs::remove_dir_all(&folder).map_err(|e| Error::io("removing", &folder, &e))?;
@@ -102,7 +104,7 @@ impl<'a> Hub<'a> {
         match (&entry.repo, &entry.url) {
             (Some(repo), _) => self.repo(&known_request(entry, repo), need),
             (None, Some(url)) => self.access.url(url, need),
-            (None, None) => Err(Error::failed(format!("the catalogue does not say where {} is", entry.id))),
+            (None, None) => Err(Error::failed(format!("the catalogue has no repository or URL for {}", entry.id))),
         }
     }
 
@@ -121,7 +123,7 @@ fn known_request<'e>(entry: &'e Entry, repo: &'e str) -> repo::Request<'e> {
     repo::Request { repo, revision: &entry.revision, file: entry.file.as_deref(), entry: Some(entry) }
 }
 
-/// `owner/name` or `owner/name:file` in the hub's alphabet.
+/// Parses `owner/name` or `owner/name:file`, with the characters that the hub allows.
 fn repository(name: &str) -> Option<(&str, Option<&str>)> {
     let (repo, file) = match name.split_once(':') {
         Some((repo, file)) => (repo, Some(file)),
@@ -142,7 +144,7 @@ fn repository(name: &str) -> Option<(&str, Option<&str>)> {
 fn local(path: &Path, need: Need) -> Result<PathBuf> {
     match (need, path.is_dir()) {
         (Need::Model | Need::Configs, false) => Err(Error::usage(format!(
-            "{} is a file; wanted a model's folder in diffusers layout, the one that holds model_index.json",
+            "{} is a file; expected a folder in diffusers layout, with model_index.json",
             path.display()
         ))),
         (Need::File, true) => {
@@ -177,7 +179,7 @@ mod tests {
             ("org/..", None),
         ] {
             if repository(name) != want {
-                bad.push(format!("{name}: wanted {want:?}, got {:?}", repository(name)));
+                bad.push(format!("{name}: expected {want:?}, got {:?}", repository(name)));
             }
         }
         assert!(bad.is_empty(), "{}", bad.join("\n"));

@@ -1,4 +1,4 @@
-//! Repositories of the hub: from the cache where it has everything, else through `hf-hub`.
+//! Repositories of the hub: from the cache if it has all files, else with `hf-hub`.
 
 use std::{
     path::{Path, PathBuf},
@@ -22,7 +22,7 @@ use crate::{
     progress::{self, Task, Unit},
 };
 
-/// What is wanted of which repository.
+/// A request for a repository or one of its files.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
     /// `owner/name`.
@@ -31,12 +31,12 @@ pub struct Request<'a> {
     pub revision: &'a str,
     /// One file of it.
     pub file: Option<&'a str>,
-    /// The catalogue's entry, when it has one.
+    /// The catalogue's entry, if it has one.
     pub entry: Option<&'a Entry>,
 }
 
 impl Access<'_> {
-    /// The path when the cache has all that is wanted.
+    /// The path, if the cache has all requested files.
     pub(super) fn cached_request(&self, request: &Request, need: Need) -> Result<Option<PathBuf>> {
         let Some(snapshot) = cache::snapshot(&self.cache, request.repo, request.revision) else { return Ok(None) };
         if let Some(file) = request.file {
@@ -49,7 +49,7 @@ impl Access<'_> {
                 Ok(missing.is_empty().then_some(snapshot))
             }
             Need::Any if layout => Ok(files::missing(&snapshot, true)?.is_empty().then_some(snapshot)),
-            // Whether there are several files to choose from only the hub knows, so without it the one that is there is it.
+            // Only the hub knows whether there are several files. Offline, the only cached file is taken.
             Need::Any | Need::File if self.offline => {
                 let names = names_in(&snapshot);
                 let name = files::single(names.iter().map(String::as_str), request.repo)?;
@@ -80,7 +80,7 @@ impl Access<'_> {
         ))
     }
 
-    /// Downloads what is wanted and not cached, then notes the revision.
+    /// Downloads requested files that are not cached, then records the revision.
     pub(super) fn download(&self, request: &Request, need: Need) -> Result<PathBuf> {
         let client = HFClient::builder()
             .cache_dir(&self.cache)
@@ -110,7 +110,7 @@ impl Access<'_> {
     }
 }
 
-/// One commit of a repository, being downloaded.
+/// The download of one commit of a repository.
 struct Session<'a> {
     access: &'a Access<'a>,
     request: &'a Request<'a>,
@@ -128,10 +128,7 @@ impl<'a> Session<'a> {
         let mut session = Self { access, request, api, endpoint, commit: String::new(), tree: Vec::new() };
         let info = session.api.info().revision(request.revision).send().map_err(|e| session.sentence(e, None))?;
         session.commit = info.sha.ok_or_else(|| {
-            Error::failed(format!(
-                "{} did not say which commit {} of {} is",
-                session.endpoint, request.revision, request.repo
-            ))
+            Error::failed(format!("{} gave no commit for {} of {}", session.endpoint, request.revision, request.repo))
         })?;
         let tree = session.api.list_tree().revision(&*session.commit).recursive(true).send();
         session.tree = tree
@@ -182,7 +179,7 @@ impl<'a> Session<'a> {
         missing.into_iter().try_for_each(|file| self.fetch(file).map(drop))
     }
 
-    /// Downloads one file on a thread of its own, so that an interrupt need not wait for it.
+    /// Downloads one file on another thread, so that an interrupt need not wait for it.
     fn fetch(&self, file: &RepoFile) -> Result<PathBuf> {
         let target = self.snapshot().join(&file.path);
         if complete(&target, file.size) {
@@ -193,7 +190,7 @@ impl<'a> Session<'a> {
         let (api, name, commit, done) = (self.api.clone(), file.path.clone(), self.commit.clone(), sender.clone());
         std::thread::spawn(move || {
             let result = api.download_file().filename(name).revision(commit).progress(Bytes(sender)).send();
-            // Nobody listens any more after an interrupt.
+            // After an interrupt the receiver is gone.
             let _ = done.send(Event::Ended(Box::new(result)));
         });
         let mut seen = 0;
@@ -206,7 +203,7 @@ impl<'a> Session<'a> {
                 Ok(Event::Ended(result)) => break *result,
                 Err(mpsc::RecvTimeoutError::Timeout) => progress::check()?,
                 Err(mpsc::RecvTimeoutError::Disconnected) => {
-                    return Err(Error::failed(format!("the download of {} ended without a word", file.path)));
+                    return Err(Error::failed(format!("the download of {} ended without a result", file.path)));
                 }
             }
         };
@@ -215,24 +212,24 @@ impl<'a> Session<'a> {
         Ok(path)
     }
 
-    /// A file of the wrong length is taken out of the cache again, so that it is never used.
+    /// Removes a file of the wrong length from the cache, so that it is never used.
     fn check_length(&self, path: &Path, file: &RepoFile) -> Result<()> {
         let length = path.metadata().map_err(|e| Error::io("reading", path, &e))?.len();
         if length == file.size {
             return Ok(());
         }
         if let Ok(blob) = path.canonicalize() {
-            // Removal is best effort: the error below stands in any case, and the next run checks the length again.
+            // Best effort: the error below is returned in any case, and the next run checks the length again.
             let _ = std::fs::remove_file(blob);
         }
         let _ = std::fs::remove_file(path);
         Err(Error::failed(format!(
-            "{} of {} was truncated: wanted {} bytes, got {length}; run again to download it anew",
+            "{} of {} was truncated: expected {} bytes, got {length}; run again to download it",
             file.path, self.request.repo, file.size
         )))
     }
 
-    /// What went wrong and what to do, in one sentence.
+    /// The error as one sentence: what failed, and what to do.
     fn sentence(&self, error: HFError, file: Option<&str>) -> Error {
         let (repo, endpoint) = (self.request.repo, self.endpoint.trim_end_matches('/'));
         let what = file.map_or_else(|| repo.to_owned(), |f| format!("{f} of {repo}"));
@@ -256,14 +253,14 @@ impl<'a> Session<'a> {
             }
             HFError::EntryNotFound { path, .. } => format!("{repo} has no file {path}"),
             HFError::RateLimited { .. } => {
-                format!("{endpoint} asks to wait before {what} is downloaded; try again in a while")
+                format!("{endpoint} limits the rate of downloads of {what}; try again later")
             }
             HFError::Http { context } if context.status.as_u16() == 404 => {
                 format!("{endpoint} has no {what}; check its name")
             }
-            HFError::Http { context } => format!("{endpoint} answered {} for {what}; try again later", context.status),
+            HFError::Http { context } => format!("{endpoint} returned {} for {what}; try again later", context.status),
             HFError::Request { source, .. } if source.is_body() || source.is_decode() => {
-                format!("the download of {what} broke off; run again, files that are complete are kept")
+                format!("the download of {what} was interrupted; run again, complete files are kept")
             }
             HFError::Request { source, .. } => format!(
                 "{endpoint} cannot be reached for {what} ({}); check the network or HF_ENDPOINT, or use a local folder",
@@ -299,13 +296,13 @@ fn names_in(folder: &Path) -> Vec<String> {
 }
 
 enum Event {
-    /// So many bytes are there.
+    /// The number of bytes so far.
     Bytes(u64),
-    /// It is over.
+    /// The download ended.
     Ended(Box<hf_hub::HFResult<PathBuf>>),
 }
 
-/// Passes a download's progress on to the waiting thread.
+/// Sends the progress of a download to the waiting thread.
 struct Bytes(mpsc::Sender<Event>);
 
 impl ProgressHandler for Bytes {

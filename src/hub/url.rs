@@ -1,4 +1,4 @@
-//! Files behind URLs: downloaded once, continued where they broke off.
+//! Files of URLs: downloaded once. An interrupted download is resumed.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -23,7 +23,7 @@ use crate::{
     progress::{Task, Unit},
 };
 
-/// The folder of a URL in our cache.
+/// The folder of a URL in Crescendo's cache.
 pub fn folder(own: &Path, url: &str) -> PathBuf {
     let digest = Sha256::digest(url.as_bytes());
     let name: String = digest.iter().take(8).map(|b| format!("{b:02x}")).collect();
@@ -35,7 +35,7 @@ impl Access<'_> {
     pub(super) fn url(&self, url: &str, need: Need) -> Result<PathBuf> {
         if matches!(need, Need::Model | Need::Configs) {
             return Err(Error::usage(format!(
-                "{url}: a model in diffusers layout has many files; give a folder, a repository owner/name or a short name"
+                "{url}: a model in diffusers layout has several files; give a folder, a repository owner/name or a short name"
             )));
         }
         let place = folder(&self.own, url);
@@ -73,7 +73,7 @@ struct Transfer<'a> {
     url: &'a str,
     path: &'a Path,
     part: PathBuf,
-    /// The server's name (`ETag` or date) for the version that `part` is of: without it nothing is continued.
+    /// The server's `ETag` or date of the version of `part`. Without it, a download is not resumed.
     tag: PathBuf,
 }
 
@@ -92,7 +92,7 @@ impl Transfer<'_> {
             && got != total
         {
             return Err(Error::failed(format!(
-                "the download of {} broke off after {got} of {total} bytes; run again to continue it",
+                "the download of {} was interrupted after {got} of {total} bytes; run again to resume it",
                 self.url
             )));
         }
@@ -101,7 +101,7 @@ impl Transfer<'_> {
         Ok(())
     }
 
-    /// The response, and how many bytes of the file are here already.
+    /// The response, and the number of bytes that `part` already has.
     fn ask(&self) -> Result<(Response, u64)> {
         let client = Client::builder()
             .user_agent(concat!("crescendo/", env!("CARGO_PKG_VERSION")))
@@ -125,19 +125,19 @@ impl Transfer<'_> {
             StatusCode::PARTIAL_CONTENT if tag.is_some() && starts_there => Ok((response, have)),
             StatusCode::RANGE_NOT_SATISFIABLE => {
                 self.start_over()?;
-                Err(Error::failed(format!("{} has changed since its download began; run again", self.url)))
+                Err(Error::failed(format!("{} has changed since the download began; run again", self.url)))
             }
             StatusCode::OK => {
                 self.start_over()?;
                 Ok((response, 0))
             }
-            StatusCode::NOT_FOUND => Err(Error::failed(format!("there is no file at {}", self.url))),
+            StatusCode::NOT_FOUND => Err(Error::failed(format!("no file at {}", self.url))),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Error::failed(format!(
                 "{} may not be downloaded ({}); for a file of the hub give owner/name:file and set HF_TOKEN",
                 self.url,
                 response.status()
             ))),
-            status => Err(Error::failed(format!("{} answered {status}; try again later", self.url))),
+            status => Err(Error::failed(format!("{} returned {status}; try again later", self.url))),
         }
     }
 
@@ -158,8 +158,8 @@ impl Transfer<'_> {
         fs::write(&self.tag, version.as_bytes()).map_err(|e| Error::io("writing", &self.tag, &e))
     }
 
-    /// Appends the body to `part`; returns the bytes that are there then. Where the length is known, a body that breaks off
-    /// is the caller's to report.
+    /// Appends the body to `part`. Returns the bytes that `part` then has. If the length is known, the caller reports a body that is
+    /// too short.
     fn copy(&self, mut response: Response, have: u64, length_known: bool, task: &mut Task) -> Result<u64> {
         let failed = |e: std::io::Error| Error::io("writing", &self.part, &e);
         let mut file: File = OpenOptions::new().create(true).append(true).open(&self.part).map_err(failed)?;
@@ -173,7 +173,9 @@ impl Transfer<'_> {
                     tracing::debug!("{}: {e}", self.url);
                     break;
                 }
-                Err(e) => return Err(Error::failed(format!("the download of {} broke off: {e}; run again", self.url))),
+                Err(e) => {
+                    return Err(Error::failed(format!("the download of {} was interrupted: {e}; run again", self.url)));
+                }
             };
             file.write_all(&buffer[..n]).map_err(failed)?;
             got += n as u64;

@@ -12,14 +12,14 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 
-/// An opened folder; nothing but its index was read.
+/// An opened folder. Only its index has been read.
 #[derive(Debug, Clone)]
 pub struct ModelFolder {
     root: PathBuf,
     /// The pipeline's class: `FluxPipeline`.
     pub class: String,
     components: BTreeMap<String, String>,
-    /// The index itself, for what a pipeline keeps there (`is_distilled`).
+    /// The index, for settings of the pipeline (`is_distilled`).
     pub index: Value,
 }
 
@@ -37,7 +37,7 @@ impl ModelFolder {
         let class = index.get("_class_name").and_then(Value::as_str).map(str::to_string);
         let nameless = || {
             let place = path.display();
-            Error::failed(format!("{place}: has no _class_name, so is no pipeline of diffusers; download it again"))
+            Error::failed(format!("{place}: has no _class_name, so it is not a diffusers pipeline; download it again"))
         };
         let class = class.ok_or_else(nameless)?;
         let class_of = |v: &Value| v.as_array()?.get(1)?.as_str().map(str::to_string);
@@ -51,7 +51,7 @@ impl ModelFolder {
         &self.root
     }
 
-    /// Names and classes of the components, scheduler and tokenizers among them.
+    /// Names and classes of the components, with scheduler and tokenizers.
     pub fn components(&self) -> impl Iterator<Item = (&str, &str)> {
         self.components.iter().map(|(n, c)| (n.as_str(), c.as_str()))
     }
@@ -60,11 +60,14 @@ impl ModelFolder {
     pub fn class_of(&self, component: &str) -> Result<&str> {
         self.components.get(component).map(String::as_str).ok_or_else(|| {
             let path = self.root.join("model_index.json");
-            Error::failed(format!("{}: no component {component}, which {} needs", path.display(), self.class))
+            Error::failed(format!("{}: component {component} is missing, which {} needs", path.display(), self.class))
         })
     }
 
-    /// The folder of a component. An error where it is not there: the download is incomplete.
+    /// The folder of a component.
+    ///
+    /// # Errors
+    /// The folder is missing: the download is incomplete.
     pub fn path(&self, component: &str) -> Result<PathBuf> {
         self.class_of(component)?;
         let path = self.root.join(component);
@@ -80,7 +83,7 @@ impl ModelFolder {
     }
 }
 
-/// A JSON file as a value of a type. Errors name the file and the field.
+/// Reads a JSON file. Errors name the file and the field.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let place = path.display();
     let text = fs::read_to_string(path).map_err(|e| match e.kind() {

@@ -17,7 +17,7 @@ pub(crate) fn scalar(value: f32) -> Tensor {
     Tensor::F32(ArrayD::from_elem(IxDyn(&[1]), value))
 }
 
-/// cos and sin of the interleaved rotary angles of integer positions: each axis of d dims turns by p·θ^(−2j/d), in f64.
+/// cos and sin of the interleaved rotary angles of integer positions. An axis of d dims has the angles p·θ^(−2j/d), computed in f64.
 pub(crate) fn rotary<const N: usize>(
     ids: impl Iterator<Item = [usize; N]>,
     axes: &[usize],
@@ -26,7 +26,7 @@ pub(crate) fn rotary<const N: usize>(
     rotary_signed(ids.map(|id| id.map(|p| p as i64)), axes, theta)
 }
 
-/// The same for positions on both sides of 0.
+/// As [`rotary`], for positions that may be negative.
 pub(crate) fn rotary_signed<const N: usize>(
     ids: impl Iterator<Item = [i64; N]>,
     axes: &[usize],

@@ -1,5 +1,5 @@
-//! What families have in common: the checkpoint's folder, tokenizers, hidden states of language models, layouts of latents
-//! and positions.
+//! What families share: the folder of a checkpoint, tokenizers, hidden states of language models, layouts of latents and
+//! positions.
 
 mod folder;
 mod hidden_states;

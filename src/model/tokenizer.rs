@@ -1,4 +1,4 @@
-//! Text → token ids, from `tokenizer.json`, or built from `vocab.json` and `merges.txt` where a repository ships no such file.
+//! From text to token ids. Reads `tokenizer.json`, or builds it from `vocab.json` and `merges.txt`.
 
 use std::{fs, path::Path};
 
@@ -7,20 +7,20 @@ use serde_json::{Map, Value, json};
 use super::folder::read_json;
 use crate::error::{Error, Result};
 
-/// A tokenizer that neither pads nor truncates by itself.
+/// A tokenizer without padding and truncation.
 #[derive(Debug)]
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
 }
 
-/// Ids cut or padded to a length, and what was cut off.
+/// Token ids, truncated or padded to a length.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ids {
-    /// Exactly the wanted number.
+    /// As many as the length.
     pub ids: Vec<i64>,
-    /// How many are text, the special tokens among them.
+    /// Number of text tokens, with special tokens.
     pub used: usize,
-    /// Tokens that did not fit.
+    /// Number of tokens cut.
     pub cut: usize,
 }
 
@@ -41,7 +41,7 @@ const QWEN_WORDS: &str =
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 impl Tokenizer {
-    /// Opens a tokenizer folder of the given class, as `model_index.json` names it.
+    /// Opens the folder of a tokenizer. `class`: its class in `model_index.json`.
     pub fn open(folder: &Path, class: &str) -> Result<Self> {
         let file = folder.join("tokenizer.json");
         let bytes = if file.exists() {
@@ -52,7 +52,7 @@ impl Tokenizer {
             } else if class.starts_with("Qwen2") {
                 qwen(folder)?
             } else {
-                let wanted = "download it, or use a repository that ships it";
+                let wanted = "download it, or use a repository that has it";
                 return Err(Error::failed(format!("{} is missing and a {class} needs it; {wanted}", file.display())));
             };
             built.to_string().into_bytes()
@@ -64,30 +64,30 @@ impl Tokenizer {
         Ok(Self { inner })
     }
 
-    /// All ids of a text with the special tokens that the tokenizer adds.
+    /// The ids of a text, with the special tokens that the tokenizer adds.
     pub fn encode(&self, text: &str) -> Result<Vec<i64>> {
         Ok(self.encoded(text, true)?.0)
     }
 
-    /// All ids of a text and nothing added: for chats, whose template writes the special tokens out.
+    /// The ids of a text, without added tokens: for chat templates, which contain the special tokens.
     pub fn encode_plain(&self, text: &str) -> Result<Vec<i64>> {
         Ok(self.encoded(text, false)?.0)
     }
 
-    /// Ids, and whether the last of them is a closing token that the tokenizer added.
+    /// Ids, and whether the last one is an end token that the tokenizer added.
     fn encoded(&self, text: &str, special: bool) -> Result<(Vec<i64>, bool)> {
         let encoding = self.inner.encode_fast(text, special).map_err(|e| Error::failed(format!("tokenizing: {e}")))?;
         let closed = encoding.get_special_tokens_mask().last() == Some(&1);
         Ok((encoding.get_ids().iter().map(|&id| i64::from(id)).collect(), closed))
     }
 
-    /// Ids cut to `length`, the closing token kept where the tokenizer adds one, and padded on the right with `pad`.
+    /// Ids truncated to `length`, but with the end token that the tokenizer adds, and padded on the right with `pad`.
     ///
     /// # Errors
     /// A length of 0.
     pub fn encode_to(&self, text: &str, length: usize, pad: i64) -> Result<Ids> {
         if length == 0 {
-            return Err(Error::failed("tokenizing: a text encoder that reads 0 tokens; its config.json is broken"));
+            return Err(Error::failed("tokenizing: the text encoder reads 0 tokens; its config.json is broken"));
         }
         let (mut ids, closed) = self.encoded(text, true)?;
         let cut = ids.len().saturating_sub(length);
@@ -123,12 +123,12 @@ fn special(id: i64, content: &str, is_special: bool) -> Value {
            "normalized": false, "special": is_special})
 }
 
-/// CLIP: lower-cased words, byte-level pairs with `</w>` at the end of a word, framed by start and end tokens.
+/// CLIP: lower-case words, byte-level BPE with `</w>` at the end of a word, between a start and an end token.
 fn clip(folder: &Path) -> Result<Value> {
     let (vocab, merges) = vocabulary(folder)?;
     let id = |token: &str| {
         vocab.get(token).and_then(Value::as_i64).ok_or_else(|| {
-            Error::failed(format!("{}: no {token} in the vocabulary", folder.join("vocab.json").display()))
+            Error::failed(format!("{}: the vocabulary has no {token}", folder.join("vocab.json").display()))
         })
     };
     let (start, end) = (id("<|startoftext|>")?, id("<|endoftext|>")?);
@@ -153,7 +153,7 @@ fn clip(folder: &Path) -> Result<Value> {
     }))
 }
 
-/// Qwen2: byte-level pairs; further tokens from tokenizer_config.json.
+/// Qwen2: byte-level BPE, with added tokens from tokenizer_config.json.
 fn qwen(folder: &Path) -> Result<Value> {
     let (vocab, merges) = vocabulary(folder)?;
     let config: Value = read_json(&folder.join("tokenizer_config.json"))?;
