@@ -5,10 +5,12 @@
 //!                                                                     picture or video file ────┘
 //! ```
 //!
-//! Two halves meet only at an ONNX graph and its signature. **Compile**: [`weights`] → `arch` over [`onnx`] → [`compile`].
-//! **Run**: [`runtime`] does the networks; [`schedule`] and [`spectral`] are pure numbers; [`family`] knows each model's
-//! conventions; [`stage`]s are steps of the line; [`media`] reads and writes; [`pipeline`] alone knows the order,
-//! [`batch`] how many files go through it and which are finished.
+//! The crate has two halves, which meet only at an ONNX graph and its signature.
+//!
+//! - **Compile**: [`weights`] reads a checkpoint, `arch` builds its networks with [`onnx`], [`compile`] writes the graphs.
+//! - **Run**: [`runtime`] runs networks. [`schedule`] and [`spectral`] compute noise schedules and growth. [`family`] has the
+//!   conventions of each model family. [`stage`] has the steps, [`media`] reads and writes files, [`pipeline`] connects the
+//!   steps, [`batch`] processes several files.
 
 pub mod error;
 pub mod json_lines;

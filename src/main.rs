@@ -1,4 +1,4 @@
-//! The `crescendo` binary: parse, resolve, run, exit code.
+//! The `crescendo` binary.
 
 fn main() -> std::process::ExitCode {
     crescendo::cli::main()

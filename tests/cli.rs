@@ -43,6 +43,7 @@ fn generate_rejects_invalid_arguments() {
     let mut bad = Vec::new();
     for (args, want) in [
         ("--progressive-mode foo", "progressive_mode must be one of 'fullres', 'dct', or 'dct_rewind', got 'foo'"),
+        ("--progressive-transform haar", "progressive_transform must be one of 'dct', 'dwt', or 'fft', got 'haar'"),
         ("--progressive-levels 0", "progressive_levels must be a positive int, got 0"),
         ("--progressive-levels=-3", "progressive_levels must be a positive int, got -3"),
         ("--progressive-levels -3", "progressive_levels must be a positive int, got -3"),
@@ -65,7 +66,7 @@ fn generate_rejects_invalid_arguments() {
         ("--output-compression 101", "output_compression must be an int in [0, 100], got 101"),
         ("--x264-preset warp", "x264_preset must be one of ultrafast,"),
         ("--output-size 12", "output_size must be WIDTHxHEIGHT"),
-        ("--width 512", "--width needs --height"),
+        ("--width 512", "--width requires --height"),
         ("--720p --width 512", "the argument '--720p' cannot be used with '--width <N>'"),
         ("--memory-limit lots", "memory_limit must be a size such as 8GB"),
         ("--device gpu", "device must be one of auto, cpu, cuda, cuda:N, tensorrt, got 'gpu'"),
@@ -74,20 +75,17 @@ fn generate_rejects_invalid_arguments() {
         ("--progressive-scales 1 0.5", "must ascend, got 1 before 0.5"),
         ("--progressive-scales 1/4 1/2", "must end in 1"),
         ("--progressive-scales 0.5 1 --progressive-levels 1", "cannot be used with"),
-        (
-            "--progressive-mode dct --progressive-transform dwt --progressive-scales 1/3 1",
-            "dwt needs each ratio to be 2",
-        ),
+        ("--progressive-mode dct --progressive-transform dwt --progressive-scales 1/3 1", "dwt requires a ratio of 2"),
         ("--progressive-spectrum 1", "progressive_spectrum must be A,BETA"),
         ("--prompt-path p.txt", "cannot be used with"),
-        ("--strength 0.5", "--strength needs --image-path"),
+        ("--strength 0.5", "--strength requires --image-path"),
         ("--vae-tiling maybe", "vae_tiling must be one of 'auto', 'on' or 'off', got 'maybe'"),
         ("--vae-tile 0", "vae_tile must be a positive int, got 0"),
-        ("--vae-tiling off --vae-tile 64", "--vae-tile 64: --vae-tiling off makes no tiles"),
-        ("--image-path nothing.png", "--image-path: there is no file nothing.png"),
+        ("--vae-tiling off --vae-tile 64", "--vae-tile 64 has no effect with --vae-tiling off"),
+        ("--image-path nothing.png", "--image-path: no such file: nothing.png"),
         ("--output-file-path x.docx", ".docx cannot be written"),
-        ("--output-file-path taken.png", "taken.png is there already; give another name or --overwrite"),
-        ("--output-file-path - --seed 1 2", "takes one result"),
+        ("--output-file-path taken.png", "taken.png already exists; give another name or --overwrite"),
+        ("--output-file-path - --seed 1 2", "takes one output"),
         ("--output-file-name a/b.png", "must be a name without folders"),
         ("--output-file-path a.png --output-path b", "cannot be used with"),
         ("--save-latents x.bin", "--save-latents must be a .safetensors file"),
@@ -118,15 +116,15 @@ fn other_commands_reject_invalid_arguments() {
     let folder = folder();
     let mut bad = Vec::new();
     for (args, code, want) in [
-        ("", 1, "a subcommand is needed"),
+        ("", 1, "a subcommand is required"),
         ("generat", 1, "unrecognized subcommand 'generat'; did you mean generate?"),
-        ("generate", 1, "a prompt is needed: give --prompt or --prompt-path"),
+        ("generate", 1, "a prompt is required: give --prompt or --prompt-path"),
         ("generate --prompt-path prompts.md", 1, "prompt_path must be a txt file, got 'prompts.md'"),
-        ("generate --prompt-path empty.txt", 1, "holds no prompt"),
+        ("generate --prompt-path empty.txt", 1, "contains no prompt"),
         ("generate --prompt x", 3, "no --model-path was given and the built-in demo model is not at"),
         ("generate --prompt x --model-path wan-1.3b", 3, "nothing of it is cached (28.9 GB in all)"),
-        ("enhance", 1, "an input is needed"),
-        ("enhance in.png", 1, "an output is needed"),
+        ("enhance", 1, "an input is required"),
+        ("enhance in.png", 1, "an output is required"),
         ("enhance in.png -o out.png", 1, "nothing to do: give --interpolate, --upscale or --refine"),
         ("enhance pictures -o out --upscale 2", 1, "pictures: contains no picture and no video"),
         ("enhance pictures/*.tif -o out --upscale 2", 1, "pictures/*.tif: matches no file"),
@@ -136,12 +134,12 @@ fn other_commands_reject_invalid_arguments() {
         ("enhance nothing.png -o out.png --upscale 2", 3, "nothing.png: the file does not exist"),
         ("enhance in.png in.png -o taken.png --upscale 2", 1, "-o taken.png is a file, but there are 2 inputs"),
         ("enhance in.png -o in.png --upscale 2 --overwrite", 1, "-o in.png is the input itself"),
-        ("enhance in.png -o taken.png --upscale 2", 1, "taken.png is there already"),
+        ("enhance in.png -o taken.png --upscale 2", 1, "taken.png already exists"),
         ("enhance in.png -o out.png --upscale 9", 1, "upscaling_scale must be an int in [1, 8], got 9"),
         ("enhance in.png -o out.png --upscale 2 --upscaling-scale 2", 1, "cannot be used with"),
         ("enhance in.png -o out.mp4 --interpolate fast", 1, "interpolate must be a factor such as 2x"),
         ("enhance in.png -o out.mp4 --interpolate 2x --start 5 --end 1:0.5", 3, "RIFE"),
-        ("enhance in.png -o out.mp4 --interpolate 2x --start 5 --end 2", 1, "--start 5 is not before --end 2"),
+        ("enhance in.png -o out.mp4 --interpolate 2x --start 5 --end 2", 1, "--start 5 must be before --end 2"),
         (
             "enhance in.png -o out.mp4 --interpolate 2x --scene-threshold 2",
             1,
@@ -194,7 +192,7 @@ fn configuration_files_and_flags_are_merged() {
         ),
         ("yaml", "enable_upscaling: 3\n", "--prompt x", "enable_upscaling must be true or false, got 3"),
         ("yaml", "width: [1, 2]\n", "--prompt x", "width must be a text, a number"),
-        ("yaml", "- 1\n", "--prompt x", "wanted flag names with their values"),
+        ("yaml", "- 1\n", "--prompt x", "expected flag names with their values"),
         ("yaml", "a: [\n", "--prompt x", "--config config.yaml: "),
         ("ini", "", "--prompt x", "must end in .yaml, .yml, .toml or .json"),
         ("yaml", "", "--prompt x", "no --model-path was given"),
@@ -300,7 +298,7 @@ fn prompts_from_standard_input() {
             command.current_dir(folder.path()).env("CRESCENDO_MODELS", "none").write_stdin(text).output().unwrap();
         String::from_utf8(out.stderr).unwrap()
     };
-    assert!(run("a\n\n b \n").contains("takes one result"));
-    assert!(run("").contains("holds no prompt"));
+    assert!(run("a\n\n b \n").contains("takes one output"));
+    assert!(run("").contains("contains no prompt"));
     assert!(run("a\n\n").contains("no --model-path was given"));
 }

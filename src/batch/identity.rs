@@ -193,7 +193,7 @@ mod tests {
         use crate::{
             cli::{
                 args::{Cli, Command},
-                resolve::Models,
+                models::Models,
             },
             progress::Silent,
         };

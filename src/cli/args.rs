@@ -1,4 +1,4 @@
-//! The command line as typed. Each subcommand's flags are in its own file.
+//! The subcommands. The flags of each are in their own file.
 
 use clap::{Parser, Subcommand};
 
@@ -9,7 +9,7 @@ use super::{
     tools::{ExportArgs, InspectArgs, ModelsCommand},
 };
 
-/// Prompts, pictures and videos in; high-resolution pictures and videos out.
+/// The command line.
 #[derive(Debug, Clone, Parser)]
 #[command(
     name = "crescendo",
@@ -20,7 +20,7 @@ use super::{
     args_override_self = true
 )]
 pub struct Cli {
-    /// What to do.
+    /// The subcommand.
     #[command(subcommand)]
     pub command: Command,
     /// Flags of every subcommand.
@@ -28,10 +28,10 @@ pub struct Cli {
     pub shared: Shared,
 }
 
-/// What to do.
+/// A subcommand.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
-    /// Make pictures or videos from prompts
+    /// Generate pictures or videos from prompts
     #[command(allow_negative_numbers = true)]
     Generate(Box<GenerateArgs>),
     /// Interpolate, upscale or refine pictures and videos
@@ -39,36 +39,36 @@ pub enum Command {
     Enhance(Box<EnhanceArgs>),
     /// Write a checkpoint's networks as ONNX graphs
     Export(ExportArgs),
-    /// Say what a checkpoint or graph is
+    /// Show architecture, parameters and type of a checkpoint or graph
     Inspect(InspectArgs),
-    /// Say what a call would do, without loading weights
+    /// Show what a generate or enhance call would do, without loading weights
     Plan {
-        /// The call.
+        /// The call to plan.
         #[command(subcommand)]
         command: Planned,
     },
     /// List, download and remove models
     Models {
-        /// What to do with them.
+        /// The action.
         #[command(subcommand)]
         command: ModelsCommand,
     },
-    /// Say what this machine has: ONNX Runtime, devices, FFmpeg, cache, disk
+    /// Show ONNX Runtime, devices, FFmpeg codecs, model cache and disks of this machine
     Doctor,
-    /// Write a shell's completion script
+    /// Print a shell completion script
     Completions {
-        /// The shell
+        /// Shell
         shell: clap_complete::Shell,
     },
 }
 
-/// The calls that can be planned.
+/// A call to plan.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Planned {
-    /// What `generate` would do
+    /// Show size, steps, memory and disk space of a generate call
     #[command(allow_negative_numbers = true)]
     Generate(Box<GenerateArgs>),
-    /// What `enhance` would do
+    /// Show outputs, memory, disk space and time of an enhance call
     #[command(allow_negative_numbers = true)]
     Enhance(Box<EnhanceArgs>),
 }

@@ -1,4 +1,4 @@
-//! `--config FILE`: its keys become flags that stand before those typed, so each rule and message exists once.
+//! `--config FILE`: its keys become flags on the command line, so that each rule and message exists once.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -14,13 +14,13 @@ use crate::{
     error::{Error, Result},
 };
 
-/// `argv` with SGLang's `--flag_name` spelled `--flag-name`, and the flags of its `--config` file put in where the same flag,
-/// or one that excludes it, was not typed.
+/// Replaces SGLang's `--flag_name` by `--flag-name`, and adds the flags of the `--config` file. A typed flag overrides the file's
+/// flag of the same name and those that it conflicts with.
 pub fn expand(argv: Vec<OsString>) -> Result<Vec<OsString>> {
     let argv = dashes(argv);
     let mut command = Cli::command();
     command.build();
-    // Mistakes are left to the real parse, which has the file's flags too.
+    // The real parse reports errors, with the flags of the file.
     let Ok(matches) = command.clone().ignore_errors(true).try_get_matches_from(&argv) else { return Ok(argv) };
     let (leaf, typed) = leaf(&command, &matches);
     let Ok(Some(path)) = typed.try_get_one::<PathBuf>("config") else { return Ok(argv) };
@@ -42,7 +42,7 @@ fn dashes(argv: Vec<OsString>) -> Vec<OsString> {
         match arg.to_str().and_then(|a| a.strip_prefix("--")) {
             Some(text) if !over && !text.is_empty() => {
                 let (name, value) = text.split_at(text.find('=').unwrap_or(text.len()));
-                // A prompt may begin with two dashes too, but not with an identifier alone.
+                // A prompt may begin with two dashes, but then it is more than one identifier.
                 let identifier = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
                 if identifier { format!("--{}{value}", name.replace('_', "-")).into() } else { arg }
             }
@@ -52,7 +52,7 @@ fn dashes(argv: Vec<OsString>) -> Vec<OsString> {
     argv.into_iter().map(one).collect()
 }
 
-/// The subcommand that was typed, and its matches.
+/// The typed subcommand and its matches.
 fn leaf<'a>(mut command: &'a Command, mut matches: &'a ArgMatches) -> (&'a Command, &'a ArgMatches) {
     while let Some((name, inner)) = matches.subcommand()
         && let Some(sub) = command.find_subcommand(name)
@@ -72,16 +72,16 @@ fn read(path: &Path) -> Result<Map<String, Value>> {
         Some("yaml" | "yml") => serde_norway::from_str(&text).map_err(|e| wrong(e.to_string()))?,
         Some("toml") => toml::from_str(&text).map_err(|e| wrong(e.message().to_owned()))?,
         Some("json") => serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))?,
-        _ => return Err(wrong("the file must end in .yaml, .yml, .toml or .json".into())),
+        _ => return Err(wrong("the file name must end in .yaml, .yml, .toml or .json".into())),
     };
     match value {
         Value::Object(map) => Ok(map),
         Value::Null => Ok(Map::new()),
-        _ => Err(wrong("wanted flag names with their values".into())),
+        _ => Err(wrong("expected flag names with their values".into())),
     }
 }
 
-/// One key as flags, none where what was typed wins.
+/// The flags of one key. Empty if a typed flag overrides it.
 fn flag(path: &Path, key: &str, value: &Value, leaf: &Command, typed: &ArgMatches) -> Result<Vec<OsString>> {
     let name = key.replace('_', "-");
     let named = |arg: &&clap::Arg| {
@@ -96,10 +96,10 @@ fn flag(path: &Path, key: &str, value: &Value, leaf: &Command, typed: &ArgMatche
     let was_typed = |a: &clap::Arg| typed.value_source(a.get_id().as_str()) == Some(ValueSource::CommandLine);
     let excluded = |a: &clap::Arg| leaf.get_arg_conflicts_with(a).iter().any(|other| other.get_id() == arg.get_id());
     let opposite = name.strip_prefix("no-").map_or_else(|| format!("no-{name}"), Into::into);
-    let wins = usable()
+    let overridden = usable()
         .any(|a| was_typed(a) && (a.get_id() == arg.get_id() || excluded(a) || a.get_long() == Some(&opposite)))
         || leaf.get_arg_conflicts_with(arg).iter().any(|other| was_typed(other));
-    if wins {
+    if overridden {
         return Ok(Vec::new());
     }
     let wrong =
@@ -125,6 +125,6 @@ fn flag(path: &Path, key: &str, value: &Value, leaf: &Command, typed: &ArgMatche
         Value::Array(list) if matches!(arg.get_action(), ArgAction::Append) => list.iter().map(text).collect(),
         one => text(one).map(|v| vec![v]),
     };
-    let values = values.ok_or_else(|| wrong("a text, a number, or a list of them where the flag takes several"))?;
+    let values = values.ok_or_else(|| wrong("a text, a number, or a list of them if the flag takes several"))?;
     Ok(values.into_iter().map(|v| format!("--{name}={v}").into()).collect())
 }

@@ -1,4 +1,4 @@
-//! `doctor`: what this machine has.
+//! `doctor`: a report on this machine.
 
 use std::{fmt::Write, path::PathBuf};
 
@@ -8,50 +8,50 @@ use serde_json::Value;
 use super::report::Report;
 use crate::hub::cache;
 
-/// `doctor`'s answer.
+/// Report of `doctor`.
 #[derive(Debug, Clone, Serialize)]
 pub struct Diagnosis {
-    /// Of this program.
+    /// Version of this program.
     pub version: &'static str,
-    /// The inference library.
+    /// ONNX Runtime.
     pub onnxruntime: OnnxRuntime,
-    /// Execution providers that the library was built with: `cpu`, `cuda`, `tensorrt`.
+    /// Execution providers that work: `cpu`, `cuda`, `tensorrt`.
     pub providers: Vec<String>,
     /// Devices that networks can run on.
-    pub devices: Vec<Device>,
-    /// The media library.
+    pub devices: Vec<DeviceRow>,
+    /// FFmpeg.
     pub ffmpeg: Ffmpeg,
-    /// The processor and memory.
+    /// Processor and memory.
     pub machine: Machine,
-    /// Where models are kept.
-    pub cache: Vec<Place>,
-    /// The disks of these places and of the working folder.
+    /// Model caches.
+    pub cache: Vec<CacheFolder>,
+    /// Disks of the caches and of the working folder.
     pub disk: Vec<Disk>,
-    /// What keeps the program from working, one sentence each; exit code 3 when there is any.
+    /// Problems that keep the program from working. Exit code 3 if there are any.
     pub problems: Vec<String>,
 }
 
-/// The inference library.
+/// ONNX Runtime.
 #[derive(Debug, Clone, Default, Serialize)]
 #[allow(missing_docs)]
 pub struct OnnxRuntime {
     pub version: Option<String>,
     pub path: Option<PathBuf>,
-    /// The version that is wanted.
+    /// The required version.
     pub wanted: String,
 }
 
 /// A device.
 #[derive(Debug, Clone, Serialize)]
 #[allow(missing_docs)]
-pub struct Device {
+pub struct DeviceRow {
     /// As `--device` takes it.
     pub id: String,
     pub name: String,
     pub memory_bytes: Option<u64>,
 }
 
-/// The media library.
+/// FFmpeg.
 #[derive(Debug, Clone, Default, Serialize)]
 #[allow(missing_docs)]
 pub struct Ffmpeg {
@@ -62,7 +62,7 @@ pub struct Ffmpeg {
     pub decoders: Vec<String>,
 }
 
-/// The processor and memory.
+/// Processor and memory.
 #[derive(Debug, Clone, Serialize)]
 #[allow(missing_docs)]
 pub struct Machine {
@@ -72,10 +72,10 @@ pub struct Machine {
     pub memory_available_bytes: Option<u64>,
 }
 
-/// Where models are kept.
+/// A model cache.
 #[derive(Debug, Clone, Serialize)]
 #[allow(missing_docs)]
-pub struct Place {
+pub struct CacheFolder {
     pub path: PathBuf,
     pub bytes: u64,
 }
@@ -90,11 +90,11 @@ pub struct Disk {
 }
 
 impl Diagnosis {
-    /// Everything but the two libraries.
+    /// The report without ONNX Runtime and FFmpeg.
     pub fn new() -> Self {
-        let places = [cache::hub_cache(), cache::own_cache()];
+        let caches = [cache::hub_cache(), cache::own_cache()];
         let here = std::env::current_dir().unwrap_or_else(|_| ".".into());
-        let disk = places.iter().chain([&here]).filter_map(|path| {
+        let disk = caches.iter().chain([&here]).filter_map(|path| {
             let (free_bytes, total_bytes) = cache::disk(path)?;
             Some(Disk { path: path.clone(), free_bytes, total_bytes })
         });
@@ -106,7 +106,7 @@ impl Diagnosis {
             ffmpeg: Ffmpeg::default(),
             machine: Machine::new(),
             disk: disk.collect(),
-            cache: places.into_iter().map(|path| Place { bytes: cache::bytes_under(&path), path }).collect(),
+            cache: caches.into_iter().map(|path| CacheFolder { bytes: cache::bytes_under(&path), path }).collect(),
             problems: Vec::new(),
         }
     }
@@ -163,8 +163,8 @@ impl Report for Diagnosis {
             "memory",
             format!("{}, {} available", memory(self.machine.memory_bytes), memory(self.machine.memory_available_bytes)),
         );
-        for place in &self.cache {
-            row("cache", format!("{} ({})", place.path.display(), cache::gigabytes(place.bytes)));
+        for folder in &self.cache {
+            row("cache", format!("{} ({})", folder.path.display(), cache::gigabytes(folder.bytes)));
         }
         for disk in &self.disk {
             let (free, total) = (cache::gigabytes(disk.free_bytes), cache::gigabytes(disk.total_bytes));

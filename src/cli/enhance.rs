@@ -1,13 +1,13 @@
-//! `enhance`: flags, rules, and what they come to.
+//! `enhance`: its flags, and how they become an [`EnhancePlan`].
 
 use std::{ffi::OsStr, io::Read, os::unix::ffi::OsStrExt, path::PathBuf};
 
 use clap::Args;
 
 use super::{
+    models::Models,
     output::EncodingArgs,
-    post::{InterpolationArgs, InterpolationExtra, UpscalingArgs, UpscalingExtra},
-    resolve::Models,
+    postprocess::{InterpolationArgs, InterpolationExtra, UpscalingArgs, UpscalingExtra},
     shared::Shared,
     value::{self, Choice},
 };
@@ -22,138 +22,136 @@ use crate::{
 /// Flags of `enhance`.
 #[derive(Debug, Clone, Args)]
 pub struct EnhanceArgs {
-    /// Pictures, videos, folders, globs in quotes, numbered pictures (frame_%05d.png); `-` reads a list of files from standard input
+    /// Pictures, videos, folders, quoted globs, numbered pictures (frame_%05d.png), or `-` for a file list on standard input
     #[arg(value_name = "INPUT")]
     pub inputs: Vec<PathBuf>,
 
-    /// A file for one input, else a folder, in which the tree of the inputs is kept
+    /// File for one input, else a folder, which keeps the folder structure of the inputs
     #[arg(short, long, value_name = "OUTPUT")]
     pub output: Option<PathBuf>,
 
-    /// Interpolate frames: so many times as 2x, 3x or a rate such as 60fps, 59.94fps, 60000/1001fps
+    /// Interpolate frames: factor (2x, 3x) or frame rate (60fps, 59.94fps, 60000/1001fps)
     #[arg(long, value_name = "RATE", value_parser = value::rate, help_heading = "Frame interpolation",
           conflicts_with = "frame_interpolation_exp")]
     pub interpolate: Option<Rate>,
 
-    /// Upscale: a factor, WIDTHxHEIGHT or a height such as 2160p
+    /// Upscale: factor (2, 4), size (3840x2160) or height (2160p)
     #[arg(long, value_name = "SIZE", value_parser = value::upscale, help_heading = "Upscaling",
           conflicts_with = "upscaling_scale")]
     pub upscale: Option<Target>,
 
-    /// Flags of interpolation.
+    /// Interpolation flags.
     #[command(flatten)]
     pub interpolation: InterpolationArgs,
 
-    /// Change of a frame above which it begins another scene, up to which the frame before is repeated; 0 to 1, off at 1
-    /// [default: 0.1]
+    /// Scene-change threshold, 0 to 1. Across a cut the previous frame is repeated. 1 disables detection [default: 0.1]
     #[arg(long, value_name = "T", help_heading = "Frame interpolation",
           value_parser = value::float_in("scene_threshold", 0.0..=1.0, "[0, 1]"))]
     pub scene_threshold: Option<f64>,
 
-    /// Find repeated frames and interpolate over them, as they are no samples of the motion
+    /// Detect repeated frames and replace them by interpolated ones
     #[arg(long, help_heading = "Frame interpolation")]
     pub dedup: bool,
 
-    /// Flags of upscaling.
+    /// Upscaling flags.
     #[command(flatten)]
     pub upscaling: UpscalingArgs,
 
-    /// Plain resampling instead of a network, and the final fit to an exact size
+    /// Resample instead of running a network; with --upscaling-model-path: only the final fit to an exact size [default: bicubic]
     #[arg(long, value_name = "NAME", help_heading = "Upscaling", value_parser = value::FILTERS)]
     pub filter: Option<Filter>,
 
-    /// Blend of a network with its denoising twin, 0 to 1
+    /// Denoising strength, 0 to 1: blends the weights of a network with those of its weakly denoising twin
     #[arg(long, value_name = "X", help_heading = "Upscaling",
           value_parser = value::float_in("denoise_strength", 0.0..=1.0, "[0, 1]"))]
     pub denoise_strength: Option<f64>,
 
-    /// The weights that denoise weakly [default: the model's -wdn pair]
+    /// Weakly denoising twin of the network [default: the model's -wdn file]
     #[arg(long, value_name = "MODEL", help_heading = "Upscaling")]
     pub denoise_model_path: Option<String>,
 
-    /// Flags of diffusion passes.
+    /// Refinement flags.
     #[command(flatten)]
     pub refine: RefineArgs,
-    /// Flags of time.
+    /// Time flags.
     #[command(flatten)]
     pub time: TimeArgs,
-    /// Flags of many files.
+    /// Flags for several files.
     #[command(flatten)]
     pub batch: BatchArgs,
-    /// Flags of encoding.
+    /// Encoding flags.
     #[command(flatten)]
     pub encoding: EncodingArgs,
 
-    /// Save the seconds of every stage
+    /// File for the time of every stage
     #[arg(long, value_name = "FILE.json", help_heading = "Output")]
     pub perf_dump_path: Option<PathBuf>,
 
-    /// How exact the result has to be
+    /// Accuracy of the arithmetic
     #[arg(long, default_value = "lossless", value_name = "NAME", help_heading = "Output", value_parser = value::QUALITIES)]
     pub quality: Quality,
 }
 
-/// Flags of diffusion passes.
+/// Refinement flags.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Refinement of pictures")]
 pub struct RefineArgs {
-    /// Enlarge in stages, each at most 2x and followed by a short diffusion pass in tiles
+    /// Upscale in passes of at most 2x, each followed by a short tiled denoising run
     #[arg(long)]
     pub refine: bool,
 
-    /// Its diffusion model, one of those that make pictures [default: the built-in demo model]
+    /// Diffusion model of --refine; video models are not supported [default: the built-in demo model]
     #[arg(long, value_name = "MODEL", requires = "refine")]
     pub refine_model: Option<String>,
 
-    /// What the pictures show [default: nothing]
+    /// Prompt that describes the pictures [default: empty]
     #[arg(long, value_name = "TEXT", requires = "refine")]
     pub refine_prompt: Option<String>,
 
-    /// What a stage enlarges: the latent, in the frequency domain, or the picture, by the upscaling network or --filter
-    /// [default: picture where one of these is named, else latent]
+    /// What a pass enlarges [default: picture if --upscaling-model-path or --filter is given, else latent]
     #[arg(long, value_name = "WAY", requires = "refine", value_parser = BY)]
     pub refine_by: Option<RefineBy>,
 
-    /// How much of the schedule is gone through again, as --strength of generate; 0 is upscaling alone [default: 0.3]
+    /// Part of the schedule that runs in each pass, 0 to 1. 0 disables refinement [default: 0.3]
     #[arg(long, value_name = "X", requires = "refine",
           value_parser = value::float_in("refine_strength", 0.0..=1.0, "[0, 1]"))]
     pub refine_strength: Option<f64>,
 
-    /// A factor per stage, 1x to 2x, such as 2x,2x; no stage goes beyond the size of --upscale, and --filter does what the
-    /// stages leave [default: as many doublings as the size needs]
+    /// Factor of each pass, 1x to 2x, such as 2x,2x. No pass exceeds the size of --upscale; --filter does the rest
+    /// [default: as many doublings as the size needs]
     #[arg(long, value_name = "LIST", value_delimiter = ',', requires = "refine", value_parser = stage)]
     pub refine_stages: Vec<f64>,
 
-    /// Side of a tile in pixels, a multiple of the model's patches [default: of the model's own size, 1024 of most]
+    /// Side of a tile in pixels, a multiple of the model's patch [default: the side of the model's default size]
     #[arg(long, value_name = "N", requires = "refine", value_parser = value::positive("refine_tile"))]
     pub refine_tile: Option<usize>,
 
-    /// Pixels that neighbouring tiles share at least, up to half a tile [default: a quarter of a tile]
+    /// Minimum overlap of neighbouring tiles in pixels, at most half a tile [default: a quarter of a tile]
     #[arg(long, value_name = "N", requires = "refine")]
     pub refine_tile_overlap: Option<usize>,
 
-    /// What the pictures shall not show, where the model is guided away from it [default: the model's]
+    /// Negative prompt [default: the model's]
     #[arg(long, value_name = "TEXT", requires = "refine")]
     pub negative_prompt: Option<String>,
 
-    /// Steps of the whole schedule, of which --refine-strength is done [default: the model's]
+    /// Denoising steps of the whole schedule, of which the part --refine-strength runs [default: the model's]
     #[arg(long, value_name = "N", requires = "refine", value_parser = value::positive("num_inference_steps"))]
     pub num_inference_steps: Option<usize>,
 
-    /// Guidance scale [default: the model's]
+    /// Guidance scale, at least 0 [default: the model's]
     #[arg(long, value_name = "X", requires = "refine", value_parser = value::non_negative("guidance_scale"))]
     pub guidance_scale: Option<f64>,
 
-    /// True classifier-free guidance, where the model has it [default: the model's]
+    /// Scale of classifier-free guidance for models whose --guidance-scale is distilled, at least 0 [default: the model's]
     #[arg(long, value_name = "X", requires = "refine", value_parser = value::non_negative("true_cfg_scale"))]
     pub true_cfg_scale: Option<f64>,
 
-    /// Seed of its noise
+    /// Seed of the noise
     #[arg(long, value_name = "N", default_value = "42", value_parser = value::seed)]
     pub seed: u64,
 }
 
-const BY: Choice<RefineBy> = Choice(&[
+const BY: Choice<RefineBy> = Choice::new(&[
     ("latent", "The picture's latent, in the frequency domain", RefineBy::Latent),
     ("picture", "The picture, by the upscaling network or --filter", RefineBy::Picture),
 ]);
@@ -161,48 +159,45 @@ const BY: Choice<RefineBy> = Choice(&[
 fn stage(typed: &str) -> Result<f64, String> {
     match typed.strip_suffix(['x', 'X']).unwrap_or(typed).parse::<f64>() {
         Ok(factor) if (1.0..=2.0).contains(&factor) => Ok(factor),
-        _ => Err(format!(
-            "refine_stages must be factors from 1x to 2x such as 2x,2x, as no stage more than doubles, got {}",
-            value::shown(typed)
-        )),
+        _ => Err(format!("refine_stages must be factors from 1x to 2x such as 2x,2x, got {}", value::shown(typed))),
     }
 }
 
-/// Flags of time.
+/// Time flags.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Time")]
 pub struct TimeArgs {
-    /// Where to begin in a video: seconds, MM:SS or HH:MM:SS; the first frame is the next to be shown
+    /// Start time in a video: seconds, MM:SS or HH:MM:SS. The output starts with the next frame at or after it
     #[arg(long, value_name = "TIME", value_parser = value::time)]
     pub start: Option<f64>,
 
-    /// Where to end in a video: frames that begin to be shown before are in it
+    /// End time in a video. The output ends with the last frame before it
     #[arg(long, value_name = "TIME", value_parser = value::time)]
     pub end: Option<f64>,
 
-    /// Seconds of the source in a chunk, each of which a killed run keeps [default: 10 for what is longer than a minute]
+    /// Length of a resumable chunk in seconds of the input [default: 10 for videos longer than a minute]
     #[arg(long, value_name = "SECONDS", value_parser = value::positive_float("chunk"))]
     pub chunk: Option<f64>,
 
-    /// Frames a second of numbered pictures; refused for videos, whose sound would run away: --interpolate 60fps gives a rate
+    /// Frames per second of numbered pictures. Rejected for videos, whose audio would lose sync: use --interpolate 60fps
     #[arg(long, value_name = "N", value_parser = value::frame_rate)]
     pub fps: Option<f64>,
 }
 
-/// Flags of many files.
+/// Flags for several files.
 #[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Many files")]
+#[command(next_help_heading = "Several files")]
 pub struct BatchArgs {
-    /// Enter folders within folders
+    /// Include subfolders
     #[arg(long)]
     pub recursive: bool,
 
-    /// Leave outputs of the same input, models and settings as they are: into a folder this is the default without
-    /// --overwrite; with it, the others are replaced
+    /// Keep finished outputs of the same input, models and settings. This is the default for an output folder without
+    /// --overwrite. With --overwrite, only other outputs are replaced
     #[arg(long)]
     pub skip_existing: bool,
 
-    /// Files at the same time
+    /// Number of files processed at the same time
     #[arg(long, value_name = "N", default_value = "1", value_parser = value::positive("jobs"))]
     pub jobs: usize,
 
@@ -210,29 +205,28 @@ pub struct BatchArgs {
     #[arg(long)]
     pub fail_fast: bool,
 
-    /// Add one JSON line an item to this file
+    /// Append one JSON line per item to this file
     #[arg(long, value_name = "FILE.jsonl")]
     pub report: Option<PathBuf>,
 }
 
 impl EnhanceArgs {
-    /// Decides everything that does not need weights. Models come last, so that nothing is downloaded for a request that
-    /// cannot be done.
+    /// Checks the flags and finds inputs and models. Models come last, so that an invalid request downloads nothing.
     pub fn resolve(self, shared: &Shared, models: &Models) -> Result<EnhancePlan> {
         let typed = typed(self.inputs, self.output, self.batch.recursive, self.time.fps.is_some())?;
         let Jobs { jobs, folder } = batch::jobs(&typed)?;
         if let (Some(start), Some(end)) = (self.time.start, self.time.end)
             && start >= end
         {
-            return Err(Error::usage(format!("--start {start} is not before --end {end}, both in seconds")));
+            return Err(Error::usage(format!("--start {start} must be before --end {end} (seconds)")));
         }
         let encoding = self.encoding.resolve(Destination::Nowhere);
-        // What a run that was killed has left tells whether the file is its own.
+        // Chunks of a killed run show that the output is its own.
         let left = pipeline::chunks_of(&typed.output).is_dir();
         if folder.is_none() && !self.batch.skip_existing && !left {
             encoding.may_write(&typed.output)?;
         }
-        // Of one file no record is kept, unless it is asked for: its folder is not ours.
+        // A single output gets a journal only with --skip-existing: its folder is the user's.
         let beside = || typed.output.parent().map(|p| if p.as_os_str().is_empty() { ".".into() } else { p.into() });
         let record = folder.or_else(|| self.batch.skip_existing.then(beside).flatten());
         let extra =
@@ -248,7 +242,7 @@ impl EnhanceArgs {
             refuse_network(&self.upscaling, self.denoise_strength)?;
         }
         if self.refine.refine && !refined {
-            tracing::warn!("--refine-strength 0: pictures are upscaled and not refined");
+            tracing::warn!("--refine-strength 0 disables refinement; pictures are only upscaled");
         }
         let extra = UpscalingExtra {
             target,
@@ -286,18 +280,18 @@ impl EnhanceArgs {
 }
 
 impl RefineArgs {
-    /// Whether pictures are refined at all: at strength 0 nothing is left of it.
+    /// Whether refinement is on. Strength 0 disables it.
     fn is_on(&self) -> bool {
         self.refine && self.refine_strength != Some(0.0)
     }
 
-    /// What a stage enlarges.
+    /// What a pass enlarges.
     fn by(&self, upscaling: &UpscalingArgs, filter: Option<Filter>) -> RefineBy {
         let named = upscaling.upscaling_model_path.is_some() || filter.is_some();
         self.refine_by.unwrap_or(if named { RefineBy::Picture } else { RefineBy::Latent })
     }
 
-    /// The size that the stages come to, where no other is asked for.
+    /// The product of `--refine-stages`. `None`: no factors, or a product of 1. Errors: not an integer up to 8.
     fn target(&self) -> Result<Option<Target>> {
         let product: f64 = self.refine_stages.iter().product();
         if self.refine_stages.is_empty() || product == 1.0 {
@@ -306,7 +300,7 @@ impl RefineArgs {
         match product.round() {
             whole if (product - whole).abs() < 1e-9 && whole <= 8.0 => Ok(Some(Target::Times(whole as usize))),
             _ => Err(Error::usage(format!(
-                "--refine-stages: {product} times as large is no whole factor up to 8; name the size too, as --upscale WIDTHxHEIGHT"
+                "--refine-stages: their product, {product}, must be an integer of at most 8; or add --upscale WIDTHxHEIGHT"
             ))),
         }
     }
@@ -328,7 +322,7 @@ impl RefineArgs {
     }
 }
 
-/// Flags of an upscaling network, where latents grow without one.
+/// Rejects flags of an upscaling network with `--refine-by latent`, which runs none.
 fn refuse_network(upscaling: &UpscalingArgs, denoise_strength: Option<f64>) -> Result<()> {
     let rows = [
         (upscaling.upscaling_model_path.is_some(), "--upscaling-model-path"),
@@ -338,38 +332,39 @@ fn refuse_network(upscaling: &UpscalingArgs, denoise_strength: Option<f64>) -> R
     ];
     match rows.iter().find(|(given, _)| *given) {
         Some((_, flag)) => Err(Error::usage(format!(
-            "{flag}: latents grow without an upscaling network; leave it out, or give --refine-by picture"
+            "{flag}: --refine-by latent runs no upscaling network; leave it out, or give --refine-by picture"
         ))),
         None => Ok(()),
     }
 }
 
-/// What was typed, with the list of standard input. Where the list has zero bytes, they part its names; else line ends do.
+/// The inputs and output, with the file list on standard input for `-`.
 fn typed(inputs: Vec<PathBuf>, output: Option<PathBuf>, recursive: bool, has_rate: bool) -> Result<Typed> {
     if inputs.is_empty() {
-        return Err(Error::usage("an input is needed: name pictures, videos or folders"));
+        return Err(Error::usage("an input is required: give pictures, videos or folders"));
     }
     let Some(output) = output else {
-        return Err(Error::usage("an output is needed: give -o FILE, or -o FOLDER for several inputs"));
+        return Err(Error::usage("an output is required: give -o FILE, or -o FOLDER for several inputs"));
     };
     if output.as_os_str() == "-" {
-        return Err(Error::usage("enhance does not write to standard output; give -o FILE"));
+        return Err(Error::usage("-o -: enhance cannot write to standard output; give -o FILE"));
     }
     let (lists, inputs): (Vec<_>, Vec<_>) = inputs.into_iter().partition(|path| path.as_os_str() == "-");
     let list = if lists.is_empty() { None } else { Some(list()?) };
     Ok(Typed { inputs, list, output, recursive, has_rate })
 }
 
+/// The file list on standard input, separated by zero bytes if there are any, else by line ends.
 fn list() -> Result<Vec<PathBuf>> {
     let mut bytes = Vec::new();
     std::io::stdin()
         .read_to_end(&mut bytes)
-        .map_err(|e| Error::usage(format!("the list of files on standard input cannot be read: {e}")))?;
+        .map_err(|e| Error::usage(format!("reading the file list on standard input: {e}")))?;
     let end = if bytes.contains(&0) { 0 } else { b'\n' };
     let lines = bytes.split(|b| *b == end).map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     let files: Vec<_> = lines.filter(|l| !l.is_empty()).map(|l| OsStr::from_bytes(l).into()).collect();
     if files.is_empty() {
-        return Err(Error::usage("standard input lists no file"));
+        return Err(Error::usage("the file list on standard input is empty"));
     }
     Ok(files)
 }

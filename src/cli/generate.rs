@@ -1,19 +1,19 @@
-//! `generate`: flags, rules, and what they come to.
+//! `generate`: its flags, and how they become a [`GeneratePlan`].
 
 use std::path::PathBuf;
 
 use clap::Args;
 
 use super::{
+    models::Models,
     noise::NoiseArgs,
     output::{DestinationArgs, EncodingArgs},
-    post::{InterpolationArgs, InterpolationExtra, UpscalingArgs, UpscalingExtra},
-    resolve::Models,
+    postprocess::{InterpolationArgs, InterpolationExtra, UpscalingArgs, UpscalingExtra},
     sampling::SamplingArgs,
     serving::ServingArgs,
     shared::Shared,
     vae::VaeArgs,
-    value,
+    value::{self, Choice},
 };
 use crate::{
     error::{Error, Result},
@@ -24,7 +24,7 @@ use crate::{
 /// Flags of `generate`.
 #[derive(Debug, Clone, Args)]
 pub struct GenerateArgs {
-    /// Model: folder in diffusers layout, repository, short name, or folder made by export [default: the built-in demo model]
+    /// Diffusion model: folder in diffusers layout, repository, short name, or folder written by export [default: the built-in demo model]
     #[arg(long, value_name = "MODEL", help_heading = "Prompt")]
     pub model_path: Option<String>,
 
@@ -32,91 +32,91 @@ pub struct GenerateArgs {
     #[arg(long, value_name = "TEXT", num_args = 1.., help_heading = "Prompt")]
     pub prompt: Vec<String>,
 
-    /// Prompts from a .txt file, one a line; `-` for standard input
+    /// Text file with one prompt per line; `-` for standard input
     #[arg(long, value_name = "FILE.txt", help_heading = "Prompt", conflicts_with = "prompt")]
     pub prompt_path: Option<PathBuf>,
 
-    /// What shall not be in the result [default: the model's]
+    /// Negative prompt [default: the model's]
     #[arg(long, value_name = "TEXT", help_heading = "Prompt")]
     pub negative_prompt: Option<String>,
 
-    /// Flags of the size.
+    /// Size flags.
     #[command(flatten)]
     pub size: SizeArgs,
-    /// Flags of sampling.
+    /// Sampling flags.
     #[command(flatten)]
     pub sampling: SamplingArgs,
-    /// Flags of the noise.
+    /// Noise flags.
     #[command(flatten)]
     pub noise: NoiseArgs,
-    /// Flags that have no effect here.
+    /// Ignored flags.
     #[command(flatten)]
     pub serving: ServingArgs,
-    /// Flags of growth.
+    /// Flags of progressive growth.
     #[command(flatten)]
     pub progressive: ProgressiveArgs,
-    /// Flags of the autoencoder.
+    /// VAE flags.
     #[command(flatten)]
     pub vae: VaeArgs,
-    /// Flags of interpolation.
+    /// Interpolation flags.
     #[command(flatten)]
     pub interpolation: InterpolationArgs,
-    /// Flags of upscaling.
+    /// Upscaling flags.
     #[command(flatten)]
     pub upscaling: UpscalingArgs,
-    /// Flags of the place.
+    /// Flags of the output file.
     #[command(flatten)]
     pub destination: DestinationArgs,
-    /// Flags of encoding.
+    /// Encoding flags.
     #[command(flatten)]
     pub encoding: EncodingArgs,
 
-    /// Save the latents of every step
+    /// File for the latents of every step
     #[arg(long, value_name = "FILE.safetensors", help_heading = "Output")]
     pub save_latents: Option<PathBuf>,
 
-    /// Save the seconds of every stage and step
+    /// File for the time of every stage and step
     #[arg(long, value_name = "FILE.json", help_heading = "Output")]
     pub perf_dump_path: Option<PathBuf>,
 }
 
-/// Flags of the size.
+/// Size flags.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Size")]
 pub struct SizeArgs {
-    /// Pixels [default: the model's]
+    /// Height in pixels [default: the model's]
     #[arg(long, value_name = "N", value_parser = value::positive("height"))]
     pub height: Option<usize>,
 
-    /// Pixels [default: the model's]
+    /// Width in pixels [default: the model's]
     #[arg(long, value_name = "N", value_parser = value::positive("width"))]
     pub width: Option<usize>,
 
-    /// 1280x720
+    /// Same as --output-size 1280x720
     #[arg(long = "720p", conflicts_with_all = ["p1080", "k2", "k4", "output_size", "height", "width"])]
     pub p720: bool,
 
-    /// 1920x1080
+    /// Same as --output-size 1920x1080
     #[arg(long = "1080p", conflicts_with_all = ["k2", "k4", "output_size", "height", "width"])]
     pub p1080: bool,
 
-    /// 2560x1440
+    /// Same as --output-size 2560x1440
     #[arg(long = "2k", conflicts_with_all = ["k4", "output_size", "height", "width"])]
     pub k2: bool,
 
-    /// 3840x2160
+    /// Same as --output-size 3840x2160
     #[arg(long = "4k", conflicts_with_all = ["output_size", "height", "width"])]
     pub k4: bool,
 
-    /// Width and height in pixels
+    /// Width and height in pixels [default: the model's]
     #[arg(long, value_name = "WxH", value_parser = value::size, conflicts_with_all = ["height", "width"])]
     pub output_size: Option<(usize, usize)>,
 
-    /// Frames of a video [default: the model's]
+    /// Number of frames of a video [default: the model's]
     #[arg(long, value_name = "N", value_parser = value::positive("num_frames"))]
     pub num_frames: Option<usize>,
 
-    /// Frames a second [default: the model's]
+    /// Frames per second of a video [default: the model's]
     #[arg(long, value_name = "N", value_parser = value::frame_rate)]
     pub fps: Option<f64>,
 }
@@ -131,48 +131,68 @@ impl SizeArgs {
             (Some((width, height)), ..) => Ok(Some((height, width))),
             (None, Some(height), Some(width)) => Ok(Some((height, width))),
             (None, None, None) => Ok(None),
-            (None, Some(_), None) => Err(Error::usage("--height needs --width; give both or neither")),
-            (None, None, Some(_)) => Err(Error::usage("--width needs --height; give both or neither")),
+            (None, Some(_), None) => Err(Error::usage("--height requires --width; give both or neither")),
+            (None, None, Some(_)) => Err(Error::usage("--width requires --height; give both or neither")),
         }
     }
 }
 
-/// Flags of growth.
+/// Flags of progressive growth.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Progressive growth")]
 pub struct ProgressiveArgs {
-    /// fullres, dct or dct_rewind
-    #[arg(long, value_name = "MODE", default_value = "fullres", value_parser = value::parsed::<Mode>)]
+    /// Growth of the resolution while denoising
+    #[arg(long, value_name = "MODE", default_value = "fullres", value_parser = MODES)]
     pub progressive_mode: Mode,
 
-    /// Halvings below full resolution [default: 1]
+    /// Number of levels below full resolution, each half the size of the next [default: 1]
     #[arg(long, value_name = "N", value_parser = value::positive("progressive_levels"))]
     pub progressive_levels: Option<usize>,
 
-    /// Error that a level may make, in (0, 1)
+    /// Error tolerance of the lower levels, above 0 and below 1. Larger values are faster
     #[arg(long, value_name = "X", default_value = "0.01", value_parser = value::delta)]
     pub progressive_delta: f64,
 
-    /// Levels by ratio or pixel height, ending in full resolution: `0.5 1.0`, `1/4 1/2 1`, `480 720`
+    /// Levels as ratios (0.5 1.0, or 1/4 1/2 1) or heights in pixels (480 720), ascending, the last at full resolution
     #[arg(long, value_name = "X", num_args = 1.., value_delimiter = ',', value_parser = value::parsed::<Scale>,
           conflicts_with = "progressive_levels")]
     pub progressive_scales: Vec<Scale>,
 
-    /// Transform that is expanded; dwt needs each ratio = 2
-    #[arg(long, default_value = "dct", value_name = "NAME", value_parser = value::parsed::<Transform>)]
+    /// Transform that enlarges the latent
+    #[arg(long, default_value = "dct", value_name = "NAME", value_parser = TRANSFORMS)]
     pub progressive_transform: Transform,
 
-    /// Power spectrum of the VAE, as calibrate writes it [default: the model's]
+    /// Power spectrum A*f^-BETA of the VAE's latents [default: the model's]
     #[arg(long, value_name = "A,BETA", value_parser = value::parsed::<Spectrum>)]
     pub progressive_spectrum: Option<Spectrum>,
 }
+
+const MODES: Choice<Mode> = Choice::named(
+    "progressive_mode",
+    &[
+        ("fullres", "All steps at full resolution", Mode::Fullres),
+        ("dct", "Start at a lower resolution and grow", Mode::Dct),
+        ("dct_rewind", "As dct, and rewind the noise level after each growth", Mode::DctRewind),
+    ],
+);
+
+const TRANSFORMS: Choice<Transform> = Choice::named(
+    "progressive_transform",
+    &[
+        ("dct", "Discrete cosine transform", Transform::Dct),
+        ("dwt", "Haar wavelet transform; requires a ratio of 2 between levels", Transform::Dwt),
+        ("fft", "Fourier transform", Transform::Fft),
+    ],
+);
 
 impl ProgressiveArgs {
     fn resolve(self) -> Result<Progressive> {
         if self.progressive_mode == Mode::Fullres
             && (self.progressive_levels.is_some() || !self.progressive_scales.is_empty())
         {
-            tracing::warn!("levels of growth have no effect with --progressive-mode fullres");
+            tracing::warn!(
+                "--progressive-levels and --progressive-scales have no effect with --progressive-mode fullres"
+            );
         }
         let scales = match self.progressive_scales.as_slice() {
             [] => Scales::Levels(self.progressive_levels.unwrap_or(1)),
@@ -182,7 +202,7 @@ impl ProgressiveArgs {
             && let Some((a, b)) = scales.pairs().into_iter().find(|(a, b)| (b / a - 2.0).abs() > 1e-9)
         {
             return Err(Error::usage(format!(
-                "--progressive-transform dwt needs each ratio to be 2, got {} ({a} to {b}); use dct, or other --progressive-scales",
+                "--progressive-transform dwt requires a ratio of 2 between levels, got {} ({a} to {b}); use dct, or other --progressive-scales",
                 b / a
             )));
         }
@@ -197,8 +217,7 @@ impl ProgressiveArgs {
 }
 
 impl GenerateArgs {
-    /// Decides everything that does not need weights. Models come last, so that nothing is downloaded for a request that
-    /// cannot be done.
+    /// Checks the flags and finds the models. Models come last, so that an invalid request downloads nothing.
     pub fn resolve(self, shared: &Shared, models: &Models) -> Result<GeneratePlan> {
         self.serving.warn();
         let prompts = self.prompts()?;
@@ -210,10 +229,10 @@ impl GenerateArgs {
         let destination = self.destination.resolve()?;
         if destination == Destination::StandardOutput {
             if shared.json {
-                return Err(Error::usage("--output-file-path - and --json both want standard output; give a file"));
+                return Err(Error::usage("--output-file-path - and --json both write to standard output; give a file"));
             }
             if prompts.len() * seeds.len() > 1 {
-                return Err(Error::usage("--output-file-path - takes one result; give one prompt and one seed"));
+                return Err(Error::usage("--output-file-path - takes one output; give one prompt and one seed"));
             }
         }
         let output = self.encoding.resolve(destination);
@@ -249,7 +268,7 @@ impl GenerateArgs {
             progressive,
             start,
             vae,
-            // What a model draws has no cuts, and the published flag knows none.
+            // Generated videos have no cuts.
             interpolation: self
                 .interpolation
                 .resolve(no_extra, models)?
@@ -268,11 +287,11 @@ impl GenerateArgs {
         let path = match (self.prompt.is_empty(), &self.prompt_path) {
             (false, _) => return Ok(self.prompt.clone()),
             (true, Some(path)) => path,
-            (true, None) => return Err(Error::usage("a prompt is needed: give --prompt or --prompt-path")),
+            (true, None) => return Err(Error::usage("a prompt is required: give --prompt or --prompt-path")),
         };
         let text = if path.as_os_str() == "-" {
             std::io::read_to_string(std::io::stdin())
-                .map_err(|e| Error::usage(format!("--prompt-path -: standard input cannot be read: {e}")))?
+                .map_err(|e| Error::usage(format!("--prompt-path -: reading standard input: {e}")))?
         } else if path.extension().is_none_or(|e| e != "txt") {
             return Err(Error::usage(format!("prompt_path must be a txt file, got '{}'", path.display())));
         } else {
@@ -280,7 +299,7 @@ impl GenerateArgs {
         };
         let prompts: Vec<String> = text.lines().map(str::trim).filter(|l| !l.is_empty()).map(Into::into).collect();
         if prompts.is_empty() {
-            return Err(Error::usage(format!("--prompt-path {} holds no prompt", path.display())));
+            return Err(Error::usage(format!("--prompt-path {} contains no prompt", path.display())));
         }
         Ok(prompts)
     }
@@ -311,7 +330,7 @@ mod tests {
         serde_json::to_value(args.resolve(&cli.shared, &Models::new(&cli.shared, &Silent, false)).unwrap()).unwrap()
     }
 
-    /// Arguments, a place in the plan, and what is there. Sizes are (height, width).
+    /// Arguments, a JSON pointer into the plan, and the expected value. Sizes are (height, width).
     #[test]
     fn resolved() {
         let mut bad = Vec::new();

@@ -1,18 +1,18 @@
-//! The command line: as typed ([`args`]) → resolved ([`plan`]) → run ([`run`]) → answered ([`report`]).
+//! The command line: flags ([`args`]) → plan ([`crate::plan`]) → run ([`run`]) → report ([`report`]).
 //!
-//! With `--json` standard output holds exactly one JSON document: the answer, or `{"error": sentence, "exit_code": n}`.
+//! With `--json` standard output is exactly one JSON document: the report, or `{"error": message, "exit_code": n}`.
 
 pub mod args;
 pub mod config;
 pub mod doctor;
 pub mod enhance;
 pub mod generate;
+pub mod models;
 pub mod noise;
 pub mod output;
-pub mod post;
+pub mod postprocess;
 pub mod progress;
 pub mod report;
-pub mod resolve;
 pub mod run;
 pub mod sampling;
 pub mod serving;
@@ -37,8 +37,8 @@ use tracing_subscriber::{filter::LevelFilter, filter::Targets, layer::Subscriber
 
 use self::{
     args::{Cli, Command, Planned},
+    models::Models,
     report::Report,
-    resolve::Models,
     shared::{LogLevel, Shared},
 };
 use crate::{
@@ -46,12 +46,12 @@ use crate::{
     hub::{Hub, Need},
 };
 
-/// The program: reads the process's arguments, does what they say, returns the exit code of the contract.
+/// Runs the program with the arguments of the process. Returns its exit code.
 pub fn main() -> ExitCode {
     signal::on_panic();
     let argv: Vec<OsString> = std::env::args_os().collect();
     let json = argv.iter().take_while(|a| *a != "--").any(|a| a == "--json");
-    let (code, json) = match catch_unwind(AssertUnwindSafe(|| answer(argv))) {
+    let (code, json) = match catch_unwind(AssertUnwindSafe(|| execute(argv))) {
         Ok(Ok(code)) => return code.into(),
         Ok(Err(Failure { error, json: asked })) => {
             eprintln!("error: {error}");
@@ -61,12 +61,12 @@ pub fn main() -> ExitCode {
     };
     let (code, error) = code;
     if json {
-        say(&format!("{}\n", serde_json::json!({ "error": error.to_string(), "exit_code": code })));
+        print(&format!("{}\n", serde_json::json!({ "error": error.to_string(), "exit_code": code })));
     }
     code.into()
 }
 
-/// An error, and whether `--json` was asked for where only the configuration file says so.
+/// An error, and whether `--json` is set, which the configuration file may do too.
 struct Failure {
     error: Error,
     json: bool,
@@ -78,23 +78,23 @@ impl From<Error> for Failure {
     }
 }
 
-fn answer(argv: Vec<OsString>) -> Result<u8, Failure> {
+fn execute(argv: Vec<OsString>) -> Result<u8, Failure> {
     let argv = config::expand(argv)?;
     let cli = match Cli::try_parse_from(argv) {
         Ok(cli) => cli,
         Err(e) if matches!(e.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
-            say(&e.render().to_string());
+            print(&e.render().to_string());
             return Ok(0);
         }
-        Err(e) => return Err(Error::usage(sentence(&e)).into()),
+        Err(e) => return Err(Error::usage(one_line(&e)).into()),
     };
     let json = cli.shared.json;
-    log(&cli.shared);
+    start_log(&cli.shared);
     signal::on_interrupt();
     signal::on_file_size_limit();
     let report = command(cli).map_err(|error| Failure { error, json })?;
     let Some(report) = report else { return Ok(0) };
-    say(&if json { format!("{}\n", report.json()) } else { report.text() });
+    print(&if json { format!("{}\n", report.json()) } else { report.text() });
     report.errors().iter().for_each(|e| eprintln!("error: {e}"));
     Ok(report.exit_code())
 }
@@ -133,20 +133,20 @@ fn command(cli: Cli) -> Result<Option<Box<dyn Report>>> {
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "crescendo", &mut script);
-            say(&String::from_utf8_lossy(&script));
+            print(&String::from_utf8_lossy(&script));
             return Ok(None);
         }
     }))
 }
 
-/// Writes to standard output; a reader that has gone away is not our concern.
-fn say(text: &str) {
+/// Writes to standard output. A closed pipe is no error.
+fn print(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
-/// Our own lines at the level asked for; those of libraries only where something is wrong, or all is asked for.
-fn log(shared: &Shared) {
+/// Starts the log: own messages at `--log-level`, those of ONNX Runtime at most warnings, those of other libraries from debug.
+fn start_log(shared: &Shared) {
     let level = match shared.log_level {
         _ if shared.quiet => LevelFilter::ERROR,
         LogLevel::Error => LevelFilter::ERROR,
@@ -165,12 +165,12 @@ fn log(shared: &Shared) {
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .without_time();
-    // Fails only where a test of this process has set a subscriber before.
+    // Fails only in tests, if another test of the process has set a subscriber.
     let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
 }
 
-/// A mistake on the command line as one sentence. Our own rules are sentences already.
-fn sentence(error: &clap::Error) -> String {
+/// An error of the argument parser in one line. The parsers of `value` write such lines already.
+fn one_line(error: &clap::Error) -> String {
     if error.kind() == ErrorKind::ValueValidation
         && let Some(rule) = std::error::Error::source(error)
     {
@@ -200,7 +200,7 @@ fn sentence(error: &clap::Error) -> String {
     let first = lines.join(" ");
     let first = first.strip_prefix("error: ").unwrap_or(&first);
     if first.is_empty() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        return "a subcommand is needed; `crescendo --help` lists them".into();
+        return "a subcommand is required; `crescendo --help` lists them".into();
     }
     format!("{first}{near}")
 }

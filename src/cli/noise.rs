@@ -1,4 +1,4 @@
-//! Flags of the noise.
+//! Noise flags.
 
 use clap::{Args, ValueEnum};
 
@@ -8,24 +8,24 @@ use crate::{
     schedule::{BfStream, Gpu, NoiseSource},
 };
 
-/// Flags of the noise.
+/// Noise flags.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Sampling")]
 pub struct NoiseArgs {
-    /// Which of torch's random streams is reproduced
+    /// torch random generator to reproduce
     #[arg(long, value_enum, default_value = "cpu", value_name = "DEVICE")]
     pub generator_device: GeneratorDevice,
 
-    /// Which torch's bf16 noise on the CPU: current, or old for versions before the repair of early 2026
+    /// torch version whose bf16 noise on the CPU is reproduced [default: current]
     #[arg(long, value_name = "VERSION", value_parser = TORCH)]
     pub generator_torch: Option<BfStream>,
 
-    /// The device whose CUDA stream is reproduced: a name, or multiprocessors x threads of one [default: h100]
+    /// GPU whose CUDA noise is reproduced: a name, or multiprocessors x threads per multiprocessor [default: h100]
     #[arg(long, value_name = "NAME|SMSxTHREADS", value_parser = gpu)]
     pub generator_gpu: Option<Gpu>,
 }
 
-const TORCH: Choice<BfStream> = Choice(&[
+const TORCH: Choice<BfStream> = Choice::new(&[
     ("current", "Versions since early 2026 (pytorch issue 166853)", BfStream::Current),
     ("old", "Earlier versions", BfStream::Old),
 ]);
@@ -40,17 +40,17 @@ pub enum GeneratorDevice {
 }
 
 impl NoiseArgs {
-    /// One stream; a flag of the other is refused.
+    /// The random stream. Errors: a flag of the other device's stream.
     pub fn resolve(&self) -> Result<NoiseSource> {
         match (self.generator_device, self.generator_torch, self.generator_gpu) {
             (GeneratorDevice::Cpu, stream, None) => Ok(NoiseSource::Cpu(stream.unwrap_or_default())),
             (GeneratorDevice::Cuda, None, gpu) => Ok(NoiseSource::Cuda(gpu.unwrap_or(Gpu::HOPPER))),
             (GeneratorDevice::Cpu, _, Some(_)) => Err(Error::usage(
-                "--generator-gpu needs --generator-device cuda; the CPU's stream is the same everywhere",
+                "--generator-gpu requires --generator-device cuda; the CPU's stream does not depend on the GPU",
             )),
-            (GeneratorDevice::Cuda, Some(_), _) => {
-                Err(Error::usage("--generator-torch needs --generator-device cpu; the CUDA stream never changed"))
-            }
+            (GeneratorDevice::Cuda, Some(_), _) => Err(Error::usage(
+                "--generator-torch requires --generator-device cpu; the CUDA stream is the same in all versions",
+            )),
         }
     }
 }
@@ -62,10 +62,10 @@ fn gpu(typed: &str) -> Result<Gpu, String> {
     let number = |n: &str| n.parse::<usize>().ok().filter(|n| (1..=65_536).contains(n));
     let pair = typed.split_once(['x', '×']).and_then(|(a, b)| Some((number(a)?, number(b)?)));
     match pair {
-        // Philox is drawn in blocks of 256 threads.
+        // torch draws Philox numbers in blocks of 256 threads.
         Some((sms, threads_per_sm)) if threads_per_sm >= 256 => Ok(Gpu { sms, threads_per_sm }),
         _ => Err(format!(
-            "generator_gpu must be one of {}, or multiprocessors x threads of one such as 132x2048, got {}",
+            "generator_gpu must be one of {}, or multiprocessors x threads per multiprocessor such as 132x2048, got {}",
             Gpu::KNOWN.map(|(name, _)| name).join(", "),
             value::shown(typed)
         )),

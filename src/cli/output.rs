@@ -1,4 +1,4 @@
-//! Where results go and how they are encoded: flags, their meaning, and the choice of names.
+//! Flags of output files and their encoding.
 
 use std::path::PathBuf;
 
@@ -10,49 +10,49 @@ use crate::{
     plan::{Destination, Output, known_extension},
 };
 
-/// Flags of encoding, the same for `generate` and `enhance`.
+/// Encoding flags of `generate` and `enhance`.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Output")]
 pub struct EncodingArgs {
-    /// Compression by name: 100, 90, 55, 35; default is 50 for a video and 75 for a picture
+    /// Named value of --output-compression
     #[arg(long, value_enum, default_value = "default", value_name = "NAME")]
     pub output_quality: OutputQuality,
 
-    /// Compression by number, 0 (smallest) to 100 (best); wins over --output-quality
+    /// Compression, 0 (smallest file) to 100 (best quality); overrides --output-quality
     #[arg(long, value_name = "0-100", value_parser = value::int_in("output_compression", 0..=100))]
     pub output_compression: Option<u32>,
 
-    /// Speed against size of x264
+    /// x264 preset, from ultrafast (largest file) to placebo (smallest) [default: the encoder's]
     #[arg(long, value_name = "NAME", value_parser = x264_preset)]
     pub x264_preset: Option<String>,
 
-    /// Video encoder, by FFmpeg's name [default: h264]
+    /// Video encoder, by FFmpeg's name [default: the file format's, such as h264 for .mp4]
     #[arg(long, value_name = "NAME")]
     pub codec: Option<String>,
 
-    /// Constant rate factor of the video encoder; wins over quality and compression
+    /// Constant rate factor of the video encoder, at least 0; overrides quality and compression
     #[arg(long, value_name = "N", value_parser = value::non_negative("crf"))]
     pub crf: Option<f64>,
 
-    /// Pixel format of the video, by FFmpeg's name
+    /// Pixel format of the video, by FFmpeg's name [default: chosen for the encoder and the frames]
     #[arg(long, value_name = "NAME")]
     pub pix_fmt: Option<String>,
 
-    /// An option of the encoder; may be repeated
+    /// Option of the video encoder; repeatable
     #[arg(short = 'e', value_name = "KEY=VALUE", value_parser = value::key_value)]
     pub encoder_options: Vec<(String, String)>,
 
-    /// Replace files that are there
+    /// Replace existing files
     #[arg(long)]
     pub overwrite: bool,
 
-    /// Decode what was written and check it: frames, size, and every sample where the format is lossless
+    /// Decode the written file and check its frames and size, and every sample if the format is lossless
     #[arg(long)]
     pub verify: bool,
 }
 
 impl EncodingArgs {
-    /// Resolved, with this destination.
+    /// The output options with a destination.
     pub fn resolve(self, destination: Destination) -> Output {
         Output {
             destination,
@@ -68,33 +68,33 @@ impl EncodingArgs {
     }
 }
 
-/// Flags of the place of generated files.
+/// Flags of generated files.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Output")]
 pub struct DestinationArgs {
-    /// Folder for results
+    /// Output folder
     #[arg(long, value_name = "FOLDER", default_value = "outputs/")]
     pub output_path: PathBuf,
 
-    /// Name inside --output-path; .png or .mp4 is added when it has no extension [default: from prompt and seed]
+    /// File name in --output-path; .png or .mp4 is added if it has no extension [default: from prompt and seed]
     #[arg(long, value_name = "NAME")]
     pub output_file_name: Option<String>,
 
-    /// The whole path; `-` writes to standard output
+    /// Output file; `-` for standard output
     #[arg(long, value_name = "FILE", conflicts_with_all = ["output_path", "output_file_name"])]
     pub output_file_path: Option<PathBuf>,
 
-    /// Save results (this is the default)
+    /// Save the output (default)
     #[arg(long, overrides_with = "no_save_output")]
     pub save_output: bool,
 
-    /// Make results but do not save them
+    /// Do not save the output
     #[arg(long, overrides_with = "save_output")]
     pub no_save_output: bool,
 }
 
 impl DestinationArgs {
-    /// Where results go; an extension that cannot be written is refused here.
+    /// The destination. Errors: a name with folders, a path without a file name, an unsupported extension.
     pub fn resolve(self) -> Result<Destination> {
         let destination = match (self.no_save_output, self.output_file_path, self.output_file_name) {
             (true, ..) => Destination::Nowhere,
@@ -102,7 +102,7 @@ impl DestinationArgs {
             (_, Some(path), _) => Destination::File(path),
             (_, None, Some(name)) if name.is_empty() || name.contains('/') => {
                 return Err(Error::usage(format!(
-                    "--output-file-name must be a name without folders, got {}; use --output-file-path for a whole path",
+                    "--output-file-name must be a name without folders, got {}; use --output-file-path for a path",
                     value::shown(&name)
                 )));
             }
@@ -112,12 +112,10 @@ impl DestinationArgs {
         if let Destination::File(path) = &destination
             && path.file_name().is_none()
         {
-            return Err(Error::usage(format!("{} names no file", path.display())));
+            return Err(Error::usage(format!("{} is not a file name", path.display())));
         }
-        if let Destination::File(path) = &destination
-            && let Some(extension) = known_extension(path)?
-        {
-            tracing::debug!(extension, "output form");
+        if let Destination::File(path) = &destination {
+            known_extension(path)?;
         }
         Ok(destination)
     }
@@ -125,12 +123,16 @@ impl DestinationArgs {
 
 /// `--output-quality`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-#[allow(missing_docs)]
 pub enum OutputQuality {
+    /// 100
     Maximum,
+    /// 90
     High,
+    /// 55
     Medium,
+    /// 35
     Low,
+    /// 50 for a video, 75 for a picture
     Default,
 }
 
@@ -162,17 +164,7 @@ mod tests {
     use crate::plan::{Item, slug};
 
     fn output(destination: Destination) -> Output {
-        Output {
-            destination,
-            overwrite: false,
-            compression: None,
-            x264_preset: None,
-            codec: None,
-            crf: None,
-            pix_fmt: None,
-            encoder_options: vec![],
-            verify: false,
-        }
+        Output { destination, ..Output::default() }
     }
 
     #[test]
@@ -197,7 +189,7 @@ mod tests {
             (file("x.TIF"), item("p", 1, false), "x.TIF"),
             (file("x.mov"), item("p", 1, true), "x.mov"),
             (file("x.bmp"), item("p", 1, false), "x.bmp: .bmp cannot be written"),
-            (file("taken.png"), item("p", 1, false), "is there already"),
+            (file("taken.png"), item("p", 1, false), "already exists"),
             (file("x.mp4"), item("p", 1, false), "a picture cannot be written as .mp4"),
             (file("x.png"), item("p", 1, true), "a video cannot be written as .png"),
             (file("x.docx"), item("p", 1, true), ".docx cannot be written"),

@@ -1,4 +1,4 @@
-//! How progress looks: bars on a terminal, plain lines otherwise, nothing with `--quiet`. Always on standard error.
+//! Display of progress on standard error: bars on a terminal, else plain lines, nothing with `--quiet`.
 
 use std::{
     collections::HashMap,
@@ -14,10 +14,10 @@ use crate::{
     sync::lock,
 };
 
-/// Plain lines of one stage come at most this often.
-const QUIET_TIME: Duration = Duration::from_secs(10);
+/// Shortest time between two lines of one stage.
+const INTERVAL: Duration = Duration::from_secs(10);
 
-/// What suits the terminal and `--quiet`.
+/// The display for this terminal and `--quiet`.
 pub fn sink(quiet: bool) -> Box<dyn Progress> {
     match (quiet, std::io::stderr().is_terminal()) {
         (true, _) => Box::new(Silent),
@@ -31,7 +31,7 @@ fn all_bars() -> &'static MultiProgress {
     BARS.get_or_init(MultiProgress::new)
 }
 
-/// Standard error for log lines, which push the bars down instead of tearing them.
+/// Writes log lines to standard error above the bars.
 pub struct Log;
 
 impl Write for Log {
@@ -45,11 +45,11 @@ impl Write for Log {
     }
 }
 
-/// A bar for each running stage: name, done/total, seconds a step, time left.
+/// One bar per running stage: name, done/total, seconds per step, time left.
 #[derive(Default)]
 struct Bars(Mutex<HashMap<String, (ProgressBar, Unit)>>);
 
-fn pace(state: &ProgressState, out: &mut dyn std::fmt::Write) {
+fn rate(state: &ProgressState, out: &mut dyn std::fmt::Write) {
     let _ = match state.per_sec() {
         rate if !rate.is_finite() || rate <= 0.0 => Ok(()),
         rate if rate >= 2.0 => write!(out, "{rate:.1}/s"),
@@ -61,11 +61,11 @@ fn style(total: Option<u64>, unit: Unit) -> ProgressStyle {
     let template = match (total, unit) {
         (Some(_), Unit::Bytes) => "{prefix:.bold} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta} left",
         (None, Unit::Bytes) => "{prefix:.bold} {spinner} {bytes} {bytes_per_sec}",
-        (Some(_), _) => "{prefix:.bold} {wide_bar} {pos}/{len} {pace} {eta} left",
-        (None, _) => "{prefix:.bold} {spinner} {pos} {pace}",
+        (Some(_), _) => "{prefix:.bold} {wide_bar} {pos}/{len} {rate} {eta} left",
+        (None, _) => "{prefix:.bold} {spinner} {pos} {rate}",
     };
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    style.with_key("pace", |state: &ProgressState, out: &mut dyn std::fmt::Write| pace(state, out))
+    style.with_key("rate", |state: &ProgressState, out: &mut dyn std::fmt::Write| rate(state, out))
 }
 
 impl Progress for Bars {
@@ -91,7 +91,7 @@ impl Progress for Bars {
     }
 }
 
-/// A line when a stage ends, and now and then before.
+/// One line at the end of a stage, and one every [`INTERVAL`] before.
 #[derive(Default)]
 struct Lines(Mutex<HashMap<String, Running>>);
 
@@ -100,7 +100,7 @@ struct Running {
     unit: Unit,
     done: u64,
     since: Instant,
-    told: Instant,
+    printed: Instant,
 }
 
 /// `denoise 14/28, 6.2 s, 0.44 s/step, 6 seconds left`.
@@ -124,16 +124,16 @@ fn line(stage: &str, done: u64, total: Option<u64>, unit: Unit, elapsed: Duratio
 impl Progress for Lines {
     fn started(&self, stage: &str, total: Option<u64>, unit: Unit) {
         let now = Instant::now();
-        lock(&self.0).insert(stage.into(), Running { total, unit, done: 0, since: now, told: now });
+        lock(&self.0).insert(stage.into(), Running { total, unit, done: 0, since: now, printed: now });
     }
 
     fn advanced(&self, stage: &str, done: u64) {
         let mut stages = lock(&self.0);
         let Some(running) = stages.get_mut(stage) else { return };
         running.done = done;
-        // The last unit is told by the line that ends the stage.
-        if running.told.elapsed() >= QUIET_TIME && running.total != Some(done) {
-            running.told = Instant::now();
+        // The line at the end of the stage shows the last unit.
+        if running.printed.elapsed() >= INTERVAL && running.total != Some(done) {
+            running.printed = Instant::now();
             eprintln!("{}", line(stage, done, running.total, running.unit, running.since.elapsed()));
         }
     }

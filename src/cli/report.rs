@@ -1,4 +1,4 @@
-//! What commands answer: one serde document for `--json`, a text for people. Names of JSON keys stay once released.
+//! Reports of the subcommands: a JSON document for `--json`, else text. JSON keys are stable.
 
 use std::{fmt::Write, path::PathBuf};
 
@@ -13,17 +13,17 @@ use crate::{
     },
 };
 
-/// An answer.
+/// The report of a subcommand.
 pub trait Report {
     /// The document of `--json`.
     fn json(&self) -> Value;
-    /// What a person reads, with a line end at its end, or empty.
+    /// The text, empty or with a line end at its end.
     fn text(&self) -> String;
-    /// What failed, a sentence each.
+    /// One line per failed item.
     fn errors(&self) -> Vec<String> {
         Vec::new()
     }
-    /// Exit code of the command contract.
+    /// Exit code: 0 success, 2 some items failed, 3 the job failed.
     fn exit_code(&self) -> u8 {
         0
     }
@@ -31,7 +31,7 @@ pub trait Report {
 
 fn document(value: &impl Serialize) -> Value {
     serde_json::to_value(value)
-        .unwrap_or_else(|e| serde_json::json!({ "error": format!("the answer is not JSON: {e}") }))
+        .unwrap_or_else(|e| serde_json::json!({ "error": format!("serializing the report: {e}") }))
 }
 
 macro_rules! json {
@@ -62,7 +62,7 @@ impl Report for Enhanced {
             let _ = match (item.status, &item.output) {
                 (Status::Failed, _) => Ok(()),
                 (Status::Skipped, _) => {
-                    let why = item.cause.as_deref().unwrap_or("finished before");
+                    let why = item.cause.as_deref().unwrap_or("already finished");
                     writeln!(text, "{}: skipped, {why}", item.input.display())
                 }
                 (Status::Done, Some(output)) => writeln!(text, "{}", output.display()),
@@ -91,7 +91,7 @@ impl Report for Enhanced {
 
 fn size_lines(text: &mut String, sizes: &[SizeRow]) {
     for s in sizes {
-        let fps = s.fps.map(|f| format!(" at {f} frames/s")).unwrap_or_default();
+        let fps = s.fps.map(|f| format!(" at {f} fps")).unwrap_or_default();
         let frames = if s.frames == 1 { String::new() } else { format!(", {} frames{fps}", s.frames) };
         let _ = writeln!(text, "{:<12}{}x{}{frames}", s.stage, s.width, s.height);
     }
@@ -160,7 +160,7 @@ impl Report for EnhanceForecast {
     }
 }
 
-/// `1 h 5 min`, `3 min 20 s`, `1.5 s`; an estimate has no more digits.
+/// `1 h 5 min`, `3 min 20 s`, `1.5 s`: as precise as an estimate needs.
 fn duration(seconds: f64) -> String {
     let whole = seconds.round() as u64;
     match whole {
@@ -222,15 +222,15 @@ pub struct ModelsReport {
     pub models: Vec<ModelRow>,
 }
 
-/// One known model.
+/// A model of the catalogue.
 #[derive(Debug, Clone, Serialize)]
 pub struct ModelRow {
     /// The catalogue's entry.
     #[serde(flatten)]
     pub entry: &'static Entry,
-    /// Bytes of all weights, where known.
+    /// Bytes of all weights. `None`: unknown.
     pub bytes: Option<u64>,
-    /// Where it lies completely in the cache.
+    /// Its folder or file in the cache. `None`: not cached, or not completely.
     pub cached: Option<PathBuf>,
 }
 
@@ -243,7 +243,7 @@ impl Report for ModelsReport {
             let size = row.bytes.map(gigabytes).unwrap_or_default();
             let place = row.entry.repo.as_deref().or(row.entry.url.as_deref()).unwrap_or_default();
             let state = if row.cached.is_some() { "cached" } else { "" };
-            let terms = if row.entry.gated { " (terms to accept)" } else { "" };
+            let terms = if row.entry.gated { " (license must be accepted)" } else { "" };
             let _ = writeln!(text, "{:<26}{size:>9}  {state:<8}{place}{terms}", row.entry.id);
         }
         text
@@ -271,7 +271,7 @@ impl Report for Pulled {
 #[allow(missing_docs)]
 pub struct Removed {
     pub name: String,
-    /// Freed.
+    /// Freed bytes.
     pub bytes: u64,
 }
 
@@ -286,22 +286,22 @@ impl Report for Removed {
 /// `models du`.
 #[derive(Debug, Clone, Serialize)]
 pub struct Usage {
-    /// The hub's cache.
+    /// Cache of the hub.
     pub cache: PathBuf,
-    /// Its repositories, largest first.
+    /// Cached repositories, largest first.
     pub repos: Vec<UsageRow>,
-    /// Our own cache.
+    /// Cache of this program.
     pub own_cache: PathBuf,
     /// Bytes of files downloaded from URLs.
     pub urls_bytes: u64,
 }
 
-/// One repository.
+/// A cached repository.
 #[derive(Debug, Clone, Serialize)]
 #[allow(missing_docs)]
 pub struct UsageRow {
     pub repo: String,
-    /// The catalogue's id.
+    /// Its id in the catalogue.
     pub known: Option<&'static str>,
     pub bytes: u64,
 }

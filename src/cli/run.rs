@@ -1,8 +1,8 @@
-//! From resolved requests to the pipeline: the one place where the command line touches what it commands.
+//! Runs plans. Only this file calls the pipeline and batch runs.
 
 use std::path::Path;
 
-use super::doctor::Diagnosis;
+use super::doctor::{DeviceRow, Diagnosis};
 use crate::{
     batch,
     error::Result,
@@ -36,12 +36,12 @@ pub fn export(plan: &ExportPlan) -> Result<Exported> {
     pipeline::export(plan)
 }
 
-/// `inspect` of a local file or folder.
+/// `inspect` for a local file or folder.
 pub fn inspect(path: &Path, options: &RuntimeOptions) -> Result<Inspection> {
     pipeline::inspect(path, options)
 }
 
-/// Fills in what `doctor` says of ONNX Runtime and FFmpeg.
+/// Adds ONNX Runtime and FFmpeg to the diagnosis of `doctor`.
 pub fn diagnose(diagnosis: &mut Diagnosis, options: &RuntimeOptions) {
     let found = pipeline::libraries(options);
     diagnosis.onnxruntime.version = found.onnxruntime.version;
@@ -55,6 +55,6 @@ pub fn diagnose(diagnosis: &mut Diagnosis, options: &RuntimeOptions) {
     diagnosis.ffmpeg.decoders = found.decoders;
     for (k, name) in found.onnxruntime.devices.into_iter().enumerate() {
         let id = if k == 0 { "cpu".into() } else { format!("cuda:{}", k - 1) };
-        diagnosis.devices.push(super::doctor::Device { id, name, memory_bytes: None });
+        diagnosis.devices.push(DeviceRow { id, name, memory_bytes: None });
     }
 }

@@ -1,4 +1,4 @@
-//! Flags of sampling.
+//! Sampling flags.
 
 use std::path::PathBuf;
 
@@ -11,15 +11,15 @@ use crate::{
     plan::{Quality, Start},
 };
 
-/// Flags of sampling.
+/// Sampling flags.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Sampling")]
 pub struct SamplingArgs {
-    /// Seed of the noise; a list gives one output each
+    /// Seed of the noise. A list gives one output per seed
     #[arg(long, value_name = "N", num_args = 1.., value_delimiter = ',', default_value = "42", value_parser = value::seed)]
     pub seed: Vec<u64>,
 
-    /// Results per prompt, with seed, seed+1, …
+    /// Outputs per prompt, with the seeds seed, seed+1, …
     #[arg(long, visible_alias = "num-outputs", value_name = "N", default_value = "1",
           value_parser = value::positive("num_outputs_per_prompt"))]
     pub num_outputs_per_prompt: usize,
@@ -28,52 +28,52 @@ pub struct SamplingArgs {
     #[arg(long, value_name = "N", value_parser = value::positive("num_inference_steps"))]
     pub num_inference_steps: Option<usize>,
 
-    /// Guidance [default: the model's]
+    /// Guidance scale, at least 0 [default: the model's]
     #[arg(long, value_name = "X", value_parser = value::non_negative("guidance_scale"))]
     pub guidance_scale: Option<f64>,
 
-    /// Classifier-free guidance of models that also have a distilled one [default: the model's]
+    /// Scale of classifier-free guidance for models whose --guidance-scale is distilled, at least 0 [default: the model's]
     #[arg(long, value_name = "X", value_parser = value::non_negative("true_cfg_scale"))]
     pub true_cfg_scale: Option<f64>,
 
-    /// Z-Image: the most that guidance may lengthen a prediction, 0 for no limit [default: 0]
+    /// Z-Image: limit on the norm of the guided prediction, relative to that of the prompt's; 0 disables it [default: 0]
     #[arg(long, value_name = "X", value_parser = value::non_negative("cfg_normalization"))]
     pub cfg_normalization: Option<f64>,
 
-    /// Z-Image: no guidance once this part of the way from noise to picture is passed [default: 1]
+    /// Z-Image: stop guidance once 1 - sigma exceeds this [default: 1]
     #[arg(long, value_name = "X", value_parser = value::non_negative("cfg_truncation"))]
     pub cfg_truncation: Option<f64>,
 
-    /// Both predictions of guidance in one call, a batch of two: fewer calls, more memory
+    /// Run the two predictions of guidance as one batch: fewer calls, more memory
     #[arg(long)]
     pub cfg_batch: bool,
 
-    /// Shift of the noise schedule [default: the model's]
+    /// Static shift of the noise schedule, above 0 [default: the model's]
     #[arg(long, value_name = "X", value_parser = value::positive_float("flow_shift"))]
     pub flow_shift: Option<f64>,
 
-    /// Tokens of the prompt that the transformer sees, where the family lets one choose [default: the family's]
+    /// Number of prompt tokens that the transformer reads; fixed for some models [default: the model's]
     #[arg(long, value_name = "N", value_parser = value::positive("max_sequence_length"))]
     pub max_sequence_length: Option<usize>,
 
-    /// A picture to start from, for models of videos also a clip
+    /// Picture to start from; video models also take a clip
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub image_path: Vec<PathBuf>,
 
-    /// How much of the schedule the start goes through again, above 0 to 1 [default: the model's]
+    /// Part of the schedule that runs from --image-path, above 0 and at most 1 [default: the model's]
     #[arg(long, value_name = "X", value_parser = value::float_in("strength", f64::MIN_POSITIVE..=1.0, "(0, 1]"))]
     pub strength: Option<f64>,
 
-    /// How exact the result has to be
+    /// Accuracy of the arithmetic
     #[arg(long, default_value = "lossless", value_name = "NAME", value_parser = value::QUALITIES)]
     pub quality: Quality,
 
-    /// Whose sampling defaults stand where nothing is asked for
+    /// Source of the default sampling settings
     #[arg(long, default_value = "diffusers", value_name = "NAME", value_parser = CONVENTIONS)]
     pub defaults: Convention,
 }
 
-const CONVENTIONS: Choice<Convention> = Choice(&[
+const CONVENTIONS: Choice<Convention> = Choice::new(&[
     ("diffusers", "The defaults of diffusers", Convention::Diffusers),
     ("sglang", "The defaults of SGLang diffusion", Convention::Sglang),
 ]);
@@ -92,13 +92,13 @@ impl SamplingArgs {
         }
     }
 
-    /// The picture or clip to start from, and how much of the schedule it goes through.
+    /// The picture or clip to start from, and the strength.
     pub fn start(&self) -> Result<Option<Start>> {
         match (self.image_path.as_slice(), self.strength) {
             ([], None) => Ok(None),
-            ([], Some(_)) => Err(Error::usage("--strength needs --image-path")),
+            ([], Some(_)) => Err(Error::usage("--strength requires --image-path")),
             ([image], strength) if image.is_file() => Ok(Some(Start { image: image.clone(), strength })),
-            ([image], _) => Err(Error::usage(format!("--image-path: there is no file {}", image.display()))),
+            ([image], _) => Err(Error::usage(format!("--image-path: no such file: {}", image.display()))),
             (many, _) => Err(Error::usage(format!("--image-path takes one picture, got {}", many.len()))),
         }
     }

@@ -1,8 +1,8 @@
-//! SGLang's flags that say how its server places networks. Scripts carry them; here they have no effect, and are named.
+//! Flags of SGLang's server that scripts contain. They are accepted, ignored, and named in a warning.
 
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, value_parser};
 
-/// Taken with `true` or `false`, or alone.
+/// Flags with an optional `true` or `false`.
 const SWITCHES: [&str; 11] = [
     "dit-cpu-offload",
     "dit-layerwise-offload",
@@ -17,22 +17,22 @@ const SWITCHES: [&str; 11] = [
     "warmup",
 ];
 
-/// Taken with a number.
+/// Flags with a number.
 const NUMBERS: [&str; 6] = ["num-gpus", "ring-degree", "sp-degree", "sp-size", "tp-size", "ulysses-degree"];
 
-/// Taken with a name.
+/// Flags with a name.
 const NAMES: [&str; 4] = ["attention-backend", "backend", "diffusers-attention-backend", "vae-precision"];
 
-/// Those flags that were given.
+/// The ignored flags that were given.
 #[derive(Debug, Clone, Default)]
 pub struct ServingArgs(Vec<&'static str>);
 
 impl ServingArgs {
-    /// Names, in one line, what was given.
+    /// Warns of the given flags.
     pub fn warn(&self) {
         if !self.0.is_empty() {
             let given: Vec<String> = self.0.iter().map(|name| format!("--{name}")).collect();
-            tracing::warn!("{}: how SGLang runs its networks; without effect here", given.join(", "));
+            tracing::warn!("{}: no effect; these flags configure SGLang's server", given.join(", "));
         }
     }
 }

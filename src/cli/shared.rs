@@ -35,7 +35,7 @@ pub struct Shared {
     #[arg(long, global = true, default_value = "auto", value_name = "DEVICE", value_parser = value::parsed::<DeviceChoice>)]
     pub device: DeviceChoice,
 
-    /// Type that networks compute in
+    /// Floating-point type of networks and noise. On the CPU, networks always compute in f32
     #[arg(long, alias = "dit-precision", global = true, default_value = "auto", value_name = "TYPE", value_parser = PRECISIONS)]
     pub dtype: Precision,
 
@@ -74,8 +74,8 @@ impl Shared {
 /// `--dtype`. An alias, because clap makes a flag optional whose field has the type `Option`.
 type Precision = Option<DType>;
 
-const PRECISIONS: Choice<Precision> = Choice(&[
-    ("auto", "f32 on the CPU; chosen per network on a GPU", None),
+const PRECISIONS: Choice<Precision> = Choice::new(&[
+    ("auto", "Chosen per network; noise in the type of the transformer's weights", None),
     ("f32", "32-bit floating point", Some(DType::F32)),
     ("f16", "16-bit floating point", Some(DType::F16)),
     ("bf16", "bfloat16", Some(DType::BF16)),

@@ -1,4 +1,4 @@
-//! `export`, `inspect` and `models`: flags, and what they come to.
+//! `export`, `inspect` and `models`.
 
 use std::path::{Path, PathBuf};
 
@@ -23,29 +23,29 @@ pub struct ExportArgs {
     #[arg(value_name = "MODEL")]
     pub model: String,
 
-    /// Folder for the graphs [default: models/NAME/]
+    /// Output folder [default: models/NAME/]
     #[arg(short, long, value_name = "FOLDER")]
     pub output: Option<PathBuf>,
 
-    /// Standard operators only, for other engines
+    /// Use standard ONNX operators only, for other engines
     #[arg(long)]
     pub portable: bool,
 
-    /// Rows and columns of the picture that the fixed-shape transformers are for [default: the family's]
+    /// Picture size of the fixed-shape transformers, in pixels [default: the model's]
     #[arg(long, value_name = "WxH", value_parser = value::size)]
     pub output_size: Option<(usize, usize)>,
 
-    /// Halvings below that size, a fixed-shape transformer each
+    /// Number of levels below that size, each half of the next, that also get a fixed-shape transformer
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub progressive_levels: usize,
 
-    /// Replace files that are there
+    /// Replace existing files
     #[arg(long)]
     pub overwrite: bool,
 }
 
 impl ExportArgs {
-    /// Finds the checkpoint and names the folder.
+    /// Finds the checkpoint and chooses the output folder.
     pub fn resolve(self, shared: &Shared, hub: &Hub) -> Result<ExportPlan> {
         let model = hub.resolve(&self.model, Need::Any)?;
         let output = match self.output {
@@ -68,19 +68,19 @@ impl ExportArgs {
     }
 }
 
-/// `flux1-dev` for a catalogue's model, else the last part of a repository, folder or file, without extension for a file.
+/// `flux1-dev` for a model of the catalogue, else the last part of the repository, folder or file, without extension.
 fn short_name(name: &str, path: &Path) -> Result<String> {
     if let Some(entry) = catalog::find(name) {
         return Ok(entry.id.clone());
     }
-    // As typed; only `.` and `..` have no name of their own.
+    // As typed; only `.` and `..` have no file name.
     let canonical = Path::new(name).canonicalize().ok();
     let typed = Path::new(name);
     let from = if typed.file_name().is_some() { typed } else { canonical.as_deref().unwrap_or(typed) };
     let part = if path.is_dir() { from.file_name() } else { from.file_stem() };
     part.and_then(|p| p.to_str())
         .map(|p| p.rsplit(':').next().unwrap_or(p).to_owned())
-        .ok_or_else(|| Error::usage(format!("no folder name follows from {name}; give -o FOLDER")))
+        .ok_or_else(|| Error::usage(format!("the output folder cannot be named after {name}; give -o FOLDER")))
 }
 
 /// Flags of `inspect`.
@@ -94,9 +94,9 @@ pub struct InspectArgs {
 /// `models …`.
 #[derive(Debug, Clone, Subcommand)]
 pub enum ModelsCommand {
-    /// The catalogue's short names, and which are cached
+    /// List the short names of the catalogue and whether they are cached
     List,
-    /// Download a model completely
+    /// Download a model
     Pull {
         /// Short name, repository, repository:file or URL
         name: String,
@@ -106,12 +106,12 @@ pub enum ModelsCommand {
         /// Short name or repository
         name: String,
     },
-    /// What the cache holds
+    /// Show the disk usage of the cache
     Du,
 }
 
 impl ModelsCommand {
-    /// Does it.
+    /// Runs the action.
     pub fn run(self, shared: &Shared, progress: &dyn Progress) -> Result<Box<dyn Report>> {
         let hub = Hub::from_env(shared.offline, progress);
         Ok(match self {

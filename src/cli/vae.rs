@@ -1,4 +1,4 @@
-//! `--vae-…`: tiles of the autoencoder.
+//! VAE flags.
 
 use clap::Args;
 
@@ -8,25 +8,25 @@ use crate::{
     plan,
 };
 
-/// Flags of the autoencoder.
+/// VAE flags.
 #[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Autoencoder")]
+#[command(next_help_heading = "VAE")]
 pub struct VaeArgs {
-    /// Tiles in decoding and encoding: auto where the whole would not fit into the memory limit, or free memory
+    /// Decode and encode in tiles. auto: only if the whole picture exceeds the memory limit or the free memory
     #[arg(long, alias = "vae-config.use-tiling", value_name = "auto|on|off", default_value = "auto", num_args = 0..=1,
           default_missing_value = "on", value_parser = tiling)]
     pub vae_tiling: plan::VaeTiling,
 
-    /// Side of a tile in pixels [default: the reference's, smaller with auto where memory wants it]
+    /// Side of a tile in pixels [default: the reference's; less with auto if memory requires it]
     #[arg(long, value_name = "N", value_parser = value::positive("vae_tile"))]
     pub vae_tile: Option<usize>,
 
-    /// Pixels that neighbouring tiles share [default: a quarter of a tile]
+    /// Overlap of neighbouring tiles in pixels [default: a quarter of a tile]
     #[arg(long, value_name = "N")]
     pub vae_tile_overlap: Option<usize>,
 }
 
-/// The published spelling is a truth value.
+// SGLang's `--vae-config.use-tiling` takes a boolean.
 fn tiling(typed: &str) -> Result<plan::VaeTiling, String> {
     match typed.to_ascii_lowercase().as_str() {
         "auto" => Ok(plan::VaeTiling::Auto),
@@ -37,13 +37,13 @@ fn tiling(typed: &str) -> Result<plan::VaeTiling, String> {
 }
 
 impl VaeArgs {
-    /// Checks what does not need the autoencoder.
+    /// Checks the flags as far as possible without the VAE.
     pub fn resolve(self) -> Result<plan::Vae> {
         if self.vae_tiling == plan::VaeTiling::Off {
             let asked = [("--vae-tile", self.vae_tile), ("--vae-tile-overlap", self.vae_tile_overlap)];
             if let Some((flag, n)) = asked.into_iter().find_map(|(flag, n)| Some((flag, n?))) {
                 return Err(Error::usage(format!(
-                    "{flag} {n}: --vae-tiling off makes no tiles; leave one of them out"
+                    "{flag} {n} has no effect with --vae-tiling off; leave out one of them"
                 )));
             }
         }

@@ -1,10 +1,10 @@
-//! What is typed after a flag: one function per form, each with its message. Names in messages are SGLang's, with `_`.
+//! Parsers of flag values. Names in messages are SGLang's, with `_`.
 
 use std::{ffi::OsStr, ops::RangeInclusive, str::FromStr};
 
 use clap::{
     Arg, Command,
-    builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
+    builder::{PossibleValue, PossibleValuesParser, StringValueParser, TypedValueParser},
     error::ErrorKind,
 };
 
@@ -14,13 +14,41 @@ use crate::{
     plan::{Quality, Rate, Target},
 };
 
-/// The values of a flag: name, help, value. An entry without help is a hidden alias.
+/// A flag with a fixed set of values.
 #[derive(Clone, Copy)]
-pub struct Choice<T: 'static>(pub &'static [(&'static str, &'static str, T)]);
+pub struct Choice<T: 'static> {
+    /// The flag in messages. `None`: clap's message.
+    flag: Option<&'static str>,
+    /// Name, help, value. An entry without help is a hidden alias.
+    values: &'static [(&'static str, &'static str, T)],
+}
+
+impl<T> Choice<T> {
+    /// Name, help and value of each choice. An entry without help is a hidden alias.
+    pub const fn new(values: &'static [(&'static str, &'static str, T)]) -> Self {
+        Self { flag: None, values }
+    }
+
+    /// With the message `{flag} must be one of 'a', 'b', or 'c', got …`.
+    pub const fn named(flag: &'static str, values: &'static [(&'static str, &'static str, T)]) -> Self {
+        Self { flag: Some(flag), values }
+    }
+}
 
 impl<T: Copy + Send + Sync + 'static> Choice<T> {
+    fn find(self, typed: &str) -> Option<T> {
+        self.values.iter().find(|(name, ..)| *name == typed).map(|(.., value)| *value)
+    }
+
+    fn rule(self, flag: &str, typed: &str) -> String {
+        let names: Vec<String> = self.values.iter().map(|(name, ..)| format!("'{name}'")).collect();
+        let (last, first) =
+            names.split_last().map_or((String::new(), String::new()), |(l, f)| (l.clone(), f.join(", ")));
+        format!("{flag} must be one of {first}, or {last}, got {}", shown(typed))
+    }
+
     fn names(self) -> impl Iterator<Item = PossibleValue> {
-        self.0.iter().map(|(name, help, _)| match *help {
+        self.values.iter().map(|(name, help, _)| match *help {
             "" => PossibleValue::new(*name).hide(true),
             help => PossibleValue::new(*name).help(help),
         })
@@ -31,9 +59,14 @@ impl<T: Copy + Send + Sync + 'static> TypedValueParser for Choice<T> {
     type Value = T;
 
     fn parse_ref(&self, command: &Command, arg: Option<&Arg>, typed: &OsStr) -> Result<T, clap::Error> {
-        let name = PossibleValuesParser::new(self.names()).parse_ref(command, arg, typed)?;
-        let found = self.0.iter().find(|(known, ..)| *known == name);
-        found.map(|(.., value)| *value).ok_or_else(|| clap::Error::new(ErrorKind::InvalidValue))
+        let choice = *self;
+        let Some(flag) = self.flag else {
+            let name = PossibleValuesParser::new(self.names()).parse_ref(command, arg, typed)?;
+            return self.find(&name).ok_or_else(|| clap::Error::new(ErrorKind::InvalidValue));
+        };
+        let parser =
+            StringValueParser::new().try_map(move |typed| choice.find(&typed).ok_or_else(|| choice.rule(flag, &typed)));
+        parser.parse_ref(command, arg, typed)
     }
 
     fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
@@ -42,14 +75,14 @@ impl<T: Copy + Send + Sync + 'static> TypedValueParser for Choice<T> {
 }
 
 /// `--quality`.
-pub const QUALITIES: Choice<Quality> = Choice(&[
+pub const QUALITIES: Choice<Quality> = Choice::new(&[
     ("exact", "The reference's arithmetic", Quality::Exact),
     ("lossless", "Faster arithmetic, equal within rounding", Quality::Lossless),
     ("high", "Approximations without visible difference", Quality::High),
 ]);
 
 /// `--filter`.
-pub const FILTERS: Choice<Filter> = Choice(&[
+pub const FILTERS: Choice<Filter> = Choice::new(&[
     ("lanczos", "Windowed sinc of radius 3", Filter::Lanczos),
     ("bicubic", "Cubic convolution of radius 2 (Catmull-Rom)", Filter::Bicubic),
     ("bilinear", "Triangle of radius 1", Filter::Bilinear),
@@ -61,12 +94,12 @@ pub fn parsed<T: FromStr<Err = Error>>(typed: &str) -> Result<T, String> {
     typed.parse().map_err(|e: Error| e.to_string())
 }
 
-/// What a person typed, as it is shown in a message: numbers plain, text in quotes.
+/// A typed value for a message: a number as it is, text in quotes.
 pub fn shown(typed: &str) -> String {
     if typed.parse::<f64>().is_ok() { typed.into() } else { format!("'{typed}'") }
 }
 
-/// An integer ≥ 1: `{name} must be a positive int, got …`.
+/// An integer of at least 1: `{name} must be a positive int, got …`.
 pub fn positive(name: &'static str) -> impl Fn(&str) -> Result<usize, String> + Clone + Send + Sync + 'static {
     move |typed| match typed.parse::<usize>() {
         Ok(n) if n > 0 => Ok(n),
@@ -97,7 +130,7 @@ pub fn float_in(
     }
 }
 
-/// A finite number ≥ 0: `{name} must be a finite number >= 0, got …`.
+/// A finite number of at least 0: `{name} must be a finite number >= 0, got …`.
 pub fn non_negative(name: &'static str) -> impl Fn(&str) -> Result<f64, String> + Clone + Send + Sync + 'static {
     move |typed| match typed.parse::<f64>() {
         Ok(x) if x.is_finite() && x >= 0.0 => Ok(x),
@@ -105,7 +138,7 @@ pub fn non_negative(name: &'static str) -> impl Fn(&str) -> Result<f64, String> 
     }
 }
 
-/// A finite number > 0: `{name} must be a positive number, got …`.
+/// A finite number above 0: `{name} must be a positive number, got …`.
 pub fn positive_float(name: &'static str) -> impl Fn(&str) -> Result<f64, String> + Clone + Send + Sync + 'static {
     move |typed| match typed.parse::<f64>() {
         Ok(x) if x.is_finite() && x > 0.0 => Ok(x),
@@ -113,12 +146,12 @@ pub fn positive_float(name: &'static str) -> impl Fn(&str) -> Result<f64, String
     }
 }
 
-/// A seed: an integer in 0..2⁶⁴.
+/// A seed, in 0..2⁶⁴.
 pub fn seed(typed: &str) -> Result<u64, String> {
     typed.parse().map_err(|_| format!("seed must be a non-negative int or list of ints, got {}", shown(typed)))
 }
 
-/// δ of the activation-time rule, strictly between 0 and 1.
+/// `--progressive-delta`, in (0, 1).
 pub fn delta(typed: &str) -> Result<f64, String> {
     match typed.parse::<f64>() {
         Ok(x) if x > 0.0 && x < 1.0 => Ok(x),
@@ -126,7 +159,7 @@ pub fn delta(typed: &str) -> Result<f64, String> {
     }
 }
 
-/// A video's rate: `16`, `23.976` or `24000/1001`, frames a second.
+/// `16`, `23.976` or `24000/1001` → frames per second.
 pub fn frame_rate(typed: &str) -> Result<f64, String> {
     let number = match typed.split_once('/') {
         Some((n, d)) => n.parse::<f64>().ok().zip(d.parse::<f64>().ok()).map(|(n, d)| n / d),
@@ -146,7 +179,7 @@ pub fn size(typed: &str) -> Result<(usize, usize), String> {
         .ok_or_else(|| format!("output_size must be WIDTHxHEIGHT in pixels such as 1280x720, got {}", shown(typed)))
 }
 
-/// `8GB`, `512MiB`, `1.5G`, `1000000`: bytes. K, M, G, T are powers of 1000, Ki, Mi, Gi, Ti of 1024; the B may be left out.
+/// `8GB`, `512MiB`, `1.5G`, `1000000` → bytes. K, M, G, T are powers of 1000, Ki, Mi, Gi, Ti powers of 1024; the B is optional.
 pub fn memory(typed: &str) -> Result<u64, String> {
     let wrong = || format!("memory_limit must be a size such as 8GB, 512MiB or 1000000, got {}", shown(typed));
     let digits = typed.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(typed.len());
@@ -162,17 +195,17 @@ pub fn memory(typed: &str) -> Result<u64, String> {
     if bytes >= 1.0 && bytes < u64::MAX as f64 { Ok(bytes as u64) } else { Err(wrong()) }
 }
 
-/// `KEY=VALUE` of an encoder.
+/// `KEY=VALUE`, an encoder option.
 pub fn key_value(typed: &str) -> Result<(String, String), String> {
     match typed.split_once('=') {
         Some((k, v)) if !k.is_empty() => Ok((k.into(), v.into())),
-        _ => Err(format!("-e takes KEY=VALUE, an option of the encoder, got {}", shown(typed))),
+        _ => Err(format!("-e takes KEY=VALUE, an encoder option, got {}", shown(typed))),
     }
 }
 
-/// A time in a video, `90`, `1:30`, `0:01:30.5` → seconds.
+/// `90`, `1:30`, `0:01:30.5` → seconds.
 pub fn time(typed: &str) -> Result<f64, String> {
-    let wrong = || format!("a time is seconds or [HH:]MM:SS[.mmm], got {}", shown(typed));
+    let wrong = || format!("a time must be seconds or [HH:]MM:SS[.mmm], got {}", shown(typed));
     let parts: Vec<f64> = typed.split(':').map(|p| p.parse::<f64>()).collect::<Result<_, _>>().map_err(|_| wrong())?;
     if parts.len() > 3 || parts.iter().any(|p| !p.is_finite() || *p < 0.0) || parts.iter().skip(1).any(|p| *p >= 60.0) {
         return Err(wrong());
@@ -180,7 +213,7 @@ pub fn time(typed: &str) -> Result<f64, String> {
     Ok(parts.iter().fold(0.0, |seconds, part| seconds * 60.0 + part))
 }
 
-/// `2x`, `4x`, `60fps` → what interpolation aims at.
+/// `2x`, `60fps` → factor or frame rate of interpolation.
 pub fn rate(typed: &str) -> Result<Rate, String> {
     let wrong = || format!("interpolate must be a factor such as 2x or a rate such as 60fps, got {}", shown(typed));
     if let Some(fps) = typed.strip_suffix("fps") {
@@ -192,7 +225,7 @@ pub fn rate(typed: &str) -> Result<Rate, String> {
     }
 }
 
-/// `2`, `4x`, `3840x2160`, `2160p` → what upscaling aims at.
+/// `2`, `4x`, `3840x2160`, `2160p` → output size of upscaling.
 pub fn upscale(typed: &str) -> Result<Target, String> {
     if let Some(height) = typed.strip_suffix(['p', 'P']) {
         return positive("upscale")(height).map(Target::Height).map_err(|_| {

@@ -1,4 +1,4 @@
-//! Where results go and what they are called.
+//! Output files: destination, names and encoding.
 
 use std::path::{Path, PathBuf};
 
@@ -9,68 +9,69 @@ use crate::{
     media::format::{self, FileFormat},
 };
 
-/// Where results go.
+/// Destination of the outputs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Destination {
-    /// They are made and not kept.
+    /// Outputs are discarded.
     #[default]
     Nowhere,
-    /// The one result is written to standard output.
+    /// The only output is written to standard output.
     StandardOutput,
     /// Automatic names in this folder.
     Folder(PathBuf),
-    /// This file; several results get `_0`, `_1`, … before the extension.
+    /// This file. Several outputs get `_0`, `_1`, … before the extension.
     File(PathBuf),
 }
 
-/// Where results go and how they are encoded.
+/// Output files and their encoding.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Output {
-    /// Where results go.
+    /// Destination.
     pub destination: Destination,
-    /// Whether a file that is there may be replaced.
+    /// Whether an existing file may be replaced.
     pub overwrite: bool,
-    /// 0–100 where it was asked for, see [`Output::compression`].
+    /// 0 to 100. `None`: see [`Output::compression`].
     pub compression: Option<u8>,
-    /// x264's preset.
+    /// x264 preset.
     pub x264_preset: Option<String>,
-    /// FFmpeg's encoder name; `None`: h264.
+    /// Video encoder, by FFmpeg's name. `None`: the file format's default.
     pub codec: Option<String>,
     /// Constant rate factor.
     pub crf: Option<f64>,
-    /// FFmpeg's pixel format name.
+    /// Pixel format, by FFmpeg's name.
     pub pix_fmt: Option<String>,
-    /// Options of the encoder.
+    /// Encoder options.
     pub encoder_options: Vec<(String, String)>,
-    /// Whether what was written is decoded and checked before it gets its name.
+    /// Whether a pending file is decoded and checked before it is renamed.
     pub verify: bool,
 }
 
-/// One result that needs a name.
+/// An output that needs a name.
 #[derive(Debug, Clone, Copy)]
 pub struct Item<'a> {
-    /// What it was made from.
+    /// The prompt.
     pub prompt: &'a str,
-    /// Its seed.
+    /// The seed.
     pub seed: u64,
-    /// Its number among `count` results, from 0.
+    /// Index among `count` outputs, from 0.
     pub index: usize,
-    /// Results of the whole call.
+    /// Number of outputs of the call.
     pub count: usize,
     /// Whether it is a video.
     pub video: bool,
 }
 
 impl Output {
-    /// Compression, 0 (smallest) to 100 (best): as asked for, else 50 for a video and 75 for a picture.
+    /// Compression, 0 (smallest file) to 100 (best quality). Default: 50 for a video, 75 for a picture.
     pub fn compression(&self, video: bool) -> u8 {
         self.compression.unwrap_or(if video { 50 } else { 75 })
     }
 
-    /// The file for a result, `None` when it goes nowhere or to standard output. Nothing is created.
+    /// The output file. `None`: discarded, or standard output. Creates nothing.
     ///
-    /// Fails when a given name is taken and `overwrite` is off, or its extension is not for this kind of result.
+    /// # Errors
+    /// The given file exists and `overwrite` is off; its extension does not fit a picture or video.
     pub fn path(&self, item: Item) -> Result<Option<PathBuf>> {
         let default = if item.video { format::DEFAULT_VIDEO } else { format::DEFAULT_PICTURE };
         match &self.destination {
@@ -93,10 +94,10 @@ impl Output {
         }
     }
 
-    /// Fails when `path` is there and may not be replaced.
+    /// Returns an error if `path` exists and `overwrite` is off.
     pub fn may_write(&self, path: &Path) -> Result<()> {
         if !self.overwrite && path.symlink_metadata().is_ok() {
-            return Err(Error::usage(format!("{} is there already; give another name or --overwrite", path.display())));
+            return Err(Error::usage(format!("{} already exists; give another name or --overwrite", path.display())));
         }
         Ok(())
     }
@@ -108,7 +109,10 @@ fn append(path: &Path, tail: &str) -> PathBuf {
     name.into()
 }
 
-/// The lower-case extension; `None` without one; an error when nothing can write it.
+/// The lower-case extension. `None`: no extension.
+///
+/// # Errors
+/// An extension that no output format has.
 pub(crate) fn known_extension(path: &Path) -> Result<Option<String>> {
     let Some(extension) = path.extension() else { return Ok(None) };
     let extension = extension.to_string_lossy().to_ascii_lowercase();
@@ -136,7 +140,7 @@ fn fits(extension: &str, video: bool, path: &Path) -> Result<()> {
     Err(Error::usage(format!("{}: a {kind} cannot be written as .{extension}; use {use_}", path.display())))
 }
 
-/// A prompt as a file name: lower-case ASCII letters, digits and `-`, at most 60 bytes.
+/// A file name from a prompt: lower-case ASCII letters, digits and `-`, at most 60 bytes.
 pub fn slug(prompt: &str) -> String {
     let mut slug = String::new();
     for c in prompt.chars() {

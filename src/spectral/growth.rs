@@ -6,8 +6,6 @@
 //! Rewind multiplies the result by κ = r/(1+(r−1)σ). It is then again a point of the flow-matching path, (1−σ')·s + σ'·n with
 //! σ' = κσ > σ. In odds: σ'/(1−σ') = r·σ/(1−σ). For r = 2 these are the published formulas κ = 2/(1+σ) and σ' = 2σ/(1+σ).
 
-use std::str::FromStr;
-
 use ndarray::ArrayD;
 use rayon::prelude::*;
 use serde::Serialize;
@@ -34,21 +32,6 @@ pub enum Transform {
     Fft,
 }
 
-impl FromStr for Transform {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        match text {
-            "dct" => Ok(Self::Dct),
-            "dwt" => Ok(Self::Dwt),
-            "fft" => Ok(Self::Fft),
-            _ => {
-                Err(Error::usage(format!("progressive_transform must be one of 'dct', 'dwt', or 'fft', got '{text}'")))
-            }
-        }
-    }
-}
-
 /// `--progressive-mode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -60,21 +43,6 @@ pub enum Mode {
     Dct,
     /// Growth with rewind: scaled by κ, at σ' = κσ.
     DctRewind,
-}
-
-impl FromStr for Mode {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        match text {
-            "fullres" => Ok(Self::Fullres),
-            "dct" => Ok(Self::Dct),
-            "dct_rewind" => Ok(Self::DctRewind),
-            _ => Err(Error::usage(format!(
-                "progressive_mode must be one of 'fullres', 'dct', or 'dct_rewind', got '{text}'"
-            ))),
-        }
-    }
 }
 
 /// r = √(H'W'/(HW)) of a growth from (H, W) to (H', W').

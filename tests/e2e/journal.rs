@@ -475,7 +475,7 @@ fn complete_outputs_are_adopted() {
         child.wait().unwrap();
         let left = folder.exists();
         let run = bench.run(&args);
-        let ended = run.code == Some(0) || !left && run.err.contains("is there already");
+        let ended = run.code == Some(0) || !left && run.err.contains("already exists");
         if !ended || fs::read(bench.path(&format!("out/{name}"))).unwrap() != bytes || folder.exists() {
             bad.push(format!("{name}: {:?} {}", run.code, run.err));
         }

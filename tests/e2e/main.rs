@@ -111,7 +111,7 @@ impl Bench {
         let errors: Vec<&str> = run.err.lines().filter(|l| l.starts_with("error: ")).collect();
         let one = errors.len() == 1 && run.err.lines().count() == 1;
         let lacks: Vec<&&str> = wants.iter().filter(|w| !errors.iter().any(|e| e.contains(**w))).collect();
-        let ugly = ["panicked", "stack backtrace", "a fault in crescendo", "os error"];
+        let ugly = ["panicked", "stack backtrace", "internal error", "os error"];
         let ugly: Vec<&&str> = ugly.iter().filter(|u| run.err.contains(**u)).collect();
         let (left, out) = (self.made(), String::from_utf8_lossy(&run.out));
         let good = run.code == Some(code) && one && lacks.is_empty() && ugly.is_empty() && left.is_empty();

@@ -356,14 +356,14 @@ fn invalid_requests_are_rejected_before_loading() {
         ("--refine-stages 2y", vec!["refine_stages", "got '2y'"]),
         (
             "--refine-stages 1.5x",
-            vec!["--refine-stages: 1.5 times as large is no whole factor", "--upscale WIDTHxHEIGHT"],
+            vec!["--refine-stages: their product, 1.5, must be an integer", "--upscale WIDTHxHEIGHT"],
         ),
         ("--refine-by magic", vec!["invalid value 'magic'"]),
         (
             "--refine-by latent --upscale 2 --upscaling-model-path {x2}",
-            vec!["--upscaling-model-path: latents grow without"],
+            vec!["--upscaling-model-path: --refine-by latent runs no upscaling network"],
         ),
-        ("--upscale 2 --tile 64", vec!["--tile: latents grow without", "--refine-by picture"]),
+        ("--upscale 2 --tile 64", vec!["--tile: --refine-by latent runs no upscaling network", "--refine-by picture"]),
         ("--refine-tile 100", vec!["--refine-tile 100: FLUX.1-dev needs a multiple of 16; 96 or 112"]),
         ("--refine-tile 0", vec!["refine_tile must be a positive int, got 0"]),
         ("--refine-tile 64 --refine-tile-overlap 33", vec!["--refine-tile-overlap 33: at most half a tile, 32"]),

@@ -1,10 +1,10 @@
-//! Interpolation and upscaling: the flags that `generate` and `enhance` share, and what they come to.
+//! Interpolation and upscaling flags, which `generate` and `enhance` share.
 
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::{resolve::Models, value};
+use super::{models::Models, value};
 use crate::{
     catalog,
     error::{Error, Result},
@@ -15,19 +15,19 @@ use crate::{
 /// SGLang's default for `--frame-interpolation-model-path`.
 pub const RIFE: &str = "rife-4.22.lite";
 
-/// Flags of frame interpolation.
+/// Interpolation flags.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Frame interpolation")]
 pub struct InterpolationArgs {
-    /// Interpolate frames
+    /// Enable frame interpolation
     #[arg(long)]
     pub enable_frame_interpolation: bool,
 
-    /// 2^N times the frames, 1 to 4 [default: 1]
+    /// Multiply the frame rate by 2^N; N is 1 to 4 [default: 1]
     #[arg(long, value_name = "N", value_parser = value::int_in("frame_interpolation_exp", 1..=4))]
     pub frame_interpolation_exp: Option<u32>,
 
-    /// Working resolution relative to the frame's, 0.25 to 4.0; 0.5 suits 4K [default: 1.0]
+    /// Working resolution of RIFE relative to the frame, 0.25 to 4.0; 0.5 suits 4K [default: 1.0]
     #[arg(long, value_name = "X",
           value_parser = value::float_in("frame_interpolation_scale", 0.25..=4.0, "[0.25, 4.0]"))]
     pub frame_interpolation_scale: Option<f64>,
@@ -37,7 +37,7 @@ pub struct InterpolationArgs {
     pub frame_interpolation_model_path: Option<String>,
 }
 
-/// Flags of interpolation that only `enhance` has.
+/// Interpolation flags that only `enhance` has.
 #[derive(Debug, Clone, Copy)]
 pub struct InterpolationExtra {
     /// From `--interpolate`.
@@ -49,7 +49,7 @@ pub struct InterpolationExtra {
 }
 
 impl InterpolationArgs {
-    /// What was asked for, with the model's files; `None` when interpolation is off.
+    /// The interpolation settings, with the model's file. `None`: interpolation is off.
     pub fn resolve(self, extra: InterpolationExtra, models: &Models) -> Result<Option<Interpolation>> {
         if !self.enable_frame_interpolation && extra.rate.is_none() {
             for (given, flag) in [
@@ -77,32 +77,33 @@ impl InterpolationArgs {
     }
 }
 
-/// Flags of upscaling.
+/// Upscaling flags.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Upscaling")]
 pub struct UpscalingArgs {
-    /// Upscale results
+    /// Enable upscaling
     #[arg(long)]
     pub enable_upscaling: bool,
 
-    /// Times as wide and high, 1 to 8 [default: 4]
+    /// Factor of width and height, 1 to 8 [default: 4]
     #[arg(long, value_name = "N", value_parser = value::int_in("upscaling_scale", 1..=8))]
     pub upscaling_scale: Option<u32>,
 
-    /// Upscaler: .pth, .safetensors, .onnx, repository, repository:file, URL or short name [default: Real-ESRGAN of that scale]
+    /// Upscaling network: .pth, .safetensors or .onnx file, repository, repository:file, URL or short name
+    /// [default: Real-ESRGAN of the nearest factor]
     #[arg(long, value_name = "MODEL")]
     pub upscaling_model_path: Option<String>,
 
-    /// Side of a tile in pixels, 0 for none [default: from the memory limit and the network's receptive field]
+    /// Side of a tile in pixels; 0 disables tiling [default: from the memory limit and the network's receptive field]
     #[arg(long, value_name = "N")]
     pub tile: Option<usize>,
 
-    /// Pixels that tiles share [default: the network's receptive field]
+    /// Overlap of tiles in pixels [default: the network's receptive field]
     #[arg(long, value_name = "N")]
     pub tile_overlap: Option<usize>,
 }
 
-/// Flags of upscaling that only `enhance` has.
+/// Upscaling flags that only `enhance` has.
 #[derive(Debug, Clone, Default)]
 pub struct UpscalingExtra {
     /// From `--upscale`.
@@ -113,12 +114,12 @@ pub struct UpscalingExtra {
     pub denoise_strength: Option<f64>,
     /// From `--denoise-model-path`.
     pub denoise_model: Option<String>,
-    /// Whether no network is used where none is named.
+    /// Whether the default is no network.
     pub no_network: bool,
 }
 
 impl UpscalingArgs {
-    /// What was asked for, with the model's files; `None` when upscaling is off.
+    /// The upscaling settings, with the model's files. `None`: upscaling is off.
     pub fn resolve(self, extra: UpscalingExtra, models: &Models) -> Result<Option<Upscaling>> {
         if !self.enable_upscaling && extra.target.is_none() {
             for (given, flag) in [
@@ -141,7 +142,7 @@ impl UpscalingArgs {
             (Some(name), _) => Some(name.as_str()),
             (None, Some(_)) => None,
             (None, None) if extra.no_network => None,
-            // The one network that has a weakly denoising pair.
+            // The only network in the catalogue with a weakly denoising twin.
             (None, None) if extra.denoise_strength.is_some() => Some("realesr-general-x4v3"),
             (None, None) => Some(default_upscaler(target)),
         };
@@ -157,7 +158,7 @@ impl UpscalingArgs {
     }
 }
 
-/// SGLang's choice for `--upscaling-model-path`: the Real-ESRGAN of that scale, x4 where there is none.
+/// SGLang's default for `--upscaling-model-path`: Real-ESRGAN of that factor, or x4.
 fn default_upscaler(target: Target) -> &'static str {
     match target {
         Target::Times(1 | 2) => "realesrgan-x2",
@@ -166,22 +167,24 @@ fn default_upscaler(target: Target) -> &'static str {
     }
 }
 
-/// The second weight set: the one named, the catalogue's pair, or the file beside whose name has `-wdn` before its last part, as
-/// Real-ESRGAN's releases are named.
+/// The blend of `--denoise-strength`. The second weight set is that of `--denoise-model-path`, else the catalogue's pair, else the
+/// `-wdn` file in the same folder, named as in Real-ESRGAN's releases.
 fn denoise(model: Option<&Model>, extra: &UpscalingExtra, models: &Models) -> Result<Option<Denoise>> {
     let Some(strength) = extra.denoise_strength else {
         return match &extra.denoise_model {
-            Some(_) => Err(Error::usage("--denoise-model-path needs --denoise-strength")),
+            Some(_) => Err(Error::usage("--denoise-model-path requires --denoise-strength")),
             None => Ok(None),
         };
     };
     let flag = "--denoise-model-path";
     let Some(model) = model else {
-        return Err(Error::usage("--denoise-strength blends two networks, and --filter alone uses none"));
+        return Err(Error::usage("--denoise-strength requires an upscaling network; add --upscaling-model-path"));
     };
     if model.path.extension().is_some_and(|e| e == "onnx") {
         let name = &model.name;
-        return Err(Error::usage(format!("--denoise-strength blends weights, and {name} is a finished graph")));
+        return Err(Error::usage(format!(
+            "--denoise-strength blends weights, but {name} is an ONNX graph; give a .pth or .safetensors file"
+        )));
     }
     let pair = model.known.and_then(catalog::find).and_then(|e| e.pair.as_deref());
     let weak = match (&extra.denoise_model, pair) {
@@ -192,7 +195,7 @@ fn denoise(model: Option<&Model>, extra: &UpscalingExtra, models: &Models) -> Re
             let path = beside.ok_or_else(|| {
                 let name = &model.name;
                 Error::usage(format!(
-                    "--denoise-strength {strength}: {name} has no -wdn file beside it; name one with {flag}"
+                    "--denoise-strength {strength}: {name} has no -wdn file in its folder; give one with {flag}"
                 ))
             })?;
             Model { name: path.display().to_string(), known: None, path }

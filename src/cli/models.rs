@@ -1,4 +1,4 @@
-//! Names of models in a request → [`Model`]s with local files.
+//! Finds the models that a request names.
 
 use std::path::{Path, PathBuf};
 
@@ -11,27 +11,27 @@ use crate::{
     progress::Progress,
 };
 
-/// Finds, and where needed downloads, the models that a request names.
+/// Finds the models that a request names, and downloads those that are not cached.
 pub struct Models<'a> {
     hub: Hub<'a>,
-    /// Whether configurations are enough (`plan`).
+    /// Whether configurations without weights are enough (`plan`).
     configs_only: bool,
 }
 
 impl<'a> Models<'a> {
-    /// For running, or with `configs_only` for `plan`.
+    /// `configs_only`: for `plan`, which reads no weights.
     pub fn new(shared: &Shared, progress: &'a dyn Progress, configs_only: bool) -> Self {
         Self { hub: Hub::from_env(shared.offline, progress), configs_only }
     }
 
-    /// A diffusion model's folder; the built-in demo model without a name.
+    /// The folder of a diffusion model. `name` `None`: the built-in demo model. `flag` is for messages.
     pub fn folder(&self, name: Option<&str>, flag: &str) -> Result<Model> {
         let Some(name) = name else { return demo() };
         let need = if self.configs_only { Need::Configs } else { Need::Model };
         self.find(name, need).at(flag)
     }
 
-    /// The file of an interpolation or upscaling network.
+    /// The file of an interpolation or upscaling network. `flag` is for messages.
     pub fn file(&self, name: &str, flag: &str) -> Result<Model> {
         self.find(name, Need::File).at(flag)
     }
@@ -42,15 +42,14 @@ impl<'a> Models<'a> {
     }
 }
 
-/// The folder of the model that ships, below a folder of models.
+/// Path of the built-in demo model in a folder of models.
 const DEMO: &str = "demo/flux1-tiny";
 
-/// Where the model that ships with the program is: below `$CRESCENDO_MODELS` where that is set; else beside the
-/// binary, or in the source tree.
+/// The built-in demo model: in `$CRESCENDO_MODELS` if that is set, else beside the binary or in the source tree.
 fn demo() -> Result<Model> {
     let binary = std::env::current_exe().ok();
     let beside = |tail: &str| binary.as_deref().and_then(Path::parent).map(|folder| folder.join(tail));
-    // The variable, where it is set, is the only place: what it says is never passed over.
+    // A wrong CRESCENDO_MODELS is an error, not skipped.
     let folders = match std::env::var_os("CRESCENDO_MODELS") {
         Some(folder) => vec![Some(folder.into())],
         None => vec![
