@@ -237,8 +237,12 @@ const IMPOSSIBLE: &[(&str, &str, &[&str])] = &[
     ("flux1-dev", "--image-path {pictures}/chelsea.png --strength 0", &["strength must be in (0, 1], got 0"]),
     ("flux1-dev", "--image-path {pictures}/chelsea.png --strength 1.5", &["strength must be in (0, 1], got 1.5"]),
     ("qwen-image", "--cfg-normalization 1", &["--cfg-normalization 1", "Z-Image"]),
-    ("flux1-dev", "--generator-gpu a100", &["--generator-gpu needs --generator-device cuda"]),
-    ("flux1-dev", "--generator-device cuda --generator-torch old", &["--generator-torch needs --generator-device cpu"]),
+    ("flux1-dev", "--generator-gpu a100", &["--generator-gpu requires --generator-device cuda"]),
+    (
+        "flux1-dev",
+        "--generator-device cuda --generator-torch old",
+        &["--generator-torch requires --generator-device cpu"],
+    ),
     ("flux1-dev", "--generator-device cuda --generator-gpu gtx", &["generator_gpu must be one of a100", "132x2048"]),
     (
         "wan",

@@ -93,8 +93,8 @@ fn weights_are_blended() {
     for (flags, wants) in [
         ("--upscaling-model-path net-wdn-x4.pth --denoise-strength 0.5", vec!["has no -wdn file in its folder"]),
         ("--upscaling-model-path net-x4.pth --denoise-strength 2", vec!["denoise_strength must be in [0, 1], got 2"]),
-        ("--upscaling-model-path net-x4.pth --denoise-model-path net-x4.pth", vec!["needs --denoise-strength"]),
-        ("--filter lanczos --denoise-strength 0.5", vec!["blends two networks"]),
+        ("--upscaling-model-path net-x4.pth --denoise-model-path net-x4.pth", vec!["requires --denoise-strength"]),
+        ("--filter lanczos --denoise-strength 0.5", vec!["requires an upscaling network"]),
     ] {
         let run = bench.run(&format!("enhance small.png -o out/a.png --upscale 4 {flags}"));
         bad.extend(bench.fault(flags, &run, 1, &wants));
