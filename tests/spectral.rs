@@ -5,9 +5,7 @@
 
 use crescendo::{
     schedule::{BfStream, FlowMatch, NoiseSource, Spacing, empirical_mu},
-    spectral::{
-        Growth, Ladder, Level, Scale, Scales, Spectrum, Transform, check_delta, dct2, idct2, resized, split,
-    },
+    spectral::{Growth, Ladder, Level, Scale, Scales, Spectrum, Transform, check_delta, dct2, idct2, resized, split},
     tensor::DType,
 };
 use ndarray::{ArrayD, Axis, IxDyn, Slice};
