@@ -12,10 +12,10 @@ use crate::{
 
 /// Forecasts an enhance call. Of several inputs, an unreadable one is reported with the cause.
 pub fn plan_enhance(plan: &EnhancePlan) -> Result<EnhanceForecast> {
-    pipeline::refuse(plan)?;
+    pipeline::check_enhance(plan)?;
     let (recipe, throughput, device) = (Recipe::of(plan)?, Throughput::load(), plan.runtime.engine.device.to_string());
     let keys = Keys { plan, recipe: &recipe, device: &device };
-    let (notes, networks) = pipeline::outlook(plan)?;
+    let (notes, networks) = pipeline::refine_forecast(plan)?;
     let mut forecast = EnhanceForecast { seconds: Some(0.0), notes, ..EnhanceForecast::default() };
     let (mut memory, mut disk) = (0u64, 0u64);
     for job in &plan.jobs {

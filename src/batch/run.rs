@@ -23,7 +23,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     json_lines::JsonLines,
     media::PendingFile,
-    pipeline::{self, Context, Enhanced, Enhancer, Identity, ItemRow, PendingOutput, Status, Timings, chunks_of},
+    pipeline::{self, Context, Enhanced, Enhancer, Identity, ItemRow, PendingOutput, Status, Timings, chunk_folder},
     plan::{EnhancePlan, Job},
     progress::{self, Task, Unit},
     runtime::peak_memory,
@@ -35,7 +35,7 @@ use crate::{
 /// Errors that end the run: unsupported options, a network that cannot be loaded, a report or journal that cannot be written,
 /// an interruption. Finished outputs stay valid.
 pub fn enhance(plan: &EnhancePlan, cx: &Context<'_>) -> Result<Enhanced> {
-    pipeline::refuse(plan)?;
+    pipeline::check_enhance(plan)?;
     if let Some(path) = &plan.perf_dump {
         drop(PendingFile::create(path, true)?);
     }
@@ -240,9 +240,9 @@ impl<'a> Run<'a> {
         let identity =
             Identity { input: &hashed, models: &models, settings: &settings, unchanged: &unchanged, overwrite };
         let mut enhancer = self.enhancer().map_err(Failure::Run)?;
-        let made = catch_unwind(AssertUnwindSafe(|| enhancer.make(&job.input, place, &identity, perf)));
+        let made = catch_unwind(AssertUnwindSafe(|| enhancer.enhance(&job.input, place, &identity, perf)));
         let fault = |_| Error::failed("internal error, see standard error; please report it");
-        let PendingOutput { place, frames, resumed } = made.map_err(fault)??;
+        let PendingOutput { file: place, frames, resumed } = made.map_err(fault)??;
         unchanged()?;
         perf.time("encode", || {
             let own = self.chunk_journal(job)?;
@@ -262,7 +262,7 @@ impl<'a> Run<'a> {
 
     /// The journal in the folder of a video's chunks, for a single file without a journal in the output folder.
     fn chunk_journal(&self, job: &Job) -> Result<Option<Journal>> {
-        let (chunks, folder) = (chunks_of(&job.output), job.output.parent().unwrap_or(Path::new("")));
+        let (chunks, folder) = (chunk_folder(&job.output), job.output.parent().unwrap_or(Path::new("")));
         let wanted = self.journal.is_none() && chunks.is_dir();
         wanted.then(|| Journal::open_in(&chunks, folder)).transpose()
     }
@@ -278,12 +278,12 @@ impl<'a> Run<'a> {
 
     /// Claims an item, unless it is finished or in progress in another run.
     fn claim(&self, job: &Job, journal: Option<&Journal>, input: Option<&str>) -> Result<Claim> {
-        let left = chunks_of(&job.output).is_dir();
+        let left = chunk_folder(&job.output).is_dir();
         let finished = self.finished(&job.output, journal, input)?;
         if let Some(frames) = finished.filter(|_| !left) {
             return Ok(Claim::Finished(frames));
         }
-        pipeline::make_folder_of(&job.output)?;
+        pipeline::create_folder_of(&job.output)?;
         let overwrite = self.plan.encoding.overwrite;
         let Some(place) = PendingFile::try_open(&job.output, overwrite)? else {
             return Ok(finished.map_or(Claim::Busy, Claim::Finished));
@@ -306,7 +306,7 @@ impl<'a> Run<'a> {
     /// Frames of the output if it is already what this run would produce. Error: another file exists and must not be replaced.
     fn finished(&self, output: &Path, journal: Option<&Journal>, input: Option<&str>) -> Result<Option<u64>> {
         let (overwrite, keep) = (self.plan.encoding.overwrite, self.plan.batch.skip_existing);
-        if (overwrite && !keep && !chunks_of(output).is_dir()) || output.symlink_metadata().is_err() {
+        if (overwrite && !keep && !chunk_folder(output).is_dir()) || output.symlink_metadata().is_err() {
             return Ok(None);
         }
         let Some(journal) = journal else { return self.plan.encoding.may_write(output).map(|()| None) };
@@ -340,5 +340,5 @@ impl<'a> Run<'a> {
 
 /// Removes the chunks of a finished item.
 fn clear(job: &Job) {
-    let _ = fs::remove_dir_all(chunks_of(&job.output));
+    let _ = fs::remove_dir_all(chunk_folder(&job.output));
 }

@@ -222,7 +222,7 @@ impl EnhanceArgs {
         }
         let encoding = self.encoding.resolve(Destination::Nowhere);
         // Chunks of a killed run show that the output is its own.
-        let left = pipeline::chunks_of(&typed.output).is_dir();
+        let left = pipeline::chunk_folder(&typed.output).is_dir();
         if folder.is_none() && !self.batch.skip_existing && !left {
             encoding.may_write(&typed.output)?;
         }

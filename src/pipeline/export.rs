@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    generate::run_config::part_of,
+    components::subgraph_of,
     report::{Exported, GraphRow},
 };
 use crate::{
@@ -74,7 +74,7 @@ fn folder(plan: &ExportPlan, target: Target, write: &mut Write<'_>) -> Result<()
                 write("vae_decoder.later", name, class, &build(name, Subgraph::CachedDecoder, None)?)?;
             }
         } else {
-            write(name, name, class, &build(name, part_of(family.as_ref(), name, Subgraph::Full), None)?)?;
+            write(name, name, class, &build(name, subgraph_of(family.as_ref(), name, Subgraph::Full), None)?)?;
         }
     }
     let default = family.defaults().size;

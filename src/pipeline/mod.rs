@@ -1,4 +1,4 @@
-//! The order of the stages: the only place that knows it.
+//! The order of the stages. No other module knows it.
 //!
 //! ```text
 //! generate: prompts → text encoders → [ DiT at level k → grow ]* → VAE → RIFE → Real-ESRGAN → files
@@ -6,28 +6,33 @@
 //! --refine: pictures → [ Real-ESRGAN → ]? VAE → [ grow → DiT in tiles ]* → VAE → files
 //! ```
 //!
-//! `enhance` does one file here; which files, and how many at a time, [`batch`](crate::batch) knows.
-//!
-//! One network is loaded at a time, except for those that a stream runs through; each is freed before the next is loaded.
+//! [`generate`](fn@generate) and [`Enhancer`] have folders of their own; the other files are what both use. One network is loaded at a
+//! time, except for those of a stream, and each is freed before the next is loaded.
 
+mod components;
 mod context;
 mod diagnose;
 mod enhance;
 mod export;
+mod folders;
 mod generate;
 mod inspect;
+mod interpolation;
+mod orientation;
 mod pass;
 mod postprocess;
 mod prompts;
 mod report;
 mod retime;
+mod stream;
 mod timings;
 mod vae;
 
 pub use context::Context;
-pub use enhance::{Enhancer, Identity, PendingOutput, chunks_of, make_folder_of, outlook, refuse, sizes};
+pub use enhance::{Enhancer, Identity, PendingOutput, check_enhance, chunk_folder, refine_forecast, sizes};
 pub use export::export;
+pub use folders::create_folder_of;
 pub use generate::{generate, plan_generate};
 pub use inspect::{Libraries, inspect, libraries};
 pub use report::*;
-pub use timings::{StageSeconds, Timings};
+pub use timings::Timings;

@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use super::{
+    components::subgraph_of,
     context::{Context, Role},
     diagnose::name_damaged_tensor,
-    generate::run_config::part_of,
     timings::Timings,
 };
 use crate::{
@@ -32,7 +32,7 @@ pub fn encode(
     for k in 0..calls.first().map_or(0, Vec::len) {
         let component = calls[0][k].component;
         let begin = Instant::now();
-        let model = cx.graph(folder, component, part_of(family, component, Subgraph::Full), Role::Transformer)?;
+        let model = cx.graph(folder, component, subgraph_of(family, component, Subgraph::Full), Role::Transformer)?;
         let mut network = cx.load(component, &model)?;
         let mut task = Task::new(cx.progress, component, Some(texts.len() as u64), Unit::Steps);
         for (answers, calls) in answers.iter_mut().zip(&calls) {

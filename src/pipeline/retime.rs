@@ -1,106 +1,106 @@
-//! Frames at the source's times → frames at the output's: what [`Timeline`] wants, made by the network.
+//! Maps source times to output times for a video, and names the points where a run can resume.
+//!
+//! [`Timeline`] decides what each output frame shows; [`Interpolation`](super::interpolation::Interpolation) makes it. The rules are
+//! those of [`stage::timeline`](crate::stage::timeline). 23.976, 29.97 and 59.94 mean NTSC's 24000/1001 and so on. 2x, 4x, 8x and
+//! 16x are midpoints of midpoints, as published for `--frame-interpolation-exp`; any other factor, and gaps over repeats, ask RIFE
+//! for the times directly. With `--dedup`, repeats are interpolated over if the distinct frames around them are at most 0.25 s
+//! apart. Streams keep their offsets, and audio is never changed.
 
 use serde::{Deserialize, Serialize};
 
-use super::postprocess::{Interpolator, Times};
 use crate::{
     error::{Error, Result},
-    media::{
-        self,
-        queue::Emit,
-        video::{Rational, Timing},
-    },
+    media::video::{Rational, Timing},
     plan::{Interpolation, Rate},
     stage::{
         interpolate::Planes,
-        scene_change::ChangeDetector,
-        timeline::{Content, OutputRate, Slot, Timeline, TimelineState, Transition},
+        timeline::{OutputRate, Timeline, TimelineState},
     },
 };
 
-/// Seconds: the longest gap between distinct frames over which `--dedup` makes repeats anew.
-const HOLD: f64 = 0.25;
+/// Seconds: the longest gap between distinct frames over which `--dedup` interpolates.
+const MAX_GAP: f64 = 0.25;
 
 /// Seconds by which time stamps are rounded at most: those of Matroska are whole milliseconds.
 const ROUNDING: f64 = 0.5e-3;
 
-/// Pictures that are asked for at once.
-const TOGETHER: usize = 4;
-
-/// A frame of the source at its place in time.
-pub struct SourceFrame {
-    /// The picture.
+/// A decoded frame with its time.
+pub(crate) struct SourceFrame {
+    /// The pixels.
     pub frame: Planes,
     /// In ticks of [`Timing`].
     pub pts: i64,
-    /// In ticks; it matters for the last frame alone.
+    /// In ticks of [`Timing`]. Only that of the last frame is used.
     pub duration: i64,
-    /// The stream's own time stamp.
+    /// The time stamp in the stream.
     pub stamp: i64,
 }
 
-/// A frame of the output at its place in time, in ticks of it.
-#[allow(missing_docs)]
-pub struct OutputFrame<T> {
+/// An output frame with its time, in output ticks.
+pub(crate) struct OutputFrame<T> {
     pub frame: T,
     pub pts: i64,
     pub duration: i64,
-    /// Of a chunk's first frame: how the line is taken up here.
-    pub mark: Option<Box<ResumePoint>>,
+    /// Set on the first frame of a chunk: the state to resume from here.
+    pub resume_point: Option<Box<ResumePoint>>,
 }
 
-/// All that the line has to know of what came before an output frame to go on from there. The pictures it needs are decoded again.
+/// Everything that a later run needs to continue before an output frame. The pixels it needs are decoded again. The serialized
+/// field names are part of the journal format.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ResumePoint {
-    /// The output frame's time stamp.
-    from: i64,
-    /// Number of the source frame that is taken next.
+pub(crate) struct ResumePoint {
+    /// Time stamp of the output frame.
+    pub(super) from: i64,
+    /// Number of the next source frame.
     pub number: u64,
-    /// Position of the one before.
+    /// Position of the source frame before it.
     pub before: i64,
-    /// Number of the last distinct frame.
+    /// Number of the last distinct source frame.
     pub anchor: u64,
     /// Its time stamp in the stream.
     pub stamp: i64,
-    /// [`media::hash`] of its planes.
+    /// [`media::hash`](crate::media::hash) of its planes.
     pub hash: String,
-    /// Ticks that the frame before is shown, if it is the last.
-    last: i64,
-    /// Bits of [`ChangeDetector::usual`].
-    usual: u32,
-    standing: TimelineState,
+    /// Duration in ticks of the source frame before `number`, used if it is the last.
+    pub(super) last: i64,
+    /// Bits of [`ChangeDetector::usual`](crate::stage::scene_change::ChangeDetector::usual).
+    pub(super) usual: u32,
+    #[serde(rename = "standing")]
+    pub(super) timeline: TimelineState,
 }
 
 /// The times of an output, and how its frames are found.
 #[derive(Debug, Clone)]
-pub struct Retime {
-    timeline: Timeline,
-    /// Frames a second: exact or, where frames have lengths of their own, on average.
+pub(crate) struct Retime {
+    pub(super) timeline: Timeline,
+    /// Frames per second: exact, or the average if frames have different durations.
     pub rate: Rational,
-    /// Seconds a tick of the output.
+    /// Seconds per output tick.
     pub tick: Rational,
-    /// Frames of the output.
+    /// Number of output frames.
     pub frames: u64,
-    threshold: f32,
-    dedup: bool,
-    /// How often a gap is halved, where all frames between are made as midpoints of midpoints.
-    halvings: Option<u32>,
-    /// Ticks of the output in a chunk; `None`: it is one piece.
-    chunk: Option<f64>,
-    /// Where the line begins, and the picture that is held there; `None`: at its begin.
-    from: Option<(ResumePoint, Planes)>,
+    /// Scene-change threshold.
+    pub(super) threshold: f32,
+    pub(super) dedup: bool,
+    /// log2 of the factor, if all frames of a gap are midpoints of midpoints.
+    pub(super) halvings: Option<u32>,
+    /// Output ticks per chunk; `None`: no chunks.
+    pub(super) chunk: Option<f64>,
+    /// Where to resume, and the pixels of the last distinct frame there; `None`: at the beginning.
+    pub(super) resume: Option<(ResumePoint, Planes)>,
 }
 
 impl Retime {
-    /// The times of what interpolation makes of a video.
+    /// The output times of a video. Without `interpolation` they are the source's.
     ///
-    /// Errors: more frames a second than a time stamp can count.
+    /// # Errors
+    /// A factor that time stamps cannot represent.
     pub fn new(interpolation: Option<&Interpolation>, timing: &Timing) -> Result<Self> {
         let near = if timing.steady { 0.0 } else { (ROUNDING / timing.tick.value()).min(0.5) };
-        let hold = (HOLD / timing.tick.value() + 1e-6) as i64;
-        let line = |pace| Timeline::new(pace, near, hold);
-        let keep = Self {
-            timeline: line(OutputRate::Keep),
+        let hold = (MAX_GAP / timing.tick.value() + 1e-6) as i64;
+        let timeline = |rate| Timeline::new(rate, near, hold);
+        let unchanged = Self {
+            timeline: timeline(OutputRate::Keep),
             rate: timing.rate,
             tick: timing.tick,
             frames: timing.frames,
@@ -108,14 +108,14 @@ impl Retime {
             dedup: false,
             halvings: None,
             chunk: None,
-            from: None,
+            resume: None,
         };
-        let Some(interpolation) = interpolation else { return Ok(keep) };
-        let paced = Self {
+        let Some(interpolation) = interpolation else { return Ok(unchanged) };
+        let retimed = Self {
             threshold: interpolation.scene_threshold as f32,
             dedup: interpolation.dedup,
             halvings: interpolation.rate.exp(),
-            ..keep
+            ..unchanged
         };
         match interpolation.rate {
             Rate::Times(n) => {
@@ -124,12 +124,12 @@ impl Retime {
                 if !fits(rate) || !fits(per_second) {
                     let most = i32::MAX / rate.num.max(per_second.num);
                     return Err(Error::usage(format!(
-                        "--interpolate {n}x: time stamps of this video count up to {most}x"
+                        "--interpolate {n}x: the time stamps of this video allow at most {most}x"
                     )));
                 }
                 let frames = timing.frames.saturating_sub(1) * u64::from(n) + 1;
                 let (rate, tick) = (rate.times(n as i32), per_second.times(n as i32).inverse());
-                Ok(Self { timeline: line(OutputRate::Times(n)), rate, tick, frames, ..paced })
+                Ok(Self { timeline: timeline(OutputRate::Times(n)), rate, tick, frames, ..retimed })
             }
             Rate::Fps(fps) => {
                 let rate = Rational::of_rate(fps);
@@ -139,230 +139,25 @@ impl Retime {
                 let (num, den) = (num / common, den / common);
                 let length = (timing.end + timing.last) as f64 * num as f64 / den as f64;
                 let frames = if timing.frames == 1 { 1 } else { length.round().max(1.0) as u64 };
-                let timeline = line(OutputRate::Grid { num, den });
-                Ok(Self { timeline, rate, tick: rate.inverse(), frames, ..paced })
+                let timeline = timeline(OutputRate::Grid { num, den });
+                Ok(Self { timeline, rate, tick: rate.inverse(), frames, ..retimed })
             }
         }
     }
 
-    /// The same in chunks of so many seconds.
+    /// The same, in chunks of `seconds`.
     #[must_use]
     pub fn in_chunks(self, seconds: f64) -> Self {
         Self { chunk: Some(seconds / self.tick.value()), ..self }
     }
 
-    /// The same from a mark on. `anchor`: the picture of the last distinct frame.
+    /// The same, resumed at `point`. `anchor`: the pixels of the last distinct frame.
     #[must_use]
-    pub fn go_on(self, mark: ResumePoint, anchor: Planes) -> Self {
-        Self { from: Some((mark, anchor)), ..self }
-    }
-
-    /// The stage that interpolates. `network`: `None` where nothing is.
-    pub fn stage(mut self, network: Option<&mut Interpolator>) -> Interpolating<'_> {
-        let gate = Gate { from: i64::MIN, chunk: self.chunk, current: None, mark: None };
-        let from = self.from.take();
-        let mut stage = Interpolating {
-            pacing: self,
-            network,
-            motion: ChangeDetector::default(),
-            number: 0,
-            anchor: None,
-            stamp: 0,
-            before: 0,
-            last: 1,
-            gate,
-        };
-        if let Some((mark, anchor)) = from {
-            stage.pacing.timeline = stage.pacing.timeline.resume(mark.standing);
-            if stage.judges() {
-                stage.motion = ChangeDetector::after(&anchor, f32::from_bits(mark.usual));
-            }
-            (stage.number, stage.before, stage.last) = (mark.number, mark.before, mark.last);
-            (stage.anchor, stage.stamp) = (Some((mark.anchor, anchor)), mark.stamp);
-            stage.gate.from = mark.from;
-            stage.gate.current = stage.gate.chunk_of(mark.from);
-        }
-        stage
+    pub fn resume_at(self, point: ResumePoint, anchor: Planes) -> Self {
+        Self { resume: Some((point, anchor)), ..self }
     }
 }
 
 fn gcd(a: i64, b: i64) -> i64 {
     if b == 0 { a.abs() } else { gcd(b, a % b) }
-}
-
-/// Lets out what is wanted, and marks where chunks begin.
-struct Gate {
-    /// Earlier frames are there already.
-    from: i64,
-    /// Ticks in a chunk.
-    chunk: Option<f64>,
-    /// The chunk of the last frame.
-    current: Option<i64>,
-    /// Where the line stood before what is let out now.
-    mark: Option<Box<ResumePoint>>,
-}
-
-impl Gate {
-    /// The chunk that a time stamp lies in.
-    fn chunk_of(&self, pts: i64) -> Option<i64> {
-        self.chunk.map(|ticks| (pts as f64 / ticks + 1e-9).floor() as i64)
-    }
-
-    /// Whether a chunk begins among these.
-    fn is_crossed(&self, slots: &[Slot]) -> bool {
-        let first = self.current.or_else(|| self.chunk_of(slots.first()?.pts));
-        self.chunk.is_some() && slots.iter().any(|s| self.chunk_of(s.pts) != first)
-    }
-
-    fn pass(
-        &mut self,
-        frame: Planes,
-        &Slot { pts, duration, .. }: &Slot,
-        emit: &mut Emit<'_, OutputFrame<Planes>>,
-    ) -> Result<()> {
-        if pts < self.from {
-            return Ok(());
-        }
-        let chunk = self.chunk_of(pts);
-        let begins = self.current.is_some() && chunk != self.current;
-        self.current = chunk;
-        let mark =
-            self.mark.as_ref().filter(|_| begins).map(|mark| Box::new(ResumePoint { from: pts, ..(**mark).clone() }));
-        emit(OutputFrame { frame, pts, duration, mark })
-    }
-}
-
-/// The stage between decoding and upscaling: holds the last distinct frame.
-pub struct Interpolating<'a> {
-    pacing: Retime,
-    network: Option<&'a mut Interpolator>,
-    motion: ChangeDetector,
-    number: u64,
-    anchor: Option<(u64, Planes)>,
-    /// The anchor's time stamp in the stream.
-    stamp: i64,
-    /// Position of the last frame.
-    before: i64,
-    last: i64,
-    gate: Gate,
-}
-
-impl Interpolating<'_> {
-    /// Takes the next frame, or the end, and emits what is shown before it.
-    pub fn step(&mut self, item: Option<SourceFrame>, emit: &mut Emit<'_, OutputFrame<Planes>>) -> Result<()> {
-        let standing = self.gate.chunk.map(|_| (self.pacing.timeline.state().clone(), self.motion.usual()));
-        let Some(SourceFrame { frame, pts, duration, stamp }) = item else {
-            let slots = self.pacing.timeline.finish(self.last);
-            self.mark(standing, &slots);
-            return if self.hand_on(&slots, emit)? { Ok(()) } else { self.show(&slots, None, emit) };
-        };
-        let follows = self.judge(&frame);
-        let newest = (self.number, frame);
-        let slots = self.pacing.timeline.push(pts, follows);
-        self.mark(standing, &slots);
-        (self.number, self.last, self.before) = (self.number + 1, duration, pts);
-        if follows == Transition::Repeat || !self.hand_on(&slots, emit)? {
-            self.show(&slots, Some(&newest), emit)?;
-        }
-        if follows != Transition::Repeat || self.anchor.is_none() {
-            (self.anchor, self.stamp) = (Some(newest), stamp);
-        }
-        Ok(())
-    }
-
-    /// Keeps where the line stood before these frames, if a chunk begins among them.
-    fn mark(&mut self, standing: Option<(TimelineState, f32)>, slots: &[Slot]) {
-        self.gate.mark = standing.filter(|_| self.gate.is_crossed(slots)).zip(self.anchor.as_ref()).map(
-            |((standing, usual), (anchor, picture))| {
-                Box::new(ResumePoint {
-                    from: 0,
-                    number: self.number,
-                    before: self.before,
-                    anchor: *anchor,
-                    stamp: self.stamp,
-                    hash: media::hash(picture),
-                    last: self.last,
-                    usual: usual.to_bits(),
-                    standing,
-                })
-            },
-        );
-    }
-
-    /// Emits the frame that is held where it alone is shown and no longer needed, which saves a copy.
-    fn hand_on(&mut self, slots: &[Slot], emit: &mut Emit<'_, OutputFrame<Planes>>) -> Result<bool> {
-        let [slot @ Slot { content: Content::Source(number), .. }] = slots else { return Ok(false) };
-        match self.anchor.take_if(|(n, _)| n == number) {
-            Some((_, frame)) => self.gate.pass(frame, slot, emit).map(|()| true),
-            None => Ok(false),
-        }
-    }
-
-    /// Whether cuts or repeats matter.
-    fn judges(&self) -> bool {
-        self.network.is_some() && (self.pacing.threshold < 1.0 || self.pacing.dedup)
-    }
-
-    fn judge(&mut self, frame: &Planes) -> Transition {
-        let (threshold, dedup) = (self.pacing.threshold, self.pacing.dedup);
-        if !self.judges() {
-            return Transition::Motion;
-        }
-        match self.motion.compare(frame, threshold, dedup) {
-            Some(change) if dedup && change.is_repeat() => Transition::Repeat,
-            Some(change) if change.score > threshold => Transition::Cut,
-            _ => Transition::Motion,
-        }
-    }
-
-    /// Makes and emits frames; those between the same two are asked for together.
-    fn show(
-        &mut self,
-        slots: &[Slot],
-        newest: Option<&(u64, Planes)>,
-        emit: &mut Emit<'_, OutputFrame<Planes>>,
-    ) -> Result<()> {
-        let between = |s: &Slot| matches!(s.content, Content::Between { .. });
-        for group in slots.chunk_by(|a, b| between(a) && between(b)) {
-            let Content::Source(number) = group[0].content else {
-                self.make(group, newest, emit)?;
-                continue;
-            };
-            let found = self.anchor.iter().chain(newest).find(|(n, _)| *n == number);
-            let Some((_, frame)) = found else { return Err(Error::failed("interpolation: a frame is gone")) };
-            for slot in group {
-                self.gate.pass(frame.clone(), slot, emit)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn make(
-        &mut self,
-        group: &[Slot],
-        newest: Option<&(u64, Planes)>,
-        emit: &mut Emit<'_, OutputFrame<Planes>>,
-    ) -> Result<()> {
-        let gate = &mut self.gate;
-        let (Some(network), Some((_, first)), Some((_, second))) = (self.network.as_mut(), &self.anchor, newest) else {
-            return Err(Error::failed("interpolation: a frame is gone"));
-        };
-        let times: Vec<f32> = group
-            .iter()
-            .map(|s| if let Content::Between { time, .. } = s.content { time as f32 } else { 0.0 })
-            .collect();
-        let mut send = |slots: &[Slot], frames: Vec<Planes>| {
-            let mut pairs = slots.iter().zip(frames);
-            pairs.try_for_each(|(slot, frame)| gate.pass(frame, slot, emit))
-        };
-        // With repeats left out there are more.
-        let halvings = self.pacing.halvings.filter(|exp| times.len() == (1 << exp) - 1);
-        if let Some(exp) = halvings {
-            return send(group, network.between(first, second, Times::Halved(exp))?);
-        }
-        for (slots, times) in group.chunks(TOGETHER).zip(times.chunks(TOGETHER)) {
-            send(slots, network.between(first, second, Times::At(times))?)?;
-        }
-        Ok(())
-    }
 }

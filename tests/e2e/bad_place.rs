@@ -31,9 +31,9 @@ fn unwritable_paths_give_a_one_line_error() {
     let clip = "enhance {clip} --upscale 2 --upscaling-model-path {x2}";
     let mut bad = Vec::new();
     for (args, wants) in [
-        (format!("{small} --output-file-path file/a.png"), ["making the folder file", "choose another location"]),
-        (format!("{small} --output-file-path /proc/no/a.png"), ["making the folder /proc/no", "check the path"]),
-        (format!("{small} --output-path /proc/no"), ["making the folder /proc/no", "check the path"]),
+        (format!("{small} --output-file-path file/a.png"), ["creating the folder file", "choose another location"]),
+        (format!("{small} --output-file-path /proc/no/a.png"), ["creating the folder /proc/no", "check the path"]),
+        (format!("{small} --output-path /proc/no"), ["creating the folder /proc/no", "check the path"]),
         (
             format!("{small} --output-file-path out/a.png --save-latents /proc/a.safetensors"),
             ["/proc/a.safetensors", "check the path"],
@@ -46,13 +46,13 @@ fn unwritable_paths_give_a_one_line_error() {
             format!("{small} --output-file-path out/a.png --perf-dump-path /proc/a.json"),
             ["/proc/a.json", "check the path"],
         ),
-        (format!("{picture} -o file/a.png"), ["making the folder file", "choose another location"]),
+        (format!("{picture} -o file/a.png"), ["creating the folder file", "choose another location"]),
         (format!("{picture} -o /proc/a.png"), ["/proc/a.png", "check the path"]),
         (format!("{picture} -o out/a.png --perf-dump-path /proc/a.json"), ["/proc/a.json", "check the path"]),
         (format!("{clip} -o /proc/a.mp4"), ["/proc/a.mp4", "check the path"]),
-        (format!("{clip} -o file/a.mp4"), ["making the folder file", "choose another location"]),
-        ("export {x2} -o file/x".into(), ["making the folder file/x", "choose another location"]),
-        ("export {x2} -o /proc/x".into(), ["making the folder /proc/x", "check the path"]),
+        (format!("{clip} -o file/a.mp4"), ["creating the folder file", "choose another location"]),
+        ("export {x2} -o file/x".into(), ["creating the folder file/x", "choose another location"]),
+        ("export {x2} -o /proc/x".into(), ["creating the folder /proc/x", "check the path"]),
     ] {
         bad.extend(bench.fault(&args, &bench.run(&args), 3, &wants));
     }

@@ -250,7 +250,7 @@ fn a_journal_stays_valid_after_any_interruption() {
     assert!(run_and_kill(&bench, &args("b.mkv"), &folder("b.mkv"), 2));
     let other = args("b.mkv").replace("2x", "3x");
     check(&mut bad, "settings", "b.mkv", &other, 3, "with other settings has left finished chunks");
-    check(&mut bad, "chunk", "b.mkv", &args("b.mkv").replace("0.4", "0.3"), 3, "--overwrite gives them up");
+    check(&mut bad, "chunk", "b.mkv", &args("b.mkv").replace("0.4", "0.3"), 3, "--overwrite discards them");
     check(&mut bad, "goes on", "b.mkv", &format!("{} --overwrite", args("b.mkv")), 0, "");
     // A damaged chunk and all later ones are encoded again.
     assert!(run_and_kill(&bench, &args("c.mkv"), &folder("c.mkv"), 3));
@@ -426,7 +426,7 @@ fn a_time_range_equals_ffmpegs_cut() {
         ("a.mkv --end 1:00", "before --end 60"),
         ("a.mkv --start 1.01 --end 1.02", "has no frame from 1.01 s to 1.02 s"),
         ("f_%03d.png --fps 25 --start 4", "ends at 3.000 s, before --start 4"),
-        ("f_000.png --start 1", "is a picture, which has no part"),
+        ("f_000.png --start 1", "is a picture, which has no duration"),
     ] {
         let ending = if args.starts_with("f_000") { "png" } else { "mkv" };
         let run = bench.run(&format!("enhance {args} -o out/x.{ending} --upscale 1 --filter nearest"));

@@ -371,7 +371,7 @@ fn invalid_requests_are_rejected_before_loading() {
         ("--true-cfg-scale 4", vec!["--true-cfg-scale 4 needs --negative-prompt"]),
         (
             "--refine-model Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
-            vec!["--refine-model", "makes videos", "of single pictures"],
+            vec!["--refine-model", "makes videos", "a model of pictures"],
         ),
         ("--refine-model nothing/at-all", vec!["--refine-model", "nothing/at-all"]),
     ] {
@@ -384,7 +384,7 @@ fn invalid_requests_are_rejected_before_loading() {
         (
             format!("enhance {clip} -o out/a.mp4 --refine --refine-model unread"),
             1,
-            "is a video, and refinement is of single pictures",
+            "is a video, and refinement supports pictures only",
         ),
         (format!("plan enhance {clip} -o out/a.mp4 --refine --refine-model unread"), 1, "is a video, and refinement"),
         ("enhance small.png -o out/a.png --upscale 2 --refine-stages 2x".into(), 1, "--refine"),
@@ -417,7 +417,7 @@ fn networks_are_loaded_once_for_all_items() {
     let items = document["items"].as_array().unwrap();
     let states: Vec<&str> = items.iter().map(|i| i["status"].as_str().unwrap()).collect();
     assert_eq!((answer.status.code(), states), (Some(2), vec!["done", "done", "done", "failed"]), "{err}");
-    assert!(items[3]["cause"].as_str().unwrap().contains("is a video, and refinement is of single pictures"));
+    assert!(items[3]["cause"].as_str().unwrap().contains("is a video, and refinement supports pictures only"));
     for stage in ["load transformer", "load vae", "load vae encoder", "load text_encoder", "load text_encoder_2"] {
         assert_eq!(err.matches(&format!("{stage},")).count(), 1, "{stage}\n{err}");
     }

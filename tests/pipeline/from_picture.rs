@@ -120,13 +120,13 @@ fn invalid_sources_are_rejected_before_loading() {
         ("flux1-dev", "plain.png", |p| strength(p, 0.0), 1, "strength must be in (0, 1], got 0"),
         ("flux1-dev", "plain.png", |p| strength(p, 1.5), 1, "strength must be in (0, 1], got 1.5"),
         ("flux1-dev", "plain.png", |p| strength(p, f64::NAN), 1, "strength must be in (0, 1], got NaN"),
-        ("z-image", "plain.png", |p| strength(p, 1e-18), 1, "leaves none of 4 steps to do; give more of either"),
+        ("z-image", "plain.png", |p| strength(p, 1e-18), 1, "leaves none of 4 steps; increase either"),
         (
             "wan",
             "five.mkv",
             |p| strength(p, 0.2),
             1,
-            "--strength 0.2 leaves none of 4 steps to do; give more of either, such as --strength 0.25",
+            "--strength 0.2 leaves none of 4 steps; increase either, such as --strength 0.25",
         ),
         ("flux1-dev", "text.png", |_| {}, 3, "text.png: is neither a picture nor a video"),
         ("flux1-dev", "zero.png", |_| {}, 3, "zero.png: the file is empty"),
@@ -137,14 +137,14 @@ fn invalid_sources_are_rejected_before_loading() {
             "square.png",
             |_| {},
             1,
-            "square.png has 64×64 pixels, of another shape than 96×64; crop it, or ask for 96×96 or so",
+            "square.png has 64×64 pixels, another aspect ratio than 96×64; crop it, or use a size such as 96×96",
         ),
         (
             "qwen-image",
             "wide.png",
             |p| p.size = None,
             1,
-            "wide.png has 1920×1024 pixels, of another shape than 1024×1024; crop it, or ask for 1024×544 or so",
+            "wide.png has 1920×1024 pixels, another aspect ratio than 1024×1024; crop it, or use a size such as 1024×544",
         ),
         ("qwen-image", "clear.png", |_| {}, 1, "clear.png: the PNG has transparent pixels"),
         (
@@ -155,19 +155,25 @@ fn invalid_sources_are_rejected_before_loading() {
             "five.mkv is a video, and FLUX.1-dev makes single pictures; give one of its frames",
         ),
         ("z-image", "moving.gif", |_| {}, 1, "moving.gif is a video"),
-        ("wan", "six.mkv", |_| {}, 1, "six.mkv has 6 frames, a number that Wan2.1-T2V cannot do; cut it to 5"),
+        ("wan", "six.mkv", |_| {}, 1, "six.mkv has 6 frames, which Wan2.1-T2V does not support; trim it to 5"),
         (
             "wan",
             "five.mkv",
             |p| p.frames = Some(9),
             1,
-            "five.mkv has 5 frames, not --num-frames 9; cut the one or leave the other out",
+            "five.mkv has 5 frames, not --num-frames 9; trim the clip or leave out --num-frames",
         ),
-        ("wan", "five.mkv", |p| p.size = Some((96, 64)), 1, "five.mkv has 96×64 pixels, of another shape than 64×96"),
+        (
+            "wan",
+            "five.mkv",
+            |p| p.size = Some((96, 64)),
+            1,
+            "five.mkv has 96×64 pixels, another aspect ratio than 64×96",
+        ),
         ("wan", "clear.mov", |_| {}, 1, "clear.mov: the video has transparent pixels"),
         ("wan", "film.mkv", |_| {}, 1, "film.mkv has about 2001 frames"),
         ("wan", "half.mkv", |_| {}, 3, "half.mkv: the file is truncated"),
-        ("wan", "square.png", |_| {}, 1, "square.png has 64×64 pixels, of another shape than 96×64"),
+        ("wan", "square.png", |_| {}, 1, "square.png has 64×64 pixels, another aspect ratio than 96×64"),
     ];
     let mut wrong = vec![];
     for (model, name, change, code, wanted) in rows {
@@ -202,17 +208,11 @@ fn all_picture_formats_give_the_same_start() {
             "larger.png",
             "larger-fit.png",
             0.05,
-            "larger.png: 192×128 pixels are reduced to 96×64 before they are encoded",
+            "larger.png: 192×128 pixels are downscaled to 96×64 before encoding",
         ),
-        (
-            "flux1-dev",
-            "odd.png",
-            "odd-fit.png",
-            0.05,
-            "odd.png: 45×30 pixels are enlarged to 48×32 before they are encoded",
-        ),
+        ("flux1-dev", "odd.png", "odd-fit.png", 0.05, "odd.png: 45×30 pixels are upscaled to 48×32 before encoding"),
         ("wan", "five.mkv", "plain.png", 0.0, ""),
-        ("wan", "moving.gif", "plain.png", 0.5, "moving.gif: left out: the frames' own lengths"),
+        ("wan", "moving.gif", "plain.png", 0.5, "moving.gif: left out: the durations of frames"),
     ];
     let mut wrong = vec![];
     for (model, name, like, limit, note) in rows {

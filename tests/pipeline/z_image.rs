@@ -23,8 +23,8 @@ fn invalid_requests_are_rejected_before_loading() {
         (|p| p.fps = Some(16.0), "makes single pictures"),
         (|p| p.true_cfg_scale = Some(4.0), "--true-cfg-scale 4: Z-Image-Turbo is guided by --guidance-scale"),
         (|p| p.max_sequence_length = Some(513), "max_sequence_length 513: Z-Image-Turbo reads 1 to 512 tokens"),
-        (|p| p.cfg_normalization = Some(1.0), "--cfg-normalization 1: it shapes the guidance of Z-Image"),
-        (|p| p.cfg_truncation = Some(0.5), "--cfg-truncation 0.5: it shapes the guidance of Z-Image"),
+        (|p| p.cfg_normalization = Some(1.0), "--cfg-normalization 1: it needs the guidance of Z-Image"),
+        (|p| p.cfg_truncation = Some(0.5), "--cfg-truncation 0.5: it needs the guidance of Z-Image"),
         (|p| p.flow_shift = Some(0.0), "shift must be a positive number"),
     ];
     let mut wrong = vec![];

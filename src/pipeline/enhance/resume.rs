@@ -1,12 +1,24 @@
-//! A long video in chunks, and the journal of those that are finished, in a hidden folder beside the result.
+//! Long videos in chunks, with a journal of the finished ones, so that an interrupted run resumes.
 //!
 //! ```text
-//! frames ─▶ chunk k ─▶ on disk ─▶ a line in the journal          … all ─▶ put together in the place of the result ─▶ named
-//!           chunk k+1 meanwhile
+//! frames ─▶ chunk k ─▶ on disk ─▶ a line in the journal      … all ─▶ joined into the output file ─▶ renamed
+//!           chunk k+1 at the same time
 //! ```
 //!
-//! A chunk is entered once its bytes are on disk, with how the line is taken up after it; what is not entered is made again. A
-//! folder without an entry is removed when a run ends, one with entries is left for the next.
+//! Videos of more than a minute are made in chunks of 10 s of output time (`--chunk`), in the hidden folder `.NAME.chunks` beside the
+//! output. A chunk holds the packets of its own encoder with exact times, in a private file format
+//! ([`media::video::chunk`](crate::media::video::chunk)). When its bytes are on disk, a line with its hash is appended to
+//! `chunks.jsonl`, on a thread beside the encoding of the next chunk. A chunk without a line is made again. At the end the packets
+//! are copied, not encoded again, into the container with the source's other streams. The output depends only on the chunks and the
+//! source; while it is written it needs twice its size on disk. The folder is removed when the output has its name, or when a run
+//! ends without a finished chunk.
+//!
+//! The journal's first line holds the hashes of input, models and settings and the versions. Chunks of another identity are an error
+//! that names `--overwrite`. Every other line holds a [`ResumePoint`]: the state of the stages after the chunk. All stages but the
+//! encoder run through chunk borders, so the frames do not depend on the chunks. The source frame that the point names is decoded
+//! again: from the key frame before it where the container has an index, else, or if its hash differs, from the beginning.
+//!
+//! Output files contain no random numbers (FFmpeg's `bitexact`). `scripts/soak` kills runs at random moments and compares bytes.
 
 use std::{
     fs::{self, File},
@@ -17,7 +29,6 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::pipeline::retime::{OutputFrame, ResumePoint};
 use crate::{
     error::{Error, Result},
     json_lines::JsonLines,
@@ -26,105 +37,107 @@ use crate::{
         chunk::{Chunk, ChunkWriter, UnsyncedChunk},
         ffmpeg_version,
     },
+    pipeline::retime::{OutputFrame, ResumePoint},
     tensor::Frame,
 };
 
-/// The journal's name in the folder.
+/// File name of the journal.
 const JOURNAL: &str = "chunks.jsonl";
 
-/// The folder of a result's chunks.
-pub fn folder_of(output: &Path) -> PathBuf {
+/// The folder of the chunks of an output file.
+pub fn chunk_folder(output: &Path) -> PathBuf {
     let mut name = std::ffi::OsString::from(".");
     name.push(output.file_name().unwrap_or_default());
     name.push(".chunks");
     output.with_file_name(name)
 }
 
-/// What a result is made from: what has to be the same for a run to be gone on with.
+/// Inputs that must match to resume.
 pub struct Identity<'a> {
-    /// The hash of the input, found out when it is asked for.
+    /// Computes the hash of the input.
     pub input: &'a dyn Fn() -> Result<String>,
-    /// The hash of the models.
+    /// Hash of the models.
     pub models: &'a str,
-    /// The hash of the settings.
+    /// Hash of the settings.
     pub settings: &'a str,
-    /// An error once the input is no longer what it was when the run began.
+    /// Returns an error if the input has changed since the run began.
     pub unchanged: &'a dyn Fn() -> Result<()>,
-    /// Whether chunks of another identity are given up.
+    /// Whether chunks of another identity are discarded.
     pub overwrite: bool,
 }
 
 /// The journal's first line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Head {
-    /// Of this program and FFmpeg, as encoders of one kind may still be two.
+    /// Of this program and of FFmpeg: encoders of different versions must not be mixed.
     version: String,
     input: String,
     models: String,
     settings: String,
 }
 
-/// Another line of it.
+/// Every other line of the journal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Line {
     #[serde(flatten)]
     chunk: Chunk,
-    /// How the line is taken up after it; `None`: it is the last.
+    /// Where to resume after it; `None`: it is the last chunk.
     next: Option<ResumePoint>,
 }
 
-/// Chunks in the making.
+/// The chunks of one output file.
 pub struct Chunks<'a> {
     folder: PathBuf,
     target: PathBuf,
     options: &'a VideoOptions,
-    form: &'a VideoSpec,
+    spec: &'a VideoSpec,
     identity: &'a Identity<'a>,
-    /// Finished, in order.
+    /// Finished chunks, in order.
     lines: Vec<Line>,
     writer: Option<ChunkWriter>,
-    /// The chunk that is on its way to disk, and a copy of what is entered then.
+    /// The thread that writes the last encoded chunk to disk and to the journal, and its line.
     sealing: Option<(JoinHandle<Result<f64>>, Line)>,
-    /// Seconds that going to disk took.
+    /// Seconds of waiting for the disk.
     pub seconds: f64,
 }
 
 impl<'a> Chunks<'a> {
-    /// Looks for what an earlier run has left, and holds it against its journal.
+    /// Finds the chunks of an earlier run and checks them against their journal.
     ///
-    /// Errors: chunks of another input, other models, settings or programs, which may not be given up; a folder that cannot be written.
+    /// # Errors
+    /// Chunks of another identity without `overwrite`; a folder that cannot be written.
     pub fn open(
         target: &Path,
         options: &'a VideoOptions,
-        form: &'a VideoSpec,
+        spec: &'a VideoSpec,
         identity: &'a Identity<'a>,
     ) -> Result<Self> {
-        let folder = folder_of(target);
+        let folder = chunk_folder(target);
         let head = Head {
             version: format!("crescendo {}, FFmpeg {}", env!("CARGO_PKG_VERSION"), ffmpeg_version()),
             input: (identity.input)()?,
             models: identity.models.into(),
             settings: identity.settings.into(),
         };
-        let lines = kept(&folder, &head, target, identity.overwrite)?;
+        let lines = read_journal(&folder, &head, target, identity.overwrite)?;
         if lines.is_empty() {
-            begin(&folder, &head)?;
+            create_journal(&folder, &head)?;
         }
         let target = target.into();
-        Ok(Self { folder, target, options, form, identity, lines, writer: None, sealing: None, seconds: 0.0 })
+        Ok(Self { folder, target, options, spec, identity, lines, writer: None, sealing: None, seconds: 0.0 })
     }
 
-    /// Finished chunks.
+    /// Number of finished chunks.
     pub fn count(&self) -> usize {
         self.lines.len()
     }
 
-    /// Frames in them.
+    /// Number of frames in the finished chunks.
     pub fn frames(&self) -> u64 {
         self.lines.last().map_or(0, |line| line.chunk.frames())
     }
 
-    /// Where to go on: at the begin, at a mark, or not at all.
+    /// Where to continue: `Some(None)` at the beginning, `Some(Some(_))` at a resume point, `None` if all chunks are finished.
     pub fn next(&self) -> Option<Option<&ResumePoint>> {
         match self.lines.last() {
             None => Some(None),
@@ -132,20 +145,20 @@ impl<'a> Chunks<'a> {
         }
     }
 
-    /// Takes the next frame; one with a mark begins a chunk. Waits for the encoder, and for the disk only if a whole chunk was
-    /// encoded since it was given the last one.
-    pub fn write(&mut self, OutputFrame { frame, pts, duration, mark }: OutputFrame<Frame>) -> Result<()> {
-        if let Some(mark) = mark {
-            self.seal(Some(*mark))?;
+    /// Encodes the next frame. A frame with a resume point begins a chunk. Waits for the disk only if it is still writing the
+    /// chunk before the last one.
+    pub fn write(&mut self, OutputFrame { frame, pts, duration, resume_point }: OutputFrame<Frame>) -> Result<()> {
+        if let Some(point) = resume_point {
+            self.seal(Some(*point))?;
         }
         if self.sealing.as_ref().is_some_and(|(thread, _)| thread.is_finished()) {
-            self.sealed()?;
+            self.wait()?;
         }
         if self.writer.is_none() {
             let before = self.sealing.as_ref().map(|(_, line)| line).or(self.lines.last()).map(|line| &line.chunk);
             let number = self.lines.len() + usize::from(self.sealing.is_some());
             let path = file(&self.folder, number);
-            self.writer = Some(ChunkWriter::create(&path, &self.target, self.options, self.form, before)?);
+            self.writer = Some(ChunkWriter::create(&path, &self.target, self.options, self.spec, before)?);
         }
         match &mut self.writer {
             Some(writer) => writer.write_at(&frame, pts, duration),
@@ -153,46 +166,46 @@ impl<'a> Chunks<'a> {
         }
     }
 
-    /// Ends the last chunk; all of them.
+    /// Finishes the last chunk and returns all.
     pub fn finish(&mut self) -> Result<Vec<Chunk>> {
         self.seal(None)?;
-        self.sealed()?;
+        self.wait()?;
         Ok(self.lines.iter().map(|line| line.chunk.clone()).collect())
     }
 
-    /// Says what a run that cannot go on leaves.
-    pub fn kept(&mut self) {
-        // The first cause is told; a chunk that could not be saved is not among those that are left.
-        let _ = self.sealed();
+    /// Warns that finished chunks stay after an error.
+    pub fn warn_kept(&mut self) {
+        // The first error is reported. A chunk that could not be saved is not counted.
+        let _ = self.wait();
         if !self.lines.is_empty() {
             let (count, frames, folder) = (self.count(), self.frames(), self.folder.display());
             tracing::warn!(
-                "{count} finished chunks ({frames} frames) stay in {folder}; the same command goes on after them"
+                "{count} finished chunks ({frames} frames) stay in {folder}; the same command resumes after them"
             );
         }
     }
 
-    /// Ends the chunk in the making and sends it to disk.
+    /// Finishes the current chunk and starts writing it to disk.
     fn seal(&mut self, next: Option<ResumePoint>) -> Result<()> {
         let Some(writer) = self.writer.take() else { return Ok(()) };
         let (written, chunk) = writer.finish()?;
-        self.sealed()?;
-        // Frames of a changed file are not entered as those of the one that it was.
+        self.wait()?;
+        // Frames of a changed input must not enter the journal.
         (self.identity.unchanged)()?;
         let line = Line { chunk, next };
         let (folder, entry) = (self.folder.clone(), line.clone());
         let thread = std::thread::Builder::new()
             .name("journal".into())
-            .spawn(move || enter(&folder, written, &entry))
-            .map_err(|e| Error::failed(format!("a thread cannot be started: {e}")))?;
+            .spawn(move || append(&folder, written, &entry))
+            .map_err(|e| Error::failed(format!("cannot start a thread: {e}")))?;
         self.sealing = Some((thread, line));
         Ok(())
     }
 
-    /// Waits until the chunk on its way is on disk and entered.
-    fn sealed(&mut self) -> Result<()> {
+    /// Waits until the last encoded chunk is on disk and in the journal.
+    fn wait(&mut self) -> Result<()> {
         let Some((thread, line)) = self.sealing.take() else { return Ok(()) };
-        let fault = |_| Error::failed("a fault in this program while a chunk was saved; please report it");
+        let fault = |_| Error::failed("internal error while saving a chunk; please report it");
         self.seconds += thread.join().map_err(fault)??;
         self.lines.push(line);
         Ok(())
@@ -201,8 +214,8 @@ impl<'a> Chunks<'a> {
 
 impl Drop for Chunks<'_> {
     fn drop(&mut self) {
-        // What is on its way may still be entered.
-        let _ = self.sealed();
+        // The last encoded chunk may still be saved.
+        let _ = self.wait();
         self.writer = None;
         let _ = fs::remove_file(file(&self.folder, self.lines.len()));
         if self.lines.is_empty() {
@@ -216,7 +229,7 @@ fn file(folder: &Path, number: usize) -> PathBuf {
 }
 
 /// Creates an empty folder with a journal that identifies its chunks.
-fn begin(folder: &Path, head: &Head) -> Result<()> {
+fn create_journal(folder: &Path, head: &Head) -> Result<()> {
     let create = || {
         if folder.is_dir() {
             fs::remove_dir_all(folder)?;
@@ -236,7 +249,7 @@ fn journal(folder: &Path) -> JsonLines {
 }
 
 /// Waits until the chunk is on disk and appends it to the journal. Returns the seconds this took.
-fn enter(folder: &Path, written: UnsyncedChunk, line: &Line) -> Result<f64> {
+fn append(folder: &Path, written: UnsyncedChunk, line: &Line) -> Result<f64> {
     let begin = Instant::now();
     written.sync()?;
     let _ = File::open(folder).and_then(|f| f.sync_all());
@@ -244,8 +257,8 @@ fn enter(folder: &Path, written: UnsyncedChunk, line: &Line) -> Result<f64> {
     Ok(begin.elapsed().as_secs_f64())
 }
 
-/// What of an earlier run is whole. The journal ends there afterwards.
-fn kept(folder: &Path, head: &Head, target: &Path, overwrite: bool) -> Result<Vec<Line>> {
+/// The valid chunks of an earlier run. Truncates the journal after them.
+fn read_journal(folder: &Path, head: &Head, target: &Path, overwrite: bool) -> Result<Vec<Line>> {
     let journal = journal(folder);
     // The folder of an unreadable journal is replaced.
     let mut lines = journal.read(0).unwrap_or_default().into_iter();
@@ -258,28 +271,28 @@ fn kept(folder: &Path, head: &Head, target: &Path, overwrite: bool) -> Result<Ve
             Some(found) if found.models != head.models => "with other models",
             Some(found) if found.settings != head.settings => "with other settings",
             Some(_) => "with another version of this program or of FFmpeg",
-            None => "in a way that cannot be read any more",
+            None => "with an unreadable journal",
         };
         let (target, folder) = (target.display(), folder.display());
         if !overwrite {
             return Err(Error::usage(format!(
-                "{target}: a run {what} has left finished chunks in {folder}; --overwrite gives them up"
+                "{target}: a run {what} has left finished chunks in {folder}; --overwrite discards them"
             )));
         }
-        tracing::warn!("{target}: chunks made {what} are given up");
+        tracing::warn!("{target}: chunks of a run {what} are discarded");
         return Ok(Vec::new());
     }
-    let (mut kept, mut length) = (Vec::new(), first.end);
+    let (mut valid, mut length) = (Vec::new(), first.end);
     for entry in entries {
         let Ok(mut line) = entry.parse::<Line>() else { break };
-        line.chunk.file = file(folder, kept.len());
+        line.chunk.file = file(folder, valid.len());
         if !line.chunk.is_whole() {
-            tracing::warn!("{}: is not what was entered, so it is made again", line.chunk.file.display());
+            tracing::warn!("{}: does not match the journal; it is made again", line.chunk.file.display());
             break;
         }
         length = entry.end;
-        kept.push(line);
+        valid.push(line);
     }
     journal.truncate(length)?;
-    Ok(kept)
+    Ok(valid)
 }

@@ -1,238 +1,184 @@
-//! A video through the line: decode → interpolate → upscale → encode, each on its own thread, joined by bounded queues.
+//! Enhances one video, in one piece or in chunks.
 
-use std::{path::Path, sync::atomic::AtomicBool};
+use std::path::Path;
 
-use crate::pipeline::{
-    context::Context,
-    enhance::resume::{Chunks, Identity},
-    enhance::video_source::VideoSource,
-    postprocess,
-    retime::{OutputFrame, ResumePoint, Retime, SourceFrame},
-    timings::Timings,
+use super::{
+    resume::{Chunks, Identity},
+    video_source::VideoSource,
 };
 use crate::{
     error::Result,
     media::{
         PendingFile,
-        queue::{Emit, Line, StageTime},
         video::{Summary, VideoInfo, VideoOptions, VideoSpec, Writer, chunk},
     },
-    plan::{self, EnhancePlan, Input},
-    progress::{Task, Unit, stop_flag},
-    stage::interpolate::Planes,
+    pipeline::{
+        context::Context,
+        postprocess::output_size,
+        retime::{OutputFrame, ResumePoint, Retime},
+        stream::{self, Networks, encoder_options},
+        timings::Timings,
+    },
+    plan::{EnhancePlan, Input},
+    progress::{Task, Unit},
     tensor::Frame,
 };
 
-/// Frames that may wait between two stages.
-const WAITING: usize = 2;
-
-/// The networks of a run over videos, loaded once; clones share them.
-#[derive(Clone)]
-pub struct Networks {
-    /// Between frames.
-    pub interpolate: Option<postprocess::Interpolator>,
-    /// Larger frames.
-    pub upscale: Option<postprocess::Upscaler>,
-}
-
-/// The form of a video after all stages.
-pub fn output(plan: &EnhancePlan, info: &VideoInfo, pacing: &Retime, source: &Path) -> VideoSpec {
-    let (height, width) = match &plan.upscaling {
-        Some(u) => postprocess::output_size(u.target, info.height, info.width),
-        None => (info.height, info.width),
-    };
-    let mut output = VideoSpec::like(info, (width, height), pacing.rate, Some(source.to_path_buf()));
-    output.time_base = pacing.tick;
-    output
-}
-
-/// What the encoder is asked for.
-pub fn options(output: &plan::Output) -> VideoOptions {
-    VideoOptions {
-        codec: output.codec.clone(),
-        crf: output.crf,
-        quality: Some(output.compression(true)),
-        preset: output.x264_preset.clone(),
-        pix_fmt: output.pix_fmt.clone(),
-        extra: output.encoder_options.clone(),
-        overwrite: output.overwrite,
-        verify: output.verify,
-    }
-}
-
-/// What was made: a file that is not named yet.
+/// A written output file without its final name.
 pub struct PendingOutput {
-    /// Where it is.
-    pub place: PendingFile,
-    /// Frames in it.
+    /// The file.
+    pub file: PendingFile,
+    /// Number of frames in it.
     pub frames: u64,
-    /// Whether chunks of an earlier run are in it.
+    /// Whether it contains chunks of an earlier run.
     pub resumed: bool,
 }
 
-/// Seconds of the source above which a video is made in chunks, and seconds of each, where nothing was asked for.
-const LONG: f64 = 60.0;
+/// Seconds of output above which a video is made in chunks by default.
+const CHUNK_ABOVE: f64 = 60.0;
+/// Seconds per chunk by default.
 const CHUNK: f64 = 10.0;
 
-/// A video to be made.
-struct Clip<'a> {
-    material: VideoSource<'a>,
-    pacing: Retime,
+/// One video to enhance.
+pub(super) struct VideoJob<'a> {
+    source: VideoSource<'a>,
+    retime: Retime,
     deep: bool,
-    form: VideoSpec,
+    spec: VideoSpec,
+    options: VideoOptions,
+    /// Seconds per chunk, if the length or `--chunk` asks for chunks.
+    chunk: Option<f64>,
+    /// Whether `--chunk` was given.
+    chunk_given: bool,
 }
 
-/// Enhances one video into its place.
-pub fn enhance(
-    source: &Input,
-    place: PendingFile,
-    plan: &EnhancePlan,
-    networks: &mut Networks,
-    cx: &Context<'_>,
-    (identity, perf): (&Identity<'_>, &mut Timings),
-) -> Result<PendingOutput> {
-    let material = match source {
-        Input::File(path) => VideoSource::video(path, plan)?,
-        Input::Sequence { pattern, files } => VideoSource::pictures(pattern, files, plan)?,
-    };
-    let pacing = Retime::new(plan.interpolation.as_ref(), material.timing())?;
-    let (form, deep) = match &material {
-        VideoSource::Video { path, info, part, .. } => {
-            let form = VideoSpec { time_range: *part, ..output(plan, info, &pacing, path) };
-            let deep = form.bit_depth > 8;
-            (form, deep)
-        }
-        VideoSource::Pictures { like, .. } => {
-            let (h, w) = plan
-                .upscaling
-                .as_ref()
-                .map_or(like.size, |u| postprocess::output_size(u.target, like.size.0, like.size.1));
-            let bit_depth = if like.deep { 10 } else { 8 };
-            let new = VideoSpec::new(w, h, pacing.rate);
-            (VideoSpec { bit_depth, alpha: like.alpha, time_base: pacing.tick, ..new }, like.deep)
-        }
-    };
-    let timing = material.timing();
-    let length = (timing.end + timing.last) as f64 * timing.tick.value();
-    let seconds =
-        plan.trim.chunk.filter(|s| *s < length).or((plan.trim.chunk.is_none() && length > LONG).then_some(CHUNK));
-    let clip = Clip { material, pacing, deep, form };
-    match seconds {
-        Some(seconds) if chunk::supports_chunks(place.target()) => {
-            clip.in_chunks(seconds, place, plan, networks, cx, (identity, perf))
-        }
-        _ => {
-            if plan.trim.chunk.is_some() && !chunk::supports_chunks(place.target()) {
-                let name = place.target().display();
-                tracing::warn!("{name}: animated pictures are made in one piece, whatever --chunk says");
+impl<'a> VideoJob<'a> {
+    /// Opens the input and decides the form of the output.
+    pub fn open(input: &'a Input, plan: &'a EnhancePlan) -> Result<Self> {
+        let source = VideoSource::open(input, plan)?;
+        let retime = Retime::new(plan.interpolation.as_ref(), source.timing())?;
+        let target = |(h, w): (usize, usize)| plan.upscaling.as_ref().map_or((h, w), |u| output_size(u.target, h, w));
+        let (spec, deep) = match &source {
+            VideoSource::Video { path, info, part, .. } => {
+                let spec = VideoSpec { time_range: *part, ..like_source(info, target, &retime, path) };
+                let deep = spec.bit_depth > 8;
+                (spec, deep)
             }
-            clip.at_once(place, plan, networks, cx, perf)
-        }
+            VideoSource::Pictures { like, .. } => {
+                let (height, width) = target(like.size);
+                let bit_depth = if like.deep { 10 } else { 8 };
+                let new = VideoSpec::new(width, height, retime.rate);
+                (VideoSpec { bit_depth, alpha: like.alpha, time_base: retime.tick, ..new }, like.deep)
+            }
+        };
+        let timing = source.timing();
+        let length = (timing.end + timing.last) as f64 * timing.tick.value();
+        let given = plan.trim.chunk;
+        let chunk = given.filter(|s| *s < length).or((given.is_none() && length > CHUNK_ABOVE).then_some(CHUNK));
+        let options = encoder_options(&plan.encoding);
+        Ok(Self { source, retime, deep, spec, options, chunk, chunk_given: given.is_some() })
     }
-}
 
-impl Clip<'_> {
-    /// All frames through the line and into the file.
-    fn at_once(
+    /// Enhances the video into `file`.
+    pub fn run(
         self,
-        place: PendingFile,
-        plan: &EnhancePlan,
+        file: PendingFile,
         networks: &mut Networks,
         cx: &Context<'_>,
-        perf: &mut Timings,
+        identity: &Identity<'_>,
+        timings: &mut Timings,
     ) -> Result<PendingOutput> {
-        let mut writer = Writer::create_in(place, &options(&plan.encoding), &self.form)?;
-        let name = self.material.name().display();
-        let mut task = Task::new(cx.progress, format!("enhance {name}"), Some(self.pacing.frames), Unit::Frames);
-        let take = |OutputFrame { frame, pts, duration, .. }: OutputFrame<Frame>| {
+        let supported = chunk::supports_chunks(file.target());
+        match self.chunk.filter(|_| supported) {
+            Some(seconds) => self.in_chunks(seconds, (file, identity), networks, cx, timings),
+            None => {
+                if self.chunk_given && !supported {
+                    let name = file.target().display();
+                    tracing::warn!("{name}: --chunk has no effect on animated pictures");
+                }
+                self.in_one_piece(file, networks, cx, timings)
+            }
+        }
+    }
+
+    fn in_one_piece(
+        self,
+        file: PendingFile,
+        networks: &mut Networks,
+        cx: &Context<'_>,
+        timings: &mut Timings,
+    ) -> Result<PendingOutput> {
+        let mut writer = Writer::create_in(file, &self.options, &self.spec)?;
+        let name = self.source.name().display();
+        let mut task = Task::new(cx.progress, format!("enhance {name}"), Some(self.retime.frames), Unit::Frames);
+        let write = |OutputFrame { frame, pts, duration, .. }: OutputFrame<Frame>| {
             writer.write_at(&frame, pts, duration)?;
             task.step(1)
         };
-        let times = through(self.material.frames()?, self.pacing, self.deep, networks, take)?;
-        let (place, summary) = writer.close()?;
-        times.iter().for_each(|time| perf.add(&time.name, time.busy.as_secs_f64()));
-        told(&name, &summary);
-        Ok(PendingOutput { place, frames: summary.frames, resumed: false })
+        stream::run(self.source.frames()?, self.retime, self.deep, networks, timings, write)?;
+        let (file, summary) = writer.close()?;
+        warn_left_out(&name, &summary);
+        Ok(PendingOutput { file, frames: summary.frames, resumed: false })
     }
 
-    /// As [`Clip::at_once`] by way of chunks, going on where an earlier run was stopped.
+    /// As [`VideoJob::in_one_piece`], by way of chunks. Resumes after the chunks of an earlier run.
     fn in_chunks(
         self,
         seconds: f64,
-        place: PendingFile,
-        plan: &EnhancePlan,
+        (file, identity): (PendingFile, &Identity<'_>),
         networks: &mut Networks,
         cx: &Context<'_>,
-        (identity, perf): (&Identity<'_>, &mut Timings),
+        timings: &mut Timings,
     ) -> Result<PendingOutput> {
-        let options = options(&plan.encoding);
-        let place = chunk::dry_run(place, &options, &self.form)?;
-        let name = self.material.name().display();
-        let mut chunks = Chunks::open(place.target(), &options, &self.form, identity)?;
+        let file = chunk::dry_run(file, &self.options, &self.spec)?;
+        let name = self.source.name().display();
+        let mut chunks = Chunks::open(file.target(), &self.options, &self.spec, identity)?;
         let (resumed, frames) = (chunks.count() > 0, chunks.frames());
         if resumed {
-            tracing::info!("{name}: goes on after {} finished chunks ({frames} frames)", chunks.count());
+            tracing::info!("{name}: resumes after {} finished chunks ({frames} frames)", chunks.count());
         }
-        let mut task = Task::new(cx.progress, format!("enhance {name}"), Some(self.pacing.frames), Unit::Frames);
+        let mut task = Task::new(cx.progress, format!("enhance {name}"), Some(self.retime.frames), Unit::Frames);
         task.step(frames)?;
-        if let Some(mark) = chunks.next().map(Option::<&ResumePoint>::cloned) {
-            let pacing = self.pacing.in_chunks(seconds);
-            let (pacing, frames) = match mark {
-                None => (pacing, self.material.frames()?),
-                Some(mark) => {
-                    let (anchor, frames) = perf.time("seek", || self.material.go_on(&mark))?;
-                    (pacing.go_on(mark, anchor), frames)
+        if let Some(point) = chunks.next().map(Option::<&ResumePoint>::cloned) {
+            let retime = self.retime.in_chunks(seconds);
+            let (retime, frames) = match point {
+                None => (retime, self.source.frames()?),
+                Some(point) => {
+                    let (anchor, frames) = timings.time("seek", || self.source.frames_from(&point))?;
+                    (retime.resume_at(point, anchor), frames)
                 }
             };
-            let made = through(frames, pacing, self.deep, networks, |item| {
+            let streamed = stream::run(frames, retime, self.deep, networks, timings, |item| {
                 chunks.write(item)?;
                 task.step(1)
             });
-            let made = made.and_then(|times| perf.time("encode", || chunks.finish()).map(|_| times));
-            let times = made.inspect_err(|_| chunks.kept())?;
-            times.iter().for_each(|time| perf.add(&time.name, time.busy.as_secs_f64()));
+            let streamed = streamed.and_then(|()| timings.time("encode", || chunks.finish()).map(|_| ()));
+            streamed.inspect_err(|_| chunks.warn_kept())?;
         }
         let finished = chunks.finish()?;
-        perf.add("journal", chunks.seconds);
-        let joined = perf.time("join", || chunk::join(place, &options, &self.form, &finished));
-        let (place, summary) = joined.inspect_err(|_| chunks.kept())?;
-        told(&name, &summary);
-        Ok(PendingOutput { place, frames: summary.frames, resumed })
+        timings.add("journal", chunks.seconds);
+        let joined = timings.time("join", || chunk::join(file, &self.options, &self.spec, &finished));
+        let (file, summary) = joined.inspect_err(|_| chunks.warn_kept())?;
+        warn_left_out(&name, &summary);
+        Ok(PendingOutput { file, frames: summary.frames, resumed })
     }
 }
 
-/// Says what of the source is not in the result.
-fn told(name: &impl std::fmt::Display, summary: &Summary) {
+/// The output of a video file: as the source, with the target size and the output times.
+fn like_source(
+    info: &VideoInfo,
+    target: impl Fn((usize, usize)) -> (usize, usize),
+    retime: &Retime,
+    path: &Path,
+) -> VideoSpec {
+    let size = target((info.height, info.width));
+    let like = VideoSpec::like(info, (size.1, size.0), retime.rate, Some(path.to_path_buf()));
+    VideoSpec { time_base: retime.tick, ..like }
+}
+
+/// Warns of what the output does not contain.
+fn warn_left_out(name: &impl std::fmt::Display, summary: &Summary) {
     for left in &summary.left_out {
         tracing::warn!("{name}: left out: {left}");
     }
-}
-
-/// Frames at the source's times through interpolation and upscaling to `take` at the output's times, each stage on its own
-/// thread. `deep`: 16 bits.
-pub fn through(
-    frames: impl Iterator<Item = Result<SourceFrame>> + Send,
-    pacing: Retime,
-    deep: bool,
-    networks: &mut Networks,
-    take: impl FnMut(OutputFrame<Frame>) -> Result<()>,
-) -> Result<Vec<StageTime>> {
-    let cancel: &AtomicBool = stop_flag();
-    let mut interpolating = pacing.stage(networks.interpolate.as_mut());
-    let upscale = &mut networks.upscale;
-    let line = Line::source(cancel, "decode", WAITING, frames);
-    let line = line.stage("interpolate", WAITING, move |item, emit: &mut Emit<'_, _>| interpolating.step(item, emit));
-    let line = line.stage(
-        "upscale",
-        WAITING,
-        move |item: Option<OutputFrame<Planes>>, emit: &mut Emit<'_, OutputFrame<Frame>>| {
-            let Some(OutputFrame { frame, pts, duration, mark }) = item else { return Ok(()) };
-            let planes = match upscale.as_mut() {
-                Some(upscaler) => upscaler.apply(frame)?,
-                None => frame,
-            };
-            emit(OutputFrame { frame: Frame::from_planes(&planes, deep), pts, duration, mark })
-        },
-    );
-    line.sink("encode", take)
 }

@@ -1,75 +1,80 @@
-//! What a video is made of: a file, a part of it, or numbered pictures; from the begin, or from a mark on.
+//! The frames of an input: a video file or a time range of it, or numbered pictures; from the beginning or from a resume point.
+//!
+//! With `--start` and `--end`, in seconds from the beginning of the container, the video consists of the frames whose display begins
+//! in that range. Audio is cut between packets, subtitles and chapters are trimmed, and all of them keep their common offset.
 
 use std::path::{Path, PathBuf};
 
-use crate::pipeline::retime::{ResumePoint, SourceFrame};
 use crate::{
     error::{Error, Result},
     media::{
         self, picture,
         video::{Clock, Rational, Reader, TimeRange, Timing, VideoInfo},
     },
-    plan::{EnhancePlan, Trim},
+    pipeline::retime::{ResumePoint, SourceFrame},
+    plan::{EnhancePlan, Input, Trim},
     stage::interpolate::Planes,
 };
 
-/// Frames on their way into the line.
-pub type Frames<'a> = Box<dyn Iterator<Item = Result<SourceFrame>> + Send + 'a>;
+/// Decoded frames in order.
+pub(super) type Frames<'a> = Box<dyn Iterator<Item = Result<SourceFrame>> + Send + 'a>;
 
-/// Frames at their times, to be had more than once.
-pub enum VideoSource<'a> {
+/// An input that can be decoded more than once.
+pub(super) enum VideoSource<'a> {
     /// A video or an animated picture.
-    #[allow(missing_docs)]
     Video { path: &'a Path, info: Box<VideoInfo>, timing: Timing, part: Option<TimeRange> },
     /// Numbered pictures at a rate.
-    #[allow(missing_docs)]
     Pictures { pattern: &'a Path, files: &'a [PathBuf], like: Like<'a>, timing: Timing },
 }
 
-/// The timing of a video, or of the part of it that is asked for.
-pub fn timing(path: &Path, trim: &Trim) -> Result<(Timing, Option<TimeRange>)> {
+/// The timing of a video, or of the range that `trim` asks for.
+pub(super) fn timing(path: &Path, trim: &Trim) -> Result<(Timing, Option<TimeRange>)> {
     if trim.start.is_none() && trim.end.is_none() {
         return Timing::read(path).map(|timing| (timing, None));
     }
     Timing::read_range(path, trim.start, trim.end).map(|(timing, part)| (timing, Some(part)))
 }
 
-/// Those of numbered pictures that are asked for, and their timing.
-pub fn pictures<'a>(pattern: &Path, files: &'a [PathBuf], plan: &EnhancePlan) -> Result<(&'a [PathBuf], Timing)> {
+/// The numbered pictures in the range that the plan asks for, and their timing.
+pub(super) fn pictures<'a>(
+    pattern: &Path,
+    files: &'a [PathBuf],
+    plan: &EnhancePlan,
+) -> Result<(&'a [PathBuf], Timing)> {
     let rate = Rational::of_rate(plan.fps.unwrap_or(25.0));
-    let (name, over) = (pattern.display(), files.len() as f64 / rate.value());
+    let (name, end) = (pattern.display(), files.len() as f64 / rate.value());
     let near = 1e-6;
     for (flag, at) in [("--start", plan.trim.start), ("--end", plan.trim.end)] {
-        if let Some(at) = at.filter(|at| *at > over + near) {
-            return Err(Error::failed(format!(
-                "{name} ends at {over:.3} s, before {flag} {at}; give a time within it"
-            )));
+        if let Some(at) = at.filter(|at| *at > end + near) {
+            return Err(Error::failed(format!("{name} ends at {end:.3} s, before {flag} {at}; give a time within it")));
         }
     }
     let index = |at: f64| ((at * rate.value() - near).ceil().max(0.0) as usize).min(files.len());
     let (from, to) = (plan.trim.start.map_or(0, index), plan.trim.end.map_or(files.len(), index));
     let files = files.get(from..to).filter(|files| !files.is_empty());
-    let files = files.ok_or_else(|| Error::failed(format!("{name}: no picture lies in the part that is asked for")))?;
+    let files = files.ok_or_else(|| Error::failed(format!("{name}: no picture in the range of --start and --end")))?;
     Ok((files, Timing::at_rate(rate, files.len() as u64)))
 }
 
 impl<'a> VideoSource<'a> {
-    /// A file.
-    pub fn video(path: &'a Path, plan: &EnhancePlan) -> Result<Self> {
-        let mut info = Reader::open(path)?.with_alpha().info().clone();
-        let (timing, part) = timing(path, &plan.trim)?;
-        info.start = part.map_or(info.start, |part| part.start);
-        Ok(Self::Video { path, info: Box::new(info), timing, part })
+    /// Opens the input of a plan.
+    pub fn open(input: &'a Input, plan: &EnhancePlan) -> Result<Self> {
+        match input {
+            Input::File(path) => {
+                let mut info = Reader::open(path)?.with_alpha().info().clone();
+                let (timing, part) = timing(path, &plan.trim)?;
+                info.start = part.map_or(info.start, |part| part.start);
+                Ok(Self::Video { path, info: Box::new(info), timing, part })
+            }
+            Input::Sequence { pattern, files } => {
+                let (files, timing) = pictures(pattern, files, plan)?;
+                let first = files.first().ok_or_else(|| Error::failed(format!("{}: no picture", pattern.display())))?;
+                Ok(Self::Pictures { pattern, files, like: Like::of(first)?, timing })
+            }
+        }
     }
 
-    /// Numbered pictures.
-    pub fn pictures(pattern: &'a Path, files: &'a [PathBuf], plan: &EnhancePlan) -> Result<Self> {
-        let (files, timing) = pictures(pattern, files, plan)?;
-        let first = files.first().ok_or_else(|| Error::failed(format!("{}: no picture", pattern.display())))?;
-        Ok(Self::Pictures { pattern, files, like: Like::of(first)?, timing })
-    }
-
-    /// The file, or the pattern.
+    /// The file or the pattern, for messages.
     pub fn name(&self) -> &'a Path {
         match self {
             Self::Video { path, .. } => path,
@@ -77,7 +82,7 @@ impl<'a> VideoSource<'a> {
         }
     }
 
-    /// When its frames are shown.
+    /// The times of the frames.
     pub fn timing(&self) -> &Timing {
         match self {
             Self::Video { timing, .. } | Self::Pictures { timing, .. } => timing,
@@ -92,47 +97,49 @@ impl<'a> VideoSource<'a> {
         }
     }
 
-    /// The picture that is held at a mark, and the frames that follow.
+    /// The last distinct frame at a resume point, and the frames that follow.
     ///
-    /// Errors: those of decoding; the picture is another than when the mark was made.
-    pub fn go_on(&self, mark: &ResumePoint) -> Result<(Planes, Frames<'_>)> {
-        let between = mark.number.saturating_sub(mark.anchor + 1);
-        let is_it = |taken: &SourceFrame| media::hash(&taken.frame) == mark.hash;
-        if let Self::Video { timing: Timing { stamped: true, .. }, .. } = self
-            && let Ok(mut decoding) = self.decoding(Some(mark.stamp))
-            && let Some(Ok(anchor)) = decoding.next()
-            && anchor.stamp == mark.stamp
-            && is_it(&anchor)
-        {
-            for _ in 0..between {
-                decoding.next().transpose()?;
-            }
-            decoding.clock.resume_after(mark.before);
-            return Ok((anchor.frame, Box::new(decoding)));
+    /// # Errors
+    /// Those of decoding; a frame that differs from that of the earlier run.
+    pub fn frames_from(&self, point: &ResumePoint) -> Result<(Planes, Frames<'_>)> {
+        let between = point.number.saturating_sub(point.anchor + 1);
+        if let Some((anchor, mut frames)) = self.seek(point) {
+            skip(&mut frames, between)?;
+            frames.clock.resume_after(point.before);
+            return Ok((anchor, Box::new(frames)));
         }
-        tracing::debug!("{}: decoded from its begin, as its index does not lead to the frame", self.name().display());
-        let mut frames = match self {
+        tracing::debug!("{}: decoding from the beginning, the index does not lead to the frame", self.name().display());
+        let mut frames: Frames<'_> = match self {
             Self::Video { .. } => self.frames()?,
-            Self::Pictures { .. } => Box::new(self.read_from(mark.anchor as usize)),
+            Self::Pictures { .. } => Box::new(self.read_from(point.anchor as usize)),
         };
         if matches!(self, Self::Video { .. }) {
-            for _ in 0..mark.anchor {
-                frames.next().transpose()?;
-            }
+            skip(&mut frames, point.anchor)?;
         }
-        let anchor = frames.next().transpose()?.filter(is_it);
-        for _ in 0..between {
-            frames.next().transpose()?;
-        }
-        let (name, number) = (self.name().display(), mark.anchor);
-        let other = || Error::failed(format!("{name}: frame {number} is another than before; --overwrite starts anew"));
-        anchor.map(|anchor| (anchor.frame, frames)).ok_or_else(other)
+        let anchor = frames.next().transpose()?.filter(|frame| media::hash(&frame.frame) == point.hash);
+        skip(&mut frames, between)?;
+        let (name, number) = (self.name().display(), point.anchor);
+        let differs = || {
+            Error::failed(format!(
+                "{name}: frame {number} differs from that of the earlier run; --overwrite starts again"
+            ))
+        };
+        anchor.map(|anchor| (anchor.frame, frames)).ok_or_else(differs)
     }
 
-    /// A decoder, from the begin of what is wanted or from a time stamp.
+    /// The last distinct frame at a resume point, found by its time stamp, and a decoder after it. `None`: the frame is not there.
+    fn seek(&self, point: &ResumePoint) -> Option<(Planes, Decoding)> {
+        let Self::Video { timing: Timing { stamped: true, .. }, .. } = self else { return None };
+        let mut decoding = self.decoding(Some(point.stamp)).ok()?;
+        let anchor = decoding.next()?.ok()?;
+        let same = anchor.stamp == point.stamp && media::hash(&anchor.frame) == point.hash;
+        same.then_some((anchor.frame, decoding))
+    }
+
+    /// A decoder from the beginning of the range, or from a time stamp.
     fn decoding(&self, stamp: Option<i64>) -> Result<Decoding> {
         let Self::Video { path, info, timing, .. } = self else {
-            return Err(Error::failed("numbered pictures have no decoder"));
+            return Err(Error::failed("numbered pictures have no video decoder"));
         };
         let window = timing.window;
         let begin = window.filter(|w| timing.stamped && w.skip > 0).map(|w| w.first);
@@ -141,14 +148,14 @@ impl<'a> VideoSource<'a> {
             && !reader.seek(to)
         {
             if stamp.is_some() {
-                return Err(Error::failed("the index does not lead there"));
+                return Err(Error::failed("the index does not lead to the time stamp"));
             }
             reader = Reader::open(path)?.with_alpha();
         }
         Ok(Decoding { reader, clock: timing.clock(info), timing: *timing, passed: 0, given: 0 })
     }
 
-    /// Pictures from one on.
+    /// Numbered pictures from `number`.
     fn read_from(&self, number: usize) -> impl Iterator<Item = Result<SourceFrame>> + Send + '_ {
         let (files, like) = match self {
             Self::Pictures { files, like, .. } => (*files, Some(like)),
@@ -163,7 +170,7 @@ impl<'a> VideoSource<'a> {
     }
 }
 
-/// A video's frames, those of its window alone.
+/// The frames of a video within its time range.
 struct Decoding {
     reader: Reader,
     clock: Clock,
@@ -206,12 +213,17 @@ impl Iterator for Decoding {
     }
 }
 
-/// What the first of numbered pictures is, and all others must be.
-pub struct Like<'a> {
+/// Removes `count` frames from the front.
+fn skip(frames: &mut dyn Iterator<Item = Result<SourceFrame>>, count: u64) -> Result<()> {
+    (0..count).try_for_each(|_| frames.next().transpose().map(|_| ()))
+}
+
+/// Properties of the first of numbered pictures, which all others must share.
+pub(super) struct Like<'a> {
     first: &'a Path,
     /// (height, width)
     pub size: (usize, usize),
-    /// 16 bits.
+    /// Whether it has 16 bits per sample.
     pub deep: bool,
     /// Whether it has transparency.
     pub alpha: bool,
@@ -225,16 +237,16 @@ impl<'a> Like<'a> {
 
     fn read(&self, file: &Path) -> Result<Planes> {
         let frame = picture::read(file)?.frame;
-        let (place, first, (height, width)) = (file.display(), self.first.display(), self.size);
+        let (name, first, (height, width)) = (file.display(), self.first.display(), self.size);
         if (frame.height, frame.width) != (height, width) {
             let (w, h) = (frame.width, frame.height);
             return Err(Error::failed(format!(
-                "{place} has {w}x{h} pixels where {first} has {width}x{height}; the frames of a video are of one size"
+                "{name}: expected {width}x{height} pixels as in {first}, got {w}x{h}; all frames of a video need one size"
             )));
         }
         match (self.alpha, frame.channels) {
             (false, 4) => Err(Error::failed(format!(
-                "{place} has transparency where {first} has none; the frames of a video are of one kind"
+                "{name} has transparency and {first} has none; all frames of a video need the same channels"
             ))),
             (true, 3) => {
                 let mut planes = Planes::ones((4, height, width));

@@ -1,112 +1,116 @@
-//! A start from a picture or a clip: read and judged before anything heavy is done, then encoded, and its latent resized in the
-//! frequency domain.
+//! The input picture or clip of `--image-path`: read and checked before anything slow runs, then encoded.
 //!
-//! What encodes knows nothing of a plan: planes in, latent out.
+//! The run starts at the σ of the step that `--strength` selects, as in diffusers' image-to-image and video-to-video pipelines. The
+//! latent is the mean of the encoder's distribution. An input of the output size is encoded directly. A smaller one is encoded at its
+//! own size, and its latent is zero-padded in the DCT domain. A larger one is downscaled first, with a warning. A picture for a video
+//! model is repeated over all frames; a clip is read and encoded frame by frame and never held in memory.
+//!
+//! Progressive levels stay as they are. Levels that end before the first step are skipped. The latent is cut in the DCT domain to the
+//! first remaining level, and that level starts at the schedule's own σ. Finer detail of the input is below the noise at that σ, by the
+//! rule that places the levels, and is replaced by new noise when the latent grows.
 
 use std::path::{Path, PathBuf};
 
-use ndarray::{Array3, ArrayD, Axis, s};
+use ndarray::{Array3, ArrayD, s};
 
-use crate::pipeline::context::{Context, Role};
+use super::encoder::Encoder;
 use crate::{
-    compile::Subgraph,
     error::{At, Error, Result},
     family::{Family, Size},
     media::{
-        FileType, PictureFormat,
-        picture::{self},
+        FileType, PictureFormat, picture,
         resize::{Filter, resize},
         sniff,
         video::{Reader, StreamKind, VideoInfo},
     },
-    model::ModelFolder,
-    onnx::Model,
+    pipeline::orientation::Orientation,
     progress::{self, Progress, Task, Unit},
-    runtime::Network,
     spectral,
-    stage::vae::{self, Tiling, VideoEncoder},
     tensor::{Frame, Samples},
 };
 
-/// The longest clip that is read to the end to count its frames; far beyond what a transformer can attend to.
-const LONGEST: u64 = 2000;
-/// How far the shapes of start and result may differ: sizes are multiples of patches, and pictures seldom are.
-const STRETCH: std::ops::RangeInclusive<f64> = 0.98..=1.02;
+/// The most frames of a clip; far beyond what a transformer can attend to.
+const MAX_FRAMES: u64 = 2000;
+/// The allowed ratio of the aspect ratios of input and output: output sizes are multiples of a patch, input sizes need not be.
+const ASPECT_RATIO: std::ops::RangeInclusive<f64> = 0.98..=1.02;
 
-/// A picture or clip to start from, upright, not yet encoded.
+/// An input picture or clip, upright, not yet encoded.
 #[derive(Debug)]
-pub struct InitImage {
-    /// Where it stands, for messages.
-    place: String,
+pub(super) struct InitImage {
+    /// The flag and the path, for messages.
+    name: String,
     path: PathBuf,
     pixels: Pixels,
     /// (height, width) as viewed.
     pub size: (usize, usize),
-    /// Pictures; 1 of a still one.
+    /// Number of frames; 1 for a picture.
     pub frames: usize,
-    /// Of a clip: frames a second.
+    /// Frames per second of a clip.
     pub fps: Option<f64>,
-    /// What of the file is not used, a phrase each.
+    /// Parts of the file that are not used.
     pub left_out: Vec<String>,
 }
 
-/// Planes of a still picture; a clip is read when it is encoded, and not held.
+/// A picture is held; a clip is read again when it is encoded.
 #[derive(Debug)]
 enum Pixels {
     Still(Array3<f32>),
-    Clip { orientation: u8 },
+    Clip { orientation: Orientation },
 }
 
 impl InitImage {
-    /// Reads a picture, or counts a clip's frames. Errors: neither of both, damaged, transparent, a film.
+    /// Reads a picture, or counts the frames of a clip.
+    ///
+    /// # Errors
+    /// A file that is neither, damaged, or transparent; a clip of too many frames.
     pub fn open(path: &Path) -> Result<Self> {
-        let place = format!("--image-path {}", path.display());
+        let name = format!("--image-path {}", path.display());
         match sniff(path).at("--image-path")? {
-            FileType::Picture(format) => Self::still(path, place, format),
-            FileType::Video => Self::clip(path, place),
+            FileType::Picture(format) => Self::still(path, name, format),
+            FileType::Video => Self::clip(path, name),
         }
     }
 
-    fn still(path: &Path, place: String, format: PictureFormat) -> Result<Self> {
+    fn still(path: &Path, name: String, format: PictureFormat) -> Result<Self> {
         let read = picture::read(path).at("--image-path")?;
         let mut left_out = read.left_out.clone();
         if transparent(&read.frame) {
-            return Err(see_through(&place, format.name()));
+            return Err(transparency_error(&name, format.name()));
         }
-        // Values stay as they are; what the profile says of them is not asked.
-        left_out.extend(read.icc.is_some().then(|| "the colour profile; values are taken as sRGB".to_string()));
+        // Pixel values are used as they are, without colour management.
+        left_out.extend(read.icc.is_some().then(|| "the colour profile; values are used as sRGB".to_string()));
         let planes = read.frame.planes().slice_move(s![..3, .., ..]);
-        let planes = upright(planes, read.orientation());
+        let planes = Orientation(read.orientation()).upright(planes);
         let size = (planes.dim().1, planes.dim().2);
-        Ok(Self { place, path: path.into(), pixels: Pixels::Still(planes), size, frames: 1, fps: None, left_out })
+        Ok(Self { name, path: path.into(), pixels: Pixels::Still(planes), size, frames: 1, fps: None, left_out })
     }
 
-    fn clip(path: &Path, place: String) -> Result<Self> {
+    fn clip(path: &Path, name: String) -> Result<Self> {
         let reader = Reader::open(path).at("--image-path")?.with_alpha();
         let info = reader.info().clone();
         let long = |frames: u64| {
-            let cut = format!("cut it to a few seconds, at most {LONGEST} frames");
-            Err(Error::usage(format!("{place} has about {frames} frames, which no model makes in one piece; {cut}")))
+            let trim = format!("trim it to a few seconds, at most {MAX_FRAMES} frames");
+            Err(Error::usage(format!("{name} has about {frames} frames, more than any model supports; {trim}")))
         };
-        if let Some(frames) = info.frames.filter(|&n| n > LONGEST) {
+        if let Some(frames) = info.frames.filter(|&n| n > MAX_FRAMES) {
             return long(frames);
         }
         let mut frames = 0;
         for frame in reader {
             if transparent(&frame.at("--image-path")?.frame) {
-                return Err(see_through(&place, "video"));
+                return Err(transparency_error(&name, "video"));
             }
             frames += 1;
             progress::check()?;
-            if frames as u64 > LONGEST {
+            if frames as u64 > MAX_FRAMES {
                 return long(frames as u64);
             }
         }
-        let (orientation, left_out) = (turn(&info), unused(&info));
+        let (orientation, left_out) = (rotation(&info), unused(&info));
         let stored = (info.height, info.width);
-        let size = if orientation > 4 { (stored.1, stored.0) } else { stored };
+        let size = orientation.size(stored);
         let (pixels, fps) = (Pixels::Clip { orientation }, Some(info.frame_rate.value()).filter(|&r| r > 0.0));
-        Ok(Self { place, path: path.into(), pixels, size, frames, fps, left_out })
+        Ok(Self { name, path: path.into(), pixels, size, frames, fps, left_out })
     }
 
     /// Whether this is a video.
@@ -114,54 +118,57 @@ impl InitImage {
         matches!(self.pixels, Pixels::Clip { .. })
     }
 
-    /// Refuses what a family cannot start from: a clip where it makes pictures, a number of frames that it cannot do or that
-    /// `--num-frames` contradicts, another shape than the result's.
-    pub fn check(&self, family: &dyn Family, size: Size, asked: Option<usize>) -> Result<()> {
-        let (place, name, frames) = (&self.place, family.name(), self.frames);
-        let refused = |why: String| Err(Error::usage(format!("{place}{why}")));
+    /// Checks that a family can start from this input. `frames`: `--num-frames`.
+    ///
+    /// # Errors
+    /// A clip for a family of pictures; a number of frames that the family does not support or that `--num-frames` contradicts;
+    /// another aspect ratio than that of the output.
+    pub fn check(&self, family: &dyn Family, size: Size, frames: Option<usize>) -> Result<()> {
+        let (name, model, own) = (&self.name, family.name(), self.frames);
+        let error = |why: String| Err(Error::usage(format!("{name}{why}")));
         if self.is_clip() && !family.is_video() {
-            return refused(format!(" is a video, and {name} makes single pictures; give one of its frames"));
+            return error(format!(" is a video, and {model} makes single pictures; give one of its frames"));
         }
-        if self.is_clip() && asked.is_some_and(|n| n != frames) {
-            let asked = asked.unwrap_or_default();
-            return refused(format!(
-                " has {frames} frames, not --num-frames {asked}; cut the one or leave the other out"
+        if self.is_clip() && frames.is_some_and(|n| n != own) {
+            let frames = frames.unwrap_or_default();
+            return error(format!(
+                " has {own} frames, not --num-frames {frames}; trim the clip or leave out --num-frames"
             ));
         }
-        if self.is_clip() && family.check_frames(frames).is_err() {
-            let below = (1..frames).rev().find(|&n| family.check_frames(n).is_ok()).unwrap_or(1);
-            return refused(format!(" has {frames} frames, a number that {name} cannot do; cut it to {below}"));
+        if self.is_clip() && family.check_frames(own).is_err() {
+            let below = (1..own).rev().find(|&n| family.check_frames(n).is_ok()).unwrap_or(1);
+            return error(format!(" has {own} frames, which {model} does not support; trim it to {below}"));
         }
         let ((h, w), Size { height, width, .. }) = (self.size, size);
-        if STRETCH.contains(&((h * width) as f64 / (w * height) as f64)) {
+        if ASPECT_RATIO.contains(&((h * width) as f64 / (w * height) as f64)) {
             return Ok(());
         }
         let multiple = family.vae_scale_factor() * family.patch_size();
         let fits = (width as f64 * h as f64 / w as f64 / multiple as f64).round().max(1.0) as usize * multiple;
-        refused(format!(
-            " has {w}×{h} pixels, of another shape than {width}×{height}; crop it, or ask for {width}×{fits} or so"
+        error(format!(
+            " has {w}×{h} pixels, another aspect ratio than {width}×{height}; crop it, or use a size such as {width}×{fits}"
         ))
     }
 
-    /// (height, width) that it is encoded at for a result of `size`: its own, at most that of the result, in whole latent pixels.
-    pub fn encoded(&self, factor: usize, size: Size) -> (usize, usize) {
+    /// (height, width) at which it is encoded for an output of `size`: its own, at most that of the output, in whole latent pixels.
+    pub fn encoded_size(&self, factor: usize, size: Size) -> (usize, usize) {
         let snap = |n: usize, most: usize| (n.div_ceil(factor) * factor).min(most);
         (snap(self.size.0, size.height), snap(self.size.1, size.width))
     }
 
-    /// What a person should know of its way to a result of `size`: what is left out, and any resampling.
+    /// Warnings for an output of `size`: what is left out, and any resampling.
     pub fn notes(&self, family: &dyn Family, size: Size) -> Vec<String> {
-        let place = &self.place;
-        let mut notes: Vec<String> = self.left_out.iter().map(|what| format!("{place}: left out: {what}")).collect();
-        let ((h, w), (eh, ew)) = (self.size, self.encoded(family.vae_scale_factor(), size));
+        let name = &self.name;
+        let mut notes: Vec<String> = self.left_out.iter().map(|what| format!("{name}: left out: {what}")).collect();
+        let ((h, w), (eh, ew)) = (self.size, self.encoded_size(family.vae_scale_factor(), size));
         if (h, w) != (eh, ew) {
-            let how = if h > eh || w > ew { "reduced" } else { "enlarged" };
-            notes.push(format!("{place}: {w}×{h} pixels are {how} to {ew}×{eh} before they are encoded"));
+            let how = if h > eh || w > ew { "downscaled" } else { "upscaled" };
+            notes.push(format!("{name}: {w}×{h} pixels are {how} to {ew}×{eh} before encoding"));
         }
         notes
     }
 
-    /// Planes [3, h, w] in 0..=1, resampled to (`height`, `width`); those of a still picture `repeat` times.
+    /// Planes [3, h, w] in 0..=1, resampled to (`height`, `width`). A picture is repeated `repeat` times.
     fn planes(&self, (height, width): (usize, usize), repeat: usize) -> Result<Frames> {
         let fit = move |planes: &Array3<f32>| resize(planes, height, width, Filter::Bicubic);
         match &self.pixels {
@@ -171,33 +178,32 @@ impl InitImage {
             }
             Pixels::Clip { orientation } => {
                 let (reader, orientation) = (Reader::open(&self.path)?, *orientation);
-                Ok(Box::new(reader.map(move |f| fit(&upright(f?.frame.planes(), orientation)))))
+                Ok(Box::new(reader.map(move |f| fit(&orientation.upright(f?.frame.planes())))))
             }
         }
     }
 
-    /// The latent at the result's full size, scaled as the transformer takes it. What is as large as the result is encoded as it is;
-    /// what is smaller is encoded at its own size and its latent grown in the frequency domain; what is larger is reduced first.
-    pub fn latent(&self, encoder: &mut Encoder<'_>, size: Size, watcher: &dyn Progress) -> Result<ArrayD<f32>> {
-        let mut task = Task::new(watcher, "encode", Some(size.frames as u64), Unit::Frames);
-        let pictures = self.planes(self.encoded(encoder.family.vae_scale_factor(), size), size.frames)?;
+    /// The normalized latent at the full size of the output.
+    pub fn latent(&self, encoder: &mut Encoder<'_>, size: Size, progress: &dyn Progress) -> Result<ArrayD<f32>> {
+        let mut task = Task::new(progress, "encode", Some(size.frames as u64), Unit::Frames);
+        let pictures = self.planes(self.encoded_size(encoder.family().vae_scale_factor(), size), size.frames)?;
         let mut pictures = pictures.map(|planes| task.step(1).and(planes));
-        let latent = if encoder.family.is_video() {
+        let latent = if encoder.family().is_video() {
             encoder.video(&mut pictures)
         } else {
-            let nothing = || Err(Error::failed("it holds no picture"));
-            pictures.next().unwrap_or_else(nothing).and_then(|planes| encoder.picture(&planes))
+            let empty = || Err(Error::failed("it contains no picture"));
+            pictures.next().unwrap_or_else(empty).and_then(|planes| encoder.picture(&planes))
         };
-        let shape = encoder.family.latent_shape(size);
-        spectral::resized(&latent.at(&self.place)?, (shape[shape.len() - 2], shape[shape.len() - 1]))
+        let shape = encoder.family().latent_shape(size);
+        spectral::resized(&latent.at(&self.name)?, (shape[shape.len() - 2], shape[shape.len() - 1]))
     }
 }
 
 type Frames = Box<dyn Iterator<Item = Result<Array3<f32>>>>;
 
-fn see_through(place: &str, what: &str) -> Error {
-    let why = "has transparent pixels, behind which a model sees nothing";
-    Error::usage(format!("{place}: the {what} {why}; flatten it onto a background first"))
+fn transparency_error(name: &str, what: &str) -> Error {
+    let why = "has transparent pixels, which models do not support";
+    Error::usage(format!("{name}: the {what} {why}; flatten it onto a background first"))
 }
 
 fn transparent(frame: &Frame) -> bool {
@@ -209,139 +215,29 @@ fn transparent(frame: &Frame) -> bool {
         }
 }
 
-/// A video's rotation as an orientation; others than by quarters are left as stored.
-fn turn(info: &VideoInfo) -> u8 {
-    match info.rotation {
+/// A video's rotation as an orientation. Other angles than multiples of 90° are ignored.
+fn rotation(info: &VideoInfo) -> Orientation {
+    Orientation(match info.rotation {
         90 => 6,
         180 => 3,
         270 => 8,
         _ => 1,
-    }
+    })
 }
 
+/// Parts of a video that are not used.
 fn unused(info: &VideoInfo) -> Vec<String> {
     let has = |kind| info.streams.iter().any(|s| s.kind == kind);
     let aspect = info.sample_aspect_ratio;
     [
-        (has(StreamKind::Audio), "sound"),
+        (has(StreamKind::Audio), "audio"),
         (has(StreamKind::Subtitle), "subtitles"),
-        (info.variable_rate, "the frames' own lengths; the average rate is used throughout"),
-        (aspect.is_known() && aspect.num != aspect.den, "the shape of its pixels, which are taken as square"),
-        (!info.rotation.is_multiple_of(90), "its rotation, which is not by quarters"),
+        (info.variable_rate, "the durations of frames; the average rate is used"),
+        (aspect.is_known() && aspect.num != aspect.den, "the sample aspect ratio; pixels are used as square"),
+        (!info.rotation.is_multiple_of(90), "its rotation, which is not a multiple of 90°"),
     ]
     .into_iter()
-    .filter(|(is, _)| *is)
+    .filter(|(applies, _)| *applies)
     .map(|(_, what)| what.to_string())
     .collect()
-}
-
-/// Stored planes as they are viewed; `orientation` as in [`picture::Picture::orientation`].
-pub(in crate::pipeline) fn upright(mut planes: Array3<f32>, orientation: u8) -> Array3<f32> {
-    if orientation > 4 {
-        planes.swap_axes(1, 2);
-    }
-    if matches!(orientation, 2 | 3 | 6 | 7) {
-        planes.invert_axis(Axis(2));
-    }
-    if matches!(orientation, 3 | 4 | 7 | 8) {
-        planes.invert_axis(Axis(1));
-    }
-    planes.as_standard_layout().into_owned()
-}
-
-/// The graphs of an autoencoder's encoding half.
-#[derive(Debug)]
-pub struct EncoderGraphs {
-    first: Model,
-    later: Option<Model>,
-}
-
-impl EncoderGraphs {
-    /// Writes them.
-    pub fn new(folder: &ModelFolder, family: &dyn Family, cx: &Context<'_>) -> Result<Self> {
-        let graph = |part| cx.graph(folder, "vae", part, Role::Exact);
-        Ok(Self {
-            first: graph(Subgraph::Encoder)?,
-            later: family.is_video().then(|| graph(Subgraph::CachedEncoder)).transpose()?,
-        })
-    }
-}
-
-/// A loaded encoder: pictures → latents as the transformer takes them, [1, c, h, w] or [1, c, t, h, w], the mean of the distribution.
-pub struct Encoder<'a> {
-    family: &'a dyn Family,
-    network: Half,
-    tiling: Option<Tiling>,
-}
-
-enum Half {
-    Picture(Network),
-    Video(Box<VideoEncoder>),
-}
-
-impl<'a> Encoder<'a> {
-    /// Loads it.
-    pub fn load(
-        graphs: &EncoderGraphs,
-        family: &'a dyn Family,
-        tiling: Option<Tiling>,
-        cx: &Context<'_>,
-    ) -> Result<Self> {
-        let load = |graph| cx.load_large("vae encoder", graph);
-        let first = load(&graphs.first)?;
-        let network = match &graphs.later {
-            Some(later) => Half::Video(Box::new(VideoEncoder::new(first, load(later)?, tiling)?)),
-            None => Half::Picture(first),
-        };
-        Ok(Self { family, network, tiling })
-    }
-
-    /// Planes [3, h, w] in 0..=1, whose extents are multiples of the family's factor.
-    pub fn picture(&mut self, planes: &Array3<f32>) -> Result<ArrayD<f32>> {
-        let mean = match &mut self.network {
-            Half::Picture(network) => vae::encode(network, planes, self.tiling)?,
-            Half::Video(video) => video.encode(&mut std::iter::once(Ok(planes.clone())))?,
-        };
-        Ok(self.family.normalize(&mean))
-    }
-
-    /// The pictures of a clip in order, as many as the family can do, each as in [`Encoder::picture`].
-    pub fn video(&mut self, pictures: &mut dyn Iterator<Item = Result<Array3<f32>>>) -> Result<ArrayD<f32>> {
-        match &mut self.network {
-            Half::Picture(_) => {
-                Err(Error::failed(format!("{} encodes single pictures, and got a clip", self.family.name())))
-            }
-            Half::Video(video) => Ok(self.family.normalize(&video.encode(pictures)?)),
-        }
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use image::{DynamicImage, RgbImage, metadata::Orientation};
-
-    use super::*;
-
-    /// Against the image crate's own turning.
-    #[test]
-    fn upright_is_what_viewers_show() {
-        let stored = RgbImage::from_fn(3, 2, |x, y| image::Rgb([x as u8, y as u8, 7]));
-        let frame = |i: &RgbImage| Frame {
-            width: i.width() as usize,
-            height: i.height() as usize,
-            channels: 3,
-            samples: Samples::U8(i.as_raw().clone()),
-        };
-        let mut wrong = Vec::new();
-        for orientation in 1..=8 {
-            let mut viewed = DynamicImage::from(stored.clone());
-            viewed.apply_orientation(Orientation::from_exif(orientation).unwrap());
-            let turned = upright(frame(&stored).planes(), orientation);
-            if turned != frame(&viewed.to_rgb8()).planes() {
-                wrong.push(orientation);
-            }
-        }
-        assert!(wrong.is_empty(), "{wrong:?}");
-    }
 }

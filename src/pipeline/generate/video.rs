@@ -1,20 +1,23 @@
-//! Latents → videos: decoded latent frame by latent frame, and on through the line while later ones are decoded.
+//! Latents → videos: latent frames are decoded one at a time, and streamed through interpolation, upscaling and encoding while later
+//! ones are decoded.
 
 use std::{
     path::{Path, PathBuf},
     time::Instant,
 };
 
-use super::{Job, Run, parameters};
+use super::{
+    jobs::{Job, Run, parameters},
+    video_form::VideoForm,
+};
 use crate::{
     error::Result,
-    media::video::{Rational, Timing, VideoSpec, Writer},
+    media::video::{VideoSpec, Writer},
     onnx::Model,
     pipeline::{
-        enhance::{self, Networks},
-        postprocess,
         report::OutputRow,
-        retime::{OutputFrame, Retime, SourceFrame},
+        retime::{OutputFrame, SourceFrame},
+        stream::{self, Networks, encoder_options},
         timings::Timings,
         vae::Direction,
     },
@@ -23,41 +26,17 @@ use crate::{
     stage::vae::{DecoderNetworks, VideoDecoder},
 };
 
-/// Pictures and frames a second of a video after all stages; `height` and `width` are those of decoding.
-pub struct Form {
-    /// The times of its pictures.
-    pub pacing: Retime,
-    /// (height, width) of a picture.
-    pub size: (usize, usize),
-    /// Pictures.
-    pub frames: usize,
-    /// Of them, those of a second.
-    pub rate: Rational,
-}
-
-impl Form {
-    /// What a plan makes of `frames` pictures at `fps` a second. Interpolation makes more of both.
-    pub fn new(plan: &GeneratePlan, (height, width): (usize, usize), frames: usize, fps: f64) -> Result<Self> {
-        let size = match &plan.upscaling {
-            Some(u) => postprocess::output_size(u.target, height, width),
-            None => (height, width),
-        };
-        let rate = Rational::of_rate(fps);
-        let pacing = Retime::new(plan.interpolation.as_ref(), &Timing::at_rate(rate, frames as u64))?;
-        Ok(Self { size, frames: pacing.frames as usize, rate: pacing.rate, pacing })
-    }
-}
-
-/// Decodes, interpolates, enlarges and encodes.
-pub(super) fn finish(
+/// Writes the videos of all jobs.
+pub(super) fn write_videos(
     run: &Run<'_>,
     graphs: &[Model; 4],
     jobs: Vec<Job<'_>>,
-    perf: &mut Timings,
+    timings: &mut Timings,
 ) -> Result<Vec<OutputRow>> {
-    let Run { plan, resolved, cx, .. } = *run;
+    let Run { plan, config, cx } = *run;
     let begin = Instant::now();
-    let tiling = resolved.vae.choose(Direction::Decode, (resolved.size.height, resolved.size.width), cx);
+    let size = (config.size.height, config.size.width);
+    let tiling = config.vae.choose(Direction::Decode, size, cx);
     let load = |i: usize| cx.load_large("vae", &graphs[i]);
     let decoder = DecoderNetworks {
         first_features: load(0)?,
@@ -65,45 +44,47 @@ pub(super) fn finish(
         first_picture: load(2)?,
         later_picture: load(3)?,
     };
-    let mut decoder = VideoDecoder::new(decoder, tiling, scratch(plan, &jobs)?, cx.progress);
-    perf.add("load vae", begin.elapsed().as_secs_f64());
-    let mut networks = Networks {
-        interpolate: plan.interpolation.as_ref().map(|i| postprocess::Interpolator::load(i, cx)).transpose()?,
-        upscale: plan.upscaling.as_ref().map(|u| postprocess::Upscaler::load(u, cx)).transpose()?,
-    };
-    let size = resolved.size;
-    let form = Form::new(plan, (size.height, size.width), size.frames, resolved.fps)?;
-    let mut made = Vec::with_capacity(jobs.len());
-    for job in jobs {
-        let path = plan.output.path(job.item)?;
-        let mut output = VideoSpec::new(form.size.1, form.size.0, form.rate);
-        parameters(plan, resolved, &job).sign_video(&mut output);
-        let writer = path.as_ref().map(|path| Writer::create(path, &enhance::options(&plan.output), &output));
-        let mut writer = writer.transpose()?;
-        let mut task = Task::new(cx.progress, "decode", Some(form.frames as u64), Unit::Frames);
-        let frames = decoder.frames(resolved.family.denormalize(&job.latent));
-        let frames =
-            (0..).zip(frames).map(|(pts, frame)| Ok(SourceFrame { frame: frame?, pts, duration: 1, stamp: pts }));
-        let times =
-            enhance::through(frames, form.pacing.clone(), false, &mut networks, |OutputFrame { frame, .. }| {
-                // One tick each, the last one too, as published.
-                if let Some(writer) = &mut writer {
-                    writer.write(&frame)?;
-                }
-                task.step(1)
-            })?;
-        if let Some(writer) = writer {
-            writer.finish()?;
-        }
-        times.iter().for_each(|time| perf.add(&time.name, time.busy.as_secs_f64()));
-        let (height, width) = form.size;
-        made.push(OutputRow { path, seed: job.item.seed, width, height, frames: form.frames });
-    }
-    Ok(made)
+    let mut decoder = VideoDecoder::new(decoder, tiling, temporary_folder(plan, &jobs)?, cx.progress);
+    timings.add("load vae", begin.elapsed().as_secs_f64());
+    let mut networks = Networks::load(plan.interpolation.as_ref(), plan.upscaling.as_ref(), cx)?;
+    let form = VideoForm::new(plan, size, config.size.frames, config.fps)?;
+    jobs.into_iter().map(|job| write(run, &job, &form, &mut decoder, &mut networks, timings)).collect()
 }
 
-/// Where tiles wait for each other: beside the results, as these are large too; without results, where temporary files go.
-fn scratch(plan: &GeneratePlan, jobs: &[Job<'_>]) -> Result<PathBuf> {
+/// Decodes and writes one video.
+fn write(
+    run: &Run<'_>,
+    job: &Job<'_>,
+    form: &VideoForm,
+    decoder: &mut VideoDecoder<'_>,
+    networks: &mut Networks,
+    timings: &mut Timings,
+) -> Result<OutputRow> {
+    let Run { plan, config, cx } = *run;
+    let (path, (height, width)) = (plan.output.path(job.item)?, form.size);
+    let mut spec = VideoSpec::new(width, height, form.rate);
+    parameters(run, job).sign_video(&mut spec);
+    let writer = path.as_ref().map(|path| Writer::create(path, &encoder_options(&plan.output), &spec));
+    let mut writer = writer.transpose()?;
+    let mut task = Task::new(cx.progress, "decode", Some(form.frames as u64), Unit::Frames);
+    let frames = decoder.frames(config.family.denormalize(&job.latent));
+    let frames = (0..).zip(frames).map(|(pts, frame)| Ok(SourceFrame { frame: frame?, pts, duration: 1, stamp: pts }));
+    // As in the reference, every frame lasts one tick, the last one too.
+    stream::run(frames, form.retime.clone(), false, networks, timings, |OutputFrame { frame, .. }| {
+        if let Some(writer) = &mut writer {
+            writer.write(&frame)?;
+        }
+        task.step(1)
+    })?;
+    if let Some(writer) = writer {
+        writer.finish()?;
+    }
+    Ok(OutputRow { path, seed: job.item.seed, width, height, frames: form.frames })
+}
+
+/// The folder for decoded tiles: that of the output, which needs space for large files too; without an output, the system's folder
+/// for temporary files.
+fn temporary_folder(plan: &GeneratePlan, jobs: &[Job<'_>]) -> Result<PathBuf> {
     let path = jobs.first().map(|job| plan.output.path(job.item)).transpose()?.flatten();
     let folder = path.as_deref().and_then(Path::parent).map(Path::to_path_buf);
     Ok(match folder {

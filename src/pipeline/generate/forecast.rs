@@ -1,0 +1,106 @@
+//! `plan generate`: what a run would do, without reading weights.
+
+use super::{run_config::RunConfig, video_form::VideoForm};
+use crate::{
+    compile::{self, Subgraph},
+    error::Result,
+    family::Size,
+    onnx::Target,
+    pipeline::{
+        components::subgraph_of,
+        report::{GenerateForecast, LevelRow, SizeRow},
+        vae::Direction,
+    },
+    plan::GeneratePlan,
+};
+
+/// Forecasts a run. Every graph is built, so missing, misshapen and unused weights are errors.
+pub fn plan_generate(plan: &GeneratePlan) -> Result<GenerateForecast> {
+    let config = RunConfig::new(plan)?;
+    let (mut weights, mut largest) = (0, 0);
+    for (name, class) in config.folder.components().filter(|(_, class)| compile::supports(class)) {
+        let subgraph = subgraph_of(config.family.as_ref(), name, Subgraph::Decoder);
+        let model = compile::component(&config.folder.path(name)?, class, subgraph, None, Target::CPU)?;
+        weights += model.weight_bytes;
+        // The CPU computes in f32: weights are converted once, or stay mapped under a memory limit.
+        largest = largest.max(if plan.runtime.engine.memory_limit.is_some() { 0 } else { 4 * model.parameters });
+    }
+    let Size { height, width, .. } = config.size;
+    let decoding = config.vae.planned_bytes(Direction::Decode, (height, width));
+    let sizes = sizes(plan, &config)?;
+    let outputs = plan.prompts.len() * plan.seeds.len();
+    // 3 bytes per pixel of a picture, about a tenth of that per pixel of a video.
+    let bytes = |s: &SizeRow| (s.width * s.height) as u64 * if s.fps.is_some() { s.frames.div_ceil(10) } else { 3 };
+    let last = sizes.last().map_or(0, bytes);
+    let levels = levels(&config);
+    Ok(GenerateForecast {
+        model: config.family.name().into(),
+        outputs,
+        weights_bytes: Some(weights),
+        memory_bytes: Some(largest.max(decoding)),
+        disk_bytes: Some(last * outputs as u64),
+        notes: notes(&config, &levels),
+        stages: levels,
+        sizes,
+    })
+}
+
+/// The resolution levels with their cost.
+fn levels(config: &RunConfig) -> Vec<LevelRow> {
+    let mut latent = config.family.latent_shape(config.size);
+    let axes = latent.len();
+    let row = |level: &crate::spectral::Level| {
+        (latent[axes - 2], latent[axes - 1]) = (level.height, level.width);
+        let tokens = config.family.tokens(&latent);
+        LevelRow {
+            height: level.height,
+            width: level.width,
+            steps: level.steps(),
+            tokens,
+            sigma_start: level.sigma_start.into(),
+            sigma_end: level.sigma_end.into(),
+            flop: Some((config.flop)(tokens) * level.steps() as f64),
+        }
+    };
+    config.levels.iter().map(row).collect()
+}
+
+/// Cost of progressive growth, type of the noise, warnings for the input picture, and tiles of the VAE.
+fn notes(config: &RunConfig, levels: &[LevelRow]) -> Vec<String> {
+    let (family, size) = (config.family.as_ref(), config.size);
+    let spent: usize = levels.iter().map(|s| s.tokens * s.steps).sum();
+    let full = levels.last().map_or(1, |s| s.tokens) * levels.iter().map(|s| s.steps).sum::<usize>();
+    let saved = format!("{:.0} % of the token-steps of full resolution", 100.0 * spent as f64 / full as f64);
+    let mut notes = if levels.len() > 1 { vec![saved] } else { vec![] };
+    notes.push(format!("noise is drawn in {}", config.noise.name()));
+    notes.extend(config.start.iter().flat_map(|image| image.notes(family, size)));
+    let encoded = config.start.as_ref().map(|image| image.encoded_size(family.vae_scale_factor(), size));
+    let encoding = encoded.and_then(|size| config.vae.note(Direction::Encode, size));
+    notes.extend(encoding.map(|note| format!("the input is {note}")));
+    let outputs = if family.is_video() { "videos" } else { "pictures" };
+    let decoding = config.vae.note(Direction::Decode, (size.height, size.width));
+    notes.extend(decoding.map(|note| format!("{outputs} are {note}")));
+    notes
+}
+
+/// Size and frames after each stage from decoding on.
+fn sizes(plan: &GeneratePlan, config: &RunConfig) -> Result<Vec<SizeRow>> {
+    let Size { height, width, frames } = config.size;
+    let video = config.family.is_video();
+    let row = |stage: &str, (height, width): (usize, usize), frames: usize, fps: f64| SizeRow {
+        stage: stage.into(),
+        width,
+        height,
+        frames: frames as u64,
+        fps: video.then_some(fps),
+    };
+    let form = VideoForm::new(plan, (height, width), frames, config.fps)?;
+    let mut sizes = vec![row("decode", (height, width), frames, config.fps)];
+    if plan.interpolation.is_some() {
+        sizes.push(row("interpolate", (height, width), form.frames, form.rate.value()));
+    }
+    if plan.upscaling.is_some() {
+        sizes.push(row("upscale", form.size, form.frames, form.rate.value()));
+    }
+    Ok(sizes)
+}

@@ -1,0 +1,74 @@
+//! EXIF orientation of planes.
+
+use ndarray::{Array3, Axis};
+
+/// How a stored picture is shown, as in [`Picture::orientation`](crate::media::picture::Picture::orientation): 1 to 8.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Orientation(pub u8);
+
+impl Orientation {
+    /// Stored planes as they are shown.
+    pub fn upright(self, planes: Array3<f32>) -> Array3<f32> {
+        turn(planes, self.0)
+    }
+
+    /// Shown planes as they are stored.
+    pub fn stored(self, planes: Array3<f32>) -> Array3<f32> {
+        // The two quarter turns undo each other; every other orientation undoes itself.
+        let inverse = match self.0 {
+            6 => 8,
+            8 => 6,
+            other => other,
+        };
+        turn(planes, inverse)
+    }
+
+    /// A stored size as shown, and the reverse.
+    pub fn size(self, (height, width): (usize, usize)) -> (usize, usize) {
+        if self.0 > 4 { (width, height) } else { (height, width) }
+    }
+}
+
+fn turn(mut planes: Array3<f32>, orientation: u8) -> Array3<f32> {
+    if orientation > 4 {
+        planes.swap_axes(1, 2);
+    }
+    if matches!(orientation, 2 | 3 | 6 | 7) {
+        planes.invert_axis(Axis(2));
+    }
+    if matches!(orientation, 3 | 4 | 7 | 8) {
+        planes.invert_axis(Axis(1));
+    }
+    planes.as_standard_layout().into_owned()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use image::{DynamicImage, RgbImage, metadata::Orientation};
+
+    use super::*;
+    use crate::tensor::{Frame, Samples};
+
+    /// Equal to the image crate's rotation.
+    #[test]
+    fn upright_is_what_viewers_show() {
+        let stored = RgbImage::from_fn(3, 2, |x, y| image::Rgb([x as u8, y as u8, 7]));
+        let frame = |i: &RgbImage| Frame {
+            width: i.width() as usize,
+            height: i.height() as usize,
+            channels: 3,
+            samples: Samples::U8(i.as_raw().clone()),
+        };
+        let mut wrong = Vec::new();
+        for orientation in 1..=8 {
+            let mut viewed = DynamicImage::from(stored.clone());
+            viewed.apply_orientation(Orientation::from_exif(orientation).unwrap());
+            let turned = Orientation(orientation).upright(frame(&stored).planes());
+            if turned != frame(&viewed.to_rgb8()).planes() {
+                wrong.push(orientation);
+            }
+        }
+        assert!(wrong.is_empty(), "{wrong:?}");
+    }
+}
