@@ -150,16 +150,18 @@ impl FileFormat {
 
 /// Extensions to suggest for a picture: `.png, .jpg, .webp, .gif or .tiff`.
 pub fn picture_extensions() -> String {
-    suggested(FileFormat::writes_pictures)
+    suggested(FORMATS.iter().filter(|format| format.writes_pictures()))
 }
 
-/// Extensions to suggest for a video: `.webp, .gif, .apng, .mp4, … or .flv`.
+/// Extensions to suggest for a video, animated pictures last: `.mp4, .mkv, … or .apng`.
 pub fn video_extensions() -> String {
-    suggested(FileFormat::writes_videos)
+    let (animated, videos): (Vec<_>, Vec<_>) =
+        FORMATS.iter().filter(|format| format.writes_videos()).partition(|format| format.animated);
+    suggested(videos.into_iter().chain(animated))
 }
 
-fn suggested(wanted: fn(&FileFormat) -> bool) -> String {
-    let names: Vec<_> = FORMATS.iter().filter(|f| wanted(f)).map(|f| format!(".{}", f.extensions[0])).collect();
+fn suggested(formats: impl Iterator<Item = &'static FileFormat>) -> String {
+    let names: Vec<_> = formats.map(|format| format!(".{}", format.extensions[0])).collect();
     match names.as_slice() {
         [first @ .., last] if !first.is_empty() => format!("{} or {last}", first.join(", ")),
         _ => names.concat(),
@@ -255,7 +257,7 @@ mod tests {
     #[test]
     fn suggestions_name_what_is_written() {
         assert_eq!(picture_extensions(), ".png, .jpg, .webp, .gif or .tiff");
-        assert_eq!(video_extensions(), ".webp, .gif, .apng, .mp4, .mkv, .webm, .mov, .m4v, .avi, .ts or .flv");
+        assert_eq!(video_extensions(), ".mp4, .mkv, .webm, .mov, .m4v, .avi, .ts, .flv, .webp, .gif or .apng");
         for format in [PictureFormat::Png, PictureFormat::Bmp, PictureFormat::Tiff] {
             assert!(format.name().eq_ignore_ascii_case(&format!("{format:?}")));
         }

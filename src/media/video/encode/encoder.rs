@@ -96,8 +96,8 @@ pub(crate) fn open(options: &VideoOptions, spec: &VideoSpec, container: &str, gl
         }
         tags.tag(raw);
     }
-    let wanted = all_options(codec, options, spec)?;
-    let dictionary: ffmpeg_next::Dictionary = wanted.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    let settings = all_options(codec, options, spec)?;
+    let dictionary: ffmpeg_next::Dictionary = settings.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
     ffmpeg::clear_line();
     // SAFETY: FFmpeg removes the options it knows from the dictionary, which is owned again afterwards.
     let (code, unused) = unsafe {
@@ -117,19 +117,19 @@ pub(crate) fn open(options: &VideoOptions, spec: &VideoSpec, container: &str, gl
 
 /// The options of the user and those that work around defects of encoders.
 fn all_options(codec: Codec, options: &VideoOptions, spec: &VideoSpec) -> Result<Vec<(String, String)>> {
-    let mut wanted = codec_options(codec, options, &spec.side_data)?;
+    let mut settings = codec_options(codec, options, &spec.side_data)?;
     if !spec.is_steady() && codec.name() == "libx265" {
         // x265 would use the time base as the frame rate.
         add_parameters(
-            &mut wanted,
+            &mut settings,
             "x265-params",
             [("fps", format!("{}/{}", spec.frame_rate.num, spec.frame_rate.den))].into_iter(),
         );
     }
     if codec.name() == "libx264" && !spec.width.div_ceil(16).is_multiple_of(8) && has_avx512() {
-        add_parameters(&mut wanted, "x264-params", [("asm", WITHOUT_AVX512.to_owned())].into_iter());
+        add_parameters(&mut settings, "x264-params", [("asm", WITHOUT_AVX512.to_owned())].into_iter());
     }
-    Ok(wanted)
+    Ok(settings)
 }
 
 /// All instruction sets below AVX-512. With AVX-512, the macroblock tree of x264 164 reads uninitialised memory if a

@@ -199,8 +199,8 @@ impl FrameEncoder {
             let frame = picture.map_or(std::ptr::null(), |p| p.as_ptr());
             ffi::avcodec_send_frame(self.encoder.context.as_mut_ptr(), frame)
         };
-        let context_of = |s: &Self| format!("encoder {} failed at frame {}", s.encoder.name, s.totals.frames);
-        check(code).map_err(|why| self.failed(&format!("{}: {why}", context_of(self))))?;
+        let failure = |s: &Self| format!("encoder {} failed at frame {}", s.encoder.name, s.totals.frames);
+        check(code).map_err(|why| self.failed(&format!("{}: {why}", failure(self))))?;
         loop {
             let mut packet = Packet::empty();
             // SAFETY: both structures are owned.
@@ -208,7 +208,7 @@ impl FrameEncoder {
             if code == ffi::AVERROR(ffmpeg_next::error::EAGAIN) || code == ffi::AVERROR_EOF {
                 return Ok(());
             }
-            check(code).map_err(|why| self.failed(&format!("{}: {why}", context_of(self))))?;
+            check(code).map_err(|why| self.failed(&format!("{}: {why}", failure(self))))?;
             let told = packet.pts().and_then(|pts| self.durations.remove(&pts));
             if let Some(duration) = told.or((packet.duration() == 0).then_some(1)) {
                 packet.set_duration(duration);

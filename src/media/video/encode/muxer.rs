@@ -183,7 +183,7 @@ impl Muxer {
         let mut left_out = left_out_before;
         left_out.extend(encoder.left_out);
         left_out.extend(missing);
-        left_out.extend(totals.flattened.then(|| clear(&encoder.name)));
+        left_out.extend(totals.flattened.then(|| flattened(&encoder.name)));
         left_out.extend(remuxer.map(|c| c.left_out).unwrap_or_default());
         Ok((pending, Summary { frames, bytes: 0, duration, encoder: encoder.name, left_out }))
     }
@@ -207,13 +207,14 @@ impl Muxer {
         if code < 0 { Err(self.failed(&reason(code))) } else { Ok(()) }
     }
 
+    /// An error that names the output file.
     pub fn failed(&self, why: &str) -> Error {
         Error::failed(format!("writing {}: {why}", self.pending.target().display()))
     }
 }
 
 /// The warning for transparency that an encoder does not support.
-fn clear(encoder: &str) -> String {
+fn flattened(encoder: &str) -> String {
     format!(
         "transparency ({encoder} does not support it, so frames are blended over black; -o x.mov --codec prores_ks, -o x.webm --codec \
          libvpx-vp9, .apng, .webp and .gif keep it)"
