@@ -1,6 +1,6 @@
 //! The command line: messages, exit codes, configuration files, JSON output, completions, help.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::too_many_lines)]
 
 use std::path::Path;
 

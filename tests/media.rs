@@ -1,6 +1,6 @@
 //! Compares pictures with Pillow (tests/data/media) and videos with ffmpeg and ffprobe; tests the queues.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::too_many_lines)]
 
 #[path = "media/animations.rs"]
 mod animations;

@@ -15,7 +15,7 @@ use std::{
 };
 
 use crescendo::{
-    runtime::{Device, DeviceChoice, Engine, Load, Network, Options, anonymous_memory, describe},
+    runtime::{Device, DeviceChoice, Engine, Load, Network, Options, describe},
     tensor::{DType, Tensor},
 };
 use ndarray::{Array2, ArrayD, IxDyn};
@@ -24,6 +24,13 @@ use ndarray::{Array2, ArrayD, IxDyn};
 fn serialised() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Returns the anonymous memory of this process in bytes (RssAnon), without pages of files.
+fn anonymous_memory() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024
 }
 
 fn data(name: &str) -> PathBuf {

@@ -48,6 +48,7 @@ use crate::{
 
 /// Runs the program with the arguments of the process. Returns its exit code.
 pub fn main() -> ExitCode {
+    crate::runtime::disable_telemetry();
     signal::on_panic();
     let argv: Vec<OsString> = std::env::args_os().collect();
     let json = argv.iter().take_while(|a| *a != "--").any(|a| a == "--json");

@@ -32,7 +32,7 @@ static LOADED: Mutex<Option<&'static Library>> = Mutex::new(None);
 static LAST_ERROR: Mutex<Option<String>> = Mutex::new(None);
 
 /// Disables the library's telemetry. `main` calls it before it starts threads; [`super::Engine::start`] calls it too.
-pub fn silence_telemetry() {
+pub fn disable_telemetry() {
     const KEY: &str = "ORT_DISABLE_TELEMETRY";
     if env::var_os(KEY).as_deref() != Some("1".as_ref()) {
         // SAFETY: no thread may read the environment through C meanwhile. `main` calls this before it starts threads; in tests
@@ -59,7 +59,7 @@ pub(super) fn open(asked: Option<&Path>, wants_gpu: bool) -> Result<&'static Lib
             _ => Ok(library),
         };
     }
-    silence_telemetry();
+    disable_telemetry();
     let (path, version) = find(asked, wants_gpu)?;
     let library: &'static Library = Box::leak(Box::new(load(path, version)?));
     *loaded = Some(library);

@@ -7,7 +7,7 @@ use std::{
 
 use rayon::prelude::*;
 
-use super::{Stored, quoted, without_training_prefixes};
+use super::{Stored, quoted};
 use crate::{
     error::{At, Error, Result},
     tensor::DType,
@@ -160,13 +160,6 @@ impl Checkpoint {
         }
         self.tensors = tensors;
         Ok(self)
-    }
-
-    /// Removes the prefixes `module.` and `netG.` of training code, if all names have them.
-    #[must_use]
-    pub fn unwrapped(mut self) -> Self {
-        self.tensors = without_training_prefixes(self.tensors);
-        self
     }
 
     /// The first tensor, by name, that has a NaN or an infinity. Reads all data.

@@ -33,7 +33,7 @@ impl Checkpoint {
     ///
     /// Torch files are unwrapped: the tensors are those of the first key of `params_ema`, `params`, `state_dict`, `model_state_dict`,
     /// `params-ema`, `model` and `net` that has tensors ([`Checkpoint::wrapper`]), and the prefixes `module.` and `netG.` are removed
-    /// if all names have them. Names in safetensors files are unchanged; [`Checkpoint::unwrapped`] removes the prefixes.
+    /// if all names have them. Names in safetensors files are unchanged.
     ///
     /// # Errors
     /// One sentence that names the file and the fault: missing, empty, a Git LFS pointer, a web page, truncated, inconsistent shapes,

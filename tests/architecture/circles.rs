@@ -111,7 +111,7 @@ impl Tree<'_> {
             return self.home(&[item, &path[inside + 1..]].concat(), used, depth + 1).or(Some(file));
         }
         let globbed = self.files[file].globs.iter().find_map(|glob| {
-            let home = self.home(&[&glob[..], &[name.clone()]].concat(), used, depth + 1)?;
+            let home = self.home(&[&glob[..], std::slice::from_ref(name)].concat(), used, depth + 1)?;
             defines(&self.files[home].source.code, name).then_some(home)
         });
         globbed.or(Some(file))

@@ -19,11 +19,7 @@ use rules::{class_name_faults, length_fault};
 use tree::{Source, name, root, rust_files, sources};
 
 /// Folders whose files still have import circles. The aim is an empty list.
-const CIRCLES_LEFT: &[&str] = &["src/media/", "src/onnx/"];
-/// Folders that still contain class names of other modules. The aim is an empty list.
-const CLASS_NAMES_LEFT: &[&str] = &["src/compile/"];
-/// Files that are still too long. The aim is an empty list.
-const LONG_FILES_LEFT: &[&str] = &[];
+const CIRCLES_LEFT: &[&str] = &[];
 
 #[test]
 fn modules_import_what_the_table_allows() {
@@ -70,18 +66,12 @@ fn class_names_stand_in_the_registries() {
         let name = source.name.clone();
         class_name_faults(source).into_iter().map(move |fault| format!("{name}: {fault}"))
     };
-    let (left, faults): (Vec<_>, Vec<_>) = sources()
-        .iter()
-        .flat_map(faults)
-        .partition(|fault| CLASS_NAMES_LEFT.iter().any(|module| fault.starts_with(module)));
-    left.iter().for_each(|fault| println!("left: {fault}"));
-    report(faults);
+    report(sources().iter().flat_map(faults));
 }
 
 #[test]
 fn files_are_short() {
     let files = ["src", "tests", "fuzz"].iter().flat_map(|folder| rust_files(folder));
-    let files = files.filter(|file| !LONG_FILES_LEFT.contains(&&*name(file)));
     report(files.filter_map(|file| {
         let fault = length_fault(&fs::read_to_string(&file).unwrap())?;
         Some(format!("{}: {fault}", name(&file)))

@@ -1,5 +1,5 @@
 //! End-to-end tests of the binary: outputs for valid input, one-line errors for invalid input.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::too_many_lines)]
 
 mod bad_media;
 mod bad_model;

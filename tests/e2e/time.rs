@@ -216,10 +216,9 @@ fn new_frames_equal_the_network_at_their_times() {
         }
         for (k, ((first, time), frame)) in wanted.iter().zip(&made).enumerate() {
             let want = match *time > 0.0 {
-                true => network
-                    .at_times(&source_frames[*first], &source_frames[first + 1], &[*time as f32])
-                    .unwrap()
-                    .remove(0),
+                true => {
+                    network.at_times(&source_frames[*first], &source_frames[first + 1], &[*time]).unwrap().remove(0)
+                }
                 false => source_frames[*first].clone(),
             };
             let want = Frame::from_planes(&want.mapv(|v| v.clamp(0.0, 1.0)), false).planes();
