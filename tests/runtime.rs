@@ -128,7 +128,7 @@ fn invalid_inputs_are_named() {
         (&[("y", &x)], "toy: no input `y`; the network's inputs are x, half, ids"),
         (&[("x", &x), ("x", &x)], "toy: input `x` occurs twice"),
         (&[("x", &good)], "toy: input `x` expects f32, got i64"),
-        (&[("ids", &x)], "toy: input `ids` wants i32, got f32"),
+        (&[("ids", &x)], "toy: input `ids` expects i32, got f32"),
         (&[("x", &flat)], "toy: input `x` expects the shape [k, 3], got [6]"),
         (&[("x", &wide)], "toy: input `x` expects the shape [k, 3], got [2, 4]"),
         (&[("x", &empty)], "toy: input `x` is empty: its shape is [0, 3]"),
@@ -234,7 +234,10 @@ fn warp_at_the_edges() {
     let nan: Vec<bool> = values(&lost).iter().map(|v| v.is_nan()).collect();
     assert_eq!(nan, [false, true, false, false], "a NaN is not hidden");
     let message = run(&floats(&[1, 1, 2, 2], |_| 1.0), &floats(&[1, 2, 2, 3], |_| 0.0)).unwrap_err().to_string();
-    assert_eq!(message, "warp: node warp: Warp wants a flow [1, 2, 2, 2] for the image [1, 1, 2, 2], got [1, 2, 2, 3]");
+    assert_eq!(
+        message,
+        "warp: node warp: Warp requires a flow [1, 2, 2, 2] for the image [1, 1, 2, 2], got [1, 2, 2, 3]"
+    );
 }
 
 #[test]
@@ -308,7 +311,7 @@ fn devices_work_or_give_the_reason() {
     }
     let other = Options { library: Some(data("warp.bin")), ..Options::default() };
     let message = Engine::start(&other).map(drop).unwrap_err().to_string();
-    assert!(message.contains("warp.bin") && message.contains("is loaded already"), "{message}");
+    assert!(message.contains("warp.bin") && message.contains("is already loaded"), "{message}");
     let table = [
         ("auto", Some(DeviceChoice::Auto)),
         ("cpu", Some(DeviceChoice::Cpu)),
@@ -381,14 +384,11 @@ fn a_missing_library_is_explained() {
     assert_eq!(fs::read_dir(nothing).unwrap().count(), 0, "telemetry left files");
 
     let out = start_with(&[("ORT_DYLIB_PATH", &nothing.join("libonnxruntime.so"))]);
-    for part in
-        ["refused ONNX Runtime 1.31.1 ", "ORT_DYLIB_PATH", "nothing there", "run scripts/setup", "described Some"]
-    {
+    for part in ["refused ONNX Runtime 1.31.1 ", "ORT_DYLIB_PATH", "not found", "run scripts/setup", "described Some"] {
         assert!(out.contains(part), "{part:?} is missing: {out}");
     }
     let out = start_with(&[("XDG_DATA_HOME", nothing), ("HOME", nothing)]);
-    let places =
-        ["started", "/crescendo/onnxruntime/1.31.1: nothing there", "../lib/crescendo", "the system's libraries"];
+    let places = ["started", "/crescendo/onnxruntime/1.31.1: not found", "../lib/crescendo", "system libraries"];
     assert!(out.contains(places[0]) || places[1..].iter().all(|place| out.contains(place)), "{out}");
 
     let installed = nothing.join("crescendo/onnxruntime/1.31.1");
