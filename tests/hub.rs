@@ -268,7 +268,7 @@ fn one_file_of_a_repository_is_downloaded() {
     for (name, want) in [
         ("org/two:sub/b.pth", Ok("sub/b.pth")),
         ("org/rife", Ok("flownet.pkl")),
-        ("org/two", Err((1, "holds 2 networks (a.pth, sub/b.pth); name one, as in org/two:a.pth"))),
+        ("org/two", Err((1, "has 2 networks (a.pth, sub/b.pth); name one, as in org/two:a.pth"))),
         ("org/two:c.pth", Err((3, "org/two has no file c.pth at main; did you mean a.pth?"))),
     ] {
         let (code, out, err) = server.run(&["models", "pull", name]);

@@ -78,7 +78,7 @@ impl Flux {
             let (a, b) = (transformer.in_channels, vae.latent_channels);
             let root = folder.root().display();
             let wanted = "the transformer takes 2×2 patches of the VAE's latent";
-            return Err(Error::failed(format!("{root}: in_channels {a} but latent_channels {b}; {wanted}")));
+            return Err(Error::failed(format!("{root}: in_channels {a}, but latent_channels {b}; {wanted}")));
         }
         let name = if transformer.guidance_embeds { "FLUX.1-dev" } else { "FLUX.1-schnell" };
         overrides.no_flow_shift(name)?;

@@ -109,7 +109,7 @@ impl Flux2 {
             let (a, b, c) = (transformer.in_channels, vae.latent_channels, vae.patch_size);
             let wanted = "the transformer takes 2×2 patches of the VAE's latent";
             return Err(Error::failed(format!(
-                "{root}: in_channels {a} but latent_channels {b}, patch_size {c:?}; {wanted}"
+                "{root}: in_channels {a}, but latent_channels {b}, patch_size {c:?}; {wanted}"
             )));
         }
         let distilled = folder.index.get("is_distilled").and_then(serde_json::Value::as_bool).unwrap_or(false);

@@ -1,19 +1,21 @@
 //! One file per DiT family: prompt format, latent layout, noise schedule, guidance, inputs and output of the transformer.
 //!
 //! `interface.rs` has the traits that a family implements. To add a family, add a file with a `FAMILY` descriptor, and here its
-//! `mod` line and its line in [`REGISTRY`].
+//! `mod` line and its line in `REGISTRY`.
 
 mod flux;
 mod flux2;
 mod interface;
 mod qwen_image;
-pub mod wan;
+mod wan;
 mod z_image;
 
 pub use interface::{
-    Conditioning, Convention, Defaults, Descriptor, Family, GuidanceRequest, LatentLayout, Overrides, Sampling, Size,
-    TextCall, TextConditioning, TransformerIo,
+    Conditioning, Convention, Defaults, Family, GuidanceRequest, LatentLayout, Overrides, Sampling, Size, TextCall,
+    TextConditioning, TransformerIo,
 };
+
+use interface::Descriptor;
 
 use crate::{
     error::{Error, Result},
@@ -21,7 +23,13 @@ use crate::{
 };
 
 /// Every family.
-pub const REGISTRY: &[Descriptor] = &[flux2::FAMILY, flux::FAMILY, qwen_image::FAMILY, wan::FAMILY, z_image::FAMILY];
+const REGISTRY: &[Descriptor] = &[
+    flux2::FAMILY, // one line per family
+    flux::FAMILY,
+    qwen_image::FAMILY,
+    wan::FAMILY,
+    z_image::FAMILY,
+];
 
 /// Opens a checkpoint folder with the family of its pipeline class. Reads configs and tokenizers, but no weights.
 ///

@@ -77,7 +77,7 @@ impl QwenImage {
             let root = folder.root().display();
             let wanted = "the transformer takes 2×2 patches of the VAE's latent, which has a mean and a standard deviation per channel";
             return Err(Error::failed(format!(
-                "{root}: in_channels {channels} but z_dim {z}, statistics of {statistics:?} channels; {wanted}"
+                "{root}: in_channels {channels}, but z_dim {z}, statistics of {statistics:?} channels; {wanted}"
             )));
         }
         let tokens = Tokenizer::open(&folder.path("tokenizer")?, folder.class_of("tokenizer")?).at("tokenizer")?;

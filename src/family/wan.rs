@@ -76,7 +76,7 @@ impl Wan {
         let (latent, mean, std) = (vae.z_dim, vae.latents_mean.len(), vae.latents_std.len());
         if [*in_channels, mean, std] != [latent; 3] {
             let found = format!("in_channels {in_channels}, {mean} latents_mean, {std} latents_std");
-            return Err(Error::failed(format!("{root}: {found} but z_dim {latent}; all four are one number")));
+            return Err(Error::failed(format!("{root}: {found}, but z_dim {latent}; all four are one number")));
         }
         let levels = vae.dim_mult.len();
         if !(1..=8).contains(&levels) || vae.temperal_downsample.len() >= levels {
@@ -126,7 +126,7 @@ impl Wan {
 /// A prompt as the reference pipeline cleans it before tokenizing: straight quotes, HTML entities decoded twice, white space
 /// collapsed. Of ftfy's repairs only that of quotes is implemented: the tokenizer normalizes widths and ligatures, and wrongly
 /// decoded text is left unchanged.
-pub fn clean(prompt: &str) -> String {
+fn clean(prompt: &str) -> String {
     let straight = prompt.chars().map(|c| match c {
         '\u{2bc}' | '\u{2018}'..='\u{201b}' => '\'',
         '\u{201c}'..='\u{201f}' => '"',
@@ -283,4 +283,30 @@ fn unpatched(tokens: &ArrayD<f32>, latent: &[usize], p: usize) -> Result<ArrayD<
     let split = tokens.to_shape((t, h / p, w / p, p, p, c)).map_err(wrong)?;
     let spatial = split.permuted_axes([5, 0, 1, 3, 2, 4]).as_standard_layout().into_owned().into_dyn();
     spatial.into_shape_with_order(IxDyn(latent)).map_err(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::clean;
+
+    #[test]
+    fn prompts_are_cleaned_as_in_the_pipeline() {
+        // Python's html.unescape twice, then strip, then one space for consecutive white space.
+        let rows = [
+            ("  a  fox\n\tand\u{3000}a tree ", "a fox and a tree"),
+            ("salt &amp; pepper", "salt & pepper"),
+            ("&amp;lt;b&amp;gt; &quot;x&quot; &#39;y&#x27;", "<b> \"x\" 'y'"),
+            ("caf&eacute; &#x1F600; &#233;", "café 😀 é"),
+            ("AT&T & R&D", "AT&T & R&D"),
+            ("", ""),
+            // ftfy, which the pipeline calls if it is installed.
+            ("the \u{201c}fox\u{201d}\u{2019}s den", "the \"fox\"'s den"),
+        ];
+        let wrong = |(prompt, want): (&str, &str)| {
+            let got = clean(prompt);
+            (got != want).then(|| format!("{prompt:?}: expected {want:?}, got {got:?}"))
+        };
+        let failures: Vec<String> = rows.into_iter().filter_map(wrong).collect();
+        assert!(failures.is_empty(), "{}", failures.join("\n"));
+    }
 }

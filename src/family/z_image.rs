@@ -75,7 +75,7 @@ impl ZImage {
         if transformer.in_channels != vae.latent_channels {
             let (a, b, root) = (transformer.in_channels, vae.latent_channels, folder.root().display());
             let wanted = "the transformer takes the VAE's latent";
-            return Err(Error::failed(format!("{root}: in_channels {a} but latent_channels {b}; {wanted}")));
+            return Err(Error::failed(format!("{root}: in_channels {a}, but latent_channels {b}; {wanted}")));
         }
         let mut schedule = FlowMatch::read(&folder.path("scheduler")?.join("scheduler_config.json"))?;
         schedule.spacing = Spacing::StepsTorch;

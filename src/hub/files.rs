@@ -200,9 +200,9 @@ pub fn single<'a>(names: impl Iterator<Item = &'a str>, place: &str) -> Result<&
     }
     match weights.as_slice() {
         [one] => Ok(one),
-        [] => Err(Error::failed(format!("{place} holds no .safetensors, .pth, .pkl, .pt or .onnx file"))),
+        [] => Err(Error::failed(format!("{place} has no .safetensors, .pth, .pkl, .pt or .onnx file"))),
         many => Err(Error::usage(format!(
-            "{place} holds {} networks ({}); name one, as in {place}:{}",
+            "{place} has {} networks ({}); name one, as in {place}:{}",
             many.len(),
             many.join(", "),
             many[0]
@@ -280,8 +280,8 @@ mod tests {
             }
         }
         for (names, want) in [
-            (&["a.pth", "b.pth"][..], "holds 2 networks (a.pth, b.pth); name one, as in org/x:a.pth"),
-            (&["README.md"], "holds no"),
+            (&["a.pth", "b.pth"][..], "has 2 networks (a.pth, b.pth); name one, as in org/x:a.pth"),
+            (&["README.md"], "has no"),
         ] {
             let got = single(names.iter().copied(), "org/x").unwrap_err().to_string();
             if !got.contains(want) {

@@ -268,7 +268,7 @@ impl<'a> Session<'a> {
             ),
             HFError::Io(e) => format!("{what} cannot be stored in {}: {e}", self.access.cache.display()),
             HFError::CacheLockTimeout { path } => {
-                format!("another program is downloading {what} (it holds {}); wait for it", path.display())
+                format!("another program is downloading {what} (lock {}); wait for it", path.display())
             }
             other => format!("{what} cannot be downloaded: {other}"),
         })

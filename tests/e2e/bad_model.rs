@@ -139,7 +139,7 @@ const FOLDERS: &[Row] = &[
     (
         "channels contradict",
         |m| set(m, "transformer/config.json", "in_channels", json!(128)),
-        &["in_channels 128 against latent_channels 4"],
+        &["in_channels 128, but latent_channels 4"],
     ),
     (
         "layers contradict",
@@ -214,7 +214,8 @@ fn configs_that_disagree_with_weights_give_a_one_line_error() {
     copy_folder(Path::new(&here("tests/goldens/wan/model")), &bench.path("model"));
     let other = json!(["diffusers", "FlowMatchEulerDiscreteScheduler"]);
     set(&bench.path("model"), "model_index.json", "scheduler", other);
-    let wants = ["scheduler_config.json", "of class UniPCMultistepScheduler", "says FlowMatchEulerDiscreteScheduler"];
+    let wants =
+        ["scheduler_config.json", "_class_name is UniPCMultistepScheduler", "says FlowMatchEulerDiscreteScheduler"];
     bad.extend(bench.fault("two schedulers", &bench.run(&format!("{RUN} --model-path model")), 3, &wants));
     report(bad);
 }
