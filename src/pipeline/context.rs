@@ -1,4 +1,4 @@
-//! What a run is given besides its plan: the engine, and someone who watches.
+//! The engine and the progress reporting of a run.
 
 use crate::{
     compile::{self, Subgraph},
@@ -11,24 +11,24 @@ use crate::{
     tensor::DType,
 };
 
-/// What a run is given besides its plan.
+/// What a run needs besides its plan.
 pub struct Context<'a> {
     /// ONNX Runtime.
     pub engine: Engine,
-    /// As asked for.
+    /// The options of the plan.
     pub options: RuntimeOptions,
-    /// Who watches.
+    /// Receives progress.
     pub progress: &'a dyn Progress,
 }
 
-/// What a network is for; it decides what a GPU computes it in.
+/// The role of a network decides its type on a GPU, unless `--dtype` is given. The CPU computes in f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// Transformers and text encoders: bf16 on a GPU.
+pub(crate) enum Role {
+    /// Transformers and text encoders: bf16.
     Transformer,
-    /// Convolutions over pictures: f16 on a GPU.
+    /// Upscalers: f16.
     Pictures,
-    /// Autoencoders and flow: f32 everywhere.
+    /// VAEs and interpolation: f32.
     Exact,
 }
 
@@ -37,13 +37,13 @@ impl<'a> Context<'a> {
     pub fn start(options: &RuntimeOptions, progress: &'a dyn Progress) -> Result<Self> {
         let engine = Engine::start(&options.engine)?;
         if engine.device() == Device::Cpu && options.dtype.is_some_and(|dtype| dtype != DType::F32) {
-            tracing::warn!("the CPU computes in f32; --dtype decides the noise alone");
+            tracing::warn!("the CPU computes in f32; --dtype only affects the noise");
         }
         Ok(Self { engine, options: options.clone(), progress })
     }
 
-    /// What graphs are written for.
-    pub fn target(&self, role: Role) -> Target {
+    /// The target of graphs with a role.
+    pub(crate) fn target(&self, role: Role) -> Target {
         if self.engine.device() == Device::Cpu {
             return Target::CPU;
         }
@@ -55,46 +55,46 @@ impl<'a> Context<'a> {
         Target { provider: Provider::Cuda, compute }
     }
 
-    /// The graph of a component of a diffusers folder, `vae` or the like.
-    pub fn graph(&self, folder: &ModelFolder, name: &str, part: Subgraph, role: Role) -> Result<Model> {
-        compile::component(&folder.path(name)?, folder.class_of(name)?, part, None, self.target(role))
+    /// Builds a subgraph of a component of a diffusers folder, such as `vae`.
+    pub(crate) fn graph(&self, folder: &ModelFolder, name: &str, subgraph: Subgraph, role: Role) -> Result<Model> {
+        compile::component(&folder.path(name)?, folder.class_of(name)?, subgraph, None, self.target(role))
     }
 
-    /// Loads a network under the run's limits: with a memory limit, weights stay mapped and are widened as they are used.
-    pub fn load(&self, name: &str, model: &Model) -> Result<Network> {
+    /// Loads a network. With a memory limit, weights stay mapped and are converted on use.
+    pub(crate) fn load(&self, name: &str, model: &Model) -> Result<Network> {
         self.open(name, model, Load::default())
     }
 
-    /// Loads a network that runs beside others in a line of threads.
-    pub fn load_beside(&self, name: &str, model: &Model) -> Result<Network> {
+    /// Loads a network that shares the cores with the other stages of a stream.
+    pub(crate) fn load_beside(&self, name: &str, model: &Model) -> Result<Network> {
         self.open(name, model, Load { shares_cores: true, ..Load::default() })
     }
 
-    /// Loads a network whose values are few and large: their memory goes back as soon as they are not needed.
-    pub fn load_large(&self, name: &str, model: &Model) -> Result<Network> {
+    /// Loads a network with few and large activations, without a memory arena: memory is returned as soon as it is unused.
+    pub(crate) fn load_large(&self, name: &str, model: &Model) -> Result<Network> {
         self.open(name, model, Load { no_arena: true, ..Load::default() })
     }
 
-    fn open(&self, name: &str, model: &Model, how: Load) -> Result<Network> {
-        let _stage = Task::new(self.progress, format!("load {name}"), None, Unit::Steps);
+    fn open(&self, name: &str, model: &Model, load: Load) -> Result<Network> {
+        let _task = Task::new(self.progress, format!("load {name}"), None, Unit::Steps);
         let limited = self.options.engine.memory_limit.is_some() || self.too_large(name, model);
         let bounded_casts = limited && model.is_half();
-        let how = Load { bounded_casts, mapped_weights: limited, ..how };
-        self.engine.load(name, &model.bytes, &how)
+        let load = Load { bounded_casts, mapped_weights: limited, ..load };
+        self.engine.load(name, &model.bytes, &load)
     }
 }
 
 impl Context<'_> {
-    /// Whether 16-bit weights, widened to f32 for the CPU, would take most of the memory that is left. They then stay mapped.
+    /// Whether 16-bit weights, converted to f32 for the CPU, exceed 70 % of the available memory. They then stay mapped.
     fn too_large(&self, name: &str, model: &Model) -> bool {
-        let (wide, left) = (4 * model.parameters, available_memory());
-        let large = self.engine.device() == Device::Cpu && model.is_half() && wide > left / 10 * 7;
+        let (converted, available) = (4 * model.parameters, available_memory());
+        let large = self.engine.device() == Device::Cpu && model.is_half() && converted > available / 10 * 7;
         if large && self.options.engine.memory_limit.is_none() {
             let gb = |bytes: u64| bytes as f64 / 1e9;
             tracing::warn!(
-                "{name}: {:.0} GB of f32 weights do not fit into {:.0} GB of free memory; they stay mapped and are widened as they are used, which is slower",
-                gb(wide),
-                gb(left)
+                "{name}: {:.0} GB of f32 weights exceed {:.0} GB of available memory; weights stay mapped and are converted on use, which is slower",
+                gb(converted),
+                gb(available)
             );
         }
         large

@@ -1,6 +1,6 @@
-//! A checkpoint as ONNX graphs in a folder.
+//! `export`: writes a checkpoint as ONNX graphs.
 //!
-//! The folder keeps diffusers' layout, with the weights linked and the small files copied, so that it is a model itself.
+//! The output folder keeps the diffusers layout, with linked weights and copied configs, so it can be used as a model.
 
 use std::{
     fs,
@@ -23,7 +23,7 @@ use crate::{
     tensor::DType,
 };
 
-/// Writes the graphs; no weight is read.
+/// Writes the graphs without reading weights.
 pub fn export(plan: &ExportPlan) -> Result<Exported> {
     let begin = Instant::now();
     let out = compile::export(&plan.output, plan.overwrite)?;
@@ -41,7 +41,7 @@ pub fn export(plan: &ExportPlan) -> Result<Exported> {
         for (name, _) in model.components().filter(|(_, class)| compile::supports(class)) {
             out.shards(&model.path(name)?, name)?;
         }
-        // Last: a folder that has it is complete.
+        // Written last: a folder with this file is complete.
         out.copy(&plan.model.join("model_index.json"), "model_index.json")?;
     } else {
         let identity = compile::identify(&plan.model)?;
@@ -58,7 +58,7 @@ pub fn export(plan: &ExportPlan) -> Result<Exported> {
 
 type Write<'a> = dyn FnMut(&str, &str, &str, &Model) -> Result<()> + 'a;
 
-/// Every network of a diffusers folder, and the transformer once more for each resolution level with its shapes fixed.
+/// Writes every network of a diffusers folder, and the transformer with fixed shapes for each resolution level.
 fn folder(plan: &ExportPlan, target: Target, write: &mut Write<'_>) -> Result<()> {
     let folder = ModelFolder::open(&plan.model)?;
     let family = family::open(&folder, &Overrides::default())?;
@@ -88,7 +88,7 @@ fn folder(plan: &ExportPlan, target: Target, write: &mut Write<'_>) -> Result<()
         (latent[axes - 2], latent[axes - 1]) = (round(latent[axes - 2]), round(latent[axes - 1]));
         if latent.contains(&0) {
             return Err(Error::usage(format!(
-                "--progressive-levels {}: {height}×{width} cannot be halved so often",
+                "--progressive-levels {}: {height}×{width} cannot be halved that many times",
                 plan.levels
             )));
         }
@@ -111,7 +111,7 @@ fn target(plan: &ExportPlan) -> Result<Target> {
     }
 }
 
-/// Configs, schedulers and tokenizers: everything below the source that is neither weights nor larger than 64 MB.
+/// Copies configs, schedulers and tokenizers: every file below the source that has no weights and at most 64 MB.
 fn copy_small(root: &Path, at: &Path, out: &compile::Export) -> Result<()> {
     let entries = fs::read_dir(at).map_err(|e| Error::io("listing", at, &e))?;
     let mut paths: Vec<PathBuf> = entries.filter_map(|e| e.ok().map(|e| e.path())).collect();

@@ -1,4 +1,4 @@
-//! What a file or folder is, and what the two libraries are.
+//! `inspect`: describes a file or folder, and the two libraries.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use crate::{
     runtime::{self, Description, Engine, Load, Signature},
 };
 
-/// Reads headers and configs, no weights; a graph is opened by ONNX Runtime.
+/// Describes a checkpoint from headers and configs, without reading weights. ONNX Runtime opens a graph.
 pub fn inspect(path: &Path, options: &RuntimeOptions) -> Result<Inspection> {
     if path.extension().is_some_and(|e| e == "onnx") {
         return graph(path, options);
@@ -76,12 +76,12 @@ fn graph(path: &Path, options: &RuntimeOptions) -> Result<Inspection> {
     Ok(Inspection { kind: "graph".into(), architecture: "ONNX".into(), details, ..Inspection::default() })
 }
 
-/// ONNX Runtime and FFmpeg as they are here.
+/// The installed ONNX Runtime and FFmpeg.
 #[derive(Debug, Clone)]
 pub struct Libraries {
-    /// ONNX Runtime and the devices it can use.
+    /// ONNX Runtime and its devices.
     pub onnxruntime: Description,
-    /// The version of ONNX Runtime that is wanted.
+    /// The required version of ONNX Runtime.
     pub wanted: &'static str,
     /// FFmpeg's version.
     pub ffmpeg: String,
@@ -91,7 +91,7 @@ pub struct Libraries {
     pub decoders: Vec<String>,
 }
 
-/// Looks at both libraries; never fails.
+/// Describes both libraries. Never fails.
 pub fn libraries(options: &RuntimeOptions) -> Libraries {
     Libraries {
         onnxruntime: runtime::describe(&options.engine),

@@ -1,26 +1,26 @@
-//! What a run or a plan answers: serde documents, whose names stay once released.
+//! Results of runs and plans, as serde documents. Their field names are a public interface.
 
 use std::path::{Path, PathBuf};
 
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
-/// `generate`.
+/// Result of `generate`.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Generated {
-    /// In the order of prompts, then seeds.
+    /// By prompt, then seed.
     pub outputs: Vec<OutputRow>,
-    /// By stage; `total` last.
+    /// Seconds by stage; `total` last.
     pub seconds: Map<String, Value>,
-    /// Largest resident size of the process.
+    /// Peak resident memory of the process.
     pub peak_memory_bytes: u64,
 }
 
-/// One result.
+/// One output.
 #[derive(Debug, Clone, Serialize)]
 #[allow(missing_docs)]
 pub struct OutputRow {
-    /// `None` when it was not saved, or went to standard output.
+    /// `None`: not saved, or written to standard output.
     pub path: Option<PathBuf>,
     pub seed: u64,
     pub width: usize,
@@ -29,15 +29,15 @@ pub struct OutputRow {
     pub frames: usize,
 }
 
-/// `enhance`.
+/// Result of `enhance`.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Enhanced {
-    /// In the order of inputs; those that were not begun after a failure (`--fail-fast`) are missing.
+    /// In the order of inputs. Inputs that `--fail-fast` skipped are missing.
     pub items: Vec<ItemRow>,
-    /// How many there should be.
+    /// Number of inputs.
     #[serde(skip)]
     pub asked: usize,
-    /// The most memory of the process that was resident.
+    /// Peak resident memory of the process.
     pub peak_memory_bytes: u64,
 }
 
@@ -45,19 +45,19 @@ pub struct Enhanced {
 #[derive(Debug, Clone, Serialize)]
 #[allow(missing_docs)]
 pub struct ItemRow {
-    #[serde(serialize_with = "shown")]
+    #[serde(serialize_with = "lossy")]
     pub input: PathBuf,
-    #[serde(serialize_with = "shown_too")]
+    #[serde(serialize_with = "lossy_option")]
     pub output: Option<PathBuf>,
     pub status: Status,
-    /// Why it failed, or was left to another run.
+    /// Why it failed or was skipped.
     pub cause: Option<String>,
     /// Frames in the output, 1 for a picture.
     pub frames: u64,
     pub seconds: f64,
 }
 
-/// How it ended.
+/// How an input ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs)]
@@ -67,28 +67,28 @@ pub enum Status {
     Skipped,
 }
 
-/// `plan generate`.
+/// Result of `plan generate`.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct GenerateForecast {
-    /// The model's name.
+    /// Name of the model.
     pub model: String,
-    /// The split of the steps, first level first.
+    /// The resolution levels, first to last.
     pub stages: Vec<LevelRow>,
-    /// Size and frames before interpolation and upscaling, then after.
+    /// Size and frames after each stage from decoding on.
     pub sizes: Vec<SizeRow>,
-    /// How many pictures or videos.
+    /// Number of pictures or videos.
     pub outputs: usize,
-    /// Estimate of the largest resident size.
+    /// Estimate of the peak resident memory.
     pub memory_bytes: Option<u64>,
-    /// Bytes of weights that are read.
+    /// Bytes of weights to read.
     pub weights_bytes: Option<u64>,
-    /// Estimate of what is written.
+    /// Estimate of the bytes to write.
     pub disk_bytes: Option<u64>,
-    /// Anything else worth a line.
+    /// Notes and warnings.
     pub notes: Vec<String>,
 }
 
-/// One level of the denoising.
+/// One resolution level.
 #[derive(Debug, Clone, Serialize)]
 pub struct LevelRow {
     /// Rows of the latent.
@@ -97,22 +97,22 @@ pub struct LevelRow {
     pub width: usize,
     /// Denoising steps.
     pub steps: usize,
-    /// Image tokens of one step.
+    /// Tokens of the latent in the transformer.
     pub tokens: usize,
-    /// σ before its first step.
+    /// σ before the first step.
     pub sigma_start: f64,
-    /// σ after its last step.
+    /// σ after the last step.
     pub sigma_end: f64,
-    /// Estimate of its floating-point operations.
+    /// Estimate of the floating-point operations.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flop: Option<f64>,
 }
 
-/// A picture's or video's form after a stage.
+/// Size and frames of a picture or video after a stage.
 #[derive(Debug, Clone, Serialize)]
 #[allow(missing_docs)]
 pub struct SizeRow {
-    /// The stage that makes it: `decode`, `interpolate`, `upscale`.
+    /// The stage: `decode`, `interpolate`, `upscale`, …
     pub stage: String,
     pub width: usize,
     pub height: usize,
@@ -121,54 +121,54 @@ pub struct SizeRow {
     pub fps: Option<f64>,
 }
 
-/// `plan enhance`.
+/// Result of `plan enhance`.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct EnhanceForecast {
     /// In the order of inputs.
     pub items: Vec<EnhanceForecastRow>,
-    /// Anything else worth a line: what each stage of a refinement does.
+    /// Notes on each refinement pass.
     pub notes: Vec<String>,
-    /// Estimate of the largest resident size.
+    /// Estimate of the peak resident memory.
     pub memory_bytes: Option<u64>,
-    /// Estimate of what is written.
+    /// Estimate of the bytes to write.
     pub disk_bytes: Option<u64>,
-    /// Frames of all results, 1 for a picture.
+    /// Frames of all outputs, 1 for a picture.
     pub frames: u64,
-    /// Estimate of the time it takes, from what this machine took last time; `None` before a first run.
+    /// Estimate of the seconds, from the throughput of earlier runs on this machine; `None`: no earlier run.
     pub seconds: Option<f64>,
 }
 
 /// One input.
 #[derive(Debug, Clone, Serialize)]
 pub struct EnhanceForecastRow {
-    /// The file, or the pattern of numbered pictures.
-    #[serde(serialize_with = "shown")]
+    /// The file or the pattern of numbered pictures.
+    #[serde(serialize_with = "lossy")]
     pub input: PathBuf,
-    /// Where its result goes.
-    #[serde(serialize_with = "shown")]
+    /// The output file.
+    #[serde(serialize_with = "lossy")]
     pub output: PathBuf,
-    /// Its form, then after each stage.
+    /// Size and frames of the input, then after each stage.
     pub sizes: Vec<SizeRow>,
-    /// Why it cannot be done.
+    /// Why it cannot be enhanced.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
 }
 
-/// JSON is UTF-8, names of files need not be.
-fn shown<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
+/// JSON is UTF-8, file names need not be.
+fn lossy<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_str(&path.to_string_lossy())
 }
 
-fn shown_too<S: Serializer>(path: &Option<PathBuf>, to: S) -> Result<S::Ok, S::Error> {
+fn lossy_option<S: Serializer>(path: &Option<PathBuf>, to: S) -> Result<S::Ok, S::Error> {
     path.as_deref().map(Path::to_string_lossy).serialize(to)
 }
 
-/// `export`.
+/// Result of `export`.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Exported {
-    /// The graphs written.
+    /// The written graphs.
     pub graphs: Vec<GraphRow>,
-    /// Wall time.
+    /// Wall-clock seconds.
     pub seconds: f64,
 }
 
@@ -179,11 +179,11 @@ pub struct GraphRow {
     pub path: PathBuf,
     pub architecture: String,
     pub parameters: u64,
-    /// Of the graph itself; weights stay in the checkpoint.
+    /// Bytes of the graph file. Weights stay in the checkpoint.
     pub bytes: u64,
 }
 
-/// `inspect`.
+/// Result of `inspect`.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Inspection {
     /// `diffusion`, `interpolation`, `upscaling`, `text_encoder`, `vae`, `graph`, ….
@@ -192,30 +192,30 @@ pub struct Inspection {
     pub architecture: String,
     /// Elements over all tensors.
     pub parameters: u64,
-    /// How most elements are stored.
+    /// The type of most elements.
     pub dtype: String,
     /// Number of tensors.
     pub tensors: u64,
-    /// Factor of an upscaler.
+    /// Scale of an upscaler.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scale: Option<u32>,
-    /// Version of a network that has several: `4.22.lite`.
+    /// Version of the network: `4.22.lite`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// Anything else: depth, width, heads, inputs, outputs, ….
+    /// Further properties: depth, width, heads, inputs, outputs, …
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub details: Map<String, Value>,
-    /// The parts of a folder, by name.
+    /// The components of a diffusers folder.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub components: Vec<ComponentRow>,
 }
 
-/// A part of a folder.
+/// A component of a diffusers folder.
 #[derive(Debug, Clone, Serialize)]
 pub struct ComponentRow {
-    /// Its folder.
+    /// Name of its folder.
     pub name: String,
-    /// What it is.
+    /// Its properties.
     #[serde(flatten)]
     pub inspection: Inspection,
 }

@@ -1,4 +1,4 @@
-//! Seconds of stages and steps.
+//! Seconds of stages and steps, for `--perf-dump-path` and the summary.
 
 use std::{path::Path, time::Instant};
 
@@ -14,22 +14,22 @@ use crate::{
 /// Seconds of one stage.
 #[derive(Debug, Clone, Serialize)]
 pub struct StageSeconds {
-    /// What was done.
+    /// Name of the stage.
     pub name: String,
-    /// From begin to end.
+    /// Seconds in total.
     pub seconds: f64,
-    /// Of each step, where it has steps.
+    /// Seconds of each step, if the stage has steps.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<f64>,
 }
 
-/// What a run took.
+/// The timings of a run.
 #[derive(Debug, Clone)]
 pub struct Timings {
     began: Instant,
-    /// In the order in which they ended.
+    /// In the order in which stages first ended.
     pub stages: Vec<StageSeconds>,
-    /// The stage split of the denoising, as `plan` prints it.
+    /// Steps by resolution level, as printed by `plan`.
     pub split: Option<String>,
 }
 
@@ -40,7 +40,7 @@ impl Default for Timings {
 }
 
 impl Timings {
-    /// Times a stage.
+    /// Runs `work` and adds its time to a stage.
     pub fn time<T>(&mut self, name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
         let begin = Instant::now();
         let result = work();
@@ -48,7 +48,7 @@ impl Timings {
         result
     }
 
-    /// Adds seconds to a stage; the same name again adds up.
+    /// Adds seconds to a stage.
     pub fn add(&mut self, name: &str, seconds: f64) {
         match self.stages.iter_mut().find(|s| s.name == name) {
             Some(stage) => stage.seconds += seconds,
@@ -56,12 +56,12 @@ impl Timings {
         }
     }
 
-    /// Seconds of a stage so far.
+    /// Seconds of a stage.
     pub fn of(&self, name: &str) -> f64 {
         self.stages.iter().filter(|s| s.name == name).map(|s| s.seconds).sum()
     }
 
-    /// Adds a step's seconds to a stage.
+    /// Adds one step to a stage.
     pub fn step(&mut self, name: &str, seconds: f64) {
         self.add(name, seconds);
         if let Some(stage) = self.stages.iter_mut().find(|s| s.name == name) {
@@ -69,26 +69,26 @@ impl Timings {
         }
     }
 
-    /// Seconds since the run began; stages of a line work at the same time, so theirs may add up to more.
+    /// Seconds since the run began. Stages of a stream run at the same time, so the sum of their seconds may be larger.
     fn total(&self) -> f64 {
         self.began.elapsed().as_secs_f64()
     }
 
-    /// Seconds by stage, and in all.
+    /// Seconds by stage, then `total`.
     pub fn seconds(&self) -> serde_json::Map<String, serde_json::Value> {
         let mut map: serde_json::Map<_, _> = self.stages.iter().map(|s| (s.name.clone(), json!(s.seconds))).collect();
         map.insert("total".into(), json!(self.total()));
         map
     }
 
-    /// Writes `--perf-dump-path`.
+    /// Writes the file of `--perf-dump-path`.
     pub fn write(&self, path: &Path) -> Result<()> {
         let dump = json!({"stages": self.stages, "split": self.split, "total_seconds": self.total(), "peak_memory_bytes": peak_memory()});
         let text =
             serde_json::to_string_pretty(&dump).map_err(|e| Error::failed(format!("{}: {e}", path.display())))?;
-        let mut place = PendingFile::create(path, true)?;
-        place.write((text + "\n").as_bytes())?;
-        place.commit()?;
+        let mut file = PendingFile::create(path, true)?;
+        file.write((text + "\n").as_bytes())?;
+        file.commit()?;
         Ok(())
     }
 }
