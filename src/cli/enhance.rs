@@ -16,7 +16,7 @@ use crate::{
     error::{Error, Result},
     media::resize::Filter,
     pipeline,
-    plan::{Batch, Destination, EnhancePlan, Quality, Rate, Refine, RefineBy, Target, Trim},
+    plan::{Batch, Destination, EnhancePlan, Quality, Rate, Refine, RefineBy, Trim, UpscaleTarget},
 };
 
 /// Flags of `enhance`.
@@ -38,7 +38,7 @@ pub struct EnhanceArgs {
     /// Upscale: factor (2, 4), size (3840x2160) or height (2160p)
     #[arg(long, value_name = "SIZE", value_parser = value::upscale, help_heading = "Upscaling",
           conflicts_with = "upscaling_scale")]
-    pub upscale: Option<Target>,
+    pub upscale: Option<UpscaleTarget>,
 
     /// Interpolation flags.
     #[command(flatten)]
@@ -292,13 +292,13 @@ impl RefineArgs {
     }
 
     /// The product of `--refine-stages`. `None`: no factors, or a product of 1. Errors: not an integer up to 8.
-    fn target(&self) -> Result<Option<Target>> {
+    fn target(&self) -> Result<Option<UpscaleTarget>> {
         let product: f64 = self.refine_stages.iter().product();
         if self.refine_stages.is_empty() || product == 1.0 {
             return Ok(None);
         }
         match product.round() {
-            whole if (product - whole).abs() < 1e-9 && whole <= 8.0 => Ok(Some(Target::Times(whole as usize))),
+            whole if (product - whole).abs() < 1e-9 && whole <= 8.0 => Ok(Some(UpscaleTarget::Times(whole as usize))),
             _ => Err(Error::usage(format!(
                 "--refine-stages: their product, {product}, must be an integer of at most 8; or add --upscale WIDTHxHEIGHT"
             ))),

@@ -2,25 +2,25 @@
 //!
 //! With `--json` standard output is exactly one JSON document: the report, or `{"error": message, "exit_code": n}`.
 
-pub mod args;
-pub mod config;
-pub mod doctor;
-pub mod enhance;
-pub mod generate;
-pub mod models;
-pub mod noise;
-pub mod output;
-pub mod postprocess;
-pub mod progress;
-pub mod report;
-pub mod run;
-pub mod sampling;
-pub mod serving;
-pub mod shared;
-pub mod signal;
-pub mod tools;
-pub mod vae;
-pub mod value;
+pub(crate) mod args;
+mod config;
+mod doctor;
+mod enhance;
+mod generate;
+pub(crate) mod models;
+mod noise;
+mod output;
+mod postprocess;
+mod progress;
+mod report;
+mod run;
+mod sampling;
+mod serving;
+mod shared;
+mod signal;
+mod tools;
+mod vae;
+mod value;
 
 use std::{
     ffi::OsString,

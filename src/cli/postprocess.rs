@@ -9,7 +9,7 @@ use crate::{
     catalog,
     error::{Error, Result},
     media::resize::Filter,
-    plan::{Denoise, Interpolation, Model, Rate, Target, Upscaling},
+    plan::{Interpolation, Model, Rate, UpscaleTarget, Upscaling, WeightBlend},
 };
 
 /// SGLang's default for `--frame-interpolation-model-path`.
@@ -107,7 +107,7 @@ pub struct UpscalingArgs {
 #[derive(Debug, Clone, Default)]
 pub struct UpscalingExtra {
     /// From `--upscale`.
-    pub target: Option<Target>,
+    pub target: Option<UpscaleTarget>,
     /// From `--filter`.
     pub filter: Option<Filter>,
     /// From `--denoise-strength`.
@@ -137,7 +137,7 @@ impl UpscalingArgs {
             }
             return Ok(None);
         }
-        let target = extra.target.unwrap_or(Target::Times(self.upscaling_scale.unwrap_or(4) as usize));
+        let target = extra.target.unwrap_or(UpscaleTarget::Times(self.upscaling_scale.unwrap_or(4) as usize));
         let name = match (&self.upscaling_model_path, extra.filter) {
             (Some(name), _) => Some(name.as_str()),
             (None, Some(_)) => None,
@@ -159,17 +159,17 @@ impl UpscalingArgs {
 }
 
 /// SGLang's default for `--upscaling-model-path`: Real-ESRGAN of that factor, or x4.
-fn default_upscaler(target: Target) -> &'static str {
+fn default_upscaler(target: UpscaleTarget) -> &'static str {
     match target {
-        Target::Times(1 | 2) => "realesrgan-x2",
-        Target::Times(8) => "realesrgan-x8",
+        UpscaleTarget::Times(1 | 2) => "realesrgan-x2",
+        UpscaleTarget::Times(8) => "realesrgan-x8",
         _ => "realesrgan-x4",
     }
 }
 
 /// The blend of `--denoise-strength`. The second weight set is that of `--denoise-model-path`, else the catalogue's pair, else the
 /// `-wdn` file in the same folder, named as in Real-ESRGAN's releases.
-fn denoise(model: Option<&Model>, extra: &UpscalingExtra, models: &Models) -> Result<Option<Denoise>> {
+fn denoise(model: Option<&Model>, extra: &UpscalingExtra, models: &Models) -> Result<Option<WeightBlend>> {
     let Some(strength) = extra.denoise_strength else {
         return match &extra.denoise_model {
             Some(_) => Err(Error::usage("--denoise-model-path requires --denoise-strength")),
@@ -201,7 +201,7 @@ fn denoise(model: Option<&Model>, extra: &UpscalingExtra, models: &Models) -> Re
             Model { name: path.display().to_string(), known: None, path }
         }
     };
-    Ok(Some(Denoise { strength, weak }))
+    Ok(Some(WeightBlend { strength, weak }))
 }
 
 /// `realesr-general-x4v3.pth` → `realesr-general-wdn-x4v3.pth`.

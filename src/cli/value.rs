@@ -11,7 +11,7 @@ use clap::{
 use crate::{
     error::Error,
     media::resize::Filter,
-    plan::{Quality, Rate, Target},
+    plan::{Quality, Rate, UpscaleTarget},
 };
 
 /// A flag with a fixed set of values.
@@ -226,19 +226,19 @@ pub fn rate(typed: &str) -> Result<Rate, String> {
 }
 
 /// `2`, `4x`, `3840x2160`, `2160p` → output size of upscaling.
-pub fn upscale(typed: &str) -> Result<Target, String> {
+pub fn upscale(typed: &str) -> Result<UpscaleTarget, String> {
     if let Some(height) = typed.strip_suffix(['p', 'P']) {
-        return positive("upscale")(height).map(Target::Height).map_err(|_| {
+        return positive("upscale")(height).map(UpscaleTarget::Height).map_err(|_| {
             format!("upscale must be a factor, WIDTHxHEIGHT or a height such as 2160p, got {}", shown(typed))
         });
     }
     let factor = typed.strip_suffix(['x', 'X']).unwrap_or(typed);
     if factor.contains(['x', 'X', '×']) {
         return size(typed)
-            .map(|(width, height)| Target::Size { width, height })
+            .map(|(width, height)| UpscaleTarget::Size { width, height })
             .map_err(|m| m.replacen("output_size", "upscale", 1));
     }
-    int_in("upscaling_scale", 1..=8)(factor).map(|n| Target::Times(n as usize))
+    int_in("upscaling_scale", 1..=8)(factor).map(|n| UpscaleTarget::Times(n as usize))
 }
 
 #[cfg(test)]

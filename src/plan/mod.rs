@@ -17,8 +17,8 @@ mod postprocess;
 pub use enhance::{Batch, EnhancePlan, Input, Job, Refine, RefineBy, Trim};
 pub use generate::{GeneratePlan, Progressive, Start, Vae, VaeTiling};
 pub(crate) use output::known_extension;
-pub use output::{Destination, Item, Output, slug};
-pub use postprocess::{Denoise, Interpolation, Rate, Target, Upscaling};
+pub use output::{Destination, Item, Output};
+pub use postprocess::{Interpolation, Rate, UpscaleTarget, Upscaling, WeightBlend};
 
 /// A model's name and the location of its files.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]

@@ -141,7 +141,7 @@ fn fits(extension: &str, video: bool, path: &Path) -> Result<()> {
 }
 
 /// A file name from a prompt: lower-case ASCII letters, digits and `-`, at most 60 bytes.
-pub fn slug(prompt: &str) -> String {
+fn slug(prompt: &str) -> String {
     let mut slug = String::new();
     for c in prompt.chars() {
         match c {
@@ -167,5 +167,54 @@ fn free_name(folder: &Path, stem: &str, extension: &str, overwrite: bool) -> Pat
             return next;
         }
         n += 1;
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn output(destination: Destination) -> Output {
+        Output { destination, ..Output::default() }
+    }
+
+    #[test]
+    fn names() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |n: &str| folder.path().join(n);
+        std::fs::write(at("a-serene-lake_42.png"), "").unwrap();
+        std::fs::write(at("a-serene-lake_42_1.png"), "").unwrap();
+        std::fs::write(at("taken.png"), "").unwrap();
+        let item = |prompt, count, video| Item { prompt, seed: 42, index: 1, count, video };
+        let auto = || Destination::Folder(folder.path().into());
+        let file = |n: &str| Destination::File(at(n));
+        let mut bad = Vec::new();
+        for (destination, item, want) in [
+            (auto(), item("A serene lake!", 1, false), "a-serene-lake_42_2.png"),
+            (auto(), item("A serene lake!", 1, true), "a-serene-lake_42.mp4"),
+            (auto(), item("…", 1, false), "output_42.png"),
+            (auto(), item("../../etc/passwd", 1, false), "etc-passwd_42.png"),
+            (file("x.jpg"), item("p", 1, false), "x.jpg"),
+            (file("x"), item("p", 1, true), "x.mp4"),
+            (file("x.webp"), item("p", 3, false), "x_1.webp"),
+            (file("x.TIF"), item("p", 1, false), "x.TIF"),
+            (file("x.mov"), item("p", 1, true), "x.mov"),
+            (file("x.bmp"), item("p", 1, false), "x.bmp: .bmp cannot be written"),
+            (file("taken.png"), item("p", 1, false), "already exists"),
+            (file("x.mp4"), item("p", 1, false), "a picture cannot be written as .mp4"),
+            (file("x.png"), item("p", 1, true), "a video cannot be written as .png"),
+            (file("x.docx"), item("p", 1, true), ".docx cannot be written"),
+        ] {
+            let got = match output(destination).path(item) {
+                Ok(path) => path.unwrap().strip_prefix(folder.path()).unwrap().display().to_string(),
+                Err(e) => e.to_string(),
+            };
+            if got != want && !(got.contains(' ') && got.contains(want)) {
+                bad.push(format!("wanted {want}, got {got}"));
+            }
+        }
+        assert!(bad.is_empty(), "{}", bad.join("\n"));
+        assert_eq!(slug(&"longwords".repeat(50)).len(), 60);
     }
 }

@@ -51,7 +51,7 @@ impl Rate {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Upscaling {
     /// Output size.
-    pub target: Target,
+    pub target: UpscaleTarget,
     /// File of the network. `None`: resampling with `filter`.
     pub model: Option<Model>,
     /// Filter of plain resampling, and of the final fit to an exact size.
@@ -61,13 +61,13 @@ pub struct Upscaling {
     /// Overlap of tiles in pixels. `None`: the network's receptive field.
     pub tile_overlap: Option<usize>,
     /// Blend with a second weight set of the same network.
-    pub denoise: Option<Denoise>,
+    pub denoise: Option<WeightBlend>,
 }
 
 impl Default for Upscaling {
     fn default() -> Self {
         Self {
-            target: Target::Times(4),
+            target: UpscaleTarget::Times(4),
             model: None,
             filter: Filter::default(),
             tile: None,
@@ -79,7 +79,7 @@ impl Default for Upscaling {
 
 /// Blend of two weight sets of one network.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Denoise {
+pub struct WeightBlend {
     /// Weight of the strongly denoising network, 0 to 1.
     pub strength: f64,
     /// The weakly denoising network ("wdn").
@@ -89,7 +89,7 @@ pub struct Denoise {
 /// Output size of upscaling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Target {
+pub enum UpscaleTarget {
     /// A multiple of width and height, 1 to 8.
     Times(usize),
     /// Pixels.

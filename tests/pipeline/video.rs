@@ -6,7 +6,7 @@ use crescendo::{
     family::Convention,
     media::resize::Filter,
     pipeline::{Context, generate, plan_generate},
-    plan::{Destination, GeneratePlan, Interpolation, Model, Rate, Target, Upscaling},
+    plan::{Destination, GeneratePlan, Interpolation, Model, Rate, UpscaleTarget, Upscaling},
     progress::Silent,
     spectral::{Mode, Scales},
 };
@@ -31,7 +31,7 @@ fn interpolation(times: u32) -> Interpolation {
 
 fn upscaling() -> Upscaling {
     Upscaling {
-        target: Target::Times(2),
+        target: UpscaleTarget::Times(2),
         model: Some(file("models/demo/srvgg-x2.safetensors")),
         filter: Filter::Lanczos,
         ..Upscaling::default()

@@ -38,7 +38,7 @@ use crate::{
         timings::Timings,
         vae::Direction,
     },
-    plan::{RefineBy, Target},
+    plan::{RefineBy, UpscaleTarget},
     progress::{Progress, Task, Unit},
     runtime::Network,
     schedule::{BfStream, NoiseSource},
@@ -151,7 +151,7 @@ impl<'a> Refiner<'a> {
         let from = (picture.dim().1, picture.dim().2);
         for (k, (height, width)) in self.config.pass_sizes(from).into_iter().enumerate() {
             if let Some(upscaler) = &mut upscaler {
-                upscaler.set_target(Target::Size { width, height });
+                upscaler.set_target(UpscaleTarget::Size { width, height });
                 picture = upscaler.apply(picture)?;
             }
             let colours = orientation.upright(picture.slice(s![..3, .., ..]).to_owned());

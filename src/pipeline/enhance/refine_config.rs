@@ -17,7 +17,7 @@ use crate::{
     media::{metadata::Parameters, resize::Filter},
     model::ModelFolder,
     pipeline::{postprocess::output_size, vae::VaeTiler},
-    plan::{EnhancePlan, Refine, RefineBy, Target, Vae, VaeTiling},
+    plan::{EnhancePlan, Refine, RefineBy, UpscaleTarget, Vae, VaeTiling},
     schedule::Guidance,
     tiling::Tiles,
 };
@@ -25,7 +25,7 @@ use crate::{
 /// Everything about a refinement that is known without weights.
 pub(super) struct RefineConfig {
     pub plan: Refine,
-    target: Option<Target>,
+    target: Option<UpscaleTarget>,
     /// Resampling to the output size after the last pass.
     pub fit: Filter,
     pub seed: u64,

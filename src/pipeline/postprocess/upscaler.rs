@@ -62,7 +62,7 @@ impl Upscaler {
     }
 
     /// Changes the target size for later pictures.
-    pub fn set_target(&mut self, target: plan::Target) {
+    pub fn set_target(&mut self, target: plan::UpscaleTarget) {
         self.plan.target = target;
     }
 
@@ -142,19 +142,19 @@ impl Upscaler {
 const DEFAULT_HALO: usize = 64;
 
 /// How many passes of a network of this scale reach the target size.
-fn passes(target: plan::Target, scale: usize, (height, width): (usize, usize)) -> u32 {
+fn passes(target: plan::UpscaleTarget, scale: usize, (height, width): (usize, usize)) -> u32 {
     let goal = output_size(target, height, width);
-    let least = u32::from(matches!(target, plan::Target::Times(_)));
+    let least = u32::from(matches!(target, plan::UpscaleTarget::Times(_)));
     let reached = |n: u32| height * scale.pow(n) >= goal.0 && width * scale.pow(n) >= goal.1;
     if scale == 1 { 1 } else { (least..=10).find(|&n| reached(n)).unwrap_or(10) }
 }
 
 /// (height, width) of the upscaled picture for an input size.
-pub(crate) fn output_size(target: plan::Target, height: usize, width: usize) -> (usize, usize) {
+pub(crate) fn output_size(target: plan::UpscaleTarget, height: usize, width: usize) -> (usize, usize) {
     match target {
-        plan::Target::Times(n) => (height * n, width * n),
-        plan::Target::Size { width, height } => (height, width),
-        plan::Target::Height(rows) => (rows, ((width * rows) as f64 / height as f64).round().max(1.0) as usize),
+        plan::UpscaleTarget::Times(n) => (height * n, width * n),
+        plan::UpscaleTarget::Size { width, height } => (height, width),
+        plan::UpscaleTarget::Height(rows) => (rows, ((width * rows) as f64 / height as f64).round().max(1.0) as usize),
     }
 }
 
@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn passes_until_the_size_is_reached() {
-        use crate::plan::Target::{Height, Size, Times};
+        use crate::plan::UpscaleTarget::{Height, Size, Times};
         let rows = [
             (Times(1), 4, (100, 100), 1),
             (Times(2), 2, (100, 100), 1),
