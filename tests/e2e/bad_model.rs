@@ -248,7 +248,7 @@ const IMPOSSIBLE: &[(&str, &str, &[&str])] = &[
     (
         "wan",
         "--height 64 --width 64 --progressive-mode dct --progressive-transform dwt --progressive-scales 1/3 1",
-        &["dwt needs each ratio to be 2"],
+        &["dwt requires a ratio of 2"],
     ),
 ];
 
