@@ -254,6 +254,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::too_many_lines)]
     fn output_times_follow_from_source_times() {
         let regular = [(0, M), (1, M), (2, M)];
         let third = OutputRate::Times(3);

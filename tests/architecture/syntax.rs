@@ -77,14 +77,14 @@ fn use_tree(tokens: &[String], mut at: usize, before: &[String], public: bool, f
     at
 }
 
-/// The names in the code outside of `use` items and `mod` declarations.
+/// The names in the code outside of `use` items and `mod` declarations, without methods, fields and ends of paths.
 pub(crate) fn names_in_bodies(code: &str) -> BTreeSet<String> {
     let (mut names, mut skipping, tokens) = (BTreeSet::new(), false, tokens(code));
     for (at, token) in tokens.iter().enumerate() {
         skipping |= is_use_item(&tokens, at) || token == "mod";
         if token == ";" {
             skipping = false;
-        } else if !skipping && is_name(token) {
+        } else if !skipping && is_name(token) && (at == 0 || ![".", "::", "fn"].contains(&&*tokens[at - 1])) {
             names.insert(token.clone());
         }
     }
