@@ -5,7 +5,7 @@ use super::{
     throughput::{Keys, Throughput},
 };
 use crate::{
-    error::Result,
+    error::{Error, Result},
     pipeline::{self, EnhanceForecast, EnhanceForecastRow},
     plan::EnhancePlan,
 };
@@ -19,7 +19,11 @@ pub fn plan_enhance(plan: &EnhancePlan) -> Result<EnhanceForecast> {
     let mut forecast = EnhanceForecast { seconds: Some(0.0), notes, ..EnhanceForecast::default() };
     let (mut memory, mut disk) = (0u64, 0u64);
     for job in &plan.jobs {
-        let (sizes, cause) = match pipeline::sizes(plan, &job.input) {
+        let sizes = match &job.refusal {
+            Some(why) => Err(Error::usage(why.clone())),
+            None => pipeline::sizes(plan, &job.input),
+        };
+        let (sizes, cause) = match sizes {
             Ok(sizes) => (sizes, None),
             Err(e) if plan.jobs.len() == 1 => return Err(e),
             Err(e) => (Vec::new(), Some(e.to_string())),

@@ -208,6 +208,9 @@ impl<'a> Run<'a> {
     }
 
     fn attempt(&self, job: &Job, perf: &mut Timings, hash: &mut Option<String>) -> Result<Outcome, Failure> {
+        if let Some(why) = &job.refusal {
+            return Err(Failure::Item(Error::usage(why.clone())));
+        }
         let (stamp, before) = (identity::stamp(&job.input), identity::state(&job.input));
         let (input, own) = (OnceCell::new(), self.chunk_journal(job)?);
         let hashed = || match input.get() {

@@ -1,7 +1,7 @@
 //! Resolves inputs (files, folders, globs, lists, numbered pictures) to jobs: one input and one output file each.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs,
     path::{Component, Path, PathBuf},
 };
@@ -40,8 +40,9 @@ pub struct Jobs {
 
 /// Finds all inputs and the output file of each. Files of a folder keep their relative path.
 ///
-/// Errors: no input found, a gap in numbered pictures, an output that is an input, two inputs with one output, an unreadable
-/// folder, a single file that does not exist.
+/// A job whose output is that of another job, or its own input, is refused and the others run.
+///
+/// Errors: no input found, a gap in numbered pictures, every job refused, an unreadable folder, a single file that does not exist.
 pub fn jobs(typed: &Typed) -> Result<Jobs> {
     let mut found = Vec::new();
     let mut one = typed.list.is_none() && typed.inputs.len() == 1;
@@ -68,12 +69,12 @@ pub fn jobs(typed: &Typed) -> Result<Jobs> {
     }
     let mut changed = Vec::new();
     let place = |(input, name): (Input, PathBuf)| {
-        let Some(folder) = &folder else { return Job { input, output: typed.output.clone() } };
+        let Some(folder) = &folder else { return Job::new(input, typed.output.clone()) };
         let named = format::output_name(&name);
         if named != name {
             changed.push(format!("{} → {}", input.name().display(), named.display()));
         }
-        Job { output: folder.join(named), input }
+        Job::new(input, folder.join(named))
     };
     let jobs = without_conflicts(found.into_iter().map(place).collect())?;
     warn_about("written in another format, because their own is read-only", &changed);
@@ -201,31 +202,43 @@ fn relative_output(file: &Path) -> PathBuf {
     if inside { file.components().filter(|part| *part != Component::CurDir).collect() } else { named() }
 }
 
-/// Removes repeated jobs. Fails if two inputs have one output or an output is an input.
-fn without_conflicts(jobs: Vec<Job>) -> Result<Vec<Job>> {
-    let mut by_output: HashMap<PathBuf, PathBuf> = HashMap::new();
-    let mut kept = Vec::with_capacity(jobs.len());
-    for job in jobs {
-        let (source, output) = (job.input.name().to_path_buf(), &job.output);
-        match by_output.get(output) {
-            Some(other) if *other == source => continue,
-            Some(other) => {
-                return Err(Error::usage(format!(
-                    "{} and {}: two inputs would be written to {}; enhance them into different folders",
-                    other.display(),
-                    source.display(),
-                    output.display()
-                )));
-            }
-            None => {}
-        }
-        if output.exists() && same(&source, output) {
-            return Err(Error::usage(format!("-o {} is the input itself; give another name", output.display())));
-        }
-        by_output.insert(output.clone(), source);
-        kept.push(job);
+/// Removes repeated jobs. Refuses jobs that share an output, and those whose output is their input.
+///
+/// Errors: every job is refused.
+fn without_conflicts(mut jobs: Vec<Job>) -> Result<Vec<Job>> {
+    let mut seen = HashSet::new();
+    jobs.retain(|job| seen.insert((job.input.name().to_path_buf(), job.output.clone())));
+    let mut sources: HashMap<PathBuf, Vec<String>> = HashMap::new();
+    for job in &jobs {
+        sources.entry(job.output.clone()).or_default().push(job.input.name().display().to_string());
     }
-    Ok(kept)
+    for job in &mut jobs {
+        let (output, names) = (job.output.display(), &sources[&job.output]);
+        job.refusal = if names.len() > 1 {
+            let (names, count) = (listed(names), names.len());
+            Some(format!(
+                "{names}: {count} inputs would be written to {output}; enhance them into different folders, or rename them"
+            ))
+        } else {
+            let own = job.output.exists() && same(job.input.name(), &job.output);
+            own.then(|| format!("-o {output} is the input itself; give another name"))
+        };
+    }
+    match jobs.first().and_then(|job| job.refusal.clone()) {
+        Some(why) if jobs.iter().all(|job| job.refusal.is_some()) => Err(Error::usage(why)),
+        _ => Ok(jobs),
+    }
+}
+
+/// The most names in a message.
+const SHOWN: usize = 5;
+
+/// `a, b and c`
+fn listed(names: &[String]) -> String {
+    match names {
+        [first @ .., last] if !first.is_empty() && names.len() <= SHOWN => format!("{} and {last}", first.join(", ")),
+        _ => format!("{}, …", names[..names.len().min(SHOWN)].join(", ")),
+    }
 }
 
 fn same(a: &Path, b: &Path) -> bool {
@@ -234,7 +247,6 @@ fn same(a: &Path, b: &Path) -> bool {
 
 /// Logs one warning for several names.
 fn warn_about(what: &str, names: &[String]) {
-    const SHOWN: usize = 5;
     if !names.is_empty() {
         let more = if names.len() > SHOWN { ", …" } else { "" };
         tracing::warn!("{} {what}: {}{more}", names.len(), names[..names.len().min(SHOWN)].join(", "));
@@ -333,6 +345,33 @@ mod tests {
             }
         }
         assert!(bad.is_empty(), "{}", bad.join("\n"));
+    }
+
+    /// Rows: listed files, and the number that is refused with the words in its message. An error refuses all.
+    #[test]
+    fn only_items_that_share_an_output_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let rows: [(&[&str], Result<usize, &str>, &str); 6] = [
+            (&["a.png", "a.tif", "a.tiff", "a.bmp", "a.gif"], Ok(0), ""),
+            (&["a.wmv", "a.mkv", "b.png"], Ok(2), "a.wmv and a.mkv: 2 inputs would be written to"),
+            (&["a.wmv", "b.png", "a.vob", "a.mkv"], Ok(3), "a.wmv, a.vob and a.mkv: 3 inputs"),
+            (&["a.png", "a.png"], Ok(0), ""),
+            (&["/x/a.png", "/y/a.png", "b.png"], Ok(2), "/x/a.png and /y/a.png: 2 inputs"),
+            (&["a.wmv", "a.mkv"], Err("a.wmv and a.mkv: 2 inputs"), ""),
+        ];
+        let mut bad = Vec::new();
+        for (files, want, words) in rows {
+            let list = Some(files.iter().map(PathBuf::from).collect());
+            let found = jobs(&Typed { list, output: folder.path().into(), ..Typed::default() });
+            let refusals = |jobs: Jobs| jobs.jobs.into_iter().filter_map(|job| job.refusal).collect::<Vec<_>>();
+            let good = match (found.map(refusals), want) {
+                (Ok(found), Ok(count)) => found.len() == count && found.iter().all(|why| why.contains(words)),
+                (Err(e), Err(words)) => e.to_string().contains(words),
+                _ => false,
+            };
+            bad.extend((!good).then_some(files));
+        }
+        assert!(bad.is_empty(), "{bad:?}");
     }
 
     #[test]

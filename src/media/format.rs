@@ -105,7 +105,7 @@ pub const FORMATS: &[FileFormat] = &[
         ..picture("GIF", &["gif"], PictureFormat::Gif, Access::ReadWrite)
     },
     picture("TIFF", &["tiff", "tif"], PictureFormat::Tiff, Access::ReadWrite),
-    picture("BMP", &["bmp"], PictureFormat::Bmp, Access::Read),
+    picture("BMP", &["bmp"], PictureFormat::Bmp, Access::ReadWrite),
     FileFormat { still: Access::Read, animated: true, encoders: ("apng", "apng"), ..video("APNG", &["apng"], "apng") },
     video("MP4", &["mp4"], "mp4"),
     video("Matroska", &["mkv"], "matroska"),
@@ -148,7 +148,7 @@ impl FileFormat {
     }
 }
 
-/// Extensions to suggest for a picture: `.png, .jpg, .webp, .gif or .tiff`.
+/// Extensions to suggest for a picture: `.png, .jpg, .webp, .gif, .tiff or .bmp`.
 pub fn picture_extensions() -> String {
     suggested(FORMATS.iter().filter(|format| format.writes_pictures()))
 }
@@ -242,7 +242,7 @@ mod tests {
             ("a.PNG", "a.PNG"),
             ("a.tif", "a.tif"),
             ("a.tiff", "a.tiff"),
-            ("a.bmp", "a.png"),
+            ("a.bmp", "a.bmp"),
             ("a.apng", "a.apng"),
             ("a.mov", "a.mov"),
             ("a.M2TS", "a.M2TS"),
@@ -256,7 +256,7 @@ mod tests {
 
     #[test]
     fn suggestions_name_what_is_written() {
-        assert_eq!(picture_extensions(), ".png, .jpg, .webp, .gif or .tiff");
+        assert_eq!(picture_extensions(), ".png, .jpg, .webp, .gif, .tiff or .bmp");
         assert_eq!(video_extensions(), ".mp4, .mkv, .webm, .mov, .m4v, .avi, .ts, .flv, .webp, .gif or .apng");
         for format in [PictureFormat::Png, PictureFormat::Bmp, PictureFormat::Tiff] {
             assert!(format.name().eq_ignore_ascii_case(&format!("{format:?}")));

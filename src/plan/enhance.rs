@@ -67,6 +67,15 @@ pub struct Job {
     pub input: Input,
     /// Output file.
     pub output: PathBuf,
+    /// Why this item fails without being processed, such as an output that another item has too.
+    pub refusal: Option<String>,
+}
+
+impl Job {
+    /// A job that is processed.
+    pub fn new(input: Input, output: PathBuf) -> Self {
+        Self { input, output, refusal: None }
+    }
 }
 
 /// An input of `enhance`.

@@ -284,7 +284,7 @@ fn ctrl_c_stops_and_a_rerun_resumes() {
     assert!(run.code == Some(0) && states(&run)["skipped"] >= 20, "{:?} {}", states(&run), run.err);
 }
 
-/// Writable formats keep their extension; the others become PNG.
+/// Every picture keeps its format.
 #[test]
 fn outputs_keep_the_format_of_their_inputs() {
     let bench = Bench::new();
@@ -295,11 +295,27 @@ fn outputs_keep_the_format_of_their_inputs() {
     }
     let run = bench.run(&format!("enhance in -o out {UP}"));
     assert_eq!(run.code, Some(0), "{}", run.err);
-    assert_eq!(names(&bench.path("out")), ["a.tiff", "b.TIF", "c.png", "d.webp", "e.jpg"]);
-    for name in ["a.tiff", "b.TIF"] {
+    assert_eq!(names(&bench.path("out")), ["a.tiff", "b.TIF", "c.bmp", "d.webp", "e.jpg"]);
+    for (name, head) in [("a.tiff", &b"II*\0"[..]), ("b.TIF", b"II*\0"), ("c.bmp", b"BM")] {
         let bytes = fs::read(bench.path(&format!("out/{name}"))).unwrap();
-        assert!(bytes.starts_with(b"II*\0") || bytes.starts_with(b"MM\0*"), "{name} is not a TIFF");
+        assert!(bytes.starts_with(head), "{name}: {:?}", &bytes[..8]);
     }
+}
+
+/// Two inputs with one output fail, and the others are processed.
+#[test]
+fn a_collision_fails_only_its_items() {
+    let bench = Bench::new();
+    for (k, name) in ["a/1.png", "a/2.png", "b/1.png"].iter().enumerate() {
+        fs::create_dir_all(bench.path(name).parent().unwrap()).unwrap();
+        fs::write(bench.path(name), tiny(k as u32)).unwrap();
+    }
+    let run = bench.run(&format!("enhance a b -o out --json {UP}"));
+    assert_eq!((run.code, states(&run)), (Some(2), counts(&[("done", 1), ("failed", 2)])), "{}", run.err);
+    assert_eq!(names(&bench.path("out")), ["2.png"]);
+    assert!(run.err.lines().all(|l| l.contains("a/1.png and b/1.png: 2 inputs")), "{}", run.err);
+    let plan = bench.run(&format!("plan enhance a b -o out2 --json {UP}"));
+    assert!(plan.code == Some(0) && String::from_utf8_lossy(&plan.out).contains("2 inputs would be written"));
 }
 
 /// Rows: arguments, standard input, expected outputs.
@@ -322,10 +338,10 @@ fn inputs_map_to_outputs() {
     let absolute = format!("{}\0{}\0", bench.path("a/1.png").display(), bench.path("a/b/2.png").display());
     let mut bad = Vec::new();
     for (args, input, want) in [
-        ("a --recursive", "", vec!["1.png", "5.png", "b/2.png", "out/4.png"]),
-        ("a", "", vec!["1.png", "5.png"]),
+        ("a --recursive", "", vec!["1.png", "5.bmp", "b/2.png", "out/4.png"]),
+        ("a", "", vec!["1.png", "5.bmp"]),
         ("a/1.png a/b", "", vec!["1.png", "2.png"]),
-        ("a a/1.png", "", vec!["1.png", "5.png"]),
+        ("a a/1.png", "", vec!["1.png", "5.bmp"]),
         ("a/*.png", "", vec!["1.png"]),
         ("a/**/*.png", "", vec!["1.png", "b/2.png", "out/4.png"]),
         ("*/b/?.png", "", vec!["a/b/2.png"]),

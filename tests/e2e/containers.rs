@@ -63,6 +63,30 @@ fn upscaled_media_keep_their_properties() {
     report(bad);
 }
 
+/// FFmpeg gives a PNG of two frames no frame rate.
+#[test]
+fn animations_of_two_frames() {
+    let bench = Bench::new();
+    let mut bad = Vec::new();
+    for (from, to) in [
+        ("moving.gif", "a.png"),
+        ("moving.gif", "b.apng"),
+        ("moving.gif", "c.webp"),
+        ("moving.webp", "d.png"),
+        ("moving.png", "e.png"),
+        ("moving.png", "f.gif"),
+        ("moving.png", "g.mp4"),
+    ] {
+        let run = bench.run(&format!("enhance {{media}}/{from} -o out/{to} --verify {X2}"));
+        let frames = probe(&bench.path(&format!("out/{to}")), "v:0")["nb_read_frames"].clone();
+        // FFmpeg does not read animated WebP.
+        if run.code != Some(0) || (!to.ends_with("webp") && frames != "2") {
+            bad.push(format!("{from} → {to}: {:?}, {frames} frames, {}", run.code, run.err));
+        }
+    }
+    report(bad);
+}
+
 /// Transparent pixels are bright green. No green may appear at the edge of visible pixels.
 #[test]
 fn upscaled_pictures_have_no_colour_fringe() {

@@ -150,6 +150,8 @@ fn written_pictures_read_back_equal() {
         ("tiff alpha", PictureFormat::Tiff, 4, false, &fine, 0),
         ("tiff 16", PictureFormat::Tiff, 3, true, &fine, 0),
         ("tiff 16 alpha", PictureFormat::Tiff, 4, true, &fine, 0),
+        ("bmp", PictureFormat::Bmp, 3, false, &fine, 0),
+        ("bmp alpha", PictureFormat::Bmp, 4, false, &fine, 0),
         ("gif", PictureFormat::Gif, 3, false, &fine, 40),
     ];
     let mut faults = Vec::new();
@@ -259,7 +261,7 @@ fn files_are_written_atomically() {
     let rows = [
         ("a.png", 3, "already exists; choose another name or pass --overwrite"),
         ("b.jpg", 4, "JPEG does not support transparency; use .png or .webp"),
-        ("b.bmp", 3, "a picture cannot be written with this extension; use .png, .jpg, .webp, .gif or .tiff"),
+        ("b.xyz", 3, "a picture cannot be written with this extension; use .png, .jpg, .webp, .gif, .tiff or .bmp"),
         ("missing/b.png", 3, "does not exist; create it"),
         (".", 3, "a picture cannot be written with this extension"),
     ];

@@ -4,7 +4,7 @@ use std::{borrow::Cow, path::Path};
 
 use image::{
     ExtendedColorType, ImageEncoder,
-    codecs::{gif::GifEncoder, jpeg::JpegEncoder, tiff::TiffEncoder},
+    codecs::{bmp::BmpEncoder, gif::GifEncoder, jpeg::JpegEncoder, tiff::TiffEncoder},
 };
 
 use super::{
@@ -75,6 +75,7 @@ fn verify(file: &Path, picture: &Picture, format: PictureFormat, options: &Pictu
     }
     let same = match format {
         PictureFormat::Png | PictureFormat::Tiff => found.samples == wanted.samples,
+        PictureFormat::Bmp => eight_bits(&found.samples) == eight_bits(&wanted.samples),
         PictureFormat::WebP if options.lossless => eight_bits(&found.samples) == eight_bits(&wanted.samples),
         _ => true,
     };
@@ -91,14 +92,14 @@ fn verify(file: &Path, picture: &Picture, format: PictureFormat, options: &Pictu
 /// - WebP: 8 bits, lossy or lossless, ICC and EXIF chunks.
 /// - GIF: 256 colours.
 /// - TIFF: 8 or 16 bits, ICC, uncompressed.
+/// - BMP: 8 bits, with alpha if the frame has it.
 ///
 /// 16-bit samples are rounded to 8 where needed. [`Picture::unsupported_by`] lists what a format cannot store.
 ///
-/// Errors: transparency in a JPEG, a side longer than the format allows, EXIF that is too large for JPEG, a format that
-/// cannot be written.
+/// Errors: transparency in a JPEG, a side longer than the format allows, EXIF that is too large for JPEG.
 pub fn encode(picture: &Picture, format: PictureFormat, options: &PictureOptions) -> Result<Vec<u8>> {
     let frame = &picture.frame;
-    let (extent, largest) = (frame.width.max(frame.height), max_side(format)?);
+    let (extent, largest) = (frame.width.max(frame.height), max_side(format));
     let filled = frame.width * frame.height * frame.channels;
     if frame.width * frame.height == 0 || !matches!(frame.channels, 3 | 4) || sample_count(&frame.samples) != filled {
         return Err(Error::failed(format!(
@@ -122,18 +123,16 @@ pub fn encode(picture: &Picture, format: PictureFormat, options: &PictureOptions
         PictureFormat::Jpeg => jpeg(picture, options),
         PictureFormat::Gif => gif(frame),
         PictureFormat::Tiff => tiff(picture),
-        _ => webp(picture, options),
+        PictureFormat::Bmp => bmp(frame),
+        PictureFormat::WebP => webp(picture, options),
     }
 }
 
-fn max_side(format: PictureFormat) -> Result<usize> {
+fn max_side(format: PictureFormat) -> usize {
     match format {
-        PictureFormat::Png => Ok(i32::MAX as usize),
-        PictureFormat::Jpeg => Ok(65535),
-        PictureFormat::WebP => Ok(16383),
-        PictureFormat::Gif => Ok(65535),
-        PictureFormat::Tiff => Ok(i32::MAX as usize),
-        other => Err(Error::usage(format!("{} cannot be written; choose PNG, JPEG, WebP, GIF or TIFF", other.name()))),
+        PictureFormat::Jpeg | PictureFormat::Gif => 65535,
+        PictureFormat::WebP => 16383,
+        PictureFormat::Png | PictureFormat::Tiff | PictureFormat::Bmp => i32::MAX as usize,
     }
 }
 
@@ -204,6 +203,14 @@ fn gif(frame: &Frame) -> Result<Vec<u8>> {
     let encoded =
         GifEncoder::new_with_speed(&mut bytes, PALETTE_SPEED).encode(&pixels, width, height, ExtendedColorType::Rgba8);
     encoded.map_err(|e| Error::failed(format!("encoding GIF: {e}")))?;
+    Ok(bytes)
+}
+
+fn bmp(frame: &Frame) -> Result<Vec<u8>> {
+    let (mut bytes, samples) = (Vec::new(), eight_bits(&frame.samples));
+    let color = if frame.channels == 4 { ExtendedColorType::Rgba8 } else { ExtendedColorType::Rgb8 };
+    let encoded = BmpEncoder::new(&mut bytes).encode(&samples, frame.width as u32, frame.height as u32, color);
+    encoded.map_err(|e| Error::failed(format!("encoding BMP: {e}")))?;
     Ok(bytes)
 }
 

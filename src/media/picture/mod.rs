@@ -1,4 +1,4 @@
-//! Still pictures: PNG, JPEG, WebP, GIF and TIFF are read and written, BMP is read.
+//! Still pictures: PNG, JPEG, WebP, GIF, TIFF and BMP.
 //!
 //! Pixels keep their stored orientation: the EXIF orientation is copied as a tag, so viewers rotate the output like the
 //! input. Colour values are not converted; the ICC profile is copied.
@@ -42,8 +42,8 @@ impl Picture {
                 "8 of 16 bits per sample",
             ),
             (!self.text.is_empty() && format != PictureFormat::Png, "the text that a PNG carries"),
-            (self.exif.is_some() && matches!(format, PictureFormat::Gif | PictureFormat::Tiff), "EXIF"),
-            (self.icc.is_some() && format == PictureFormat::Gif, "the colour profile"),
+            (self.exif.is_some() && matches!(format, PictureFormat::Gif | PictureFormat::Tiff | PictureFormat::Bmp), "EXIF"),
+            (self.icc.is_some() && matches!(format, PictureFormat::Gif | PictureFormat::Bmp), "the colour profile"),
         ];
         rows.iter().filter(|(lost, _)| *lost).map(|(_, what)| format!("{what} (a {name} does not store it)")).collect()
     }

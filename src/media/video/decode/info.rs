@@ -7,6 +7,7 @@ use ffmpeg_next::{DictionaryRef, ffi, format::context::Input};
 use crate::{
     error::{Error, Result},
     media::video::{
+        animation::apng,
         ffmpeg::{self, number, text},
         pixel::{
             color::Color,
@@ -120,8 +121,10 @@ pub(crate) fn of_input(input: &Input, path: &Path) -> Result<VideoInfo> {
     let seconds = |ticks: i64| (ticks != ffi::AV_NOPTS_VALUE).then(|| ticks as f64 * time_base.value());
     let whole = (context.duration > 0).then_some(context.duration as f64 * 1e-6);
     let duration = seconds(stream.duration).filter(|d| *d > 0.0).or(whole);
-    let (frame_rate, variable_rate) =
-        rate(stream, duration.unwrap_or(0.0)).ok_or_else(|| failed("the video stream has no frame rate".into()))?;
+    let of_delays = || (container == "apng").then(|| apng::average_rate(path)).flatten().map(|rate| (rate, true));
+    let (frame_rate, variable_rate) = rate(stream, duration.unwrap_or(0.0))
+        .or_else(of_delays)
+        .ok_or_else(|| failed("the video stream has no frame rate".into()))?;
     let estimate = duration.map(|d| (d * frame_rate.value()).round() as u64);
     let side_data = side_data(stream);
     Ok(VideoInfo {
