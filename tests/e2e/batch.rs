@@ -459,7 +459,8 @@ fn numbered_pictures_become_a_video() {
     // A picture of a different size is named.
     fs::write(bench.path("frame_00009.png"), tiny(1)).unwrap();
     let run = bench.run(&format!("enhance frame_%05d.png --fps 24 -o out/c.mp4 {UP}"));
-    if run.code != Some(3) || !run.err.contains("frame_00009.png has 8x8 pixels where frame_00007.png has 64x36") {
+    if run.code != Some(3) || !run.err.contains("frame_00009.png: expected 64x36 pixels as in frame_00007.png, got 8x8")
+    {
         bad.push(run.err);
     }
     report(bad);

@@ -42,7 +42,10 @@ impl Picture {
                 "8 of 16 bits per sample",
             ),
             (!self.text.is_empty() && format != PictureFormat::Png, "the text that a PNG carries"),
-            (self.exif.is_some() && matches!(format, PictureFormat::Gif | PictureFormat::Tiff | PictureFormat::Bmp), "EXIF"),
+            (
+                self.exif.is_some() && matches!(format, PictureFormat::Gif | PictureFormat::Tiff | PictureFormat::Bmp),
+                "EXIF",
+            ),
             (self.icc.is_some() && matches!(format, PictureFormat::Gif | PictureFormat::Bmp), "the colour profile"),
         ];
         rows.iter().filter(|(lost, _)| *lost).map(|(_, what)| format!("{what} (a {name} does not store it)")).collect()
