@@ -53,11 +53,11 @@ impl Error {
         Self::failed(format!("{doing} {}: {what}{}", path.display(), advice(cause.kind())))
     }
 
-    /// Prefixes the message with a place: `transformer: …`. An interruption keeps its message.
+    /// Prefixes the message with a location: `transformer: …`. An interruption keeps its message.
     #[must_use]
-    pub fn at(mut self, place: impl fmt::Display) -> Self {
+    pub fn at(mut self, location: impl fmt::Display) -> Self {
         if self.kind != ErrorKind::Interrupted {
-            self.message = format!("{place}: {}", self.message);
+            self.message = format!("{location}: {}", self.message);
         }
         self
     }
@@ -104,14 +104,14 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Prefixes the error of a [`Result`] with a place.
+/// Prefixes the error of a [`Result`] with a location.
 pub trait At<T> {
-    /// Maps `Err(e)` to `Err(e.at(place))`.
-    fn at(self, place: impl fmt::Display) -> Result<T>;
+    /// Maps `Err(e)` to `Err(e.at(location))`.
+    fn at(self, location: impl fmt::Display) -> Result<T>;
 }
 
 impl<T> At<T> for Result<T> {
-    fn at(self, place: impl fmt::Display) -> Result<T> {
-        self.map_err(|e| e.at(place))
+    fn at(self, location: impl fmt::Display) -> Result<T> {
+        self.map_err(|e| e.at(location))
     }
 }

@@ -1,7 +1,7 @@
-//! Tiles over planes `[.., height, width]`: where each tile lies, and how the results of all tiles become one whole.
+//! Tiles over planes `[.., height, width]`: the position of each tile, and the blend of all tiles into the output.
 //!
-//! A network that cannot process a whole picture or latent at once processes it tile by tile. The three users differ in layout
-//! and blend:
+//! Tiling bounds the memory of a network: it processes a picture or latent tile by tile. The three users differ in layout and
+//! blend:
 //!
 //! | constructor | user | layout | blend |
 //! |---|---|---|---|
@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 pub struct Tiles {
     rows: Vec<Span>,
     columns: Vec<Span>,
-    /// (height, width) of the whole.
+    /// (height, width) of the output.
     size: (usize, usize),
     blend: Blend,
 }
@@ -30,23 +30,23 @@ pub struct Tiles {
 /// One tile along one axis.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Span {
-    /// What the network sees.
+    /// The range that the network reads.
     window: Range<usize>,
-    /// The part of the window that is written to the whole. [`Blend::Ramp`] writes the whole window.
-    kept: Range<usize>,
+    /// The part of the window that is written to the output. [`Blend::Ramp`] writes all of it.
+    written: Range<usize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Blend {
-    /// The whole is the weighted sum of all tiles. The weights at every position sum to 1.
+    /// The output is the weighted sum of all tiles. The weights at every position sum to 1.
     Ramp,
     /// The first `overlap` rows or columns of a tile cross-fade from the last of the tile above or to the left. 0: no blend.
     Fade { overlap: usize },
 }
 
 impl Tiles {
-    /// Tiles of one size, spread evenly, that share at least `overlap`. Weights fall along linear ramps over everything that
-    /// two neighbours share, rows times columns. A single tile has the weight 1 everywhere, so it is bit-identical to untiled.
+    /// Tiles of one size, spread evenly, that overlap by at least `overlap`. A weight is the product of a row ramp and a column
+    /// ramp, which are linear over the overlap. A single tile has the weight 1 everywhere, so it is bit-identical to untiled.
     ///
     /// Tiles begin at multiples of `multiple`; the extents and `side` are multiples of it. An axis that is not longer than
     /// `side` has one tile. `overlap` is below `side`.
@@ -62,13 +62,13 @@ impl Tiles {
         let stride = side.saturating_sub(overlap).max(1);
         let span = |from: usize, extent: usize| {
             let window = from..(from + side).min(extent);
-            Span { kept: from..window.end.min(from + stride), window }
+            Span { written: from..window.end.min(from + stride), window }
         };
         let spans = |extent: usize| (0..extent).step_by(stride).map(|from| span(from, extent)).collect();
         Self { rows: spans(size.0), columns: spans(size.1), size, blend: Blend::Fade { overlap } }
     }
 
-    /// Tiles of `side` without overlap, each seen with `halo` around it, over `size`. `padded` ≥ `size` is the plane that the
+    /// Tiles of `side` without overlap, each read with `halo` around it, over `size`. `padded` ≥ `size` is the plane that the
     /// windows lie in. All windows have one shape: at the edges a window is moved inwards, not cut, so that the network
     /// allocates for one shape.
     pub fn cropped(size: (usize, usize), padded: (usize, usize), side: usize, halo: usize) -> Self {
@@ -76,7 +76,7 @@ impl Tiles {
             let length = (side + 2 * halo).min(padded);
             let span = |from: usize| {
                 let start = from.saturating_sub(halo).min(padded - length);
-                Span { window: start..start + length, kept: from..(from + side).min(extent) }
+                Span { window: start..start + length, written: from..(from + side).min(extent) }
             };
             (0..extent).step_by(side.max(1)).map(span).collect()
         };
@@ -88,7 +88,7 @@ impl Tiles {
     pub fn scaled(&self, scale: usize) -> Self {
         let range = |r: &Range<usize>| r.start * scale..r.end * scale;
         let spans = |spans: &[Span]| {
-            spans.iter().map(|s| Span { window: range(&s.window), kept: range(&s.kept) }).collect::<Vec<_>>()
+            spans.iter().map(|s| Span { window: range(&s.window), written: range(&s.written) }).collect::<Vec<_>>()
         };
         let blend = match self.blend {
             Blend::Ramp => Blend::Ramp,
@@ -109,12 +109,12 @@ impl Tiles {
         (length(&self.rows), length(&self.columns))
     }
 
-    /// The rows and columns that each tile sees, in order.
+    /// The rows and columns that the network reads for each tile, in order.
     pub fn windows(&self) -> impl Iterator<Item = (&Range<usize>, &Range<usize>)> {
         self.rows.iter().flat_map(|row| self.columns.iter().map(move |column| (&row.window, &column.window)))
     }
 
-    /// The whole `[.., height, width]`, from what `make` returns for each tile's rows and columns, `[.., rows, columns]`.
+    /// Returns the output `[.., height, width]`. `make` returns the tile `[.., rows, columns]` for a range of rows and of columns.
     ///
     /// # Errors
     /// The errors of `make`; a tile of an unexpected shape; a plane without rows or columns.
@@ -122,37 +122,37 @@ impl Tiles {
         &self,
         make: impl FnMut(&Range<usize>, &Range<usize>) -> Result<ArrayD<f32>>,
     ) -> Result<ArrayD<f32>> {
-        let whole = match self.blend {
+        let output = match self.blend {
             Blend::Ramp => self.sum(make)?,
             Blend::Fade { overlap } => self.fade(overlap, make)?,
         };
         let (h, w) = self.size;
-        whole.ok_or_else(|| Error::failed(format!("a plane of {h}×{w} cannot be cut into tiles")))
+        output.ok_or_else(|| Error::failed(format!("a plane of {h}×{w} cannot be cut into tiles")))
     }
 
     fn sum(
         &self,
         mut make: impl FnMut(&Range<usize>, &Range<usize>) -> Result<ArrayD<f32>>,
     ) -> Result<Option<ArrayD<f32>>> {
-        let mut whole: Option<ArrayD<f32>> = None;
+        let mut output: Option<ArrayD<f32>> = None;
         let (down, across) = (weights(&self.rows, self.size.0), weights(&self.columns, self.size.1));
         for (row, down) in self.rows.iter().zip(&down) {
             for (column, across) in self.columns.iter().zip(&across) {
                 let mut tile = make(&row.window, &column.window)?;
-                check(&tile, whole.as_ref(), row, column)?;
+                check(&tile, output.as_ref(), row, column)?;
                 let axes = tile.ndim();
                 for (mut line, down) in tile.axis_iter_mut(Axis(axes - 2)).zip(down) {
                     for (mut values, across) in line.axis_iter_mut(Axis(axes - 2)).zip(across) {
                         values *= down * across;
                     }
                 }
-                let whole = whole.get_or_insert_with(|| self.zeros(&tile));
-                let mut place = whole.slice_axis_mut(Axis(axes - 2), Slice::from(row.window.clone()));
-                let mut place = place.slice_axis_mut(Axis(axes - 1), Slice::from(column.window.clone()));
-                place += &tile;
+                let output = output.get_or_insert_with(|| self.zeros(&tile));
+                let mut target = output.slice_axis_mut(Axis(axes - 2), Slice::from(row.window.clone()));
+                let mut target = target.slice_axis_mut(Axis(axes - 1), Slice::from(column.window.clone()));
+                target += &tile;
             }
         }
-        Ok(whole)
+        Ok(output)
     }
 
     fn fade(
@@ -160,13 +160,13 @@ impl Tiles {
         overlap: usize,
         mut make: impl FnMut(&Range<usize>, &Range<usize>) -> Result<ArrayD<f32>>,
     ) -> Result<Option<ArrayD<f32>>> {
-        let mut whole: Option<ArrayD<f32>> = None;
+        let mut output: Option<ArrayD<f32>> = None;
         // Blended tiles of the row above and of this row. Empty without a blend.
         let (mut above, mut line) = (Vec::new(), Vec::new());
         for row in &self.rows {
             for (k, column) in self.columns.iter().enumerate() {
                 let mut tile = make(&row.window, &column.window)?;
-                check(&tile, whole.as_ref(), row, column)?;
+                check(&tile, output.as_ref(), row, column)?;
                 let axes = tile.ndim();
                 if let Some(above) = above.get(k) {
                     cross_fade(above, &mut tile, Axis(axes - 2), overlap);
@@ -174,22 +174,22 @@ impl Tiles {
                 if let Some(left) = line.last() {
                     cross_fade(left, &mut tile, Axis(axes - 1), overlap);
                 }
-                let whole = whole.get_or_insert_with(|| self.zeros(&tile));
-                let mut place = whole.slice_axis_mut(Axis(axes - 2), Slice::from(row.kept.clone()));
-                let mut place = place.slice_axis_mut(Axis(axes - 1), Slice::from(column.kept.clone()));
-                let inside = |s: &Span| Slice::from(s.kept.start - s.window.start..s.kept.end - s.window.start);
-                let kept = tile.slice_axis(Axis(axes - 2), inside(row));
-                place.assign(&kept.slice_axis(Axis(axes - 1), inside(column)));
+                let output = output.get_or_insert_with(|| self.zeros(&tile));
+                let mut target = output.slice_axis_mut(Axis(axes - 2), Slice::from(row.written.clone()));
+                let mut target = target.slice_axis_mut(Axis(axes - 1), Slice::from(column.written.clone()));
+                let inside = |s: &Span| Slice::from(s.written.start - s.window.start..s.written.end - s.window.start);
+                let written = tile.slice_axis(Axis(axes - 2), inside(row));
+                target.assign(&written.slice_axis(Axis(axes - 1), inside(column)));
                 if overlap > 0 {
                     line.push(tile);
                 }
             }
             above = std::mem::take(&mut line);
         }
-        Ok(whole)
+        Ok(output)
     }
 
-    /// The empty whole for tiles like `tile`.
+    /// Zeros of the output's size, with the leading extents of `tile`.
     fn zeros(&self, tile: &ArrayD<f32>) -> ArrayD<f32> {
         let (mut shape, axes) = (tile.shape().to_vec(), tile.ndim());
         (shape[axes - 2], shape[axes - 1]) = self.size;
@@ -204,10 +204,10 @@ pub fn crop(planes: &ArrayD<f32>, rows: &Range<usize>, columns: &Range<usize>) -
     part.slice_axis_move(Axis(axes - 1), Slice::from(columns.clone())).as_standard_layout().into_owned()
 }
 
-/// A tile is `[.., rows, columns]` of its windows, with the leading extents of the whole.
-fn check(tile: &ArrayD<f32>, whole: Option<&ArrayD<f32>>, row: &Span, column: &Span) -> Result<()> {
+/// A tile is `[.., rows, columns]` of its windows, with the leading extents of the output.
+fn check(tile: &ArrayD<f32>, output: Option<&ArrayD<f32>>, row: &Span, column: &Span) -> Result<()> {
     let found = tile.shape();
-    let mut expected = whole.map_or(found, |whole| whole.shape()).to_vec();
+    let mut expected = output.map_or(found, |output| output.shape()).to_vec();
     if let [.., rows, columns] = expected.as_mut_slice() {
         (*rows, *columns) = (row.window.len(), column.window.len());
         if found == expected {
@@ -218,9 +218,9 @@ fn check(tile: &ArrayD<f32>, whole: Option<&ArrayD<f32>>, row: &Span, column: &S
     Err(Error::failed(format!("tile at {y}, {x}: expected the shape {expected:?}, got {found:?}")))
 }
 
-/// Spans of one length, spread evenly, that share at least `overlap`.
+/// Spans of one length, spread evenly, that overlap by at least `overlap`.
 fn even_spans(extent: usize, side: usize, overlap: usize, multiple: usize) -> Vec<Span> {
-    let span = |start: usize, length: usize| Span { window: start..start + length, kept: start..start + length };
+    let span = |start: usize, length: usize| Span { window: start..start + length, written: start..start + length };
     if extent <= side {
         return vec![span(0, extent)];
     }
@@ -353,7 +353,7 @@ mod tests {
         }
     }
 
-    /// A halo is seen and not kept, and windows at the edges are moved inwards.
+    /// A halo is read and not written, and windows at the edges are moved inwards.
     #[test]
     fn a_halo_is_cropped() {
         let tiles = Tiles::cropped((10, 7), (12, 8), 4, 2);
@@ -361,7 +361,7 @@ mod tests {
         let rows = [0..8, 2..10, 4..12];
         assert_eq!(windows, rows.iter().flat_map(|r| [(r.clone(), 0..8), (r.clone(), 0..8)]).collect::<Vec<_>>());
         let x = plane(12, 8);
-        let whole = tiles.assemble(|rows, columns| Ok(crop(&x, rows, columns))).unwrap();
-        assert_eq!(whole, crop(&x, &(0..10), &(0..7)));
+        let output = tiles.assemble(|rows, columns| Ok(crop(&x, rows, columns))).unwrap();
+        assert_eq!(output, crop(&x, &(0..10), &(0..7)));
     }
 }

@@ -84,7 +84,7 @@ fn generate_rejects_invalid_arguments() {
         ("--vae-tiling off --vae-tile 64", "--vae-tile 64 has no effect with --vae-tiling off"),
         ("--image-path nothing.png", "--image-path: no such file: nothing.png"),
         ("--output-file-path x.docx", ".docx cannot be written"),
-        ("--output-file-path taken.png", "taken.png already exists; give another name or --overwrite"),
+        ("--output-file-path taken.png", "taken.png already exists; choose another name or pass --overwrite"),
         ("--output-file-path - --seed 1 2", "takes one output"),
         ("--output-file-name a/b.png", "must be a name without folders"),
         ("--output-file-path a.png --output-path b", "cannot be used with"),

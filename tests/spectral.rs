@@ -410,7 +410,7 @@ fn invalid_requests_give_a_one_line_error() {
         ),
         (
             ladder((16, 16), Scales::Levels(40), 0.1, Transform::Dct),
-            "progressive_levels 40 is too many for a latent of 16x16; at most 5 halvings leave anything",
+            "progressive_levels 40 is too many for a latent of 16x16; at most 5 halvings are possible",
         ),
         (
             ladder((46, 80), Scales::Levels(1), 0.1, Transform::Dwt),

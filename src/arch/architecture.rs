@@ -88,7 +88,7 @@ impl Component<'_> {
 pub struct ConfigChecks {
     /// Object of `config.json` that holds the entries where present, such as `text_config`.
     pub section: Option<&'static str>,
-    /// Prefixes under which the tensors may stand; the first that has a tensor is used.
+    /// Possible prefixes of the tensor names; the first that matches a tensor is used.
     pub prefixes: &'static [&'static str],
     /// Entry and the fact about the weights that it must equal.
     pub entries: &'static [(&'static str, Fact)],
@@ -194,7 +194,7 @@ pub trait Interpolator {
 /// Cost of one call of a transformer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Cost {
-    /// FLOP per token: two per weight that the token meets.
+    /// FLOP per token: two per weight that processes it.
     pub per_token: f64,
     /// FLOP per pair of tokens: scores and weighted sums of all attention layers.
     pub per_pair: f64,

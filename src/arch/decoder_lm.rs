@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | `None` | `ids` [n, s] | [n, s, hidden_size·k] |
 //! | `After` | `ids` [n, s], s ≥ 2; `pads` [n, p], p ≥ 1, the pad token's id | [n, s + p, hidden_size·k] |
-//! | `Before` | `ids` [n, 1 + s], the pad token first | [n, 1 + s, hidden_size·k]; row 0 holds for every pad |
+//! | `Before` | `ids` [n, 1 + s], the pad token first | [n, 1 + s, hidden_size·k]; row 0 is the output of every pad |
 
 use serde::Deserialize;
 use serde_json::Value as Json;
@@ -70,7 +70,7 @@ struct Config {
     rope_theta: Option<f64>,
     #[serde(default)]
     rope_scaling: Json,
-    /// transformers 5, in place of both.
+    /// transformers 5, instead of both.
     #[serde(default)]
     rope_parameters: Json,
 }

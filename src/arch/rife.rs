@@ -195,7 +195,7 @@ impl Interpolator for Rife {
     /// 32, 64 or 128 at flow scale 1 and above, more below.
     ///
     /// # Errors
-    /// A flow scale other than 0.25, 0.5, 1, 2 and 4: the resolutions of the blocks are then not whole.
+    /// A flow scale other than 0.25, 0.5, 1, 2 and 4: the resolutions of the blocks are then not integers.
     fn multiple(&self, scale: f32) -> Result<usize> {
         if ![0.25, 0.5, 1.0, 2.0, 4.0].contains(&scale) {
             return Err(Error::usage(format!("flow scale {scale}: RIFE supports 0.25, 0.5, 1, 2 and 4")));

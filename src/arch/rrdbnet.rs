@@ -12,7 +12,7 @@ use crate::{
     weights::Checkpoint,
 };
 
-/// RRDBNet, in any of its three spellings.
+/// RRDBNet, with any of its three naming schemes of tensors.
 pub const ARCHITECTURE: Architecture = Architecture {
     name: "RRDBNet",
     classes: &[],
@@ -139,7 +139,7 @@ impl Upscaler for Rrdb {
     }
 }
 
-/// The checkpoint with BasicSR's current tensor names. Older spellings: ESRGAN's first release (`model.1.sub.0.RDB1.conv1.0`, layers
+/// The checkpoint with BasicSR's current tensor names. Older names: ESRGAN's first release (`model.1.sub.0.RDB1.conv1.0`, layers
 /// numbered consecutively) and BSRGAN/RealSR (`RRDB_trunk.0.RDB1.conv1`).
 fn canonical(c: Checkpoint) -> Result<Checkpoint> {
     if c.contains("RRDB_trunk.0.RDB1.conv1.weight") {

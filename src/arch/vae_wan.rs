@@ -1,7 +1,7 @@
 //! AutoencoderKLWan and AutoencoderKLQwenImage: the causal video VAE of Wan 2.1 (arXiv:2503.20314 §4.1), which Qwen-Image uses for
 //! single pictures, as diffusers 0.42.1 `models/autoencoders/autoencoder_kl_wan.py`.
 //!
-//! Each frame is a value of its own. A convolution over time takes the neighbouring frames as channels, which makes it a 2-D
+//! Each frame is a separate value. A convolution over time takes the neighbouring frames as channels, which makes it a 2-D
 //! convolution with the stored weight, so only a few frames are in memory at once. The frames that a convolution needs from the
 //! previous call are its caches: inputs `cache.0`, `cache.1`, … and outputs `next.0`, `next.1`, …, in the order of the convolutions.
 //!
@@ -274,7 +274,7 @@ fn batched(x: &[Value]) -> Value {
     if x.len() == 1 { x[0].clone() } else { Value::concat(&x.iter().collect::<Vec<_>>(), 0) }
 }
 
-/// The network over the frames of one call. It numbers the caches as they come.
+/// The network over the frames of one call. It numbers the caches in the order of the convolutions.
 struct Stream {
     cache: TemporalCache,
     caches: Cell<usize>,

@@ -37,7 +37,7 @@ pub const ARCHITECTURE: Architecture = Architecture {
 
 /// Image and caption tokens are each padded to a multiple of this number.
 const PAD_MULTIPLE: usize = 32;
-/// ε of the norms of queries and keys, whatever `config.json` has for the others.
+/// ε of the norms of queries and keys, a constant in the reference. `config.json` has the ε of the other norms.
 const HEAD_EPS: f32 = 1e-5;
 /// ε of the last norm.
 const LAST_EPS: f32 = 1e-6;

@@ -77,7 +77,7 @@ pub fn jobs(typed: &Typed) -> Result<Jobs> {
         Job::new(input, folder.join(named))
     };
     let jobs = without_conflicts(found.into_iter().map(place).collect())?;
-    warn_about("written in another format, because their own is read-only", &changed);
+    warn_about("written in another format, because the input's format is read-only", &changed);
     Ok(Jobs { jobs, folder })
 }
 

@@ -1,4 +1,4 @@
-//! Throughput seconds per megapixel of each stage, stored in the cache folder for the time estimate of `plan`.
+//! Throughput: seconds per megapixel of each stage, stored in the cache folder for the time estimate of `plan`.
 
 use std::{
     collections::BTreeMap,
@@ -19,7 +19,7 @@ use crate::{
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Throughput(BTreeMap<String, f64>);
 
-/// What identifies a measurement, in addition to the stage.
+/// The key of a measurement, in addition to the stage.
 #[derive(Clone, Copy)]
 pub struct Keys<'a> {
     /// The requested run.

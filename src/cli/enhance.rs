@@ -221,7 +221,7 @@ impl EnhanceArgs {
             return Err(Error::usage(format!("--start {start} must be before --end {end} (seconds)")));
         }
         let encoding = self.encoding.resolve(Destination::Nowhere);
-        // Chunks of a killed run show that the output is its own.
+        // With chunks of a killed run, the new run decides whether it resumes or fails.
         let left = pipeline::chunk_folder(&typed.output).is_dir();
         if folder.is_none() && !self.batch.skip_existing && !left {
             encoding.may_write(&typed.output)?;
@@ -285,7 +285,7 @@ impl RefineArgs {
         self.refine && self.refine_strength != Some(0.0)
     }
 
-    /// What a pass enlarges.
+    /// `--refine-by`, or its default.
     fn by(&self, upscaling: &UpscalingArgs, filter: Option<Filter>) -> RefineBy {
         let named = upscaling.upscaling_model_path.is_some() || filter.is_some();
         self.refine_by.unwrap_or(if named { RefineBy::Picture } else { RefineBy::Latent })

@@ -146,7 +146,7 @@ fn print(text: &str) {
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
-/// Starts the log: own messages at `--log-level`, those of ONNX Runtime at most warnings, those of other libraries from debug.
+/// Starts the log: messages of this program at `--log-level`, of ONNX Runtime at most warnings, of other libraries from debug.
 fn start_log(shared: &Shared) {
     let level = match shared.log_level {
         _ if shared.quiet => LevelFilter::ERROR,

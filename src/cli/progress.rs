@@ -14,7 +14,7 @@ use crate::{
     sync::lock,
 };
 
-/// Shortest time between two lines of one stage.
+/// Shortest time between two lines of one task.
 const INTERVAL: Duration = Duration::from_secs(10);
 
 /// The display for this terminal and `--quiet`.
@@ -45,7 +45,7 @@ impl Write for Log {
     }
 }
 
-/// One bar per running stage: name, done/total, seconds per step, time left.
+/// One bar per running task: name, done/total, seconds per step, time left.
 #[derive(Default)]
 struct Bars(Mutex<HashMap<String, (ProgressBar, Unit)>>);
 
@@ -69,29 +69,29 @@ fn style(total: Option<u64>, unit: Unit) -> ProgressStyle {
 }
 
 impl Progress for Bars {
-    fn started(&self, stage: &str, total: Option<u64>, unit: Unit) {
+    fn started(&self, task: &str, total: Option<u64>, unit: Unit) {
         let bar = total.map_or_else(ProgressBar::no_length, ProgressBar::new);
-        let bar = all_bars().add(bar.with_style(style(total, unit)).with_prefix(stage.to_owned()));
+        let bar = all_bars().add(bar.with_style(style(total, unit)).with_prefix(task.to_owned()));
         bar.enable_steady_tick(Duration::from_millis(200));
-        lock(&self.0).insert(stage.into(), (bar, unit));
+        lock(&self.0).insert(task.into(), (bar, unit));
     }
 
-    fn advanced(&self, stage: &str, done: u64) {
-        if let Some((bar, _)) = lock(&self.0).get(stage) {
+    fn advanced(&self, task: &str, done: u64) {
+        if let Some((bar, _)) = lock(&self.0).get(task) {
             bar.set_position(done);
         }
     }
 
-    fn finished(&self, stage: &str) {
-        if let Some((bar, unit)) = lock(&self.0).remove(stage) {
+    fn finished(&self, task: &str) {
+        if let Some((bar, unit)) = lock(&self.0).remove(task) {
             bar.finish_and_clear();
             all_bars().remove(&bar);
-            all_bars().suspend(|| eprintln!("{}", line(stage, bar.position(), bar.length(), unit, bar.elapsed())));
+            all_bars().suspend(|| eprintln!("{}", line(task, bar.position(), bar.length(), unit, bar.elapsed())));
         }
     }
 }
 
-/// One line at the end of a stage, and one every [`INTERVAL`] before.
+/// One line at the end of a task, and one every [`INTERVAL`] before.
 #[derive(Default)]
 struct Lines(Mutex<HashMap<String, Running>>);
 
@@ -104,14 +104,14 @@ struct Running {
 }
 
 /// `denoise 14/28, 6.2 s, 0.44 s/step, 6 seconds left`.
-fn line(stage: &str, done: u64, total: Option<u64>, unit: Unit, elapsed: Duration) -> String {
+fn line(task: &str, done: u64, total: Option<u64>, unit: Unit, elapsed: Duration) -> String {
     let shown = |n: u64| if unit == Unit::Bytes { HumanBytes(n).to_string() } else { n.to_string() };
     let of = total.map(|t| format!("/{}", shown(t))).unwrap_or_default();
     let seconds = elapsed.as_secs_f64();
     if done == 0 && total.is_none() {
-        return format!("{stage}, {seconds:.1} s");
+        return format!("{task}, {seconds:.1} s");
     }
-    let mut text = format!("{stage} {}{of}, {seconds:.1} s", shown(done));
+    let mut text = format!("{task} {}{of}, {seconds:.1} s", shown(done));
     if done > 0 && unit != Unit::Bytes {
         text += &format!(", {:.2} s/step", seconds / done as f64);
     }
@@ -122,25 +122,25 @@ fn line(stage: &str, done: u64, total: Option<u64>, unit: Unit, elapsed: Duratio
 }
 
 impl Progress for Lines {
-    fn started(&self, stage: &str, total: Option<u64>, unit: Unit) {
+    fn started(&self, task: &str, total: Option<u64>, unit: Unit) {
         let now = Instant::now();
-        lock(&self.0).insert(stage.into(), Running { total, unit, done: 0, since: now, printed: now });
+        lock(&self.0).insert(task.into(), Running { total, unit, done: 0, since: now, printed: now });
     }
 
-    fn advanced(&self, stage: &str, done: u64) {
+    fn advanced(&self, task: &str, done: u64) {
         let mut stages = lock(&self.0);
-        let Some(running) = stages.get_mut(stage) else { return };
+        let Some(running) = stages.get_mut(task) else { return };
         running.done = done;
-        // The line at the end of the stage shows the last unit.
+        // The line at the end of the task shows the last unit.
         if running.printed.elapsed() >= INTERVAL && running.total != Some(done) {
             running.printed = Instant::now();
-            eprintln!("{}", line(stage, done, running.total, running.unit, running.since.elapsed()));
+            eprintln!("{}", line(task, done, running.total, running.unit, running.since.elapsed()));
         }
     }
 
-    fn finished(&self, stage: &str) {
-        if let Some(r) = lock(&self.0).remove(stage) {
-            eprintln!("{}", line(stage, r.done, r.total, r.unit, r.since.elapsed()));
+    fn finished(&self, task: &str) {
+        if let Some(r) = lock(&self.0).remove(task) {
+            eprintln!("{}", line(task, r.done, r.total, r.unit, r.since.elapsed()));
         }
     }
 }

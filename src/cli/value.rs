@@ -89,7 +89,7 @@ pub const FILTERS: Choice<Filter> = Choice::new(&[
     ("nearest", "Nearest sample", Filter::Nearest),
 ]);
 
-/// A type of the library that parses itself, with its own message.
+/// A library type with a [`FromStr`] that returns the message.
 pub fn parsed<T: FromStr<Err = Error>>(typed: &str) -> Result<T, String> {
     typed.parse().map_err(|e: Error| e.to_string())
 }

@@ -107,7 +107,7 @@ impl Export {
         }
     }
 
-    /// Writes to a temporary file, then renames it. An identical file is left alone; a different one requires `overwrite`.
+    /// Writes to a temporary file, then renames it. An identical file is left unchanged; a different one requires `overwrite`.
     fn write(&self, path: &Path, bytes: &[u8]) -> Result<()> {
         match fs::read(path) {
             Ok(found) if found == bytes => return Ok(()),

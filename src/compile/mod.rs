@@ -198,7 +198,7 @@ pub struct Interpolator {
     pub multiple: usize,
 }
 
-/// Compiles RIFE. `scale`: resolution of the flow relative to the frames.
+/// Compiles a frame interpolation network. `scale`: resolution of the flow relative to the frames.
 pub fn interpolator(path: &Path, scale: f32, target: Target) -> Result<Interpolator> {
     let checkpoint = Checkpoint::open(path)?;
     let found = detect(&checkpoint);

@@ -22,7 +22,7 @@ use crate::{
 pub(super) const FAMILY: Descriptor =
     Descriptor { pipelines: &["FluxPipeline"], open: |folder, overrides| Ok(Box::new(Flux::open(folder, overrides)?)) };
 
-/// T5 tokens that the transformer takes, padding included: the default and the most.
+/// T5 tokens that the transformer takes, padding included: default and maximum.
 const TEXT_TOKENS: usize = 512;
 /// θ of the rotary positions, a constant in the reference.
 const THETA: f64 = 10_000.0;
@@ -171,7 +171,7 @@ impl Sampling for Flux {
         match (request.true_cfg.filter(|&s| s > 1.0), request.negative) {
             (Some(scale), true) => Ok(Guidance::Cfg { scale, embedded }),
             (Some(scale), false) => Err(Error::usage(format!(
-                "--true-cfg-scale {scale} needs --negative-prompt; an empty one (\"\") will do"
+                "--true-cfg-scale {scale} requires --negative-prompt, which may be empty (\"\")"
             ))),
             (None, _) => Ok(embedded.map_or(Guidance::None, Guidance::Embedded)),
         }

@@ -25,7 +25,7 @@ pub(super) const FAMILY: Descriptor = Descriptor {
     open: |folder, overrides| Ok(Box::new(Flux2::open(folder, overrides)?)),
 };
 
-/// Text tokens that the transformer takes, padding included: the default and the most.
+/// Text tokens that the transformer takes, padding included: default and maximum.
 const TEXT_TOKENS: usize = 512;
 /// The default guidance scale.
 const GUIDANCE: f32 = 4.0;

@@ -2,9 +2,9 @@
 //!
 //! [`Family`] is the supertrait of four small traits, one for each thing that differs between families:
 //!
-//! | trait | says |
+//! | trait | defines |
 //! |---|---|
-//! | [`TextConditioning`] | how a prompt becomes calls of text encoders, and their outputs inputs of the transformer |
+//! | [`TextConditioning`] | the calls of text encoders for a prompt, and the transformer's inputs from their outputs |
 //! | [`LatentLayout`] | the shape of a latent, and how it is normalized for the VAE |
 //! | [`Sampling`] | the noise schedule, the solver and the guidance |
 //! | [`TransformerIo`] | the transformer's inputs at a step, and how its output becomes a velocity |
@@ -33,7 +33,7 @@ pub struct Descriptor {
     pub open: fn(&ModelFolder, &Overrides) -> Result<Box<dyn Family>>,
 }
 
-/// Settings that replace a checkpoint's own when it is opened. The default changes nothing.
+/// Settings that override those of the checkpoint. The default changes nothing.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Overrides {
     /// The project whose defaults apply.

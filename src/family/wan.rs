@@ -11,7 +11,7 @@ use crate::{
     error::{At, Error, Result},
     model::{
         ModelFolder, Tokenizer,
-        layout::{rotary, scalar, token_ids},
+        layout::{check_tokens, rotary, scalar, token_ids},
     },
     schedule::{FlowMatch, Guidance, Spacing, first_step_of_video},
     spectral::Spectrum,
@@ -22,7 +22,7 @@ use crate::{
 pub(super) const FAMILY: Descriptor =
     Descriptor { pipelines: &["WanPipeline"], open: |folder, overrides| Ok(Box::new(Wan::open(folder, overrides)?)) };
 
-/// Text tokens that the transformer takes: the default and the most. Those past the prompt are zeros.
+/// Text tokens that the transformer takes: default and maximum. Tokens after the prompt are zeros.
 const TEXT_TOKENS: usize = 512;
 /// θ of the rotary positions, a constant in the reference.
 const THETA: f64 = 10_000.0;
@@ -76,7 +76,7 @@ impl Wan {
         let (latent, mean, std) = (vae.z_dim, vae.latents_mean.len(), vae.latents_std.len());
         if [*in_channels, mean, std] != [latent; 3] {
             let found = format!("in_channels {in_channels}, {mean} latents_mean, {std} latents_std");
-            return Err(Error::failed(format!("{root}: {found}, but z_dim {latent}; all four are one number")));
+            return Err(Error::failed(format!("{root}: {found}, but z_dim {latent}; all four must be equal")));
         }
         let levels = vae.dim_mult.len();
         if !(1..=8).contains(&levels) || vae.temperal_downsample.len() >= levels {
@@ -274,11 +274,7 @@ fn patches(x: &ArrayD<f32>, p: usize) -> ArrayD<f32> {
 /// The inverse, for an output whose features are in the order row, column, channel.
 fn unpatched(tokens: &ArrayD<f32>, latent: &[usize], p: usize) -> Result<ArrayD<f32>> {
     let [c, t, h, w] = [1, 2, 3, 4].map(|a| latent[a]);
-    let wanted = [1, t * (h / p) * (w / p), c * p * p];
-    if tokens.shape() != wanted {
-        let found = tokens.shape();
-        return Err(Error::failed(format!("the transformer gave an output of shape {found:?}, expected {wanted:?}")));
-    }
+    check_tokens(tokens, [1, t * (h / p) * (w / p), c * p * p])?;
     let wrong = |e: ndarray::ShapeError| Error::failed(format!("the transformer's output: {e}"));
     let split = tokens.to_shape((t, h / p, w / p, p, p, c)).map_err(wrong)?;
     let spatial = split.permuted_axes([5, 0, 1, 3, 2, 4]).as_standard_layout().into_owned().into_dyn();

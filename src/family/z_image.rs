@@ -24,7 +24,7 @@ pub(super) const FAMILY: Descriptor = Descriptor {
     open: |folder, overrides| Ok(Box::new(ZImage::open(folder, overrides)?)),
 };
 
-/// Tokens of the prompt in its template: the default and the most.
+/// Tokens of the prompt in its template: default and maximum.
 const TEXT_TOKENS: usize = 512;
 /// The transformer pads picture and caption each to a multiple of this number of tokens.
 const TOKEN_MULTIPLE: usize = 32;

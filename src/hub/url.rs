@@ -49,7 +49,7 @@ impl Access<'_> {
                 place.display()
             )));
         }
-        fs::create_dir_all(&place).map_err(|e| Error::io("making", &place, &e))?;
+        fs::create_dir_all(&place).map_err(|e| Error::io("creating the folder", &place, &e))?;
         Transfer { url, path: &path, part: with_tail(&path, ".part"), tag: with_tail(&path, ".tag") }.run(self)?;
         Ok(path)
     }

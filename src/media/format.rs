@@ -1,6 +1,6 @@
 //! The one table of media formats: extensions, what is read, what is written, and the defaults of video encoding.
 //!
-//! The command line, output names, batch runs and the encoder all ask this table, so that they agree on what a file name means.
+//! The command line, output names, batch runs and the encoder all use this table, so they treat every extension the same way.
 
 use std::path::{Path, PathBuf};
 
@@ -50,14 +50,14 @@ pub struct FileFormat {
     pub encoders: (&'static str, &'static str),
 }
 
-/// Default encoder of formats that are not in the table or have none of their own.
+/// Default encoder of formats that are not in the table or define none.
 const H264: (&str, &str) = ("h264", "h264");
 
-/// Extension of a generated picture, and of a picture whose own format cannot be written.
+/// Extension of a generated picture, and of a picture whose format cannot be written.
 pub const DEFAULT_PICTURE: &str = "png";
 /// Extension of a generated video.
 pub const DEFAULT_VIDEO: &str = "mp4";
-/// Extension of a video whose own format cannot be written: Matroska holds any codec and stream.
+/// Extension of a video whose format cannot be written: Matroska holds any codec and stream.
 const FALLBACK_VIDEO: &str = "mkv";
 
 const fn picture(

@@ -1,4 +1,4 @@
-//! The metadata that says how an output was made, in the `parameters` form of the A1111 web interface, which image viewers read:
+//! Metadata with the settings of a run, in the `parameters` form of the A1111 web interface, which image viewers read:
 //!
 //! ```text
 //! prompt
@@ -19,7 +19,7 @@ const SOURCE_KEYWORD: &str = "source parameters";
 /// Key of the metadata of a video container.
 const CONTAINER_KEY: &str = "comment";
 
-/// How an output was made.
+/// The settings of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Parameters<'a> {
     /// The prompt.

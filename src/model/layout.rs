@@ -47,6 +47,15 @@ pub(crate) fn rotary_signed<const N: usize>(
     vec![("rope.cos", table(f64::cos)), ("rope.sin", table(f64::sin))]
 }
 
+/// Checks the shape of the transformer's output: [n, tokens, features].
+pub(crate) fn check_tokens(tokens: &ArrayD<f32>, expected: [usize; 3]) -> Result<()> {
+    let found = tokens.shape();
+    if found == expected {
+        return Ok(());
+    }
+    Err(Error::failed(format!("the transformer's output has the shape {found:?}, expected {expected:?}")))
+}
+
 /// [n, c, h, w] → [n, h/2·w/2, 4c]: 2×2 patches as tokens, features in the order channel, row, column.
 pub(crate) fn pack(x: &ArrayD<f32>) -> ArrayD<f32> {
     let [n, c, h, w] = [0, 1, 2, 3].map(|a| x.shape()[a]);
@@ -60,11 +69,7 @@ pub(crate) fn pack(x: &ArrayD<f32>) -> ArrayD<f32> {
 /// The inverse of [`pack`] for a latent of shape [n, c, h, w].
 pub(crate) fn unpack(tokens: &ArrayD<f32>, latent: &[usize]) -> Result<ArrayD<f32>> {
     let [n, c, h, w] = [0, 1, 2, 3].map(|a| latent[a]);
-    let wanted = [n, h / 2 * (w / 2), 4 * c];
-    if tokens.shape() != wanted {
-        let found = tokens.shape();
-        return Err(Error::failed(format!("the transformer gave an output of shape {found:?}, expected {wanted:?}")));
-    }
+    check_tokens(tokens, [n, h / 2 * (w / 2), 4 * c])?;
     Ok(ArrayD::from_shape_fn(IxDyn(latent), |i| {
         let (row, column) = (i[2], i[3]);
         tokens[[i[0], row / 2 * (w / 2) + column / 2, 4 * i[1] + row % 2 * 2 + column % 2]]
@@ -80,11 +85,7 @@ pub(crate) fn row_major(x: &ArrayD<f32>) -> ArrayD<f32> {
 /// The inverse of [`row_major`] for a latent of shape [n, c, h, w].
 pub(crate) fn spatial(tokens: &ArrayD<f32>, latent: &[usize]) -> Result<ArrayD<f32>> {
     let [n, c, h, w] = [0, 1, 2, 3].map(|a| latent[a]);
-    let wanted = [n, h * w, c];
-    if tokens.shape() != wanted {
-        let found = tokens.shape();
-        return Err(Error::failed(format!("the transformer gave an output of shape {found:?}, expected {wanted:?}")));
-    }
+    check_tokens(tokens, [n, h * w, c])?;
     Ok(ArrayD::from_shape_fn(IxDyn(latent), |i| tokens[[i[0], i[2] * w + i[3], i[1]]]))
 }
 
@@ -92,20 +93,16 @@ pub(crate) fn spatial(tokens: &ArrayD<f32>, latent: &[usize]) -> Result<ArrayD<f
 pub(crate) fn pack_channels_last(x: &ArrayD<f32>) -> ArrayD<f32> {
     let [n, c, h, w] = [0, 1, 2, 3].map(|a| x.shape()[a]);
     ArrayD::from_shape_fn(IxDyn(&[n, h / 2 * (w / 2), 4 * c]), |i| {
-        let (token, place) = (i[1], i[2] / c);
+        let (token, corner) = (i[1], i[2] / c);
         let (row, column) = (token / (w / 2), token % (w / 2));
-        x[[i[0], i[2] % c, 2 * row + place / 2, 2 * column + place % 2]]
+        x[[i[0], i[2] % c, 2 * row + corner / 2, 2 * column + corner % 2]]
     })
 }
 
 /// The inverse of [`pack_channels_last`] for a latent of shape [n, c, h, w].
 pub(crate) fn unpack_channels_last(tokens: &ArrayD<f32>, latent: &[usize]) -> Result<ArrayD<f32>> {
     let [n, c, h, w] = [0, 1, 2, 3].map(|a| latent[a]);
-    let wanted = [n, h / 2 * (w / 2), 4 * c];
-    if tokens.shape() != wanted {
-        let found = tokens.shape();
-        return Err(Error::failed(format!("the transformer gave an output of shape {found:?}, expected {wanted:?}")));
-    }
+    check_tokens(tokens, [n, h / 2 * (w / 2), 4 * c])?;
     Ok(ArrayD::from_shape_fn(IxDyn(latent), |i| {
         let (row, column) = (i[2], i[3]);
         tokens[[i[0], row / 2 * (w / 2) + column / 2, (row % 2 * 2 + column % 2) * c + i[1]]]

@@ -1,4 +1,4 @@
-//! A graph under construction: inputs, outputs, nodes, weights and constants, and the errors found on the way.
+//! A graph under construction: inputs, outputs, nodes, weights and constants, and the errors found while it is written.
 
 use std::{
     cell::RefCell,
@@ -137,7 +137,7 @@ impl Graph {
         self.0.borrow_mut().rows.insert(value.name.clone(), (Some(input.name.clone()), rows));
     }
 
-    /// Sets the scope after which the next nodes are named.
+    /// Names the next nodes after `scope`.
     pub(super) fn enter(&self, scope: &str) {
         self.0.borrow_mut().scope = scope.to_string();
     }

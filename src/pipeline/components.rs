@@ -1,4 +1,4 @@
-//! What a run builds from the components of a diffusers folder.
+//! Choices that depend on the components of a diffusers folder: the subgraph to build, and the type of the noise.
 
 use crate::{
     compile::Subgraph,

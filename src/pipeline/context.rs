@@ -11,7 +11,7 @@ use crate::{
     tensor::DType,
 };
 
-/// What a run needs besides its plan.
+/// The engine, options and progress of a run.
 pub struct Context<'a> {
     /// ONNX Runtime.
     pub engine: Engine,

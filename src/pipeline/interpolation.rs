@@ -1,4 +1,4 @@
-//! The interpolation stage: emits the output frames that a [`Retime`] asks for.
+//! The interpolation stage: emits the output frames of a [`Retime`].
 //!
 //! It holds one source frame, the last distinct one. When a run resumes, that frame is decoded again. Output frames of the same gap
 //! that an earlier run has written are computed again and dropped, so the network gets the same calls as in an uninterrupted run.
@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-/// The most frames per call of the network.
+/// Maximum number of frames per call of the network.
 const BATCH: usize = 4;
 
 /// Emits output frames, without those that an earlier run has written, and sets resume points where chunks begin.

@@ -6,7 +6,7 @@
 //! --refine: pictures → [ Real-ESRGAN → ]? VAE → [ grow → DiT in tiles ]* → VAE → files
 //! ```
 //!
-//! [`generate`](fn@generate) and [`Enhancer`] have folders of their own; the other files are what both use. One network is loaded at a
+//! [`generate`](fn@generate) and [`Enhancer`] are in separate folders and share the other files. One network is loaded at a
 //! time, except for those of a stream, and each is freed before the next is loaded.
 
 mod components;

@@ -16,7 +16,7 @@ use crate::{
     tensor::DType,
 };
 
-/// The numbers of a pass.
+/// The parameters of a pass.
 #[derive(Clone, Copy)]
 pub(crate) struct Pass<'a> {
     /// The family of the latents.

@@ -2,8 +2,8 @@
 //!
 //! [`Timeline`] decides what each output frame shows; [`Interpolation`](super::interpolation::Interpolation) makes it. The rules are
 //! those of [`stage::timeline`](crate::stage::timeline). 23.976, 29.97 and 59.94 mean NTSC's 24000/1001 and so on. 2x, 4x, 8x and
-//! 16x are midpoints of midpoints, as published for `--frame-interpolation-exp`; any other factor, and gaps over repeats, ask RIFE
-//! for the times directly. With `--dedup`, repeats are interpolated over if the distinct frames around them are at most 0.25 s
+//! 16x are midpoints of midpoints, as published for `--frame-interpolation-exp`; any other factor, and gaps over repeats, request
+//! the times from RIFE directly. With `--dedup`, repeats are interpolated over if the distinct frames around them are at most 0.25 s
 //! apart. Streams keep their offsets, and audio is never changed.
 
 use serde::{Deserialize, Serialize};

@@ -1,11 +1,11 @@
-//! Decides whether the VAE works in tiles, and in which.
+//! Decides whether the VAE is tiled, and chooses its tiles.
 //!
 //! `--vae-tiling auto` tiles a picture if the estimate for the whole exceeds `--memory-limit` or, without a limit, half of the
-//! machine's memory on the CPU. It does not depend on the memory that happens to be free, so the same call always uses the same
+//! machine's memory on the CPU. It does not depend on the memory that is currently free, so the same call always uses the same
 //! tiles, and `plan` reports them. The memory of a GPU is unknown, so there only `--memory-limit` causes tiles.
 //!
 //! The estimate is the weights plus peak activation bytes per pixel, from the extents in the checkpoint's config (`pixel_bytes` in
-//! `arch/vae_*.rs`) and a number of maps that was measured on networks of the size of FLUX.1 and Wan 2.1.
+//! `arch/vae_*.rs`) and a number of feature maps measured on networks of the size of FLUX.1 and Wan 2.1.
 
 use super::context::Context;
 use crate::{
@@ -113,7 +113,7 @@ impl VaeTiler {
     }
 
     /// A note such as `decoded in tiles of 256 pixels, overlap 64 (about 17.2 GB untiled)`. `None`: untiled, and `--vae-tiling`
-    /// does not ask for tiles.
+    /// does not require tiles.
     pub fn note(&self, direction: Direction, size: (usize, usize)) -> Option<String> {
         let done = if direction == Direction::Decode { "decoded" } else { "encoded" };
         let Some(Tiling { side, overlap, .. }) = self.tiling(direction, size) else {

@@ -113,7 +113,7 @@ pub struct Progressive {
     pub scales: Scales,
     /// δ of the activation-time rule, in (0, 1).
     pub delta: f64,
-    /// Transform that is expanded.
+    /// Transform that enlarges the latent.
     pub transform: Transform,
     /// Power spectrum of the VAE's latents. `None`: the family's.
     pub spectrum: Option<Spectrum>,

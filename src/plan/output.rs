@@ -97,7 +97,10 @@ impl Output {
     /// Returns an error if `path` exists and `overwrite` is off.
     pub fn may_write(&self, path: &Path) -> Result<()> {
         if !self.overwrite && path.symlink_metadata().is_ok() {
-            return Err(Error::usage(format!("{} already exists; give another name or --overwrite", path.display())));
+            return Err(Error::usage(format!(
+                "{} already exists; choose another name or pass --overwrite",
+                path.display()
+            )));
         }
         Ok(())
     }

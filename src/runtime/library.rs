@@ -46,11 +46,13 @@ pub(super) fn take_logged_error() -> Option<String> {
     lock(&LAST_ERROR).take()
 }
 
-/// Loads the library at `asked` (a file or its folder), else the first supported one in [`places`]. Loads at most once.
-pub(super) fn open(asked: Option<&Path>, wants_gpu: bool) -> Result<&'static Library> {
+/// Loads the library at `requested` (a file or its folder), else the first supported one in [`locations`]. Loads at most once.
+pub(super) fn open(requested: Option<&Path>, wants_gpu: bool) -> Result<&'static Library> {
     let mut loaded = lock(&LOADED);
     if let Some(library) = *loaded {
-        return match asked.map(|path| in_folder(path).into_iter().find(|p| p.exists()).unwrap_or_else(|| path.into())) {
+        return match requested
+            .map(|path| in_folder(path).into_iter().find(|p| p.exists()).unwrap_or_else(|| path.into()))
+        {
             Some(path) if path.canonicalize().ok() != library.path.canonicalize().ok() => Err(Error::failed(format!(
                 "ONNX Runtime: {} is requested, but {} is already loaded; a process can load only one",
                 path.display(),
@@ -60,7 +62,7 @@ pub(super) fn open(asked: Option<&Path>, wants_gpu: bool) -> Result<&'static Lib
         };
     }
     disable_telemetry();
-    let (path, version) = find(asked, wants_gpu)?;
+    let (path, version) = find(requested, wants_gpu)?;
     let library: &'static Library = Box::leak(Box::new(load(path, version)?));
     *loaded = Some(library);
     Ok(library)
@@ -92,10 +94,10 @@ fn log(level: LogLevel, _category: &str, id: &str, _location: &str, message: &st
     }
 }
 
-/// Finds the first supported library. The error lists every place and what was wrong with it.
-pub(super) fn find(asked: Option<&Path>, wants_gpu: bool) -> Result<(PathBuf, String)> {
+/// Finds the first supported library. The error lists every searched location and its problem.
+pub(super) fn find(requested: Option<&Path>, wants_gpu: bool) -> Result<(PathBuf, String)> {
     let mut causes = Vec::new();
-    for (place, candidates) in places(asked, wants_gpu) {
+    for (location, candidates) in locations(requested, wants_gpu) {
         let present: Vec<_> =
             candidates.iter().filter(|path| path.parent() == Some(Path::new("")) || path.is_file()).collect();
         let mut cause = if present.is_empty() { "not found".to_owned() } else { String::new() };
@@ -106,7 +108,7 @@ pub(super) fn find(asked: Option<&Path>, wants_gpu: bool) -> Result<(PathBuf, St
                 Err(failure) => cause = failure,
             }
         }
-        causes.push(format!("{place}: {cause}"));
+        causes.push(format!("{location}: {cause}"));
     }
     Err(Error::failed(format!(
         "ONNX Runtime {WANTED} or a later 1.x is required but was not found ({}); run scripts/setup, or set the library's path \
@@ -115,10 +117,10 @@ pub(super) fn find(asked: Option<&Path>, wants_gpu: bool) -> Result<(PathBuf, St
     )))
 }
 
-/// The places to search, in order. An explicitly named library is the only place.
-fn places(asked: Option<&Path>, wants_gpu: bool) -> Vec<(String, Vec<PathBuf>)> {
+/// The locations to search, in order. An explicitly named library is the only location.
+fn locations(requested: Option<&Path>, wants_gpu: bool) -> Vec<(String, Vec<PathBuf>)> {
     let named = |from: &str, path: &Path| vec![(format!("{from} {}", path.display()), in_folder(path))];
-    if let Some(path) = asked {
+    if let Some(path) = requested {
         return named("--onnxruntime", path);
     }
     if let Some(path) = env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty()) {
@@ -137,10 +139,10 @@ fn places(asked: Option<&Path>, wants_gpu: bool) -> Vec<(String, Vec<PathBuf>)> 
         }
         folders.push(installed.join(WANTED));
     }
-    let mut places: Vec<_> =
+    let mut locations: Vec<_> =
         folders.into_iter().map(|folder| (folder.display().to_string(), in_folder(&folder))).collect();
-    places.push(("system libraries".into(), NAMES.map(PathBuf::from).to_vec()));
-    places
+    locations.push(("system libraries".into(), NAMES.map(PathBuf::from).to_vec()));
+    locations
 }
 
 /// The libraries of a folder, or the file's absolute path: the loader searches elsewhere for a bare name.

@@ -129,7 +129,7 @@ impl Scales {
         }
     }
 
-    /// Explicit sizes and their successors, as typed; none for the other forms.
+    /// Pairs of consecutive explicit sizes, as typed; empty for the other variants.
     pub fn pairs(&self) -> Vec<(f64, f64)> {
         match self {
             Self::Explicit(scales) => scales.windows(2).map(|pair| (pair[0].number(), pair[1].number())).collect(),
@@ -226,7 +226,7 @@ impl Ladder {
             if pair[0] == pair[1] {
                 return Err(Error::usage(format!(
                     "the level at scale {scale} of a {h}x{w} latent would be {}x{}, the same size as the next; \
-                     leave it out, or ask for a larger picture",
+                     leave it out, or choose a larger picture",
                     pair[0].0, pair[0].1
                 )));
             }
@@ -240,7 +240,7 @@ impl Ladder {
         match &self.scales {
             Scales::Full => Ok(vec![1.0]),
             Scales::Levels(n) if *n > deepest => Err(Error::usage(format!(
-                "progressive_levels {n} is too many for a latent of {}x{}; at most {deepest} halvings leave anything",
+                "progressive_levels {n} is too many for a latent of {}x{}; at most {deepest} halvings are possible",
                 self.latent.0, self.latent.1
             ))),
             Scales::Levels(n) => Ok((0..=*n).rev().map(|k| 0.5f64.powi(k as i32)).collect()),

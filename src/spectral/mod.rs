@@ -11,7 +11,7 @@
 //! 4. With rewind, the result is scaled so that it is again a point of the flow-matching path, at a higher σ. The solver restarts.
 //!
 //! Sizes are multiples of the transformer's patch. A run that starts from a picture skips the levels before its first step, and
-//! begins with the picture's latent at the size of the first remaining level ([`check_delta, from_step`], [`resized`]).
+//! begins with the picture's latent at the size of the first remaining level ([`from_step`], [`resized`]).
 
 mod activation;
 mod dct;

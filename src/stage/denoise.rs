@@ -4,9 +4,9 @@
 //! for one tile at a time.
 //!
 //! Tiled denoising is joint (MultiDiffusion, arXiv:2302.08113 eq. 4 and 5). At every step the velocity of each tile is predicted
-//! from the same latent, the velocities are blended, and the solver takes one step on the whole. So tiles never diverge, as they do
-//! when each is denoised to the end on its own, and the noise belongs to the whole latent and does not depend on the tiles. The
-//! paper weights all tiles equally; the linear ramps of [`Tiles::ramped`] keep seams invisible where two predictions differ.
+//! from the same latent, the velocities are blended, and the solver takes one step on the whole latent.
+//! Tiles that are denoised separately would diverge. The noise is drawn for the whole latent, so it does not depend on the tiles.
+//! The paper weights all tiles equally; the linear ramps of [`Tiles::ramped`] keep seams invisible where two predictions differ.
 
 use std::ops::Range;
 

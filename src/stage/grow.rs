@@ -4,14 +4,14 @@ use ndarray::ArrayD;
 
 use crate::{error::Result, schedule::NoiseSource, spectral::Growth, tensor::DType};
 
-/// What growth needs at every level.
+/// Parameters of growth, the same at every level.
 #[derive(Debug, Clone, Copy)]
 pub struct Grow {
     /// Transform and rewind.
     pub growth: Growth,
     /// The random stream of the new coefficients.
     pub noise: NoiseSource,
-    /// Seed of the whole result. The noise of level k has the seed `seed` + 10000·k.
+    /// Seed of the output. The noise of level k has the seed `seed` + 10000·k.
     pub seed: u64,
 }
 

@@ -1,4 +1,4 @@
-//! The stages of the pipeline, one file each. A stage keeps what it needs between calls and does not import another stage.
+//! The stages of the pipeline, one file each. A stage holds its state between calls and imports no other stage.
 
 pub mod denoise;
 pub mod grow;

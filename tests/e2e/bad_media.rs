@@ -32,9 +32,9 @@ fn unreadable_media_give_a_one_line_error() {
         ("zero.mp4", "a.mp4", vec!["zero.mp4: the file is empty"]),
         ("text.png", "a.png", vec!["text.png: is neither a picture nor a video"]),
         ("text.jpg", "a.jpg", vec!["text.jpg: is neither a picture nor a video"]),
-        ("text.mp4", "a.mp4", vec!["text.mp4: is not a video that FFmpeg can read", "get a whole copy"]),
-        ("half.png", "a.png", vec!["half.png: the PNG is damaged or truncated", "get a whole copy"]),
-        ("half.mp4", "a.mp4", vec!["half.mp4: the file is truncated", "get a whole copy"]),
+        ("text.mp4", "a.mp4", vec!["text.mp4: is not a video that FFmpeg can read", "get a complete copy"]),
+        ("half.png", "a.png", vec!["half.png: the PNG is damaged or truncated", "get a complete copy"]),
+        ("half.mp4", "a.mp4", vec!["half.mp4: the file is truncated", "get a complete copy"]),
         ("clip.png", "a.png", vec!["clip.png", "a.png", "use .mp4"]),
         (
             "picture.mp4",

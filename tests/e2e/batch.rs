@@ -398,7 +398,7 @@ fn invalid_inputs_are_rejected() {
         ("deep -o out", 1, ["deep: contains no picture", "--recursive"]),
         ("f_%03d.png -o out/a.mp4 --fps 24", 1, ["f_003.png is missing between f_001.png and f_004.png", "no gap"]),
         ("f_%03d.png -o out/a.mp4", 1, ["f_%03d.png", "--fps"]),
-        ("half.png -o out/a.png", 3, ["half.png: the PNG is damaged", "get a whole copy"]),
+        ("half.png -o out/a.png", 3, ["half.png: the PNG is damaged", "get a complete copy"]),
         ("gone.png -o out/a.png", 3, ["gone.png", "the file does not exist"]),
         ("a/1.png -o out/a.png --report no/r.jsonl", 3, ["writing no/r.jsonl", "check the path"]),
     ] {

@@ -98,7 +98,7 @@ fn names_latents_and_timings() {
     let picture = fs::read(bench.path("out/a.png")).unwrap();
     let run = bench.run(&to_file);
     assert_eq!((run.code, run.err.lines().count()), (Some(1), 1));
-    assert!(run.err.contains("out/a.png already exists; give another name or --overwrite"), "{}", run.err);
+    assert!(run.err.contains("out/a.png already exists; choose another name or pass --overwrite"), "{}", run.err);
     done(&bench.run(&format!("{to_file} --seed 7 --overwrite")));
     assert!(fs::read(bench.path("out/a.png")).unwrap() != picture);
 

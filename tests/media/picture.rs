@@ -94,7 +94,7 @@ fn losses_of_a_picture_are_named() {
     let rows: [(&str, Vec<u8>, &[&str]); 5] = [
         ("plain", png(|_| ()), &[]),
         ("density", png(dims), &["pixels per metre"]),
-        ("gamma", png(|i| i.source_gamma = Some(png::ScaledFloat::new(1.0))), &["its own gamma"]),
+        ("gamma", png(|i| i.source_gamma = Some(png::ScaledFloat::new(1.0))), &["its gamma"]),
         ("usual gamma", png(|i| i.source_gamma = Some(png::ScaledFloat::new(0.45455))), &[]),
         ("xmp", xmp, &["XMP metadata"]),
     ];

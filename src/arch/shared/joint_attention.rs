@@ -10,7 +10,7 @@ pub const EPS: f32 = 1e-6;
 /// Constructor of a linear layer: [`Scope::linear`] or [`Scope::linear_no_bias`].
 pub type Linear = fn(&Scope, &str, &Value, usize) -> Value;
 
-/// Joint attention: each stream has its own projections, and both attend to both.
+/// Joint attention: each stream has separate projections, and every token attends to both streams.
 pub struct Joint {
     /// Attention heads.
     pub heads: usize,

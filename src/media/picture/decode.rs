@@ -44,7 +44,7 @@ pub fn decode(bytes: &[u8]) -> Result<Picture> {
         return Err(Error::failed("is not a picture this program reads (PNG, JPEG, WebP, GIF, TIFF, BMP)"));
     };
     let broken = |why: String| {
-        Error::failed(format!("the {} is damaged or truncated ({why}); get a whole copy of the file", format.name()))
+        Error::failed(format!("the {} is damaged or truncated ({why}); get a complete copy of the file", format.name()))
     };
     let (mut picture, space) = match format {
         PictureFormat::Png => (png(bytes).map_err(broken)?, *b"RGB "),
@@ -120,7 +120,7 @@ fn png(bytes: &[u8]) -> Result<Picture, String> {
     let gamma = info.gama_chunk.filter(|g| !plain_gamma && g.into_scaled().abs_diff(45_455) > 100);
     for (found, what) in [
         (info.coding_independent_code_points.is_some(), "its colour space by code points (cICP)"),
-        (gamma.is_some(), "its own gamma"),
+        (gamma.is_some(), "its gamma"),
         (info.pixel_dims.is_some(), "pixels per metre"),
     ] {
         picture.left_out.extend(found.then(|| what.to_string()));

@@ -130,7 +130,7 @@ pub(crate) fn open(path: &Path) -> Result<Input> {
     let url = url(path)?;
     let failed = |code| {
         let why = reason(code);
-        Error::failed(format!("{}: is not a video that FFmpeg can read ({why}); get a whole copy", path.display()))
+        Error::failed(format!("{}: is not a video that FFmpeg can read ({why}); get a complete copy", path.display()))
     };
     clear_line();
     // SAFETY: the context is null, or owned by `Input` at every return. FFmpeg frees it if opening fails.

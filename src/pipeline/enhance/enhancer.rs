@@ -1,4 +1,4 @@
-//! The networks of an enhance plan, and what a plan may ask for.
+//! The networks of an enhance plan, and the checks of a plan.
 
 use std::{
     path::Path,

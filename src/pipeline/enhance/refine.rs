@@ -12,10 +12,10 @@
 //!   few pixels above the output size; resampling corrects that.
 //! - **Noise** is drawn once for the whole latent of a pass, with the seed + 10000 per pass, so it does not depend on the tiles.
 //! - **Denoising** is joint over all tiles ([`stage::denoise`](crate::stage::denoise)). Positions count from each tile's corner. The VAE
-//!   encodes and decodes in the same tiles with the same ramps, and within a tile in its own tiles if memory requires it. A single
+//!   encodes and decodes in the same tiles with the same ramps, and splits a tile further if memory requires it. A single
 //!   tile is bit-identical to untiled.
-//! - **Kept** are alpha (upscaled without refinement), bit depth, colour profile and EXIF. A picture with an EXIF orientation is
-//!   refined as it is shown. A PNG records the settings in `parameters`; an existing text of that name becomes `source parameters`.
+//! - **Preserved**: alpha (upscaled without refinement), bit depth, colour profile and EXIF. A picture with an EXIF orientation is
+//!   refined upright. A PNG records the settings in `parameters`; an existing text of that name becomes `source parameters`.
 //!
 //! Text encoders are loaded once per run and freed. Transformer and VAE stay loaded for all pictures, which share them.
 
@@ -60,7 +60,7 @@ pub(super) struct Refiner<'a> {
     positive: Conditioning,
     negative: Option<Conditioning>,
     noise: DType,
-    /// The VAE's own tiles within a tile, for encoding and for decoding.
+    /// The VAE's tiles within a refinement tile, for encoding and for decoding.
     tilings: [Option<Tiling>; 2],
     progress: &'a dyn Progress,
 }

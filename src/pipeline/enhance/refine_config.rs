@@ -1,9 +1,9 @@
-//! The numbers of a refinement: passes, tiles, schedule and guidance, before any weight is read.
+//! The parameters of a refinement: passes, tiles, schedule and guidance, before any weight is read.
 //!
 //! - **Passes** (`--refine-stages`) multiply both sides by a factor from 1 to 2, but no side exceeds the output size of `--upscale`.
 //!   Passes with nothing left to enlarge are skipped. If their product is smaller than the output size, `--filter` resamples the
 //!   rest. Both cases log a warning. Without `--refine-stages`, passes double the size until it is reached; without `--upscale`, the
-//!   output size is the product of the factors, or the input's own size.
+//!   output size is the product of the factors, or the input's size.
 //! - **Strength** selects the last part of the family's schedule, as for `generate`, at least one step. Strength 0 disables
 //!   refinement.
 //! - **Tiles** have one size, by default that of the family's default pictures, and overlap by at least a quarter of a side
@@ -35,7 +35,7 @@ pub(super) struct RefineConfig {
     pub guidance: Guidance,
     /// Side and overlap of the tiles in pixels.
     pub tile: (usize, usize),
-    /// The VAE's own tiles within a tile.
+    /// The VAE's tiles within a refinement tile.
     pub vae: VaeTiler,
 }
 
@@ -52,7 +52,7 @@ impl RefineConfig {
         let error = |why: String| Err(Error::usage(why));
         if family.is_video() {
             return error(format!(
-                "--refine-model {}: {name} makes videos, refinement needs a model of pictures: {}",
+                "--refine-model {}: {name} makes videos, but refinement requires a picture model: {}",
                 refine.model.name, "FLUX.1, FLUX.2, Qwen-Image or Z-Image"
             ));
         }
@@ -107,7 +107,7 @@ impl RefineConfig {
         Tiles::ramped(latent, self.tile.0 / f, self.tile.1.div_ceil(f), family.patch_size())
     }
 
-    /// σ of every step, and 0: the schedule for a picture of the size of a tile, which is what the transformer sees.
+    /// σ of every step, and 0: the schedule for a picture of the size of a tile, which the transformer processes.
     pub fn sigmas(&self, tiles: &Tiles) -> Result<Vec<f32>> {
         let (f, (h, w)) = (self.family.vae_scale_factor(), tiles.tile_size());
         self.family.sigmas(Size { height: h * f, width: w * f, frames: 1 }, self.steps)
@@ -153,7 +153,7 @@ impl RefineConfig {
         let mut warnings = Vec::new();
         let (given, done) = (self.plan.stages.len(), sizes.len());
         if given > done {
-            warnings.push(format!("--refine-stages: the output size is reached after {done} of {given} stages"));
+            warnings.push(format!("--refine-stages: the output size is reached after {done} of {given} passes"));
         }
         if let Some(&(h, w)) = sizes.last().filter(|last| **last != target) {
             let (height, width) = target;

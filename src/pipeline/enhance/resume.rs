@@ -5,16 +5,16 @@
 //!           chunk k+1 at the same time
 //! ```
 //!
-//! Videos of more than a minute are made in chunks of 10 s of output time (`--chunk`), in the hidden folder `.NAME.chunks` beside the
-//! output. A chunk holds the packets of its own encoder with exact times, in a private file format
+//! Videos of more than a minute are encoded in chunks of 10 s of output time (`--chunk`), in the hidden folder `.NAME.chunks` beside the
+//! output. A chunk holds the packets of a separate encoder with exact times, in a private file format
 //! ([`media::video::chunk`](crate::media::video::chunk)). When its bytes are on disk, a line with its hash is appended to
-//! `chunks.jsonl`, on a thread beside the encoding of the next chunk. A chunk without a line is made again. At the end the packets
+//! `chunks.jsonl`, on a thread beside the encoding of the next chunk. A chunk without a line is encoded again. At the end the packets
 //! are copied, not encoded again, into the container with the source's other streams. The output depends only on the chunks and the
-//! source; while it is written it needs twice its size on disk. The folder is removed when the output has its name, or when a run
+//! source; the disk must hold both until it is complete. The folder is removed when the output is renamed, or when a run
 //! ends without a finished chunk.
 //!
-//! The journal's first line holds the hashes of input, models and settings and the versions. Chunks of another identity are an error
-//! that names `--overwrite`. Every other line holds a [`ResumePoint`]: the state of the stages after the chunk. All stages but the
+//! The journal's first line holds the hashes of input, models and settings and the versions. Chunks of another identity are an error;
+//! `--overwrite` discards them. Every other line holds a [`ResumePoint`]: the state of the stages after the chunk. All stages but the
 //! encoder run through chunk borders, so the frames do not depend on the chunks. The source frame that the point names is decoded
 //! again: from the key frame before it where the container has an index, else, or if its hash differs, from the beginning.
 //!
@@ -286,8 +286,8 @@ fn read_journal(folder: &Path, head: &Head, target: &Path, overwrite: bool) -> R
     for entry in entries {
         let Ok(mut line) = entry.parse::<Line>() else { break };
         line.chunk.file = file(folder, valid.len());
-        if !line.chunk.is_whole() {
-            tracing::warn!("{}: does not match the journal; it is made again", line.chunk.file.display());
+        if !line.chunk.is_intact() {
+            tracing::warn!("{}: does not match the journal; it is encoded again", line.chunk.file.display());
             break;
         }
         length = entry.end;

@@ -34,7 +34,7 @@ pub struct PendingOutput {
     pub resumed: bool,
 }
 
-/// Seconds of output above which a video is made in chunks by default.
+/// Seconds of output above which a video is encoded in chunks by default.
 const CHUNK_ABOVE: f64 = 60.0;
 /// Seconds per chunk by default.
 const CHUNK: f64 = 10.0;
@@ -46,7 +46,7 @@ pub(super) struct VideoJob<'a> {
     deep: bool,
     spec: VideoSpec,
     options: VideoOptions,
-    /// Seconds per chunk, if the length or `--chunk` asks for chunks.
+    /// Seconds per chunk, if the length or `--chunk` requires chunks.
     chunk: Option<f64>,
     /// Whether `--chunk` was given.
     chunk_given: bool,
@@ -121,7 +121,7 @@ impl<'a> VideoJob<'a> {
         Ok(PendingOutput { file, frames: summary.frames, resumed: false })
     }
 
-    /// As [`VideoJob::in_one_piece`], by way of chunks. Resumes after the chunks of an earlier run.
+    /// As [`VideoJob::in_one_piece`], in chunks. Resumes after the chunks of an earlier run.
     fn in_chunks(
         self,
         seconds: f64,

@@ -27,7 +27,7 @@ pub(super) enum VideoSource<'a> {
     Pictures { pattern: &'a Path, files: &'a [PathBuf], like: Like<'a>, timing: Timing },
 }
 
-/// The timing of a video, or of the range that `trim` asks for.
+/// The timing of a video, or of the range of `trim`.
 pub(super) fn timing(path: &Path, trim: &Trim) -> Result<(Timing, Option<TimeRange>)> {
     if trim.start.is_none() && trim.end.is_none() {
         return Timing::read(path).map(|timing| (timing, None));
@@ -35,7 +35,7 @@ pub(super) fn timing(path: &Path, trim: &Trim) -> Result<(Timing, Option<TimeRan
     Timing::read_range(path, trim.start, trim.end).map(|(timing, part)| (timing, Some(part)))
 }
 
-/// The numbered pictures in the range that the plan asks for, and their timing.
+/// The numbered pictures in the range of the plan, and their timing.
 pub(super) fn pictures<'a>(
     pattern: &Path,
     files: &'a [PathBuf],

@@ -19,7 +19,7 @@ use crate::{
     stage::denoise::{Denoiser, Steering},
 };
 
-/// What the passes start from.
+/// Inputs of the passes.
 pub(super) struct Inputs {
     /// The latent of the input picture, at the size of the first level.
     pub start: Option<ArrayD<f32>>,

@@ -5,9 +5,9 @@
 //! own size, and its latent is zero-padded in the DCT domain. A larger one is downscaled first, with a warning. A picture for a video
 //! model is repeated over all frames; a clip is read and encoded frame by frame and never held in memory.
 //!
-//! Progressive levels stay as they are. Levels that end before the first step are skipped. The latent is cut in the DCT domain to the
-//! first remaining level, and that level starts at the schedule's own σ. Finer detail of the input is below the noise at that σ, by the
-//! rule that places the levels, and is replaced by new noise when the latent grows.
+//! Progressive levels stay as they are. Levels that end before the first step are skipped. The latent is cropped in the DCT domain to
+//! the size of the first remaining level, which starts at the schedule's σ. Finer detail of the input is below the noise at that σ, by the
+//! activation-time rule, and is replaced by new noise when the latent grows.
 
 use std::path::{Path, PathBuf};
 
@@ -29,7 +29,7 @@ use crate::{
     tensor::{Frame, Samples},
 };
 
-/// The most frames of a clip; far beyond what a transformer can attend to.
+/// Maximum number of frames of a clip, far more than any model supports.
 const MAX_FRAMES: u64 = 2000;
 /// The allowed ratio of the aspect ratios of input and output: output sizes are multiples of a patch, input sizes need not be.
 const ASPECT_RATIO: std::ops::RangeInclusive<f64> = 0.98..=1.02;
@@ -150,7 +150,7 @@ impl InitImage {
         ))
     }
 
-    /// (height, width) at which it is encoded for an output of `size`: its own, at most that of the output, in whole latent pixels.
+    /// (height, width) at which it is encoded for an output of `size`: its size, at most that of the output, rounded to latent pixels.
     pub fn encoded_size(&self, factor: usize, size: Size) -> (usize, usize) {
         let snap = |n: usize, most: usize| (n.div_ceil(factor) * factor).min(most);
         (snap(self.size.0, size.height), snap(self.size.1, size.width))

@@ -12,7 +12,7 @@ use crate::{
     plan::{GeneratePlan, Item},
 };
 
-/// What all steps of a run share.
+/// The plan and the state of a run, for all of its steps.
 #[derive(Clone, Copy)]
 pub(super) struct Run<'a> {
     pub plan: &'a GeneratePlan,

@@ -1,4 +1,4 @@
-//! A generate plan and the configs of a checkpoint → every number of the run, before any weight is read.
+//! A generate plan and the configs of a checkpoint → all parameters of the run, before any weight is read.
 
 use super::init_image::InitImage;
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
     tensor::DType,
 };
 
-/// Every number of a run.
+/// All parameters of a run.
 pub(crate) struct RunConfig {
     /// The checkpoint's folder.
     pub folder: ModelFolder,
@@ -93,7 +93,7 @@ impl RunConfig {
         })
     }
 
-    /// The numbers of a pass through the transformer.
+    /// The parameters of a pass through the transformer.
     pub(super) fn pass(&self, source: NoiseSource) -> Pass<'_> {
         Pass {
             family: self.family.as_ref(),
@@ -143,7 +143,7 @@ fn levels(plan: &GeneratePlan, family: &dyn Family, size: Size, sigmas: &[f32], 
     ladder.levels(sigmas)
 }
 
-/// The guidance that the plan asks for.
+/// The guidance that the plan selects.
 fn guidance(plan: &GeneratePlan, family: &dyn Family) -> Result<Guidance> {
     let guidance = family.guidance(GuidanceRequest {
         scale: plan.guidance_scale.map(|s| s as f32),

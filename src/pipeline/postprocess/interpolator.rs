@@ -20,7 +20,7 @@ use crate::{
     stage::interpolate::{Interpolate, Planes},
 };
 
-/// The most pairs of frames per call.
+/// Maximum number of frame pairs per call.
 const BATCH: usize = 4;
 
 /// RIFE. Clones share the network.

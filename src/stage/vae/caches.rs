@@ -1,4 +1,4 @@
-//! What a video network keeps from one call to the next.
+//! Temporal caches of a video network, carried from one call to the next.
 
 use crate::{
     error::{Error, Result},
@@ -16,7 +16,7 @@ impl Caches {
     }
 
     /// Runs a network on an input and the caches, stores its `next.N` outputs as the new caches, and returns its other outputs.
-    /// A cache without an own `next` output takes the value of the cache after it, or zeros if that has none yet.
+    /// A cache without a `next` output takes the value of the cache after it; at the first call, zeros.
     pub fn step(&mut self, network: &mut Network, input: (&str, Input<'_>)) -> Result<Vec<(String, Held)>> {
         let names: Vec<String> = (0..self.0.len()).map(|i| format!("cache.{i}")).collect();
         let caches = names.iter().zip(&self.0).map(|(name, held)| (name.as_str(), Input::Held(held)));

@@ -4,8 +4,8 @@
 //!
 //! The video decoder (Wan) is two networks. The first turns a latent frame into the features of its pictures, the second turns the
 //! features of one picture into the picture. Both keep the last two frames of every convolution between calls, as values that
-//! ONNX Runtime holds ([`Held`](crate::runtime::Held)), so the next call takes them without a copy. These caches are most of what
-//! decoding allocates. A tiled video is therefore decoded tile by tile through all frames, and the tiles wait in an unnamed
+//! ONNX Runtime holds ([`Held`](crate::runtime::Held)), so the next call takes them without a copy. Most of the memory of
+//! decoding is for these caches. A tiled video is therefore decoded tile by tile through all frames, and the tiles wait in an unnamed
 //! temporary file until the pictures are assembled: the file grows with the length of the video, memory does not.
 //!
 //! Tiles, overlaps and blends are those of diffusers ([`Tiles::faded`]).

@@ -61,7 +61,7 @@ impl WebP {
         let (decoder, size, frames) =
             open_decoder(&bytes).filter(|(.., frames)| *frames == delays.len()).ok_or_else(|| {
                 let name = path.display();
-                Error::failed(format!("{name}: the WebP is damaged or truncated; get a whole copy of the file"))
+                Error::failed(format!("{name}: the WebP is damaged or truncated; get a complete copy of the file"))
             })?;
         let mut info = info_of(&delays, size, alpha);
         info.frames = Some(frames as u64);
@@ -129,7 +129,7 @@ impl Iterator for WebP {
         let delay = *self.delays.get(self.next)?;
         let Some(frame) = self.decode() else {
             let (path, frame) = (self.path.display(), self.next);
-            let why = format!("{path}: frame {frame} is damaged or truncated; get a whole copy of the file");
+            let why = format!("{path}: frame {frame} is damaged or truncated; get a complete copy of the file");
             self.next = self.delays.len();
             return Some(Err(Error::failed(why)));
         };

@@ -180,7 +180,7 @@ fn pixel_format(parameters: &ffi::AVCodecParameters, container: &str, codec: &st
     match PixelFormat::of(parameters.format) {
         Some((_, format)) if parameters.width > 0 && parameters.height > 0 => Ok(format),
         _ if container == "image2" || container.ends_with("_pipe") => {
-            Err("is neither a picture nor a video, despite its name; get a whole copy".into())
+            Err("is neither a picture nor a video, despite its name; get a complete copy".into())
         }
         _ => {
             let why = ffmpeg::last_line().unwrap_or_else(|| "no frame could be found".into());

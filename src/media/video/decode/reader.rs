@@ -259,7 +259,7 @@ impl StreamReader {
 
     fn broken(&self, why: &str) -> Error {
         self.failed(&format!(
-            "the file is truncated at {} s: {why}; get a whole copy of it",
+            "the file is truncated at {} s: {why}; get a complete copy of it",
             (self.read_until * 1e3).round() / 1e3
         ))
     }

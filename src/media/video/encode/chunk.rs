@@ -47,7 +47,7 @@ impl Chunk {
     }
 
     /// Whether the file still has the bytes that were written.
-    pub fn is_whole(&self) -> bool {
+    pub fn is_intact(&self) -> bool {
         let Ok(mut file) = File::open(&self.file) else { return false };
         let mut hasher = blake3::Hasher::new();
         let same_length = file.metadata().is_ok_and(|m| m.len() == self.bytes);

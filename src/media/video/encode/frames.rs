@@ -61,8 +61,8 @@ pub(crate) struct FrameEncoder {
 unsafe impl Send for FrameEncoder {}
 
 impl FrameEncoder {
-    /// Opens the encoder for a container (FFmpeg's name, global header). `given`: totals of earlier encoders that this
-    /// one continues.
+    /// Opens the encoder for a container (FFmpeg's name, global header). `totals`: those of earlier encoders that
+    /// this one continues.
     ///
     /// Errors: an unknown encoder (lists the available ones), pixel format or option.
     pub fn open(

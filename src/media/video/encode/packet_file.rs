@@ -30,7 +30,7 @@ pub(crate) struct PacketWriter {
 }
 
 impl PacketWriter {
-    /// Creates the file and writes the encoder's head. Errors: a file that cannot be written.
+    /// Creates the file and writes the codec header. Errors: a file that cannot be written.
     pub fn create(path: &Path, head: &[u8]) -> Result<Self> {
         let file = File::create(path).map_err(|e| Error::io("writing", path, &e))?;
         let file = BufWriter::new(file);

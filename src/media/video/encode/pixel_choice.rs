@@ -74,7 +74,7 @@ fn candidates(spec: &VideoSpec) -> [String; 2] {
     [format!("{layout}{depth}"), format!("{layout}16le")]
 }
 
-/// Properties of the frames that a pixel format cannot store. Transparency is reported when a transparent frame comes.
+/// Properties of the frames that a pixel format cannot store. Transparency is reported with the first transparent frame.
 pub(crate) fn losses(spec: &VideoSpec, format: &PixelFormat, encoder: &str) -> Vec<String> {
     let (pixels, depth) = (format.name(), spec.bit_depth);
     let mut losses = Vec::new();

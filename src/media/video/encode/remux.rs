@@ -244,7 +244,7 @@ impl Remuxer {
         stamp as f64 * f64::from(base.num) / f64::from(base.den) - self.origin as f64 * 1e-6
     }
 
-    /// Cuts a packet to the time range. Audio packets that start in the range are kept whole; subtitles are shortened.
+    /// Cuts a packet to the time range. Audio packets that start in the range are copied unchanged; subtitles are shortened.
     /// Packets of attached pictures have no time.
     fn cut(&self, mut packet: Packet) -> Option<Packet> {
         let Some(end) = self.end else { return Some(packet) };
