@@ -4,10 +4,10 @@
 
 #[path = "media/animations.rs"]
 mod animations;
+#[path = "media/chain.rs"]
+mod chain;
 #[path = "media/containers.rs"]
 mod containers;
-#[path = "media/line.rs"]
-mod line;
 #[path = "media/picture.rs"]
 mod picture;
 #[path = "media/reader.rs"]

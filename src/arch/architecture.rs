@@ -24,11 +24,11 @@ pub struct Architecture {
     /// Entries of `config.json` that the weights determine.
     pub config: ConfigChecks,
     /// Kind of network, and how to open one.
-    pub network: Network,
+    pub network: NetworkKind,
 }
 
 /// Kind of network, with the function that reads its dimensions from a checkpoint.
-pub enum Network {
+pub enum NetworkKind {
     /// Token ids → hidden states.
     TextEncoder(fn(&Component<'_>) -> Result<Box<dyn TextEncoder>>),
     /// Diffusion transformer: noisy latents → velocity.
@@ -53,7 +53,7 @@ pub enum Network {
     },
 }
 
-impl Network {
+impl NetworkKind {
     /// The kind as `inspect` prints it: `upscaling`, `interpolation`, `transformer`, `vae` or `text_encoder`.
     pub fn kind(&self) -> &'static str {
         match self {

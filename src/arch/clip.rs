@@ -6,7 +6,7 @@ use super::{
     architecture::{
         Architecture, ConfigChecks,
         Fact::{Count, Extent},
-        Network, TextEncoder,
+        NetworkKind, TextEncoder,
     },
     shared::dimensions::{count, shape},
 };
@@ -28,7 +28,7 @@ pub const ARCHITECTURE: Architecture = Architecture {
         ("max_position_embeddings", Extent("text_model.embeddings.position_embedding.weight", 0)),
         ("num_hidden_layers", Count("text_model.encoder.layers")),
     ]),
-    network: Network::TextEncoder(|c| Ok(Box::new(Clip::new(c.config()?, c.weights)?))),
+    network: NetworkKind::TextEncoder(|c| Ok(Box::new(Clip::new(c.config()?, c.weights)?))),
 };
 
 /// Entries of `config.json` that the shapes do not determine.

@@ -17,7 +17,7 @@ use super::{
     architecture::{
         Architecture, ConfigChecks,
         Fact::{Count, Extent},
-        Network, TextEncoder,
+        NetworkKind, TextEncoder,
     },
     shared::dimensions::{count, missing, shape},
 };
@@ -53,7 +53,7 @@ pub const ARCHITECTURE: Architecture = Architecture {
             ("vocab_size", Extent("embed_tokens.weight", 0)),
         ],
     },
-    network: Network::TextEncoder(|c| Ok(Box::new(DecoderLm::new(c.config, c.weights)?))),
+    network: NetworkKind::TextEncoder(|c| Ok(Box::new(DecoderLm::new(c.config, c.weights)?))),
 };
 
 /// Entries of `config.json` that the shapes do not determine. In a multimodal model they are under `text_config`.

@@ -5,7 +5,7 @@ use super::{
     architecture::{
         Architecture, ConfigChecks, Cost,
         Fact::{Count, Extent, Present},
-        Network, Transformer,
+        NetworkKind, Transformer,
     },
     shared::{
         dimensions::{check_heads, count, shape},
@@ -33,7 +33,7 @@ pub const ARCHITECTURE: Architecture = Architecture {
         ("num_single_layers", Count("single_transformer_blocks")),
         ("pooled_projection_dim", Extent("time_text_embed.text_embedder.linear_1.weight", 1)),
     ]),
-    network: Network::Transformer(|c| Ok(Box::new(Flux::new(c.weights)?))),
+    network: NetworkKind::Transformer(|c| Ok(Box::new(Flux::new(c.weights)?))),
 };
 
 /// Dimensions of the network.

@@ -5,7 +5,7 @@ use super::{
     architecture::{
         Architecture, ConfigChecks, Cost,
         Fact::{Count, Extent, Present},
-        Network, Transformer,
+        NetworkKind, Transformer,
     },
     shared::{
         dimensions::{check_heads, count, shape},
@@ -33,7 +33,7 @@ pub const ARCHITECTURE: Architecture = Architecture {
         ("num_single_layers", Count("single_transformer_blocks")),
         ("timestep_guidance_channels", Extent("time_guidance_embed.timestep_embedder.linear_1.weight", 1)),
     ]),
-    network: Network::Transformer(|c| Ok(Box::new(Flux2::new(c.weights)?))),
+    network: NetworkKind::Transformer(|c| Ok(Box::new(Flux2::new(c.weights)?))),
 };
 
 /// Dimensions of the network.

@@ -24,7 +24,7 @@ mod vae_wan;
 mod wan;
 mod z_image;
 
-pub use architecture::{Architecture, Component, ConfigChecks, Cost, Fact, Network, Subgraph, VaeSpec};
+pub use architecture::{Architecture, Component, ConfigChecks, Cost, Fact, NetworkKind, Subgraph, VaeSpec};
 
 /// All networks, in the order in which a checkpoint is tested for them.
 pub const ARCHITECTURES: &[&Architecture] = &[

@@ -5,7 +5,7 @@ use super::{
     architecture::{
         Architecture, ConfigChecks, Cost,
         Fact::{Count, Extent},
-        Network, Transformer,
+        NetworkKind, Transformer,
     },
     shared::{
         dimensions::{check_heads, count, shape},
@@ -30,7 +30,7 @@ pub const ARCHITECTURE: Architecture = Architecture {
         ("joint_attention_dim", Extent("txt_norm.weight", 0)),
         ("num_layers", Count("transformer_blocks")),
     ]),
-    network: Network::Transformer(|c| Ok(Box::new(QwenImage::new(c.weights)?))),
+    network: NetworkKind::Transformer(|c| Ok(Box::new(QwenImage::new(c.weights)?))),
 };
 
 /// Dimensions of the network.

@@ -4,7 +4,7 @@
 //! layer of a block, flow, mask and blend are always f32: in bf16 a flow of 100 pixels has a resolution of half a pixel.
 
 use super::{
-    architecture::{Architecture, ConfigChecks, Interpolator, Network},
+    architecture::{Architecture, ConfigChecks, Interpolator, NetworkKind},
     shared::dimensions::{missing, shape},
 };
 use crate::{
@@ -20,7 +20,10 @@ pub const ARCHITECTURE: Architecture = Architecture {
     classes: &[],
     detect: |c| c.contains("block0.conv0.0.0.weight"),
     config: ConfigChecks::new(&[]),
-    network: Network::Interpolator { models: "RIFE 4.0 to 4.26 (flownet.pkl)", open: |c| Ok(Box::new(Rife::new(c)?)) },
+    network: NetworkKind::Interpolator {
+        models: "RIFE 4.0 to 4.26 (flownet.pkl)",
+        open: |c| Ok(Box::new(Rife::new(c)?)),
+    },
 };
 
 /// Dimensions of the network.

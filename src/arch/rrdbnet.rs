@@ -2,7 +2,7 @@
 //! `archs/rrdbnet_arch.py`; x8 as ai-forever/Real-ESRGAN's; the extra 1×1 convolution of ESRGAN+ (arXiv:2001.08073).
 
 use super::{
-    architecture::{Architecture, ConfigChecks, Network, Upscaler},
+    architecture::{Architecture, ConfigChecks, NetworkKind, Upscaler},
     shared::dimensions::{count, shape},
 };
 use crate::{
@@ -22,7 +22,7 @@ pub const ARCHITECTURE: Architecture = Architecture {
             .any(|n| c.contains(n))
     },
     config: ConfigChecks::new(&[]),
-    network: Network::Upscaler {
+    network: NetworkKind::Upscaler {
         models: "RRDBNet (ESRGAN, Real-ESRGAN)",
         canonical,
         open: |c| Ok(Box::new(Rrdb::new(c)?)),

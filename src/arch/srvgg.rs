@@ -2,7 +2,7 @@
 //! to the picture upsampled by nearest neighbour.
 
 use super::{
-    architecture::{Architecture, ConfigChecks, Network, Upscaler},
+    architecture::{Architecture, ConfigChecks, NetworkKind, Upscaler},
     shared::dimensions::{count, shape},
 };
 use crate::{
@@ -21,7 +21,7 @@ pub const ARCHITECTURE: Architecture = Architecture {
         axes("body.0.weight") == Some(4) && axes("body.1.weight") == Some(1)
     },
     config: ConfigChecks::new(&[]),
-    network: Network::Upscaler {
+    network: NetworkKind::Upscaler {
         models: "SRVGGNetCompact (realesr-general, realesr-animevideo)",
         canonical: Ok,
         open: |c| Ok(Box::new(Srvgg::new(c)?)),

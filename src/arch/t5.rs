@@ -7,7 +7,7 @@ use super::{
     architecture::{
         Architecture, ConfigChecks,
         Fact::{Count, Extent},
-        Network, TextEncoder,
+        NetworkKind, TextEncoder,
     },
     shared::dimensions::{count, shape},
 };
@@ -33,7 +33,7 @@ pub const ARCHITECTURE: Architecture = Architecture {
             Extent("encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight", 0),
         ),
     ]),
-    network: Network::TextEncoder(|c| Ok(Box::new(T5::new(c.config()?, c.weights)?))),
+    network: NetworkKind::TextEncoder(|c| Ok(Box::new(T5::new(c.config()?, c.weights)?))),
 };
 
 /// Entries of `config.json` that the shapes do not determine.

@@ -5,7 +5,7 @@
 use serde::Deserialize;
 
 use super::{
-    architecture::{Architecture, Autoencoder, Component, ConfigChecks, Fact::Extent, Network, Subgraph, VaeSpec},
+    architecture::{Architecture, Autoencoder, Component, ConfigChecks, Fact::Extent, NetworkKind, Subgraph, VaeSpec},
     shared::dimensions::{count, decoder_bytes, out_channels, shape},
 };
 use crate::{
@@ -21,7 +21,7 @@ pub const ARCHITECTURE: Architecture = Architecture {
     classes: &["AutoencoderKL", "AutoencoderKLFlux2"],
     detect: |c| c.contains("decoder.mid_block.resnets.0.conv1.weight"),
     config: ConfigChecks::new(&[("latent_channels", Extent("decoder.conv_in.weight", 1))]),
-    network: Network::Autoencoder(|c| Ok(Box::new(VaeKl::new(&c.config()?, c.weights)?))),
+    network: NetworkKind::Autoencoder(|c| Ok(Box::new(VaeKl::new(&c.config()?, c.weights)?))),
 };
 
 const EPS: f32 = 1e-6;

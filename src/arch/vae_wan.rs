@@ -14,7 +14,7 @@ use std::cell::Cell;
 use serde::Deserialize;
 
 use super::{
-    architecture::{Architecture, Autoencoder, Component, ConfigChecks, Fact::Extent, Network, Subgraph, VaeSpec},
+    architecture::{Architecture, Autoencoder, Component, ConfigChecks, Fact::Extent, NetworkKind, Subgraph, VaeSpec},
     shared::dimensions::{count, decoder_bytes, out_channels, shape},
 };
 use crate::{
@@ -33,7 +33,7 @@ pub const ARCHITECTURE: Architecture = Architecture {
         ("base_dim", Extent("decoder.conv_out.weight", 1)),
         ("z_dim", Extent("decoder.conv_in.weight", 1)),
     ]),
-    network: Network::Autoencoder(|c| Ok(Box::new(VaeWan::new(c)?))),
+    network: NetworkKind::Autoencoder(|c| Ok(Box::new(VaeWan::new(c)?))),
 };
 
 /// The class for single pictures.

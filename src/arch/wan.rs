@@ -7,7 +7,7 @@ use super::{
     architecture::{
         Architecture, ConfigChecks, Cost,
         Fact::{Count, Extent},
-        Network, Transformer,
+        NetworkKind, Transformer,
     },
     shared::{
         dimensions::{check_heads, count, shape},
@@ -33,7 +33,7 @@ pub const ARCHITECTURE: Architecture = Architecture {
         ("num_layers", Count("blocks")),
         ("text_dim", Extent("condition_embedder.text_embedder.linear_1.weight", 1)),
     ]),
-    network: Network::Transformer(|c| Ok(Box::new(Wan::new(c.config()?, c.weights)?))),
+    network: NetworkKind::Transformer(|c| Ok(Box::new(Wan::new(c.config()?, c.weights)?))),
 };
 
 /// Text tokens per call, for the cost of the cross-attention.

@@ -7,7 +7,7 @@ use super::{
     architecture::{
         Architecture, ConfigChecks, Cost,
         Fact::{Count, Extent},
-        Network, Transformer,
+        NetworkKind, Transformer,
     },
     shared::{
         dimensions::{check_heads, count, shape},
@@ -32,7 +32,7 @@ pub const ARCHITECTURE: Architecture = Architecture {
         ("n_layers", Count("layers")),
         ("n_refiner_layers", Count("noise_refiner")),
     ]),
-    network: Network::Transformer(|c| Ok(Box::new(ZImage::new(c.config()?, c.weights)?))),
+    network: NetworkKind::Transformer(|c| Ok(Box::new(ZImage::new(c.config()?, c.weights)?))),
 };
 
 /// Image and caption tokens are each padded to a multiple of this number.

@@ -6,7 +6,7 @@ use crate::pipeline::ItemRow;
 
 /// One line.
 #[derive(Debug, Serialize)]
-pub struct Line<'a> {
+pub struct ReportLine<'a> {
     /// Input, output, status, cause, frames, seconds.
     #[serde(flatten)]
     pub row: &'a ItemRow,

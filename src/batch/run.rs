@@ -16,7 +16,7 @@ use std::{
 use super::{
     identity::{self, Recipe},
     journal::{Journal, Record},
-    report::Line,
+    report::ReportLine,
     throughput::{Keys, Tally},
 };
 use crate::{
@@ -198,7 +198,7 @@ impl<'a> Run<'a> {
         let Some(report) = &self.report else { return Ok(()) };
         let Recipe { models, settings, .. } = &self.recipe;
         let peak_memory_bytes = peak_memory();
-        report.append(&Line { row, input_hash, model_hash: models, settings_hash: settings, peak_memory_bytes })
+        report.append(&ReportLine { row, input_hash, model_hash: models, settings_hash: settings, peak_memory_bytes })
     }
 
     /// Ends the run with its first error.

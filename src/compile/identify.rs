@@ -5,11 +5,11 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::detect;
-use crate::{arch::Network, error::Result, weights::Checkpoint};
+use crate::{arch::NetworkKind, error::Result, weights::Checkpoint};
 
 /// What `inspect` reports about a file or folder of weights.
 #[derive(Debug, Clone, Serialize)]
-pub struct Identity {
+pub struct CheckpointInfo {
     /// `upscaling`, `interpolation`, `transformer`, `vae`, `text_encoder` or `unknown`.
     pub kind: &'static str,
     /// Name of the network.
@@ -39,12 +39,12 @@ pub struct Identity {
 }
 
 /// Reads the headers of a checkpoint and identifies its network.
-pub fn identify(path: &Path) -> Result<Identity> {
+pub fn identify(path: &Path) -> Result<CheckpointInfo> {
     let checkpoint = Checkpoint::open(path)?;
     let architecture = detect(&checkpoint);
     let dtypes = checkpoint.dtypes();
     let dtype = dtypes.iter().max_by_key(|(_, n)| **n).map(|(d, _)| d.name()).unwrap_or("none");
-    let mut identity = Identity {
+    let mut info = CheckpointInfo {
         kind: architecture.map_or("unknown", |a| a.network.kind()),
         architecture: architecture.map_or("unknown", |a| a.name).into(),
         parameters: checkpoint.parameters(),
@@ -58,12 +58,12 @@ pub fn identify(path: &Path) -> Result<Identity> {
         wrapper: checkpoint.wrapper().map(str::to_string),
     };
     match architecture.map(|a| &a.network) {
-        Some(Network::Upscaler { canonical, open, .. }) => {
+        Some(NetworkKind::Upscaler { canonical, open, .. }) => {
             let net = open(&canonical(checkpoint)?)?;
-            (identity.scale, identity.depth) = (Some(net.scale()), Some(net.depth()));
+            (info.scale, info.depth) = (Some(net.scale()), Some(net.depth()));
         }
-        Some(Network::Interpolator { open, .. }) => identity.version = Some(open(&checkpoint)?.version()),
+        Some(NetworkKind::Interpolator { open, .. }) => info.version = Some(open(&checkpoint)?.version()),
         _ => {}
     }
-    Ok(identity)
+    Ok(info)
 }

@@ -15,10 +15,10 @@ use serde_json::Value as Json;
 
 pub use crate::arch::{Cost, Subgraph, VaeSpec};
 pub use export::{Export, export};
-pub use identify::{Identity, identify};
+pub use identify::{CheckpointInfo, identify};
 
 use crate::{
-    arch::{ARCHITECTURES, Architecture, Component, Network},
+    arch::{ARCHITECTURES, Architecture, Component, NetworkKind},
     error::{Error, Result},
     model::read_json,
     onnx::{Graph, Model, Scope, Target},
@@ -89,14 +89,14 @@ pub fn component(
     let name = folder.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let scope = Scope::new(&Graph::new(&name, target), &opened.weights);
     match &opened.architecture.network {
-        Network::TextEncoder(open) => {
+        NetworkKind::TextEncoder(open) => {
             let states = if let Subgraph::HiddenStates(states) = subgraph { Some(states) } else { None };
             let net = open(&opened.component())?;
             net.build(&scope, states).map_err(|e| e.at(folder.display()))?;
         }
-        Network::Transformer(open) => open(&opened.component())?.build(&scope, image),
-        Network::Autoencoder(open) => open(&opened.component())?.build(&scope, subgraph),
-        Network::Upscaler { .. } | Network::Interpolator { .. } => {
+        NetworkKind::Transformer(open) => open(&opened.component())?.build(&scope, image),
+        NetworkKind::Autoencoder(open) => open(&opened.component())?.build(&scope, subgraph),
+        NetworkKind::Upscaler { .. } | NetworkKind::Interpolator { .. } => {
             return Err(opened.not("a component of a diffusers folder"));
         }
     }
@@ -110,7 +110,7 @@ pub fn component(
 pub fn transformer_cost(folder: &Path, class: &str) -> Result<Cost> {
     let opened = Opened::new(folder, class)?;
     match &opened.architecture.network {
-        Network::Transformer(open) => Ok(open(&opened.component())?.cost()),
+        NetworkKind::Transformer(open) => Ok(open(&opened.component())?.cost()),
         _ => Err(opened.not("a transformer")),
     }
 }
@@ -122,7 +122,7 @@ pub fn transformer_cost(folder: &Path, class: &str) -> Result<Cost> {
 pub fn autoencoder(folder: &Path, class: &str) -> Result<VaeSpec> {
     let opened = Opened::new(folder, class)?;
     match &opened.architecture.network {
-        Network::Autoencoder(open) => {
+        NetworkKind::Autoencoder(open) => {
             let component = opened.component();
             open(&component)?.spec(&component)
         }
@@ -165,9 +165,9 @@ pub fn blended_upscaler(path: &Path, other: &Path, share: f32, target: Target) -
 
 fn build_upscaler(own: Checkpoint, blend: Option<(Checkpoint, f32)>, target: Target) -> Result<Upscaler> {
     let found = detect(&own);
-    let Some(Network::Upscaler { canonical, open, .. }) = found.map(|a| &a.network) else {
+    let Some(NetworkKind::Upscaler { canonical, open, .. }) = found.map(|a| &a.network) else {
         return Err(wrong_kind(&own, found, "an upscaler", |network| match network {
-            Network::Upscaler { models, .. } => Some(models),
+            NetworkKind::Upscaler { models, .. } => Some(models),
             _ => None,
         }));
     };
@@ -202,9 +202,9 @@ pub struct Interpolator {
 pub fn interpolator(path: &Path, scale: f32, target: Target) -> Result<Interpolator> {
     let checkpoint = Checkpoint::open(path)?;
     let found = detect(&checkpoint);
-    let Some(Network::Interpolator { open, .. }) = found.map(|a| &a.network) else {
+    let Some(NetworkKind::Interpolator { open, .. }) = found.map(|a| &a.network) else {
         return Err(wrong_kind(&checkpoint, found, "an interpolation network", |network| match network {
-            Network::Interpolator { models, .. } => Some(models),
+            NetworkKind::Interpolator { models, .. } => Some(models),
             _ => None,
         }));
     };
@@ -219,7 +219,7 @@ fn wrong_kind(
     c: &Checkpoint,
     found: Option<&Architecture>,
     kind: &str,
-    models: fn(&Network) -> Option<&'static str>,
+    models: fn(&NetworkKind) -> Option<&'static str>,
 ) -> Error {
     let models = ARCHITECTURES.iter().filter_map(|a| models(&a.network)).collect::<Vec<_>>().join(" and ");
     let found = found.map_or_else(

@@ -14,7 +14,7 @@ use crate::{
 
 /// The caches, and whether the network may be used.
 #[derive(Clone)]
-pub(super) struct Access<'a> {
+pub(super) struct HubAccess<'a> {
     /// The hub's cache.
     pub(super) cache: PathBuf,
     /// Crescendo's cache.

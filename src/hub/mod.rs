@@ -12,7 +12,7 @@ mod url;
 
 use std::path::{Path, PathBuf};
 
-use cache::Access;
+use cache::HubAccess;
 pub use files::Need;
 
 use crate::{
@@ -23,7 +23,7 @@ use crate::{
 
 /// Finds and downloads models.
 pub struct Hub<'a> {
-    access: Access<'a>,
+    access: HubAccess<'a>,
 }
 
 impl<'a> Hub<'a> {
@@ -31,7 +31,7 @@ impl<'a> Hub<'a> {
     pub fn from_env(offline: bool, progress: &'a dyn Progress) -> Self {
         let variable = std::env::var("HF_HUB_OFFLINE").unwrap_or_default().to_ascii_lowercase();
         let offline = offline || ["1", "on", "yes", "true"].contains(&variable.as_str());
-        Self { access: Access { cache: cache::hub_cache(), own: cache::own_cache(), offline, progress } }
+        Self { access: HubAccess { cache: cache::hub_cache(), own: cache::own_cache(), offline, progress } }
     }
 
     /// The local folder or file of a model. Downloads files that are not cached.
@@ -78,7 +78,7 @@ impl<'a> Hub<'a> {
 
     /// The path of a known model in the cache; `None` unless it is cached completely.
     pub fn cached(&self, entry: &Entry) -> Option<PathBuf> {
-        let access = Access { offline: true, ..self.access.clone() };
+        let access = HubAccess { offline: true, ..self.access.clone() };
         let quiet = Self { access };
         quiet.known(entry, Need::Any).ok()
     }

@@ -13,7 +13,7 @@ use hf_hub::{
 };
 
 use super::{
-    cache::{self, Access},
+    cache::{self, HubAccess},
     files::{self, Need, RepoFile},
 };
 use crate::{
@@ -35,7 +35,7 @@ pub struct Request<'a> {
     pub entry: Option<&'a Entry>,
 }
 
-impl Access<'_> {
+impl HubAccess<'_> {
     /// The path, if the cache has all requested files.
     pub(super) fn cached_request(&self, request: &Request, need: Need) -> Result<Option<PathBuf>> {
         let Some(snapshot) = cache::snapshot(&self.cache, request.repo, request.revision) else { return Ok(None) };
@@ -112,7 +112,7 @@ impl Access<'_> {
 
 /// The download of one commit of a repository.
 struct Session<'a> {
-    access: &'a Access<'a>,
+    access: &'a HubAccess<'a>,
     request: &'a Request<'a>,
     api: HFRepositorySync<RepoTypeModel>,
     endpoint: String,
@@ -121,7 +121,7 @@ struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    fn new(access: &'a Access<'a>, client: &HFClientSync, request: &'a Request<'a>) -> Result<Self> {
+    fn new(access: &'a HubAccess<'a>, client: &HFClientSync, request: &'a Request<'a>) -> Result<Self> {
         let (owner, name) = hf_hub::split_id(request.repo);
         let api = client.model(owner, name);
         let endpoint = std::env::var("HF_ENDPOINT").unwrap_or_else(|_| "https://huggingface.co".into());

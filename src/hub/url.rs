@@ -15,7 +15,7 @@ use reqwest::{
 use sha2::{Digest, Sha256};
 
 use super::{
-    cache::{self, Access},
+    cache::{self, HubAccess},
     files::Need,
 };
 use crate::{
@@ -30,7 +30,7 @@ pub fn folder(own: &Path, url: &str) -> PathBuf {
     own.join("urls").join(name)
 }
 
-impl Access<'_> {
+impl HubAccess<'_> {
     /// The local copy of the file at `url`.
     pub(super) fn url(&self, url: &str, need: Need) -> Result<PathBuf> {
         if matches!(need, Need::Model | Need::Configs) {
@@ -78,7 +78,7 @@ struct Transfer<'a> {
 }
 
 impl Transfer<'_> {
-    fn run(&self, access: &Access) -> Result<()> {
+    fn run(&self, access: &HubAccess) -> Result<()> {
         let (response, have) = self.ask()?;
         let rest = response.content_length();
         let total = rest.map(|n| n + have);

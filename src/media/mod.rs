@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! file ─▶ sniff ─▶ picture::read ─▶ Picture ─▶ … ─▶ picture::write ─▶ file
-//!            └───▶ video::Reader ─▶ frames ─▶ queue::Line (stages) ─▶ video::Writer ─▶ file
+//!            └───▶ video::Reader ─▶ frames ─▶ queue::Chain (stages) ─▶ video::Writer ─▶ file
 //!                      └─ info, audio, subtitles, chapters ─────────────────┘
 //! ```
 //!

@@ -7,7 +7,7 @@
 //! Memory does not grow with the number of items: a queue holds at most its capacity, and each stage holds one item
 //! plus its own state. A stage waits in two cases only: for the next item from its queue (**starved**), or in `emit`
 //! for space in the next queue (**blocked**). When a stage stops, its queues close, so no wait is endless. The first
-//! error stops the line, and errors that follow from it are discarded.
+//! error stops the chain, and errors that follow from it are discarded.
 
 use std::{
     any::Any,
@@ -27,7 +27,7 @@ use crate::{
     sync::lock,
 };
 
-/// Sends one item to the next stage. Waits while the queue is full. An error means that the line is stopping: return
+/// Sends one item to the next stage. Waits while the queue is full. An error means that the chain is stopping: return
 /// it.
 pub type Emit<'a, U> = dyn FnMut(U) -> Result<()> + 'a;
 
@@ -49,17 +49,17 @@ pub struct StageTime {
 /// The work of one thread, from its first item to its last.
 type Stage<'a> = Box<dyn FnOnce(&State) -> StageTime + Send + 'a>;
 
-/// A line under construction. Its last stage emits `T`. [`Line::sink`] starts it.
-pub struct Line<'a, T> {
+/// A chain under construction. Its last stage emits `T`. [`Chain::sink`] starts it.
+pub struct Chain<'a, T> {
     cancel: &'a AtomicBool,
     stages: Vec<Stage<'a>>,
     items: Receiver<T>,
 }
 
-impl<'a, T: Send + 'a> Line<'a, T> {
-    /// Starts a line with the items of an iterator. An `Err` item stops the line with that error. `capacity`: items
+impl<'a, T: Send + 'a> Chain<'a, T> {
+    /// Starts a chain with the items of an iterator. An `Err` item stops the chain with that error. `capacity`: items
     /// that may wait for the next stage, at least 1. When `cancel` becomes true, each stage stops after its current
-    /// item and the line returns [`Error::interrupted`].
+    /// item and the chain returns [`Error::interrupted`].
     pub fn source<I>(cancel: &'a AtomicBool, name: &'a str, capacity: usize, items: I) -> Self
     where
         I: IntoIterator<Item = Result<T>, IntoIter: Send + 'a>,
@@ -83,8 +83,8 @@ impl<'a, T: Send + 'a> Line<'a, T> {
     }
 
     /// Adds a stage. `step` is called with `Some(item)` for each item in order, and emits any number of results. After
-    /// the last item it is called once with `None`, to emit what it buffered, unless the line failed or was cancelled.
-    pub fn stage<U, F>(mut self, name: &'a str, capacity: usize, mut step: F) -> Line<'a, U>
+    /// the last item it is called once with `None`, to emit what it buffered, unless the chain failed or was cancelled.
+    pub fn stage<U, F>(mut self, name: &'a str, capacity: usize, mut step: F) -> Chain<'a, U>
     where
         U: Send + 'a,
         F: FnMut(Option<T>, &mut Emit<'_, U>) -> Result<()> + Send + 'a,
@@ -101,10 +101,10 @@ impl<'a, T: Send + 'a> Line<'a, T> {
             }
             stage.time
         }));
-        Line { cancel: self.cancel, stages: self.stages, items: receiver }
+        Chain { cancel: self.cancel, stages: self.stages, items: receiver }
     }
 
-    /// Runs the line. Takes its results on the calling thread. Returns the time spent in each stage, in order.
+    /// Runs the chain. Takes its results on the calling thread. Returns the time spent in each stage, in order.
     ///
     /// Errors: the first error, prefixed with the name of its stage; a panic in a stage, as an error that names the
     /// stage; [`Error::interrupted`] when cancelled.
@@ -136,7 +136,7 @@ impl<'a, T: Send + 'a> Line<'a, T> {
     }
 }
 
-/// State that all stages of a running line share.
+/// State that all stages of a running chain share.
 struct State<'a> {
     cancel: &'a AtomicBool,
     stop: AtomicBool,
@@ -148,7 +148,7 @@ impl State<'_> {
         self.stop.load(Ordering::Relaxed) || self.cancel.load(Ordering::Relaxed)
     }
 
-    /// Keeps the first error and stops the line. It must run before the queues of the failing stage close: other stages
+    /// Keeps the first error and stops the chain. It must run before the queues of the failing stage close: other stages
     /// take a closed queue for the end of the items.
     fn fail(&self, error: Error) {
         lock(&self.cause).get_or_insert(error);
@@ -156,7 +156,7 @@ impl State<'_> {
     }
 }
 
-/// One stage at work. Measures its time and turns errors and panics into the error of the line.
+/// One stage at work. Measures its time and turns errors and panics into the error of the chain.
 struct Worker<'s> {
     state: &'s State<'s>,
     time: StageTime,
@@ -168,7 +168,7 @@ impl<'s> Worker<'s> {
         Self { state, time: StageTime { name: name.into(), items: 0, busy: none, starved: none, blocked: none } }
     }
 
-    /// The next item. `Some(None)`: there are no more items. `None`: the line is stopping.
+    /// The next item. `Some(None)`: there are no more items. `None`: the chain is stopping.
     fn receive<T>(&mut self, items: &Receiver<T>) -> Option<Option<T>> {
         let start = Instant::now();
         let item = items.recv().ok();
@@ -177,7 +177,7 @@ impl<'s> Worker<'s> {
         (!self.state.stopping()).then_some(item)
     }
 
-    /// Runs one step. `None`: the line is stopping, because of this step or another one.
+    /// Runs one step. `None`: the chain is stopping, because of this step or another one.
     fn work<U, R>(
         &mut self,
         sender: Option<&SyncSender<U>>,

@@ -44,13 +44,13 @@ pub fn export(plan: &ExportPlan) -> Result<Exported> {
         // Written last: a folder with this file is complete.
         out.copy(&plan.model.join("model_index.json"), "model_index.json")?;
     } else {
-        let identity = compile::identify(&plan.model)?;
-        if identity.kind == "interpolation" {
+        let info = compile::identify(&plan.model)?;
+        if info.kind == "interpolation" {
             let net = compile::interpolator(&plan.model, 1.0, target)?;
-            write("rife", "", &identity.architecture, &net.model)?;
+            write("rife", "", &info.architecture, &net.model)?;
         } else {
             let net = compile::upscaler(&plan.model, target)?;
-            write("upscaler", "", &identity.architecture, &net.model)?;
+            write("upscaler", "", &info.architecture, &net.model)?;
         }
     }
     Ok(Exported { graphs: rows, seconds: begin.elapsed().as_secs_f64() })

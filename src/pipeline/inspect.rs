@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::report::{ComponentRow, Inspection};
 use crate::{
-    compile::{self, Identity},
+    compile::{self, CheckpointInfo},
     error::Result,
     media::video,
     model::ModelFolder,
@@ -43,7 +43,7 @@ pub fn inspect(path: &Path, options: &RuntimeOptions) -> Result<Inspection> {
     })
 }
 
-fn weights(found: Identity) -> Inspection {
+fn weights(found: CheckpointInfo) -> Inspection {
     let mut details = Map::new();
     let mut add = |name: &str, value: Option<Value>| value.map(|v| details.insert(name.into(), v));
     add("container", Some(json!(found.container)));

@@ -64,7 +64,7 @@ impl Gate {
 }
 
 /// The interpolation stage. It keeps the last distinct source frame.
-pub(crate) struct Interpolation<'a> {
+pub(crate) struct InterpolationStage<'a> {
     retime: Retime,
     network: Option<&'a mut Interpolator>,
     changes: ChangeDetector,
@@ -81,7 +81,7 @@ pub(crate) struct Interpolation<'a> {
     gate: Gate,
 }
 
-impl<'a> Interpolation<'a> {
+impl<'a> InterpolationStage<'a> {
     /// The stage for `retime`, from its beginning or its resume point. `network` is `None` if nothing is interpolated.
     pub fn new(mut retime: Retime, network: Option<&'a mut Interpolator>) -> Self {
         let gate = Gate { from: i64::MIN, chunk: retime.chunk, current: None, resume_point: None };

@@ -1,6 +1,6 @@
 //! Maps source times to output times for a video, and names the points where a run can resume.
 //!
-//! [`Timeline`] decides what each output frame shows; [`Interpolation`](super::interpolation::Interpolation) makes it. The rules are
+//! [`Timeline`] decides what each output frame shows; [`InterpolationStage`](super::interpolation::InterpolationStage) makes it. The rules are
 //! those of [`stage::timeline`](crate::stage::timeline). 23.976, 29.97 and 59.94 mean NTSC's 24000/1001 and so on. 2x, 4x, 8x and
 //! 16x are midpoints of midpoints, as published for `--frame-interpolation-exp`; any other factor, and gaps over repeats, request
 //! the times from RIFE directly. With `--dedup`, repeats are interpolated over if the distinct frames around them are at most 0.25 s

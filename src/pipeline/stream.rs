@@ -14,7 +14,7 @@ use super::{
 use crate::{
     error::Result,
     media::{
-        queue::{Emit, Line},
+        queue::{Chain, Emit},
         video::VideoOptions,
     },
     plan::{Interpolation, Output, Upscaling},
@@ -71,7 +71,7 @@ pub(crate) fn run(
     timings: &mut Timings,
     write: impl FnMut(OutputFrame<Frame>) -> Result<()>,
 ) -> Result<()> {
-    let mut interpolation = interpolation::Interpolation::new(retime, networks.interpolate.as_mut());
+    let mut interpolation = interpolation::InterpolationStage::new(retime, networks.interpolate.as_mut());
     let upscaler = &mut networks.upscale;
     let mut upscale = move |item: Option<OutputFrame<Planes>>, emit: &mut Emit<'_, OutputFrame<Frame>>| {
         let Some(OutputFrame { frame, pts, duration, resume_point }) = item else { return Ok(()) };
@@ -81,7 +81,7 @@ pub(crate) fn run(
         };
         emit(OutputFrame { frame: Frame::from_planes(&planes, deep), pts, duration, resume_point })
     };
-    let times = Line::source(stop_flag(), "decode", QUEUE, frames)
+    let times = Chain::source(stop_flag(), "decode", QUEUE, frames)
         .stage("interpolate", QUEUE, move |item, emit: &mut Emit<'_, _>| interpolation.step(item, emit))
         .stage("upscale", QUEUE, move |item, emit: &mut Emit<'_, _>| upscale(item, emit))
         .sink("encode", write)?;

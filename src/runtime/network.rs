@@ -125,14 +125,14 @@ impl Held {
 
 /// The value of a network's input.
 #[derive(Clone, Copy)]
-pub enum Input<'t> {
+pub enum InputValue<'t> {
     /// A tensor of this program.
     Tensor(&'t Tensor),
     /// An output of an earlier run, of this or another network on the same device. Must have the input's element type.
     Held(&'t Held),
 }
 
-impl Input<'_> {
+impl InputValue<'_> {
     fn shape(&self) -> Vec<usize> {
         match self {
             Self::Tensor(t) => t.shape().to_vec(),
@@ -215,7 +215,7 @@ impl Network {
     /// # Errors
     /// A missing, unknown or repeated input, or one of the wrong type or shape; an error of ONNX Runtime.
     pub fn run<'t>(&mut self, inputs: &[(&'t str, &'t Tensor)]) -> Result<Vec<(String, Tensor)>> {
-        let inputs: Vec<_> = inputs.iter().map(|&(name, tensor)| (name, Input::Tensor(tensor))).collect();
+        let inputs: Vec<_> = inputs.iter().map(|&(name, tensor)| (name, InputValue::Tensor(tensor))).collect();
         self.run_held(&inputs)?.into_iter().map(|(name, held)| Ok((name, held.read()?))).collect()
     }
 
@@ -223,12 +223,12 @@ impl Network {
     ///
     /// # Errors
     /// As [`Network::run`].
-    pub fn run_held<'t>(&mut self, inputs: &[(&'t str, Input<'t>)]) -> Result<Vec<(String, Held)>> {
+    pub fn run_held<'t>(&mut self, inputs: &[(&'t str, InputValue<'t>)]) -> Result<Vec<(String, Held)>> {
         self.check(inputs)?;
         let stored = |name: &str| self.inputs.iter().find(|s| s.name == name).map_or(DType::F32, |s| s.dtype);
-        let convert = |&(name, input): &(&'t str, Input<'t>)| match input {
-            Input::Held(held) => Ok((name, SessionInputValue::from(&held.value))),
-            Input::Tensor(t) => match ort_value::to_ort(t, stored(name)) {
+        let convert = |&(name, input): &(&'t str, InputValue<'t>)| match input {
+            InputValue::Held(held) => Ok((name, SessionInputValue::from(&held.value))),
+            InputValue::Tensor(t) => match ort_value::to_ort(t, stored(name)) {
                 Ok(value) => Ok((name, value)),
                 Err(e) => Err(ort_error::explain(&self.name, &e).at(format!("input `{name}`"))),
             },
@@ -249,7 +249,7 @@ impl Network {
         Ok(self.outputs.iter().zip(outputs).map(held).collect())
     }
 
-    fn check(&self, inputs: &[(&str, Input<'_>)]) -> Result<()> {
+    fn check(&self, inputs: &[(&str, InputValue<'_>)]) -> Result<()> {
         let wrong = |message: String| Err(Error::failed(format!("{}: {message}", self.name)));
         let names = || self.inputs.iter().map(|s| s.name.as_str()).collect::<Vec<_>>().join(", ");
         for (i, (name, input)) in inputs.iter().enumerate() {

@@ -57,7 +57,7 @@ pub fn tiled(x: &ArrayD<f32>, sigma: f32, tiles: &Tiles, velocity: Velocity<'_>)
 }
 
 /// What the DiT is conditioned on: the same at every step and every resolution.
-pub struct Steering<'a> {
+pub struct GuidedPrompt<'a> {
     /// The family's conventions.
     pub family: &'a dyn Family,
     /// The prompt.
@@ -71,7 +71,7 @@ pub struct Steering<'a> {
 /// A DiT with its conditioning.
 pub struct Denoiser<'a> {
     network: &'a mut Network,
-    steering: &'a Steering<'a>,
+    prompt: &'a GuidedPrompt<'a>,
     batched: bool,
     positions: Option<Positions>,
 }
@@ -85,13 +85,13 @@ struct Positions {
 
 impl<'a> Denoiser<'a> {
     /// Binds a loaded DiT.
-    pub fn new(network: &'a mut Network, steering: &'a Steering<'a>) -> Self {
-        Self { network, steering, batched: false, positions: None }
+    pub fn new(network: &'a mut Network, prompt: &'a GuidedPrompt<'a>) -> Self {
+        Self { network, prompt, batched: false, positions: None }
     }
 
     /// With `batched`, the two predictions of guidance are one call with a batch of two, if both prompts have the same shape.
     pub fn batched(mut self, batched: bool) -> Self {
-        self.batched = batched && self.steering.negative.is_some_and(|n| n.can_batch_with(self.steering.positive));
+        self.batched = batched && self.prompt.negative.is_some_and(|n| n.can_batch_with(self.prompt.positive));
         self
     }
 
@@ -100,28 +100,28 @@ impl<'a> Denoiser<'a> {
     /// # Errors
     /// Those of the network; a prediction that is not finite.
     pub fn velocity(&mut self, x: &ArrayD<f32>, sigma: f32) -> Result<ArrayD<f32>> {
-        let steering = self.steering;
-        let of = |c: &Conditioning| steering.family.positions(x.shape(), c.text_tokens);
+        let prompt = self.prompt;
+        let of = |c: &Conditioning| prompt.family.positions(x.shape(), c.text_tokens);
         let cached = self.positions.take().filter(|p| p.shape == x.shape());
         let p = cached.unwrap_or_else(|| Positions {
             shape: x.shape().to_vec(),
-            positive: of(steering.positive),
-            negative: steering.negative.map(of).unwrap_or_default(),
+            positive: of(prompt.positive),
+            negative: prompt.negative.map(of).unwrap_or_default(),
         });
-        let prediction = match steering.negative.filter(|_| steering.guidance.needs_negative(sigma)) {
+        let prediction = match prompt.negative.filter(|_| prompt.guidance.needs_negative(sigma)) {
             Some(negative) if self.batched => {
                 let (with, without) = self.predict_both(x, sigma, negative, &p.positive)?;
-                steering.guidance.combine(&with, &without)
+                prompt.guidance.combine(&with, &without)
             }
             Some(negative) => {
-                let with = self.predict(x, sigma, steering.positive, &p.positive)?;
+                let with = self.predict(x, sigma, prompt.positive, &p.positive)?;
                 let without = self.predict(x, sigma, negative, &p.negative)?;
-                steering.guidance.combine(&with, &without)
+                prompt.guidance.combine(&with, &without)
             }
-            None => self.predict(x, sigma, steering.positive, &p.positive)?,
+            None => self.predict(x, sigma, prompt.positive, &p.positive)?,
         };
         self.positions = Some(p);
-        steering.family.velocity(&prediction, x.shape())
+        prompt.family.velocity(&prediction, x.shape())
     }
 
     /// The predictions for the prompt and for `negative`, from one call. Positions are the same for both and have no batch axis.
@@ -132,12 +132,12 @@ impl<'a> Denoiser<'a> {
         negative: &Conditioning,
         positions: &[(&'static str, Tensor)],
     ) -> Result<(ArrayD<f32>, ArrayD<f32>)> {
-        let step = self.steering.family.step_inputs(x, sigma, self.steering.guidance.embedded());
+        let step = self.prompt.family.step_inputs(x, sigma, self.prompt.guidance.embedded());
         let mut pairs = Vec::with_capacity(step.len() + negative.inputs.len());
         for (name, t) in &step {
             pairs.push((*name, t.stack(t)?));
         }
-        for ((name, with), (_, without)) in self.steering.positive.inputs.iter().zip(&negative.inputs) {
+        for ((name, with), (_, without)) in self.prompt.positive.inputs.iter().zip(&negative.inputs) {
             pairs.push((*name, with.stack(without)?));
         }
         let both = self.call(pairs.iter().chain(positions).map(|(name, t)| (*name, t)).collect())?;
@@ -156,7 +156,7 @@ impl<'a> Denoiser<'a> {
         conditioning: &Conditioning,
         positions: &[(&'static str, Tensor)],
     ) -> Result<ArrayD<f32>> {
-        let step = self.steering.family.step_inputs(x, sigma, self.steering.guidance.embedded());
+        let step = self.prompt.family.step_inputs(x, sigma, self.prompt.guidance.embedded());
         self.call(step.iter().chain(&conditioning.inputs).chain(positions).map(|(name, t)| (*name, t)).collect())
     }
 

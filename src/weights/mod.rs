@@ -33,7 +33,7 @@ use crate::tensor::DType;
 #[derive(Debug, Clone, Default)]
 pub struct Contents {
     /// Tensors by name.
-    pub tensors: BTreeMap<String, Extent>,
+    pub tensors: BTreeMap<String, FileTensor>,
     /// The key of the dictionary that has the tensors (`params_ema`); `None`: the top dictionary.
     pub wrapper: Option<String>,
     /// Entries that are no tensors (`epoch`), and those beside the wrapper (`params`).
@@ -42,7 +42,7 @@ pub struct Contents {
 
 /// A tensor within the bytes of one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Extent {
+pub struct FileTensor {
     /// Element type.
     pub dtype: DType,
     /// Shape, outermost axis first.
@@ -51,7 +51,7 @@ pub struct Extent {
     pub data: Data,
 }
 
-/// The elements of an [`Extent`].
+/// The elements of a [`FileTensor`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Data {
     /// In the file, at this byte offset.

@@ -126,12 +126,12 @@ impl Mapped {
         Ok(Self { path: real.into(), map: Arc::new(map) })
     }
 
-    fn stored(&self, contents: BTreeMap<String, super::Extent>) -> BTreeMap<String, Stored> {
+    fn stored(&self, contents: BTreeMap<String, super::FileTensor>) -> BTreeMap<String, Stored> {
         let location = |data| match data {
             Data::At(offset) => Location::File { path: self.path.clone(), offset, map: self.map.clone() },
             Data::Gathered(bytes) => Location::Memory(bytes),
         };
-        let stored = |e: super::Extent| Stored { dtype: e.dtype, shape: e.shape, location: location(e.data) };
+        let stored = |e: super::FileTensor| Stored { dtype: e.dtype, shape: e.shape, location: location(e.data) };
         contents.into_iter().map(|(name, extent)| (name, stored(extent))).collect()
     }
 }

@@ -13,7 +13,7 @@ use serde::{
     de::{self, MapAccess, Visitor},
 };
 
-use super::{Contents, Data, Extent, len_bytes, quoted};
+use super::{Contents, Data, FileTensor, len_bytes, quoted};
 use crate::{
     error::{Error, Result},
     tensor::DType,
@@ -32,7 +32,7 @@ pub fn read(bytes: &[u8]) -> Result<Contents> {
     let header: Header =
         serde_json::from_slice(header).map_err(|e| Error::failed(format!("safetensors header is invalid: {e}")))?;
     let data_len = bytes.len() - data_start;
-    check_extents(&header.0, data_len)?;
+    check_offsets(&header.0, data_len)?;
     let mut contents = Contents::default();
     for (name, entry) in header.0 {
         let dtype = dtype(&entry.dtype).ok_or_else(|| {
@@ -47,7 +47,7 @@ pub fn read(bytes: &[u8]) -> Result<Contents> {
             )));
         }
         let data = Data::At((data_start + start) as u64);
-        contents.tensors.insert(name, Extent { dtype, shape: entry.shape, data });
+        contents.tensors.insert(name, FileTensor { dtype, shape: entry.shape, data });
     }
     Ok(contents)
 }
@@ -74,7 +74,7 @@ fn header(bytes: &[u8]) -> Result<(&[u8], usize)> {
 }
 
 /// Checks that the tensors cover the data without overlaps and gaps.
-fn check_extents(entries: &BTreeMap<String, Entry>, data_len: usize) -> Result<()> {
+fn check_offsets(entries: &BTreeMap<String, Entry>, data_len: usize) -> Result<()> {
     let mut order: Vec<_> = entries.iter().map(|(name, e)| (e.data_offsets, name)).collect();
     order.sort();
     let mut at = 0;

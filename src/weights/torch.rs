@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    Contents, Data, Extent, len_bytes,
+    Contents, Data, FileTensor, len_bytes,
     object::{Id, Node, Objects, Storage, View, malformed},
     quoted,
     safetensors::Shape,
@@ -46,8 +46,8 @@ impl<'a, F: Fn(&Storage<'a>) -> Result<(usize, usize)>> Collector<'_, 'a, F> {
         let mut tensors = BTreeMap::new();
         for (&name, &id) in &entries {
             if let Node::Tensor(view) = self.objects.node(id) {
-                let extent = self.extent(view, &mut budget).at(format!("tensor {}", quoted(name)))?;
-                tensors.insert(name.to_owned(), extent);
+                let tensor = self.tensor(view, &mut budget).at(format!("tensor {}", quoted(name)))?;
+                tensors.insert(name.to_owned(), tensor);
             } else {
                 skipped.push(wrapper.map_or(name.to_owned(), |w| format!("{w}.{name}")));
             }
@@ -92,7 +92,7 @@ impl<'a, F: Fn(&Storage<'a>) -> Result<(usize, usize)>> Collector<'_, 'a, F> {
         matches!(self.objects.node(id), Node::Tensor(_))
     }
 
-    fn extent(&self, view: &View<'a>, budget: &mut usize) -> Result<Extent> {
+    fn tensor(&self, view: &View<'a>, budget: &mut usize) -> Result<FileTensor> {
         let (shape, strides) = (self.dims(view.size)?, self.dims(view.stride)?);
         let (dtype, unit) = (view.dtype, view.dtype.size());
         let outside = || {
@@ -102,7 +102,7 @@ impl<'a, F: Fn(&Storage<'a>) -> Result<(usize, usize)>> Collector<'_, 'a, F> {
         let (start, len) = view.storage.within((self.locate)(&view.storage)?)?;
         let total = len_bytes(dtype, &shape).filter(|_| shape.len() == strides.len()).ok_or_else(outside)?;
         if total == 0 {
-            return Ok(Extent { dtype, shape, data: Data::Gathered(Arc::new([])) });
+            return Ok(FileTensor { dtype, shape, data: Data::Gathered(Arc::new([])) });
         }
         let first = usize::try_from(view.offset).map_err(|_| outside())?;
         let last = shape.iter().zip(&strides).try_fold(first, |at, (d, s)| at.checked_add((d - 1).checked_mul(*s)?));
@@ -112,13 +112,13 @@ impl<'a, F: Fn(&Storage<'a>) -> Result<(usize, usize)>> Collector<'_, 'a, F> {
         }
         let at = start + first * unit;
         if is_contiguous(&shape, &strides) {
-            return Ok(Extent { dtype, shape, data: Data::At(at as u64) });
+            return Ok(FileTensor { dtype, shape, data: Data::At(at as u64) });
         }
         *budget = budget
             .checked_sub(total)
             .ok_or_else(|| Error::failed(format!("shape {} needs more bytes than the file has", Shape(&shape))))?;
         let data = Data::Gathered(gather(&self.bytes[at..], unit, &shape, &strides).into());
-        Ok(Extent { dtype, shape, data })
+        Ok(FileTensor { dtype, shape, data })
     }
 
     fn dims(&self, id: Id) -> Result<Vec<usize>> {

@@ -3,7 +3,7 @@ use std::{fs, path::Path};
 use crescendo::{
     media::{
         FileType, PictureFormat, sniff,
-        video::{Color, Range, Rational, Reader, VideoFrame, probe},
+        video::{Color, ColorRange, Rational, Reader, VideoFrame, probe},
     },
     tensor::Samples,
 };
@@ -158,7 +158,7 @@ fn headers_equal_ffmpeg_options() {
     ffmpeg(folder.path(), "-i @/b.mp4 -c copy -metadata:s:v rotate=90 @/a.mp4");
     let info = probe(&folder.path().join("a.mp4")).unwrap();
     // The angle of ffmpeg's `rotate` is counter-clockwise.
-    let color = Color { primaries: 9, transfer: 16, matrix: 9, range: Range::Limited, chroma: info.color.chroma };
+    let color = Color { primaries: 9, transfer: 16, matrix: 9, range: ColorRange::Limited, chroma: info.color.chroma };
     assert_eq!((info.width, info.height, info.bit_depth, info.alpha, info.interlaced), (98, 54, 10, false, false));
     assert_eq!((info.codec.as_str(), info.pixel_format.as_str()), ("hevc", "yuv420p10le"));
     assert_eq!((info.frame_rate, info.variable_rate, info.frames), (Rational::new(30000, 1001), false, Some(60)));

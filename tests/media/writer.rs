@@ -10,7 +10,7 @@ use crescendo::{
     media::{
         Picture, PictureOptions,
         picture::write,
-        queue::Line,
+        queue::Chain,
         video::{Rational, Reader, Summary, VideoOptions, VideoSpec, Writer, video_encoders},
     },
     tensor::{Frame, Samples},
@@ -364,7 +364,7 @@ fn copy_a_clip() {
     let options = VideoOptions { preset: Some("ultrafast".into()), ..VideoOptions::default() };
     let mut writer = Writer::create(&clip.with_extension("copy.mp4"), &options, &output).unwrap();
     let cancel = AtomicBool::new(false);
-    Line::source(&cancel, "decode", 4, reader).sink("encode", |frame| writer.write(&frame.frame)).unwrap();
+    Chain::source(&cancel, "decode", 4, reader).sink("encode", |frame| writer.write(&frame.frame)).unwrap();
     assert_eq!(Some(writer.finish().unwrap().frames), info.frames);
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();

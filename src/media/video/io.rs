@@ -18,9 +18,9 @@ use crate::{error::Result, media::atomic_file::PendingFile, tensor::Frame};
 /// After the last frame of a complete file it returns `None`. A truncated file returns all decodable frames, then an
 /// error. A damaged frame returns an error with its number and time; the next call returns the frame as the decoder
 /// concealed it.
-pub struct Reader(Source);
+pub struct Reader(ReaderBackend);
 
-enum Source {
+enum ReaderBackend {
     Stream(Box<StreamReader>),
     WebP(Box<WebP>),
 }
@@ -29,22 +29,22 @@ impl Reader {
     /// Opens a file for decoding. Errors: those of [`probe`](super::probe()), or no decoder.
     pub fn open(path: &Path) -> Result<Self> {
         if let Some(webp) = WebP::open(path)? {
-            return Ok(Self(Source::WebP(Box::new(webp))));
+            return Ok(Self(ReaderBackend::WebP(Box::new(webp))));
         }
         let mut reader = StreamReader::open(path)?;
         let plays = loop_count::plays(path, &reader.info().container);
         reader.set_plays(plays);
-        Ok(Self(Source::Stream(Box::new(reader))))
+        Ok(Self(ReaderBackend::Stream(Box::new(reader))))
     }
 
     /// Returns RGBA frames if the source has transparency.
     #[must_use]
     pub fn with_alpha(self) -> Self {
         Self(match self.0 {
-            Source::Stream(reader) => Source::Stream(Box::new(reader.with_alpha())),
-            Source::WebP(mut webp) => {
+            ReaderBackend::Stream(reader) => ReaderBackend::Stream(Box::new(reader.with_alpha())),
+            ReaderBackend::WebP(mut webp) => {
                 webp.with_alpha();
-                Source::WebP(webp)
+                ReaderBackend::WebP(webp)
             }
         })
     }
@@ -53,16 +53,16 @@ impl Reader {
     /// container has no reliable index, or it leads elsewhere; the reader must not be used any more.
     pub fn seek(&mut self, pts: i64) -> bool {
         match &mut self.0 {
-            Source::Stream(reader) => reader.seek(pts),
-            Source::WebP(_) => false,
+            ReaderBackend::Stream(reader) => reader.seek(pts),
+            ReaderBackend::WebP(_) => false,
         }
     }
 
     /// Information about the file.
     pub fn info(&self) -> &VideoInfo {
         match &self.0 {
-            Source::Stream(reader) => reader.info(),
-            Source::WebP(webp) => &webp.info,
+            ReaderBackend::Stream(reader) => reader.info(),
+            ReaderBackend::WebP(webp) => &webp.info,
         }
     }
 }
@@ -72,8 +72,8 @@ impl Iterator for Reader {
 
     fn next(&mut self) -> Option<Self::Item> {
         match &mut self.0 {
-            Source::Stream(reader) => reader.next(),
-            Source::WebP(webp) => webp.next(),
+            ReaderBackend::Stream(reader) => reader.next(),
+            ReaderBackend::WebP(webp) => webp.next(),
         }
     }
 }
@@ -82,9 +82,9 @@ impl Iterator for Reader {
 /// file. The source's other streams are interleaved with the video.
 ///
 /// Memory: the encoder's lookahead, and up to ten seconds of the other streams.
-pub struct Writer(Target);
+pub struct Writer(WriterBackend);
 
-enum Target {
+enum WriterBackend {
     Stream(Box<StreamWriter>),
     Gif(Box<Gif>),
 }
@@ -102,9 +102,9 @@ impl Writer {
     pub fn create_in(pending: PendingFile, options: &VideoOptions, spec: &VideoSpec) -> Result<Self> {
         let is_gif = pending.target().extension().is_some_and(|e| e.eq_ignore_ascii_case("gif"));
         Ok(Self(if is_gif {
-            Target::Gif(Box::new(Gif::create(pending, options, spec)?))
+            WriterBackend::Gif(Box::new(Gif::create(pending, options, spec)?))
         } else {
-            Target::Stream(Box::new(StreamWriter::create(pending, options, spec)?))
+            WriterBackend::Stream(Box::new(StreamWriter::create(pending, options, spec)?))
         }))
     }
 
@@ -113,8 +113,8 @@ impl Writer {
     /// Errors: those of [`Writer::write_at`].
     pub fn write(&mut self, frame: &Frame) -> Result<()> {
         match &mut self.0 {
-            Target::Stream(writer) => writer.write(frame),
-            Target::Gif(gif) => gif.write_at(frame, gif.end(), 1),
+            WriterBackend::Stream(writer) => writer.write(frame),
+            WriterBackend::Gif(gif) => gif.write_at(frame, gif.end(), 1),
         }
     }
 
@@ -126,8 +126,8 @@ impl Writer {
     /// encoder failure, a full disk.
     pub fn write_at(&mut self, frame: &Frame, pts: i64, duration: i64) -> Result<()> {
         match &mut self.0 {
-            Target::Stream(writer) => writer.write_at(frame, pts, duration),
-            Target::Gif(gif) => gif.write_at(frame, pts, duration),
+            WriterBackend::Stream(writer) => writer.write_at(frame, pts, duration),
+            WriterBackend::Gif(gif) => gif.write_at(frame, pts, duration),
         }
     }
 
@@ -143,8 +143,8 @@ impl Writer {
     /// Like [`Writer::finish`], but leaves naming the file to [`PendingFile::commit`], which also returns its size.
     pub fn close(self) -> Result<(PendingFile, Summary)> {
         match self.0 {
-            Target::Stream(writer) => writer.close(),
-            Target::Gif(gif) => gif.close(),
+            WriterBackend::Stream(writer) => writer.close(),
+            WriterBackend::Gif(gif) => gif.close(),
         }
     }
 }

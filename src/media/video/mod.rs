@@ -33,8 +33,8 @@ pub use encode::{
 pub use ffmpeg::{ffmpeg_version, video_decoders, video_encoders};
 pub use io::{Reader, Writer};
 pub use pixel::{
-    color::{Color, Range},
-    format::Sampling,
+    color::{Color, ColorRange},
+    format::Subsampling,
 };
 pub use probe::probe;
 pub use rational::Rational;

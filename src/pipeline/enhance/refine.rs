@@ -44,7 +44,7 @@ use crate::{
     schedule::{BfStream, NoiseSource},
     spectral::{self, Growth, Level},
     stage::{
-        denoise::{Denoiser, Steering, tiled},
+        denoise::{Denoiser, GuidedPrompt, tiled},
         vae::{self, Tiling},
     },
     tensor::DType,
@@ -213,13 +213,13 @@ impl<'a> Refiner<'a> {
         let tiles = config.tiles((latent.shape()[2], latent.shape()[3]));
         let (sigmas, first) = (config.sigmas(&tiles)?, config.family.first_step(config.steps, config.plan.strength)?);
         let seed = config.seed.wrapping_add(10_000 * k as u64);
-        let steering = Steering {
+        let prompt = GuidedPrompt {
             family: config.family.as_ref(),
             positive: &self.positive,
             negative: self.negative.as_ref(),
             guidance: config.guidance,
         };
-        let mut denoiser = Denoiser::new(&mut self.transformer, &steering);
+        let mut denoiser = Denoiser::new(&mut self.transformer, &prompt);
         let calls = (tiles.count() * (config.steps - first)) as u64;
         let mut task = Task::new(self.progress, format!("refine {}", k + 1), Some(calls), Unit::Steps);
         let mut of_tile = |x: &ArrayD<f32>, sigma: f32| {

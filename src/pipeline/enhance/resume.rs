@@ -68,7 +68,7 @@ pub struct Identity<'a> {
 
 /// The journal's first line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Head {
+struct JournalHead {
     /// Of this program and of FFmpeg: encoders of different versions must not be mixed.
     version: String,
     input: String,
@@ -78,7 +78,7 @@ struct Head {
 
 /// Every other line of the journal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Line {
+struct ChunkRecord {
     #[serde(flatten)]
     chunk: Chunk,
     /// Where to resume after it; `None`: it is the last chunk.
@@ -93,10 +93,10 @@ pub struct Chunks<'a> {
     spec: &'a VideoSpec,
     identity: &'a Identity<'a>,
     /// Finished chunks, in order.
-    lines: Vec<Line>,
+    lines: Vec<ChunkRecord>,
     writer: Option<ChunkWriter>,
     /// The thread that writes the last encoded chunk to disk and to the journal, and its line.
-    sealing: Option<(JoinHandle<Result<f64>>, Line)>,
+    sealing: Option<(JoinHandle<Result<f64>>, ChunkRecord)>,
     /// Seconds of waiting for the disk.
     pub seconds: f64,
 }
@@ -113,7 +113,7 @@ impl<'a> Chunks<'a> {
         identity: &'a Identity<'a>,
     ) -> Result<Self> {
         let folder = chunk_folder(target);
-        let head = Head {
+        let head = JournalHead {
             version: format!("crescendo {}, FFmpeg {}", env!("CARGO_PKG_VERSION"), ffmpeg_version()),
             input: (identity.input)()?,
             models: identity.models.into(),
@@ -192,7 +192,7 @@ impl<'a> Chunks<'a> {
         self.wait()?;
         // Frames of a changed input must not enter the journal.
         (self.identity.unchanged)()?;
-        let line = Line { chunk, next };
+        let line = ChunkRecord { chunk, next };
         let (folder, entry) = (self.folder.clone(), line.clone());
         let thread = std::thread::Builder::new()
             .name("journal".into())
@@ -229,7 +229,7 @@ fn file(folder: &Path, number: usize) -> PathBuf {
 }
 
 /// Creates an empty folder with a journal that identifies its chunks.
-fn create_journal(folder: &Path, head: &Head) -> Result<()> {
+fn create_journal(folder: &Path, head: &JournalHead) -> Result<()> {
     let create = || {
         if folder.is_dir() {
             fs::remove_dir_all(folder)?;
@@ -249,7 +249,7 @@ fn journal(folder: &Path) -> JsonLines {
 }
 
 /// Waits until the chunk is on disk and appends it to the journal. Returns the seconds this took.
-fn append(folder: &Path, written: UnsyncedChunk, line: &Line) -> Result<f64> {
+fn append(folder: &Path, written: UnsyncedChunk, line: &ChunkRecord) -> Result<f64> {
     let begin = Instant::now();
     written.sync()?;
     let _ = File::open(folder).and_then(|f| f.sync_all());
@@ -258,12 +258,12 @@ fn append(folder: &Path, written: UnsyncedChunk, line: &Line) -> Result<f64> {
 }
 
 /// The valid chunks of an earlier run. Truncates the journal after them.
-fn read_journal(folder: &Path, head: &Head, target: &Path, overwrite: bool) -> Result<Vec<Line>> {
+fn read_journal(folder: &Path, head: &JournalHead, target: &Path, overwrite: bool) -> Result<Vec<ChunkRecord>> {
     let journal = journal(folder);
     // The folder of an unreadable journal is replaced.
     let mut lines = journal.read(0).unwrap_or_default().into_iter();
     let Some(first) = lines.next() else { return Ok(Vec::new()) };
-    let found: Option<Head> = first.parse().ok();
+    let found: Option<JournalHead> = first.parse().ok();
     let mut entries = lines.peekable();
     if found.as_ref() != Some(head) && entries.peek().is_some() {
         let what = match &found {
@@ -284,7 +284,7 @@ fn read_journal(folder: &Path, head: &Head, target: &Path, overwrite: bool) -> R
     }
     let (mut valid, mut length) = (Vec::new(), first.end);
     for entry in entries {
-        let Ok(mut line) = entry.parse::<Line>() else { break };
+        let Ok(mut line) = entry.parse::<ChunkRecord>() else { break };
         line.chunk.file = file(folder, valid.len());
         if !line.chunk.is_intact() {
             tracing::warn!("{}: does not match the journal; it is encoded again", line.chunk.file.display());

@@ -64,11 +64,11 @@ impl<'a> VideoJob<'a> {
                 let deep = spec.bit_depth > 8;
                 (spec, deep)
             }
-            VideoSource::Pictures { like, .. } => {
-                let (height, width) = target(like.size);
-                let bit_depth = if like.deep { 10 } else { 8 };
+            VideoSource::Pictures { first_picture, .. } => {
+                let (height, width) = target(first_picture.size);
+                let bit_depth = if first_picture.deep { 10 } else { 8 };
                 let new = VideoSpec::new(width, height, retime.rate);
-                (VideoSpec { bit_depth, alpha: like.alpha, time_base: retime.tick, ..new }, like.deep)
+                (VideoSpec { bit_depth, alpha: first_picture.alpha, time_base: retime.tick, ..new }, first_picture.deep)
             }
         };
         let timing = source.timing();

@@ -24,7 +24,7 @@ pub(super) enum VideoSource<'a> {
     /// A video or an animated picture.
     Video { path: &'a Path, info: Box<VideoInfo>, timing: Timing, part: Option<TimeRange> },
     /// Numbered pictures at a rate.
-    Pictures { pattern: &'a Path, files: &'a [PathBuf], like: Like<'a>, timing: Timing },
+    Pictures { pattern: &'a Path, files: &'a [PathBuf], first_picture: FirstPicture<'a>, timing: Timing },
 }
 
 /// The timing of a video, or of the range of `trim`.
@@ -69,7 +69,7 @@ impl<'a> VideoSource<'a> {
             Input::Sequence { pattern, files } => {
                 let (files, timing) = pictures(pattern, files, plan)?;
                 let first = files.first().ok_or_else(|| Error::failed(format!("{}: no picture", pattern.display())))?;
-                Ok(Self::Pictures { pattern, files, like: Like::of(first)?, timing })
+                Ok(Self::Pictures { pattern, files, first_picture: FirstPicture::of(first)?, timing })
             }
         }
     }
@@ -157,14 +157,14 @@ impl<'a> VideoSource<'a> {
 
     /// Numbered pictures from `number`.
     fn read_from(&self, number: usize) -> impl Iterator<Item = Result<SourceFrame>> + Send + '_ {
-        let (files, like) = match self {
-            Self::Pictures { files, like, .. } => (*files, Some(like)),
+        let (files, first_picture) = match self {
+            Self::Pictures { files, first_picture, .. } => (*files, Some(first_picture)),
             Self::Video { .. } => (&[][..], None),
         };
         let take = move |(pts, file): (usize, &PathBuf)| {
             let pts = pts as i64;
-            let like = like.ok_or_else(|| Error::failed("no picture"))?;
-            Ok(SourceFrame { frame: like.read(file)?, pts, duration: 1, stamp: pts })
+            let first_picture = first_picture.ok_or_else(|| Error::failed("no picture"))?;
+            Ok(SourceFrame { frame: first_picture.read(file)?, pts, duration: 1, stamp: pts })
         };
         files.iter().enumerate().skip(number).map(take)
     }
@@ -219,7 +219,7 @@ fn skip(frames: &mut dyn Iterator<Item = Result<SourceFrame>>, count: u64) -> Re
 }
 
 /// Properties of the first of numbered pictures, which all others must share.
-pub(super) struct Like<'a> {
+pub(super) struct FirstPicture<'a> {
     first: &'a Path,
     /// (height, width)
     pub size: (usize, usize),
@@ -229,7 +229,7 @@ pub(super) struct Like<'a> {
     pub alpha: bool,
 }
 
-impl<'a> Like<'a> {
+impl<'a> FirstPicture<'a> {
     fn of(first: &'a Path) -> Result<Self> {
         let frame = picture::read(first)?.frame;
         Ok(Self { first, size: (frame.height, frame.width), deep: frame.is_deep(), alpha: frame.channels == 4 })

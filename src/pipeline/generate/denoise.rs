@@ -16,7 +16,7 @@ use crate::{
     plan::Item,
     progress::{Task, Unit},
     spectral::Level,
-    stage::denoise::{Denoiser, Steering},
+    stage::denoise::{Denoiser, GuidedPrompt},
 };
 
 /// Inputs of the passes.
@@ -46,7 +46,7 @@ pub(super) fn denoise<'a>(
     let steps: usize = config.levels.iter().map(Level::steps).sum();
     let mut jobs = Vec::with_capacity(items.len());
     for (k, (prompt, item)) in items.into_iter().enumerate() {
-        let steering = Steering {
+        let guided = GuidedPrompt {
             family,
             positive: &inputs.positive[prompt],
             negative: inputs.negative.as_ref(),
@@ -64,7 +64,7 @@ pub(super) fn denoise<'a>(
             last = Instant::now();
             task.step(1)
         };
-        let mut denoiser = Denoiser::new(&mut network, &steering).batched(plan.cfg_batch);
+        let mut denoiser = Denoiser::new(&mut network, &guided).batched(plan.cfg_batch);
         let mut velocity = |x: &ArrayD<f32>, sigma: f32| denoiser.velocity(x, sigma);
         let (pass, shape) = (config.pass(plan.noise), family.latent_shape(config.size));
         let latent = pass.run(&mut velocity, &shape, inputs.start.as_ref(), item.seed, &mut watch);

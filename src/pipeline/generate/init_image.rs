@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use ndarray::{Array3, ArrayD, s};
 
-use super::encoder::Encoder;
+use super::vae_encoder::VaeEncoder;
 use crate::{
     error::{At, Error, Result},
     family::{Family, Size},
@@ -169,7 +169,7 @@ impl InitImage {
     }
 
     /// Planes [3, h, w] in 0..=1, resampled to (`height`, `width`). A picture is repeated `repeat` times.
-    fn planes(&self, (height, width): (usize, usize), repeat: usize) -> Result<Frames> {
+    fn planes(&self, (height, width): (usize, usize), repeat: usize) -> Result<Pictures> {
         let fit = move |planes: &Array3<f32>| resize(planes, height, width, Filter::Bicubic);
         match &self.pixels {
             Pixels::Still(planes) => {
@@ -184,7 +184,7 @@ impl InitImage {
     }
 
     /// The normalized latent at the full size of the output.
-    pub fn latent(&self, encoder: &mut Encoder<'_>, size: Size, progress: &dyn Progress) -> Result<ArrayD<f32>> {
+    pub fn latent(&self, encoder: &mut VaeEncoder<'_>, size: Size, progress: &dyn Progress) -> Result<ArrayD<f32>> {
         let mut task = Task::new(progress, "encode", Some(size.frames as u64), Unit::Frames);
         let pictures = self.planes(self.encoded_size(encoder.family().vae_scale_factor(), size), size.frames)?;
         let mut pictures = pictures.map(|planes| task.step(1).and(planes));
@@ -199,7 +199,7 @@ impl InitImage {
     }
 }
 
-type Frames = Box<dyn Iterator<Item = Result<Array3<f32>>>>;
+type Pictures = Box<dyn Iterator<Item = Result<Array3<f32>>>>;
 
 fn transparency_error(name: &str, what: &str) -> Error {
     let why = "has transparent pixels, which models do not support";

@@ -12,7 +12,6 @@
 //! | `latents` | `--save-latents` |
 
 mod denoise;
-mod encoder;
 mod forecast;
 mod init_image;
 mod jobs;
@@ -20,6 +19,7 @@ mod latents;
 mod picture;
 mod run;
 mod run_config;
+mod vae_encoder;
 mod video;
 mod video_form;
 

@@ -2,11 +2,11 @@
 
 use super::{
     denoise::{Inputs, denoise},
-    encoder::{Encoder, EncoderGraphs},
     jobs::{Run, check_outputs, items},
     latents::Latents,
     picture::write_pictures,
     run_config::RunConfig,
+    vae_encoder::{EncoderGraphs, VaeEncoder},
     video::write_videos,
 };
 use crate::{
@@ -98,7 +98,7 @@ fn encode_start(run: &Run<'_>) -> Result<Option<ndarray::ArrayD<f32>>> {
     let Some(image) = &config.start else { return Ok(None) };
     let tiling = config.vae.choose(Direction::Encode, image.encoded_size(family.vae_scale_factor(), config.size), cx);
     let graphs = EncoderGraphs::new(folder, family, cx)?;
-    let mut encoder = Encoder::load(&graphs, family, tiling, cx)?;
+    let mut encoder = VaeEncoder::load(&graphs, family, tiling, cx)?;
     let latent = image.latent(&mut encoder, config.size, cx.progress);
     let latent = latent.map_err(name_damaged_tensor(&folder.root().join("vae")))?;
     spectral::resized(&latent, (config.levels[0].height, config.levels[0].width)).map(Some)

@@ -2,7 +2,7 @@
 
 use crate::{
     error::{Error, Result},
-    runtime::{Held, Input, Network},
+    runtime::{Held, InputValue, Network},
 };
 
 /// The cache inputs of the next call: `cache.0`, `cache.1`, … The values stay with ONNX Runtime.
@@ -17,9 +17,9 @@ impl Caches {
 
     /// Runs a network on an input and the caches, stores its `next.N` outputs as the new caches, and returns its other outputs.
     /// A cache without a `next` output takes the value of the cache after it; at the first call, zeros.
-    pub fn step(&mut self, network: &mut Network, input: (&str, Input<'_>)) -> Result<Vec<(String, Held)>> {
+    pub fn step(&mut self, network: &mut Network, input: (&str, InputValue<'_>)) -> Result<Vec<(String, Held)>> {
         let names: Vec<String> = (0..self.0.len()).map(|i| format!("cache.{i}")).collect();
-        let caches = names.iter().zip(&self.0).map(|(name, held)| (name.as_str(), Input::Held(held)));
+        let caches = names.iter().zip(&self.0).map(|(name, held)| (name.as_str(), InputValue::Held(held)));
         let outputs = network.run_held(&[input].into_iter().chain(caches).collect::<Vec<_>>())?;
         let number = |name: &str| name.strip_prefix("next.").and_then(|n| n.parse::<usize>().ok());
         let (mut next, rest): (Vec<_>, Vec<_>) = outputs.into_iter().partition(|(name, _)| number(name).is_some());

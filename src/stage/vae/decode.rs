@@ -11,7 +11,7 @@ use super::{Tiling, caches::Caches, floating, from_signed, planes, tile_file::Ti
 use crate::{
     error::{At, Error, Result},
     progress::{Progress, Task, Unit},
-    runtime::{Held, Input, Network, finite},
+    runtime::{Held, InputValue, Network, finite},
     tensor::Tensor,
     tiling::{Tiles, crop},
 };
@@ -197,7 +197,7 @@ impl LatentStream {
         let Some(features) = self.waiting.pop_front() else { return Ok(None) };
         let network =
             if self.picture_caches.is_empty() { &mut networks.first_picture } else { &mut networks.later_picture };
-        let picture = self.picture_caches.step(network, ("features", Input::Held(&features)))?.pop();
+        let picture = self.picture_caches.step(network, ("features", InputValue::Held(&features)))?.pop();
         let Some((name, picture)) = picture else {
             return Err(Error::failed(format!("{}: no output picture", network.name())));
         };
@@ -212,7 +212,7 @@ impl LatentStream {
         let frame = Tensor::F32(frame.index_axis_move(Axis(2), 0).as_standard_layout().into_owned());
         let network =
             if self.feature_caches.is_empty() { &mut networks.first_features } else { &mut networks.later_features };
-        let features = self.feature_caches.step(network, ("latents", Input::Tensor(&frame)))?;
+        let features = self.feature_caches.step(network, ("latents", InputValue::Tensor(&frame)))?;
         self.waiting.extend(features.into_iter().map(|(_, value)| value));
         Ok(())
     }

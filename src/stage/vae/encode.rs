@@ -5,7 +5,7 @@ use ndarray::{Array3, Array4, ArrayD, Axis, concatenate, s, stack};
 use super::{Tiling, caches::Caches, floating, planes};
 use crate::{
     error::{At, Error, Result},
-    runtime::{Input, Network, finite},
+    runtime::{InputValue, Network, finite},
     tensor::Tensor,
 };
 
@@ -80,7 +80,7 @@ impl VideoEncoder {
     fn call(&mut self, batch: Array4<f32>, caches: &mut Caches) -> Result<Array3<f32>> {
         let network = if caches.is_empty() { &mut self.first } else { &mut self.later };
         let batch = Tensor::F32(batch.into_dyn());
-        let outputs = caches.step(network, ("picture", Input::Tensor(&batch)))?;
+        let outputs = caches.step(network, ("picture", InputValue::Tensor(&batch)))?;
         let missing = || Error::failed(format!("{}: no output mean", network.name()));
         let (_, mean) = outputs.iter().find(|(name, _)| name == "mean").ok_or_else(missing)?;
         let mean = mean.read()?;

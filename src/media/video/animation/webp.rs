@@ -16,7 +16,7 @@ use crate::{
             info::{StreamInfo, StreamKind, VideoInfo},
             timing::Timing,
         },
-        pixel::{color::Color, format::Sampling},
+        pixel::{color::Color, format::Subsampling},
         rational::Rational,
     },
     tensor::{Frame, Samples},
@@ -163,19 +163,19 @@ fn open_decoder(bytes: &[u8]) -> Option<(*mut webp::WebPAnimDecoder, (usize, usi
 }
 
 /// A chunk of a RIFF file. `at`: offset of its data.
-pub(crate) struct Chunk<'a> {
+pub(crate) struct RiffChunk<'a> {
     pub name: [u8; 4],
     pub at: usize,
     pub data: &'a [u8],
 }
 
 /// The chunks of a WebP file (RFC 9649 §2.3), up to the first incomplete one.
-pub(crate) fn chunks(bytes: &[u8]) -> impl Iterator<Item = Chunk<'_>> {
+pub(crate) fn chunks(bytes: &[u8]) -> impl Iterator<Item = RiffChunk<'_>> {
     let mut at = 12;
     std::iter::from_fn(move || {
         let (head, rest) = bytes.get(at..)?.split_first_chunk::<8>()?;
         let length = u32::from_le_bytes([head[4], head[5], head[6], head[7]]) as usize;
-        let chunk = Chunk { name: [head[0], head[1], head[2], head[3]], at: at + 8, data: rest.get(..length)? };
+        let chunk = RiffChunk { name: [head[0], head[1], head[2], head[3]], at: at + 8, data: rest.get(..length)? };
         at += 8 + length.next_multiple_of(2);
         Some(chunk)
     })
@@ -203,7 +203,7 @@ fn info_of(delays: &[u32], (width, height): (usize, usize), alpha: bool) -> Vide
         pixel_format: if alpha { "rgba" } else { "rgb24" }.into(),
         bit_depth: 8,
         alpha,
-        sampling: Sampling::Rgb,
+        sampling: Subsampling::Rgb,
         plays: None,
         width,
         height,

@@ -5,7 +5,7 @@ use ffmpeg_next::{ffi, frame};
 use super::info::VideoInfo;
 use crate::{
     media::video::pixel::{
-        color::{Color, Range},
+        color::{Color, ColorRange},
         convert::{Converter, Layout, allocate},
         format::PixelFormat,
     },
@@ -52,7 +52,7 @@ impl ToRgb {
         let (tags, defaults) = (Color::of_frame(raw), info.color);
         let color = Color {
             matrix: if tags.matrix == 2 { defaults.matrix } else { tags.matrix },
-            range: if tags.range == Range::Unspecified { defaults.range } else { tags.range },
+            range: if tags.range == ColorRange::Unspecified { defaults.range } else { tags.range },
             ..tags
         };
         if color.matrix == 0 && !known.is_rgb() {

@@ -11,7 +11,7 @@ use crate::{
         ffmpeg::{self, number, text},
         pixel::{
             color::Color,
-            format::{PixelFormat, Sampling},
+            format::{PixelFormat, Subsampling},
         },
         rational::Rational,
         side_data::{SideData, rotation},
@@ -58,7 +58,7 @@ pub struct VideoInfo {
     /// Whether the stream has transparency. Frames have it only if requested.
     pub alpha: bool,
     /// Chroma subsampling of the pixel format.
-    pub sampling: Sampling,
+    pub sampling: Subsampling,
     /// Loop count of an animated picture, 0: endless. `None`: a video.
     pub plays: Option<u32>,
     /// Columns as stored, before rotation.

@@ -13,7 +13,7 @@ use crate::{
         format::FileFormat,
         video::{
             ffmpeg::{self, c_string, check, video_encoders},
-            pixel::color::{Color, Range},
+            pixel::color::{Color, ColorRange},
         },
     },
 };
@@ -78,10 +78,10 @@ pub(crate) fn open(options: &VideoOptions, spec: &VideoSpec, container: &str, gl
         )));
     }
     if known.name().starts_with("yuvj") {
-        color.range = Range::Full;
+        color.range = ColorRange::Full;
     }
     // RGB formats have the identity matrix and full range.
-    let tags = if known.is_rgb() { Color { matrix: 0, range: Range::Full, ..color } } else { color };
+    let tags = if known.is_rgb() { Color { matrix: 0, range: ColorRange::Full, ..color } } else { color };
     let mut context = codec::Context::new_with_codec(codec);
     let rate = spec.frame_rate;
     // SAFETY: the context is owned and not yet open.

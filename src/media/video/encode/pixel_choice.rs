@@ -7,7 +7,7 @@ use crate::{
     error::{Error, Result},
     media::video::{
         ffmpeg::{c_string, text},
-        pixel::format::{PixelFormat, Sampling},
+        pixel::format::{PixelFormat, Subsampling},
     },
 };
 
@@ -59,10 +59,10 @@ fn candidates(spec: &VideoSpec) -> [String; 2] {
     let alpha = if spec.alpha { "a" } else { "" };
     let odd = spec.width % 2 + spec.height % 2 > 0;
     let layout = match spec.sampling {
-        Sampling::Rgb if spec.alpha => "gbrap".into(),
-        Sampling::Rgb => "gbrp".into(),
-        Sampling::S422 if !odd => format!("yuv{alpha}422p"),
-        Sampling::S420 if !odd => format!("yuv{alpha}420p"),
+        Subsampling::Rgb if spec.alpha => "gbrap".into(),
+        Subsampling::Rgb => "gbrp".into(),
+        Subsampling::S422 if !odd => format!("yuv{alpha}422p"),
+        Subsampling::S420 if !odd => format!("yuv{alpha}420p"),
         _ => format!("yuv{alpha}444p"),
     };
     let depth = match spec.bit_depth {
@@ -83,7 +83,7 @@ pub(crate) fn losses(spec: &VideoSpec, format: &PixelFormat, encoder: &str) -> V
         losses.push(format!("{} of {depth} bits per sample ({encoder} writes {kept}, {pixels})", depth - kept));
     }
     // RGB and 4:4:4 have the same number of samples.
-    if format.sampling() < spec.sampling.min(Sampling::S444) {
+    if format.sampling() < spec.sampling.min(Subsampling::S444) {
         losses.push(format!("some of the colour resolution ({encoder} writes {pixels})"));
     }
     losses

@@ -10,7 +10,7 @@ use crate::{
         animation::webp::WebP,
         decode::info,
         ffmpeg,
-        pixel::color::{Color, Range},
+        pixel::color::{Color, ColorRange},
         rational::Rational,
         side_data::{SideData, rotation},
     },
@@ -81,7 +81,7 @@ impl ExpectedTags {
             ("primaries", asked.primaries != 2 && asked.primaries != found.primaries),
             ("transfer", asked.transfer != 2 && asked.transfer != found.transfer),
             ("matrix", !rgb && asked.matrix != 2 && asked.matrix != found.matrix),
-            ("range", !rgb && asked.range == Range::Full && found.range != Range::Full),
+            ("range", !rgb && asked.range == ColorRange::Full && found.range != ColorRange::Full),
         ];
         let lost: Vec<_> = lost.iter().filter(|(_, lost)| *lost).map(|(name, _)| *name).collect();
         (!lost.is_empty()).then(|| format!("the colour tags of {}", lost.join(", ")))

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use crate::media::video::{
     decode::{info::VideoInfo, timing::TimeRange},
     pixel::{
-        color::{Color, Range},
-        format::Sampling,
+        color::{Color, ColorRange},
+        format::Subsampling,
     },
     rational::Rational,
     side_data::SideData,
@@ -67,7 +67,7 @@ pub struct VideoSpec {
     /// Bits per sample, at least 8, if the encoder supports them.
     pub bit_depth: u8,
     /// Chroma subsampling, if the encoder supports it.
-    pub sampling: Sampling,
+    pub sampling: Subsampling,
     /// Whether frames may have transparency. It is kept if the encoder supports it.
     pub alpha: bool,
     /// Loop count of an animated picture, 0: endless. `None`: the source is a video.
@@ -99,7 +99,7 @@ impl VideoSpec {
             frame_rate,
             time_base: frame_rate.inverse(),
             bit_depth: 8,
-            sampling: Sampling::S420,
+            sampling: Subsampling::S420,
             alpha: false,
             plays: None,
             start: 0.0,
@@ -119,11 +119,11 @@ impl VideoSpec {
     pub fn like(info: &VideoInfo, size: (usize, usize), frame_rate: Rational, source: Option<PathBuf>) -> Self {
         let color = info.color.resolved(info.width, info.height);
         // The full range of RGB does not apply to YCbCr.
-        let range = if info.sampling == Sampling::Rgb { Range::Limited } else { color.range };
+        let range = if info.sampling == Subsampling::Rgb { ColorRange::Limited } else { color.range };
         Self {
             bit_depth: info.bit_depth,
             // An animated picture becomes 4:2:0, which every player supports.
-            sampling: if info.plays.is_some() { Sampling::S420 } else { info.sampling },
+            sampling: if info.plays.is_some() { Subsampling::S420 } else { info.sampling },
             alpha: info.alpha,
             plays: info.plays,
             start: info.start,

@@ -6,7 +6,7 @@ use crate::media::video::ffmpeg::number;
 
 /// The range of YCbCr values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Range {
+pub enum ColorRange {
     /// Unspecified; treated as limited.
     #[default]
     Unspecified,
@@ -26,7 +26,7 @@ pub struct Color {
     /// Matrix coefficients: 0 RGB, 1 BT.709, 5 and 6 BT.601, 9 BT.2020, …
     pub matrix: i32,
     /// Limited or full.
-    pub range: Range,
+    pub range: ColorRange,
     /// FFmpeg's `AVChromaLocation`: 0 unspecified, 1 left, 2 centre, 3 top left, …
     pub chroma: i32,
 }
@@ -34,13 +34,13 @@ pub struct Color {
 impl Default for Color {
     /// All tags unspecified.
     fn default() -> Self {
-        Self { primaries: 2, transfer: 2, matrix: 2, range: Range::Unspecified, chroma: 0 }
+        Self { primaries: 2, transfer: 2, matrix: 2, range: ColorRange::Unspecified, chroma: 0 }
     }
 }
 
 impl Color {
     /// BT.709, limited range: the tags of a generated video.
-    pub const BT709: Self = Self { primaries: 1, transfer: 1, matrix: 1, range: Range::Limited, chroma: 1 };
+    pub const BT709: Self = Self { primaries: 1, transfer: 1, matrix: 1, range: ColorRange::Limited, chroma: 1 };
 
     /// Fills in the tags that conversion needs. An unspecified matrix, and the matrix of an RGB source, depends on the
     /// size as in players (mpv, VLC): BT.709 from 1280 columns or 577 rows, else BT.601. An unspecified range is
@@ -53,7 +53,7 @@ impl Color {
         let by_size = if width >= 1280 || height > 576 { 1 } else { 6 };
         Self {
             matrix: if matches!(self.matrix, 0 | 2) { by_size } else { self.matrix },
-            range: if self.range == Range::Unspecified { Range::Limited } else { self.range },
+            range: if self.range == ColorRange::Unspecified { ColorRange::Limited } else { self.range },
             ..self
         }
     }
@@ -64,7 +64,7 @@ impl Color {
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        self.range == Range::Full
+        self.range == ColorRange::Full
     }
 
     pub(crate) fn of_parameters(p: &ffi::AVCodecParameters) -> Self {
@@ -103,22 +103,22 @@ impl Color {
             (&raw mut context.chroma_sample_location).cast::<i32>().write(self.chroma);
         }
         context.color_range = match self.range {
-            Range::Unspecified => ffi::AVColorRange::AVCOL_RANGE_UNSPECIFIED,
-            Range::Limited => ffi::AVColorRange::AVCOL_RANGE_MPEG,
-            Range::Full => ffi::AVColorRange::AVCOL_RANGE_JPEG,
+            ColorRange::Unspecified => ffi::AVColorRange::AVCOL_RANGE_UNSPECIFIED,
+            ColorRange::Limited => ffi::AVColorRange::AVCOL_RANGE_MPEG,
+            ColorRange::Full => ffi::AVColorRange::AVCOL_RANGE_JPEG,
         };
     }
 }
 
 /// The range from its tag, or from a pixel format that implies full range.
-fn range(tag: i32, format: i32) -> Range {
+fn range(tag: i32, format: i32) -> ColorRange {
     use ffi::AVPixelFormat::*;
     let implied =
         [AV_PIX_FMT_YUVJ420P, AV_PIX_FMT_YUVJ422P, AV_PIX_FMT_YUVJ444P, AV_PIX_FMT_YUVJ440P, AV_PIX_FMT_YUVJ411P];
     match tag {
-        _ if implied.iter().any(|f| *f as i32 == format) => Range::Full,
-        1 => Range::Limited,
-        2 => Range::Full,
-        _ => Range::Unspecified,
+        _ if implied.iter().any(|f| *f as i32 == format) => ColorRange::Full,
+        1 => ColorRange::Limited,
+        2 => ColorRange::Full,
+        _ => ColorRange::Unspecified,
     }
 }

@@ -9,7 +9,7 @@ use crate::media::video::ffmpeg::text;
 /// Chroma subsampling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 #[allow(missing_docs)]
-pub enum Sampling {
+pub enum Subsampling {
     /// YCbCr, chroma subsampled by 2 in both directions, or more.
     #[default]
     S420,
@@ -61,14 +61,14 @@ impl PixelFormat {
         self.0.comp[..self.0.nb_components.into()].iter().map(|c| c.depth).max().unwrap_or(8) as u8
     }
 
-    pub fn sampling(&self) -> Sampling {
+    pub fn sampling(&self) -> Subsampling {
         match (self.is_rgb(), self.0.log2_chroma_w, self.0.log2_chroma_h) {
-            (true, ..) => Sampling::Rgb,
+            (true, ..) => Subsampling::Rgb,
             // Grey has no chroma.
-            _ if self.0.nb_components < 3 => Sampling::S420,
-            (_, 0, 0) => Sampling::S444,
-            (_, _, 0) => Sampling::S422,
-            _ => Sampling::S420,
+            _ if self.0.nb_components < 3 => Subsampling::S420,
+            (_, 0, 0) => Subsampling::S444,
+            (_, _, 0) => Subsampling::S422,
+            _ => Subsampling::S420,
         }
     }
 

@@ -32,18 +32,18 @@ impl EncoderGraphs {
 }
 
 /// A loaded VAE encoder. It encodes pictures into normalized latents, [1, c, h, w] or [1, c, t, h, w]: the mean of the distribution.
-pub(super) struct Encoder<'a> {
+pub(super) struct VaeEncoder<'a> {
     family: &'a dyn Family,
-    network: Network,
+    network: Networks,
     tiling: Option<Tiling>,
 }
 
-enum Network {
+enum Networks {
     Picture(runtime::Network),
     Video(Box<VideoEncoder>),
 }
 
-impl<'a> Encoder<'a> {
+impl<'a> VaeEncoder<'a> {
     /// The family of the latents.
     pub fn family(&self) -> &'a dyn Family {
         self.family
@@ -59,8 +59,8 @@ impl<'a> Encoder<'a> {
         let load = |graph| cx.load_large("vae encoder", graph);
         let first = load(&graphs.first)?;
         let network = match &graphs.later {
-            Some(later) => Network::Video(Box::new(VideoEncoder::new(first, load(later)?, tiling)?)),
-            None => Network::Picture(first),
+            Some(later) => Networks::Video(Box::new(VideoEncoder::new(first, load(later)?, tiling)?)),
+            None => Networks::Picture(first),
         };
         Ok(Self { family, network, tiling })
     }
@@ -68,19 +68,19 @@ impl<'a> Encoder<'a> {
     /// Encodes planes [3, h, w] in 0..=1, whose extents are multiples of the VAE's scale factor.
     pub fn picture(&mut self, planes: &Array3<f32>) -> Result<ArrayD<f32>> {
         let mean = match &mut self.network {
-            Network::Picture(network) => vae::encode(network, planes, self.tiling)?,
-            Network::Video(video) => video.encode(&mut std::iter::once(Ok(planes.clone())))?,
+            Networks::Picture(network) => vae::encode(network, planes, self.tiling)?,
+            Networks::Video(video) => video.encode(&mut std::iter::once(Ok(planes.clone())))?,
         };
         Ok(self.family.normalize(&mean))
     }
 
-    /// Encodes the frames of a clip in order, each as in [`Encoder::picture`]. Their number is one that the family supports.
+    /// Encodes the frames of a clip in order, each as in [`VaeEncoder::picture`]. Their number is one that the family supports.
     pub fn video(&mut self, pictures: &mut dyn Iterator<Item = Result<Array3<f32>>>) -> Result<ArrayD<f32>> {
         match &mut self.network {
-            Network::Picture(_) => {
+            Networks::Picture(_) => {
                 Err(Error::failed(format!("{} encodes single pictures, got a clip", self.family.name())))
             }
-            Network::Video(video) => Ok(self.family.normalize(&video.encode(pictures)?)),
+            Networks::Video(video) => Ok(self.family.normalize(&video.encode(pictures)?)),
         }
     }
 }

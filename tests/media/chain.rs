@@ -10,7 +10,7 @@ use std::{
 use crescendo::{
     Error,
     error::ErrorKind,
-    media::queue::{Emit, Line},
+    media::queue::{Chain, Emit},
 };
 
 /// Counts its live instances.
@@ -27,7 +27,7 @@ fn items_keep_their_order_and_stages_are_flushed() {
     let cancel = AtomicBool::new(false);
     let mut seen = Vec::new();
     let mut held: Option<u32> = None;
-    let times = Line::source(&cancel, "count", 2, (0..50).map(Ok))
+    let times = Chain::source(&cancel, "count", 2, (0..50).map(Ok))
         .stage("pairs", 2, move |item, emit: &mut Emit<u32>| {
             if let Some(before) = std::mem::replace(&mut held, item) {
                 emit(before * 2)?;
@@ -59,7 +59,7 @@ fn queue_capacities_bound_memory_for_any_slow_stage() {
             Ok(Live(i, live.clone()))
         });
         let mut next = 0;
-        let times = Line::source(&cancel, "source", 3, source)
+        let times = Chain::source(&cancel, "source", 3, source)
             .stage("stage", 2, |item, emit| {
                 pause("stage");
                 item.map_or(Ok(()), &mut *emit)
@@ -94,7 +94,7 @@ fn the_first_error_of_any_stage_is_reported() {
             if here == place && i == 7 { Err(Error::failed("no more film")) } else { Ok(()) }
         };
         let endless = (0..).map(|i| fail("source", i).map(|()| i)).take(if place == "end" { 9 } else { usize::MAX });
-        let error = Line::source(&cancel, "source", 1, endless)
+        let error = Chain::source(&cancel, "source", 1, endless)
             .stage("stage", 1, |item, emit: &mut Emit<u32>| {
                 let Some(i) = item else { return fail("end", 7) };
                 assert!(!(place == "panic" && i == 7), "index 7 is off");
@@ -111,7 +111,7 @@ fn the_first_error_of_any_stage_is_reported() {
 fn cancelling_stops_an_endless_source_without_flushing() {
     let cancel = AtomicBool::new(false);
     let (start, mut flushed) = (Instant::now(), false);
-    let error = Line::source(&cancel, "source", 1, (0..).map(Ok))
+    let error = Chain::source(&cancel, "source", 1, (0..).map(Ok))
         .stage("stage", 1, |item: Option<u64>, emit| {
             flushed |= item.is_none();
             emit(item.unwrap_or_default())
