@@ -12,9 +12,12 @@
 //!   conventions of each model family. [`stage`] has the steps, [`media`] reads and writes files, [`pipeline`] connects the
 //!   steps, [`batch`] processes several files.
 
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod error;
 pub mod json_lines;
 pub mod progress;
+pub mod stdio;
 pub mod sync;
 pub mod tensor;
 pub mod tiling;

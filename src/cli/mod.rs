@@ -15,6 +15,7 @@ mod progress;
 mod report;
 mod run;
 mod sampling;
+mod screen;
 mod serving;
 mod shared;
 mod signal;
@@ -24,7 +25,6 @@ mod value;
 
 use std::{
     ffi::OsString,
-    io::{IsTerminal, Write},
     panic::{AssertUnwindSafe, catch_unwind},
     process::ExitCode,
 };
@@ -44,6 +44,7 @@ use self::{
 use crate::{
     error::{Error, Result},
     hub::{Hub, Need},
+    stdio,
 };
 
 /// Runs the program with the arguments of the process. Returns its exit code.
@@ -55,27 +56,30 @@ pub fn main() -> ExitCode {
     let (code, json) = match catch_unwind(AssertUnwindSafe(|| execute(argv))) {
         Ok(Ok(code)) => return code.into(),
         Ok(Err(Failure { error, json: asked })) => {
-            eprintln!("error: {error}");
-            ((error.exit_code(), error), json || asked)
+            let asked = asked.map(|asked| asked || json).unwrap_or_default();
+            stdio::line(format_args!("error: {error}"));
+            ((error.exit_code(), error), asked)
         }
         Err(_) => ((signal::panicked().exit_code(), signal::panicked()), json),
     };
     let (code, error) = code;
     if json {
-        print(&format!("{}\n", serde_json::json!({ "error": error.to_string(), "exit_code": code })));
+        let document = serde_json::json!({ "error": error.to_string(), "exit_code": code });
+        // The exit code already reports a failure.
+        let _ = stdio::document(format!("{document}\n").as_bytes());
     }
     code.into()
 }
 
-/// An error, and whether `--json` is set, which the configuration file may do too.
+/// An error, and whether `--json` is set, which the configuration file may do too. `None`: a document was already written.
 struct Failure {
     error: Error,
-    json: bool,
+    json: Option<bool>,
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self { error, json: false }
+        Self { error, json: Some(false) }
     }
 }
 
@@ -84,7 +88,8 @@ fn execute(argv: Vec<OsString>) -> Result<u8, Failure> {
     let cli = match Cli::try_parse_from(argv) {
         Ok(cli) => cli,
         Err(e) if matches!(e.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
-            print(&e.render().to_string());
+            // Nothing is lost if help cannot be written.
+            let _ = stdio::document(e.render().to_string().as_bytes());
             return Ok(0);
         }
         Err(e) => return Err(Error::usage(one_line(&e)).into()),
@@ -93,11 +98,13 @@ fn execute(argv: Vec<OsString>) -> Result<u8, Failure> {
     start_log(&cli.shared);
     signal::on_interrupt();
     signal::on_file_size_limit();
-    let report = command(cli).map_err(|error| Failure { error, json })?;
+    let report = command(cli).map_err(|error| Failure { error, json: Some(json) })?;
     let Some(report) = report else { return Ok(0) };
-    print(&if json { format!("{}\n", report.json()) } else { report.text() });
-    report.errors().iter().for_each(|e| eprintln!("error: {e}"));
-    Ok(report.exit_code())
+    let text = if json { format!("{}\n", report.json()) } else { report.text() };
+    let written = stdio::document(text.as_bytes());
+    report.errors().iter().for_each(|e| stdio::line(format_args!("error: {e}")));
+    // A second document would follow the rest of the first.
+    written.map_or_else(|error| Err(Failure { error, json: None }), |()| Ok(report.exit_code()))
 }
 
 fn command(cli: Cli) -> Result<Option<Box<dyn Report>>> {
@@ -134,16 +141,10 @@ fn command(cli: Cli) -> Result<Option<Box<dyn Report>>> {
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "crescendo", &mut script);
-            print(&String::from_utf8_lossy(&script));
+            stdio::document(&script)?;
             return Ok(None);
         }
     }))
-}
-
-/// Writes to standard output. A closed pipe is no error.
-fn print(text: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
 /// Starts the log: messages of this program at `--log-level`, of ONNX Runtime at most warnings, of other libraries from debug.
@@ -162,8 +163,8 @@ fn start_log(shared: &Shared) {
         .with_target("ort", level.min(LevelFilter::WARN))
         .with_default(others);
     let lines = tracing_subscriber::fmt::layer()
-        .with_writer(|| progress::Log)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(|| screen::Log)
+        .with_ansi(stdio::is_terminal())
         .with_target(false)
         .without_time();
     // Fails only in tests, if another test of the process has set a subscriber.

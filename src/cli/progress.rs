@@ -2,15 +2,16 @@
 
 use std::{
     collections::HashMap,
-    io::{IsTerminal, Write},
-    sync::{Mutex, OnceLock},
+    sync::Mutex,
     time::{Duration, Instant},
 };
 
-use indicatif::{HumanBytes, HumanDuration, MultiProgress, ProgressBar, ProgressState, ProgressStyle};
+use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressState, ProgressStyle};
 
+use super::screen;
 use crate::{
     progress::{Progress, Silent, Unit},
+    stdio,
     sync::lock,
 };
 
@@ -19,29 +20,10 @@ const INTERVAL: Duration = Duration::from_secs(10);
 
 /// The display for this terminal and `--quiet`.
 pub fn sink(quiet: bool) -> Box<dyn Progress> {
-    match (quiet, std::io::stderr().is_terminal()) {
+    match (quiet, stdio::is_terminal()) {
         (true, _) => Box::new(Silent),
         (false, true) => Box::new(Bars::default()),
         (false, false) => Box::new(Lines::default()),
-    }
-}
-
-fn all_bars() -> &'static MultiProgress {
-    static BARS: OnceLock<MultiProgress> = OnceLock::new();
-    BARS.get_or_init(MultiProgress::new)
-}
-
-/// Writes log lines to standard error above the bars.
-pub struct Log;
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        all_bars().suspend(|| std::io::stderr().write_all(bytes))?;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        std::io::stderr().flush()
     }
 }
 
@@ -71,7 +53,7 @@ fn style(total: Option<u64>, unit: Unit) -> ProgressStyle {
 impl Progress for Bars {
     fn started(&self, task: &str, total: Option<u64>, unit: Unit) {
         let bar = total.map_or_else(ProgressBar::no_length, ProgressBar::new);
-        let bar = all_bars().add(bar.with_style(style(total, unit)).with_prefix(task.to_owned()));
+        let bar = screen::bars().add(bar.with_style(style(total, unit)).with_prefix(task.to_owned()));
         bar.enable_steady_tick(Duration::from_millis(200));
         lock(&self.0).insert(task.into(), (bar, unit));
     }
@@ -85,8 +67,8 @@ impl Progress for Bars {
     fn finished(&self, task: &str) {
         if let Some((bar, unit)) = lock(&self.0).remove(task) {
             bar.finish_and_clear();
-            all_bars().remove(&bar);
-            all_bars().suspend(|| eprintln!("{}", line(task, bar.position(), bar.length(), unit, bar.elapsed())));
+            screen::bars().remove(&bar);
+            screen::line(line(task, bar.position(), bar.length(), unit, bar.elapsed()));
         }
     }
 }
@@ -134,13 +116,13 @@ impl Progress for Lines {
         // The line at the end of the task shows the last unit.
         if running.printed.elapsed() >= INTERVAL && running.total != Some(done) {
             running.printed = Instant::now();
-            eprintln!("{}", line(task, done, running.total, running.unit, running.since.elapsed()));
+            screen::line(line(task, done, running.total, running.unit, running.since.elapsed()));
         }
     }
 
     fn finished(&self, task: &str) {
         if let Some(r) = lock(&self.0).remove(task) {
-            eprintln!("{}", line(task, r.done, r.total, r.unit, r.since.elapsed()));
+            screen::line(line(task, r.done, r.total, r.unit, r.since.elapsed()));
         }
     }
 }

@@ -12,6 +12,7 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("sync", &[]),
     ("json_lines", &["error"]),
+    ("stdio", &["error"]),
     ("tensor", &["error"]),
     ("tiling", &["error"]),
     ("progress", &["error"]),
@@ -34,6 +35,7 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
         &[
             "error",
             "json_lines",
+            "stdio",
             "sync",
             "tensor",
             "tiling",
@@ -55,8 +57,8 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "error", "sync", "tensor", "progress", "plan", "catalog", "hub", "runtime", "spectral", "schedule",
-            "family", "media", "pipeline", "batch",
+            "error", "stdio", "sync", "tensor", "progress", "plan", "catalog", "hub", "runtime", "spectral",
+            "schedule", "family", "media", "pipeline", "batch",
         ],
     ),
     ("main", &["error", "cli"]),
@@ -67,6 +69,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("blake3", &["batch", "media"]),
     ("clap", &["cli"]),
     ("clap_complete", &["cli"]),
+    ("console", &["cli"]),
     ("ctrlc", &["main", "cli"]),
     ("fast_image_resize", &["media"]),
     ("ffmpeg_next", &["media"]),

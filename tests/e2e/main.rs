@@ -13,6 +13,7 @@ mod interrupt;
 mod journal;
 mod published;
 mod refine;
+mod stdio;
 mod time;
 mod upscale;
 

@@ -1,12 +1,12 @@
 //! Latents → pictures: decodes, upscales and writes them.
 
-use std::{io::Write, time::Instant};
+use std::time::Instant;
 
 use ndarray::Array3;
 
 use super::jobs::{Job, Run, parameters};
 use crate::{
-    error::{Error, Result},
+    error::Result,
     media::{
         PictureFormat,
         picture::{self, Picture, PictureOptions},
@@ -18,6 +18,7 @@ use crate::{
     plan::Destination,
     progress::{Task, Unit},
     stage::vae,
+    stdio,
     tensor::Frame,
 };
 
@@ -68,9 +69,7 @@ fn write(run: &Run<'_>, job: &Job<'_>, planes: &Array3<f32>) -> Result<OutputRow
         }
         None if output.destination == Destination::StandardOutput => {
             let bytes = picture::encode(&picture, PictureFormat::Png, &options)?;
-            let mut out = std::io::stdout().lock();
-            let written = out.write_all(&bytes).and_then(|()| out.flush());
-            written.map_err(|e| Error::failed(format!("writing to standard output: {e}")))?;
+            stdio::document(&bytes)?;
         }
         None => {}
     }
