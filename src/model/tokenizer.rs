@@ -64,11 +64,6 @@ impl Tokenizer {
         Ok(Self { inner })
     }
 
-    /// The ids of a text, with the special tokens that the tokenizer adds.
-    pub fn encode(&self, text: &str) -> Result<Vec<i64>> {
-        Ok(self.encoded(text, true)?.0)
-    }
-
     /// The ids of a text, without added tokens: for chat templates, which contain the special tokens.
     pub fn encode_plain(&self, text: &str) -> Result<Vec<i64>> {
         Ok(self.encoded(text, false)?.0)

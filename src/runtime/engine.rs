@@ -44,21 +44,6 @@ impl Engine {
         self.0.device
     }
 
-    /// The library's version: `1.31.1`.
-    pub fn version(&self) -> &str {
-        &self.0.library.version
-    }
-
-    /// The path of the library.
-    pub fn library(&self) -> &Path {
-        &self.0.library.path
-    }
-
-    /// Threads within one operator.
-    pub fn threads(&self) -> usize {
-        self.0.threads
-    }
-
     /// Loads an encoded `ModelProto`. Messages contain `name`: `transformer`. External data locations are absolute paths
     /// without the leading slash.
     ///

@@ -204,11 +204,6 @@ impl Network {
         &self.outputs
     }
 
-    /// The graph's metadata value for `key`.
-    pub fn metadata(&self, key: &str) -> Option<String> {
-        self.session.as_ref()?.metadata().ok()?.custom(key)
-    }
-
     /// Runs the network. `inputs` contains every input once, in any order; outputs are in the graph's order. Other element types
     /// of the graph are converted from and to f32 and i64.
     ///

@@ -40,6 +40,7 @@ impl Gpu {
 #[derive(Debug, Clone)]
 pub struct TorchCuda {
     seed: u64,
+    /// A multiple of 4.
     offset: u64,
     blocks: usize,
 }
@@ -48,11 +49,6 @@ impl TorchCuda {
     /// The generator after `manual_seed(seed)` on `gpu`.
     pub fn seeded(seed: u64, gpu: Gpu) -> Self {
         Self { seed, offset: 0, blocks: (gpu.sms * (gpu.threads_per_sm / BLOCK)).max(1) }
-    }
-
-    /// The Philox offset, a multiple of 4.
-    pub fn offset(&self) -> u64 {
-        self.offset
     }
 
     /// `torch.randn(n, dtype=float32, device="cuda")`. Advances the offset.
@@ -110,4 +106,19 @@ fn box_muller(x: u32, y: u32) -> (f32, f32) {
     let v = (y as f32).mul_add(INV_2PI, INV_2PI / 2.0);
     let radius = (-2.0 * u.ln()).sqrt();
     (v.sin() * radius, v.cos() * radius)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As in torch: a draw advances the offset by 4 for each round of all threads.
+    #[test]
+    fn draws_advance_the_offset() {
+        for (gpu, n, offset) in [(Gpu::HOPPER, 8, 4), (Gpu { sms: 1, threads_per_sm: 256 }, 2600, 12)] {
+            let mut generator = TorchCuda::seeded(9, gpu);
+            generator.randn_f32(n);
+            assert_eq!(generator.offset, offset, "{n} values");
+        }
+    }
 }

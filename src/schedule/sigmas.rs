@@ -188,16 +188,7 @@ impl FlowMatch {
         Ok(sigmas)
     }
 
-    /// The `steps` timesteps of diffusers: 1000·σ in f32, truncated to integers for UniPC.
-    pub fn timesteps(&self, steps: usize, mu: Option<f64>) -> Result<Vec<f32>> {
-        let curve = self.curve(steps, mu)?;
-        Ok(match self.class {
-            Class::Euler => curve.into_iter().map(|s| s as f32 * self.train_timesteps as f32).collect(),
-            Class::UniPc => curve.into_iter().map(|s| (s * self.train_timesteps).trunc() as f32).collect(),
-        })
-    }
-
-    /// The timestep of any σ, such as one after a rewind.
+    /// The timestep of any σ, such as one after a rewind, as in diffusers: 1000·σ, truncated to an integer for UniPC.
     pub fn timestep_at(&self, sigma: f32) -> f32 {
         match self.class {
             Class::Euler => sigma * self.train_timesteps as f32,
@@ -356,4 +347,31 @@ fn linspace_torch(start: f32, end: f32, n: usize) -> Vec<f64> {
         _ => (-step).mul_add((n - i - 1) as f32, end),
     };
     (0..n).map(|i| f64::from(at(i))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The reference truncates 1000·σ in f64. Without a shift that is an integer, so the last bit of f64 decides the rounding.
+    #[test]
+    fn timesteps_of_unipc_equal_the_reference() {
+        let config = r#"{"_class_name": "UniPCMultistepScheduler", "use_flow_sigmas": true,
+                         "prediction_type": "flow_prediction"}"#;
+        let mut bad = Vec::new();
+        for (shift, limit) in [(1.0, 1.0), (3.0, 0.0), (5.0, 0.0), (8.0, 0.0), (12.0, 0.0)] {
+            for spacing in [Spacing::Train, Spacing::WanTwice] {
+                let schedule = FlowMatch { spacing, shift, ..FlowMatch::from_json(config).unwrap() };
+                for steps in 1..=100 {
+                    let curve = schedule.curve(steps, None).unwrap();
+                    let apart = |s: &f64| (schedule.timestep_at(*s as f32) - (s * 1000.0).trunc() as f32).abs();
+                    let worst = curve.iter().map(apart).fold(0.0, f32::max);
+                    if worst > limit {
+                        bad.push(format!("{spacing:?}, shift {shift}, {steps} steps: {worst} apart"));
+                    }
+                }
+            }
+        }
+        assert!(bad.is_empty(), "{}", bad.join("\n"));
+    }
 }

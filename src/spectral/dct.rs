@@ -3,32 +3,7 @@
 use std::sync::Arc;
 
 use ndarray::ArrayD;
-use rayon::prelude::*;
 use rustdct::{DctPlanner, TransformType2And3};
-
-/// The orthonormal DCT-II of every plane. `x`: [.., h, w] with at least two axes → the same shape. Computed in f64.
-pub fn dct2(x: &ArrayD<f32>) -> ArrayD<f32> {
-    map_planes(x, Dct::forward)
-}
-
-/// The inverse of [`dct2`] (an orthonormal DCT-III). `x`: [.., h, w] with at least two axes → the same shape.
-pub fn idct2(x: &ArrayD<f32>) -> ArrayD<f32> {
-    map_planes(x, Dct::inverse)
-}
-
-fn map_planes(x: &ArrayD<f32>, transform: fn(&Dct, &mut [f64])) -> ArrayD<f32> {
-    let mut out = x.as_standard_layout().into_owned();
-    let (h, w) = plane_size(x);
-    if let Some(values) = out.as_slice_mut().filter(|v| !v.is_empty()) {
-        let dct = Dct::new(h, w);
-        values.par_chunks_exact_mut(h * w).for_each(|plane| {
-            let mut wide: Vec<f64> = plane.iter().map(|&v| f64::from(v)).collect();
-            transform(&dct, &mut wide);
-            plane.iter_mut().zip(wide).for_each(|(to, v)| *to = v as f32);
-        });
-    }
-    out
-}
 
 /// The sizes of the last two axes; 1 for missing axes.
 pub(super) fn plane_size(x: &ArrayD<f32>) -> (usize, usize) {
@@ -81,4 +56,42 @@ fn weigh(line: &mut [f64], first: f64) {
     let n = line.len() as f64;
     line[0] *= first * (1.0 / n).sqrt();
     line[1..].iter_mut().for_each(|v| *v *= (2.0 / n).sqrt());
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::{
+        schedule::{BfStream, NoiseSource},
+        tensor::DType,
+    };
+
+    /// Goldens of `scripts/reference/spectral.py`: every `stride`th coefficient of standard normal planes.
+    #[test]
+    fn dct_equals_scipy_and_inverts() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/goldens/spectral/spectral.json");
+        let golden: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        let numbers = |v: &Value| v.as_array().unwrap().iter().map(|n| n.as_f64().unwrap()).collect::<Vec<_>>();
+        let mut bad = Vec::new();
+        for row in golden["dct"].as_array().unwrap() {
+            let shape: Vec<usize> = numbers(&row["shape"]).into_iter().map(|n| n as usize).collect();
+            let x = NoiseSource::Cpu(BfStream::Current).seeded(3).randn(&shape, DType::F32).unwrap();
+            let (h, w) = plane_size(&x);
+            let dct = Dct::new(h, w);
+            let start: Vec<f64> = x.iter().map(|&v| f64::from(v)).collect();
+            let mut planes = start.clone();
+            planes.chunks_exact_mut(h * w).for_each(|plane| dct.forward(plane));
+            let (want, stride) = (numbers(&row["values"]), row["stride"].as_u64().unwrap() as usize);
+            let got: Vec<f64> = planes.iter().step_by(stride).copied().collect();
+            planes.chunks_exact_mut(h * w).for_each(|plane| dct.inverse(plane));
+            let off = |a: &[f64], b: &[f64]| a.iter().zip(b).fold(0.0, |m: f64, (a, b)| m.max((a - b).abs()));
+            let (forward, back) = (off(&got, &want), off(&planes, &start));
+            if got.len() != want.len() || forward.max(back) > 1e-6 {
+                bad.push(format!("{shape:?}: {forward:e}, round trip {back:e}"));
+            }
+        }
+        assert!(bad.is_empty(), "{}", bad.join("\n"));
+    }
 }

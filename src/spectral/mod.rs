@@ -21,7 +21,6 @@ mod ladder;
 mod resize;
 
 pub use activation::Spectrum;
-pub use dct::{dct2, idct2};
 pub use growth::{Growth, Mode, Transform};
 pub use ladder::{Ladder, Level, Scale, Scales, check_delta, from_step, split};
 pub use resize::resized;

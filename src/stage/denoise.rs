@@ -56,7 +56,7 @@ pub fn tiled(x: &ArrayD<f32>, sigma: f32, tiles: &Tiles, velocity: Velocity<'_>)
     })
 }
 
-/// What the DiT is conditioned on: the same at every step and every resolution.
+/// The conditioning of a DiT with its guidance, the same at every step and resolution.
 pub struct GuidedPrompt<'a> {
     /// The family's conventions.
     pub family: &'a dyn Family,
