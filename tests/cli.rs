@@ -97,17 +97,17 @@ fn generate_rejects_invalid_arguments() {
     ] {
         let mut all = vec!["generate", "--prompt", "x"];
         all.extend(args.split(' '));
-        let answer = crescendo(folder.path(), &all);
-        check(&mut bad, args, &answer, 1, want);
+        let result = crescendo(folder.path(), &all);
+        check(&mut bad, args, &result, 1, want);
     }
     assert!(bad.is_empty(), "{}", bad.join("\n"));
 }
 
-fn check(bad: &mut Vec<String>, name: &str, answer: &Answer, code: i32, want: &str) {
-    let errors: Vec<&str> = answer.err.lines().filter(|l| l.starts_with("error: ")).collect();
-    let one = errors.len() == 1 && errors[0].contains(want) && answer.out.is_empty();
-    if answer.code != code || !one || answer.err.contains("RUST_BACKTRACE") || answer.err.contains("panicked") {
-        bad.push(format!("{name}: wanted {code} {want}, got {} {}{}", answer.code, answer.out, answer.err));
+fn check(bad: &mut Vec<String>, name: &str, result: &Answer, code: i32, want: &str) {
+    let errors: Vec<&str> = result.err.lines().filter(|l| l.starts_with("error: ")).collect();
+    let one = errors.len() == 1 && errors[0].contains(want) && result.out.is_empty();
+    if result.code != code || !one || result.err.contains("RUST_BACKTRACE") || result.err.contains("panicked") {
+        bad.push(format!("{name}: wanted {code} {want}, got {} {}{}", result.code, result.out, result.err));
     }
 }
 
@@ -201,9 +201,9 @@ fn configuration_files_and_flags_are_merged() {
         std::fs::write(folder.path().join(&name), text).unwrap();
         let mut all = vec!["generate", "--config", &name];
         all.extend(args.split(' ').filter(|a| !a.is_empty()));
-        let answer = crescendo(folder.path(), &all);
+        let result = crescendo(folder.path(), &all);
         let code = if want.starts_with("no --model-path") { 3 } else { 1 };
-        check(&mut bad, &format!("{text:?} {args}"), &answer, code, want);
+        check(&mut bad, &format!("{text:?} {args}"), &result, code, want);
     }
     assert!(bad.is_empty(), "{}", bad.join("\n"));
 }
@@ -226,13 +226,13 @@ fn json_output_is_one_document() {
         ("generat --json", Some(1), "error"),
         ("generate --json --prompt x --output-file-path -", Some(1), "error"),
     ] {
-        let answer = crescendo(folder.path(), &args.split(' ').collect::<Vec<_>>());
-        let document: Result<serde_json::Value, _> = serde_json::from_str(&answer.out);
+        let result = crescendo(folder.path(), &args.split(' ').collect::<Vec<_>>());
+        let document: Result<serde_json::Value, _> = serde_json::from_str(&result.out);
         let good = document.as_ref().is_ok_and(|d| {
-            d.get(key).is_some() && d.get("exit_code").is_none_or(|c| *c == serde_json::json!(answer.code))
+            d.get(key).is_some() && d.get("exit_code").is_none_or(|c| *c == serde_json::json!(result.code))
         });
-        if !good || code.is_some_and(|c| c != answer.code) {
-            bad.push(format!("{args}: wanted {code:?} {key}, got {} {}{}", answer.code, answer.out, answer.err));
+        if !good || code.is_some_and(|c| c != result.code) {
+            bad.push(format!("{args}: wanted {code:?} {key}, got {} {}{}", result.code, result.out, result.err));
         }
     }
     assert!(bad.is_empty(), "{}", bad.join("\n"));
@@ -242,9 +242,9 @@ fn json_output_is_one_document() {
 fn completions() {
     let folder = folder();
     for (shell, want) in [("bash", "complete -F"), ("zsh", "#compdef crescendo"), ("fish", "complete -c crescendo")] {
-        let answer = crescendo(folder.path(), &["completions", shell]);
-        assert_eq!(answer.code, 0);
-        assert!(answer.out.contains(want) && answer.out.contains("progressive-levels"), "{shell}");
+        let result = crescendo(folder.path(), &["completions", shell]);
+        assert_eq!(result.code, 0);
+        assert!(result.out.contains(want) && result.out.contains("progressive-levels"), "{shell}");
     }
 }
 

@@ -210,8 +210,8 @@ fn the_cache_layout_equals_huggingface_hub() {
     assert_eq!(code, 0, "{err}");
     let repo = server.repo("org/tiny");
     let snapshot = repo.join("snapshots").join(COMMIT);
-    let answer: serde_json::Value = serde_json::from_str(&out).unwrap();
-    assert_eq!(answer["path"], snapshot.to_str().unwrap());
+    let result: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(result["path"], snapshot.to_str().unwrap());
     assert_eq!(std::fs::read_to_string(repo.join("refs/main")).unwrap(), COMMIT);
     let served = &repos()["org/tiny"];
     let mut bad = Vec::new();

@@ -1,4 +1,4 @@
-//! The command line: flags ([`args`]) → plan ([`crate::plan`]) → run ([`run`]) → report ([`report`]).
+//! The command line: flags (`args`) → plan ([`crate::plan`]) → run (`run`) → report (`report`).
 //!
 //! With `--json` standard output is exactly one JSON document: the report, or `{"error": message, "exit_code": n}`.
 

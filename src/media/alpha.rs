@@ -1,13 +1,13 @@
 //! Splits and joins colour and alpha planes, and fills the colour of transparent pixels.
 //!
 //! Alpha is straight (not premultiplied). A fully transparent pixel has an arbitrary colour, often black. Resampling
-//! and networks would mix that colour into the visible pixels beside it, so [`bleed`] replaces it first.
+//! and networks would mix that colour into the visible pixels beside it, so `bleed` replaces it first.
 
 use ndarray::{Array3, Axis, concatenate, s};
 
 use crate::error::{Error, Result};
 
-/// Splits planes [4, h, w] into colour [3, h, w], filled by [`bleed`], and alpha [1, h, w].
+/// Splits planes [4, h, w] into colour [3, h, w], filled by `bleed`, and alpha [1, h, w].
 pub fn split(picture: Array3<f32>) -> (Array3<f32>, Array3<f32>) {
     let alpha = picture.slice(s![3..4, .., ..]).to_owned();
     (bleed(picture.slice_move(s![..3, .., ..]), &alpha), alpha)

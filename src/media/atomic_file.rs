@@ -42,7 +42,8 @@ impl PendingFile {
         pending.map(|pending| pending.clear().map(|()| pending)).transpose()
     }
 
-    /// Like [`PendingFile::try_create`], but keeps the data that a killed run left in the temporary file.
+    /// Like [`PendingFile::create`], but `target` may exist until [`PendingFile::commit`], and the data that a killed run
+    /// left in the temporary file is kept. `None`: another process writes the same file.
     pub fn try_open(target: &Path, overwrite: bool) -> Result<Option<Self>> {
         let name = target.file_name().filter(|_| !target.is_dir());
         let name = name.ok_or_else(|| Error::usage(format!("{}: is a folder; name a file in it", target.display())))?;

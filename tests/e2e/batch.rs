@@ -107,8 +107,8 @@ fn a_thousand_pictures_of_which_fifty_are_corrupt() {
     let run = bench.run(&args);
     assert_eq!(run.code, Some(2), "{}", run.err);
     assert_eq!(states(&run), counts(&[("done", 950), ("failed", 50)]));
-    let told: Vec<&str> = run.err.lines().collect();
-    assert!(told.len() == 50 && told.iter().all(|l| l.contains(".png: the PNG is damaged")), "{}", run.err);
+    let reported: Vec<&str> = run.err.lines().collect();
+    assert!(reported.len() == 50 && reported.iter().all(|l| l.contains(".png: the PNG is damaged")), "{}", run.err);
     // The output tree equals the input tree without the corrupt pictures.
     let wanted: Vec<String> = names(&bench.path("in")).into_iter().filter(|n| n.ends_with(".png")).collect();
     let number = |n: &String| n[n.len() - 8..n.len() - 4].parse::<u32>().unwrap();
@@ -219,8 +219,8 @@ fn two_runs_at_once() {
     let args = |k| format!("enhance in -o out --recursive --jobs 2 --report r{k}.jsonl {UP}");
     let runs: Vec<_> = (0..2).map(|k| spawn(&bench, &args(k))).collect();
     for run in runs {
-        let answer = run.wait_with_output().unwrap();
-        assert_eq!(answer.status.code(), Some(0), "{}", String::from_utf8_lossy(&answer.stderr));
+        let result = run.wait_with_output().unwrap();
+        assert_eq!(result.status.code(), Some(0), "{}", String::from_utf8_lossy(&result.stderr));
     }
     let both: Vec<Value> = (0..2).flat_map(|k| lines(&bench.path(&format!("r{k}.jsonl")))).collect();
     let made = both.iter().filter(|line| line["status"] == "done").count();
@@ -277,8 +277,8 @@ fn ctrl_c_stops_and_a_rerun_resumes() {
     until(&mut child, &bench.path("out"), 20);
     // SAFETY: the child has not been waited for, so its process id is valid.
     assert_eq!(unsafe { libc::kill(child.id() as i32, libc::SIGINT) }, 0);
-    let answer = child.wait_with_output().unwrap();
-    assert_eq!(answer.status.code(), Some(130), "{}", String::from_utf8_lossy(&answer.stderr));
+    let result = child.wait_with_output().unwrap();
+    assert_eq!(result.status.code(), Some(130), "{}", String::from_utf8_lossy(&result.stderr));
     assert!(!names(&bench.path("out")).iter().any(|n| n.contains(".part.")));
     let run = bench.run(&format!("{args} --json"));
     assert!(run.code == Some(0) && states(&run)["skipped"] >= 20, "{:?} {}", states(&run), run.err);

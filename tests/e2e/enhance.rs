@@ -34,7 +34,7 @@ fn clips_are_interpolated_and_upscaled() {
         let wanted = (frames - 1) * (1 << exp) + 1;
         for (what, found, want) in [
             ("frames", after["nb_read_frames"].clone(), wanted.to_string().into()),
-            ("frames told", report["items"][0]["frames"].clone(), wanted.into()),
+            ("frames reported", report["items"][0]["frames"].clone(), wanted.into()),
             ("rate", after["r_frame_rate"].clone(), format!("{}/1", 25 << exp).into()),
             ("width", after["width"].clone(), size.0.into()),
             ("height", after["height"].clone(), size.1.into()),

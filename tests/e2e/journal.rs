@@ -34,10 +34,10 @@ fn frame_checksums(path: &Path) -> Vec<String> {
 fn times(file: &Path, stream: &str) -> Vec<f64> {
     let entries = "packet=pts_time,flags";
     let command = ["-v", "error", "-select_streams", stream, "-show_entries", entries, "-of", "json"];
-    let answer = Command::new("ffprobe").args(command).arg(file).output().unwrap();
-    let answer: Value = serde_json::from_slice(&answer.stdout).unwrap();
+    let result = Command::new("ffprobe").args(command).arg(file).output().unwrap();
+    let result: Value = serde_json::from_slice(&result.stdout).unwrap();
     let shown = |p: &&Value| !p["flags"].as_str().unwrap().contains('D');
-    let packets = answer["packets"].as_array().unwrap().iter().filter(shown);
+    let packets = result["packets"].as_array().unwrap().iter().filter(shown);
     let mut times: Vec<f64> = packets.map(|p| p["pts_time"].as_str().unwrap().parse().unwrap()).collect();
     times.sort_by(f64::total_cmp);
     times
@@ -400,18 +400,18 @@ fn a_time_range_equals_ffmpegs_cut() {
                 run.err
             ));
         }
-        let told = Command::new("ffprobe")
+        let reported = Command::new("ffprobe")
             .args(["-v", "error", "-show_chapters", "-of", "csv"])
             .arg(bench.path(&name))
             .output()
             .unwrap();
-        let told = String::from_utf8_lossy(&told.stdout).into_owned();
+        let reported = String::from_utf8_lossy(&reported.stdout).into_owned();
         let texts = ffmpeg(&["-i", &at(&name), "-map", "0:s", "-f", "srt", "-"]);
         let texts = String::from_utf8_lossy(&texts).into_owned();
         for (what, wanted) in [
-            ("0.000000", &told),
-            ("0.400000", &told),
-            ("1.200000", &told),
+            ("0.000000", &reported),
+            ("0.400000", &reported),
+            ("1.200000", &reported),
             ("00:00:00,500 --> 00:00:00,700\nin", &texts),
             ("00:00:01,100 --> 00:00:01,200\nlate", &texts),
             ("00:00:00,000 --> 00:00:00,300\nearly", &texts),
@@ -453,7 +453,7 @@ fn complete_outputs_are_adopted() {
     fs::rename(&named, &part).unwrap();
     done(&bench.run(&args));
     if inode(&named) != before || fs::read(&named).unwrap() != bytes {
-        bad.push("a whole file was made again".to_owned());
+        bad.push("a complete file was processed again".to_owned());
     }
     // An output that is one byte shorter is not adopted.
     fs::rename(&named, &part).unwrap();

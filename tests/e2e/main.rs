@@ -3,7 +3,7 @@
 
 mod bad_media;
 mod bad_model;
-mod bad_place;
+mod bad_output;
 mod batch;
 mod containers;
 mod enhance;
@@ -211,13 +211,13 @@ pub(crate) fn as_safetensors(source: &str, target: &Path, keep: impl Fn(&str) ->
 /// Returns ffprobe's entry for a stream, `v:0` or `a:0`.
 pub(crate) fn probe(file: &Path, stream: &str) -> serde_json::Value {
     let command = ["-v", "error", "-count_frames", "-show_streams", "-select_streams", stream, "-of", "json"];
-    let answer = Command::new("ffprobe").args(command).arg(file).output().unwrap();
-    serde_json::from_slice::<serde_json::Value>(&answer.stdout).unwrap()["streams"][0].clone()
+    let output = Command::new("ffprobe").args(command).arg(file).output().unwrap();
+    serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()["streams"][0].clone()
 }
 
 /// Runs ffmpeg.
 pub(crate) fn ffmpeg(args: &[&str]) -> Vec<u8> {
-    let answer = Command::new("ffmpeg").args(["-v", "error", "-y"]).args(args).output().unwrap();
-    assert!(answer.status.success(), "{}", String::from_utf8_lossy(&answer.stderr));
-    answer.stdout
+    let output = Command::new("ffmpeg").args(["-v", "error", "-y"]).args(args).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
 }

@@ -192,8 +192,8 @@ fn run_in_shell(bench: &Bench, body: &str, command: &str) -> (Option<i32>, Value
     let script = format!("sglang() {{\n{body}\n}}\n{command}");
     let binary = assert_cmd::cargo::cargo_bin("crescendo");
     let out = bench.shelled("bash").env("CRESCENDO", binary).args(["-c", &script]).output().unwrap();
-    let answer = serde_json::from_slice(&out.stdout).unwrap_or(Value::Null);
-    (out.status.code(), answer, String::from_utf8_lossy(&out.stderr).into_owned())
+    let result = serde_json::from_slice(&out.stdout).unwrap_or(Value::Null);
+    (out.status.code(), result, String::from_utf8_lossy(&out.stderr).into_owned())
 }
 
 #[test]
@@ -201,8 +201,8 @@ fn published_commands_are_planned_and_run() {
     let bench = bench();
     let mut bad = Vec::new();
     for (command, split, (width, height, frames)) in ROWS {
-        let (code, answer, err) = run_in_shell(&bench, r#"shift; "$CRESCENDO" plan generate "$@" --json"#, command);
-        let found: Vec<String> = answer["stages"]
+        let (code, result, err) = run_in_shell(&bench, r#"shift; "$CRESCENDO" plan generate "$@" --json"#, command);
+        let found: Vec<String> = result["stages"]
             .as_array()
             .into_iter()
             .flatten()
@@ -212,8 +212,8 @@ fn published_commands_are_planned_and_run() {
             bad.push(format!("plan of {command}\n  wanted {split}, got {} ({code:?}) {err}", found.join(" + ")));
         }
         let body = format!("{SMALL}\n\"$CRESCENDO\" \"$@\" --overwrite --json");
-        let (code, answer, err) = run_in_shell(&bench, &body, command);
-        let row = &answer["outputs"][0];
+        let (code, result, err) = run_in_shell(&bench, &body, command);
+        let row = &result["outputs"][0];
         let made = [&row["width"], &row["height"], &row["frames"]].map(Value::as_u64);
         let file = row["path"].as_str().is_some_and(|p| bench.path(p).is_file());
         if code != Some(0) || made != [Some(*width), Some(*height), Some(*frames)] || !file {

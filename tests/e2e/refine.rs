@@ -44,9 +44,9 @@ fn enhance(bench: &Bench, flags: &str, values: &[(&str, &str)]) {
     for (flag, value) in values {
         command.args([flag, value]);
     }
-    let answer = command.output().unwrap();
-    let err = String::from_utf8_lossy(&answer.stderr);
-    assert_eq!((answer.status.code(), err.as_ref()), (Some(0), ""), "{flags}");
+    let result = command.output().unwrap();
+    let err = String::from_utf8_lossy(&result.stderr);
+    assert_eq!((result.status.code(), err.as_ref()), (Some(0), ""), "{flags}");
 }
 
 /// Returns the fraction of samples that differ by more than 1e-3 in the range of [`difference`].
@@ -242,14 +242,14 @@ fn passes_reach_the_output_size() {
         let rows = planned["items"][0]["sizes"].as_array().cloned().unwrap_or_default();
         let row = |r: &Value| format!("{}x{}", r["width"], r["height"]);
         let of = |r: &&Value| r["stage"].as_str().unwrap().starts_with("refine");
-        let told: Vec<String> = rows.iter().filter(of).map(row).collect();
+        let reported: Vec<String> = rows.iter().filter(of).map(row).collect();
         let last = rows.last().map(row).unwrap_or_default();
         for (what, good) in [
             ("size", found == size),
             ("parameters", said.starts_with(&wanted)),
             (
                 "plan's stages",
-                told.join(" + ") == stages && planned["notes"][0].as_str().unwrap().contains("2 of 8 steps"),
+                reported.join(" + ") == stages && planned["notes"][0].as_str().unwrap().contains("2 of 8 steps"),
             ),
             ("plan's end", last == format!("{}x{}", size.0, size.1)),
         ] {
@@ -411,12 +411,12 @@ fn networks_are_loaded_once_for_all_items() {
     let refine = ["--refine", "--refine-model", &flux, "--upscale", "2", "--num-inference-steps", "4"];
     let mut command = bench.command();
     command.args(["enhance", "in", "-o", "out", "--jobs", "2", "--json"]).args(refine);
-    let answer = command.output().unwrap();
-    let (document, err) = (serde_json::from_slice::<Value>(&answer.stdout), String::from_utf8_lossy(&answer.stderr));
+    let result = command.output().unwrap();
+    let (document, err) = (serde_json::from_slice::<Value>(&result.stdout), String::from_utf8_lossy(&result.stderr));
     let document = document.unwrap_or_else(|e| panic!("{e}: {err}"));
     let items = document["items"].as_array().unwrap();
     let states: Vec<&str> = items.iter().map(|i| i["status"].as_str().unwrap()).collect();
-    assert_eq!((answer.status.code(), states), (Some(2), vec!["done", "done", "done", "failed"]), "{err}");
+    assert_eq!((result.status.code(), states), (Some(2), vec!["done", "done", "done", "failed"]), "{err}");
     assert!(items[3]["cause"].as_str().unwrap().contains("is a video, and refinement supports pictures only"));
     for stage in ["load transformer", "load vae", "load vae encoder", "load text_encoder", "load text_encoder_2"] {
         assert_eq!(err.matches(&format!("{stage},")).count(), 1, "{stage}\n{err}");

@@ -25,10 +25,10 @@ const NETWORK: &str = "--frame-interpolation-model-path {rife}";
 fn times(file: &Path, stream: &str) -> (Vec<f64>, f64) {
     let entries = "packet=pts_time,duration_time,flags";
     let command = ["-v", "error", "-select_streams", stream, "-show_entries", entries, "-of", "json"];
-    let answer = Command::new("ffprobe").args(command).arg(file).output().unwrap();
-    let answer: Value = serde_json::from_slice(&answer.stdout).unwrap();
+    let result = Command::new("ffprobe").args(command).arg(file).output().unwrap();
+    let result: Value = serde_json::from_slice(&result.stdout).unwrap();
     let number = |v: &Value| v.as_str().map_or(0.0, |s| s.parse::<f64>().unwrap());
-    let mut all: Vec<(f64, f64)> = answer["packets"]
+    let mut all: Vec<(f64, f64)> = result["packets"]
         .as_array()
         .unwrap()
         .iter()
@@ -45,8 +45,8 @@ fn times(file: &Path, stream: &str) -> (Vec<f64>, f64) {
 /// Returns the duration of the file in seconds. Matroska stores no other end time.
 fn length(file: &Path) -> f64 {
     let command = ["-v", "error", "-show_entries", "format=duration", "-of", "csv=p=0"];
-    let answer = Command::new("ffprobe").args(command).arg(file).output().unwrap();
-    String::from_utf8_lossy(&answer.stdout).trim().parse().unwrap()
+    let result = Command::new("ffprobe").args(command).arg(file).output().unwrap();
+    String::from_utf8_lossy(&result.stdout).trim().parse().unwrap()
 }
 
 /// Returns ffmpeg's checksums of the audio packets.
@@ -157,7 +157,7 @@ fn frames_keep_their_times() {
         if (last - end).abs() > frame {
             bad.push(format!("{source} {args}: ends at {last}, not {end}"));
         }
-        let told: Value = serde_json::from_slice(&run.out).unwrap();
+        let reported: Value = serde_json::from_slice(&run.out).unwrap();
         let stream = probe(&output, "v:0");
         let value = |r: &str| r.split_once('/').map(|(n, d)| n.parse::<f64>().unwrap() / d.parse::<f64>().unwrap());
         let found = stream["r_frame_rate"].as_str().unwrap();
@@ -166,8 +166,11 @@ fn frames_keep_their_times() {
         if rate.is_some_and(|r| (value(r).unwrap() / value(found).unwrap() - 1.0).abs() > allowed) {
             bad.push(format!("{source} {args}: rate {found}"));
         }
-        if told["items"][0]["frames"] != want.len() || stream["nb_read_frames"] != want.len().to_string().as_str() {
-            bad.push(format!("{source} {args}: {} frames read, {} told", stream["nb_read_frames"], told["items"][0]));
+        if reported["items"][0]["frames"] != want.len() || stream["nb_read_frames"] != want.len().to_string().as_str() {
+            bad.push(format!(
+                "{source} {args}: {} frames read, {} reported",
+                stream["nb_read_frames"], reported["items"][0]
+            ));
         }
     }
     report(bad);
@@ -280,10 +283,10 @@ fn scene_scores_equal_scdet() {
     clip(&bench, "scenes.mkv", scenes, "-c:v ffv1 -pix_fmt bgr0");
     let path = bench.path("scenes.mkv");
     let filter = "scale=out_color_matrix=bt709,format=yuv444p,scdet,metadata=print:key=lavfi.scd.score:file=-";
-    let answer = ffmpeg(&["-i", path.to_str().unwrap(), "-vf", filter, "-f", "null", "-"]);
-    let answer = String::from_utf8_lossy(&answer);
+    let result = ffmpeg(&["-i", path.to_str().unwrap(), "-vf", filter, "-f", "null", "-"]);
+    let result = String::from_utf8_lossy(&result);
     let wanted: Vec<f32> =
-        answer.lines().filter_map(|l| l.strip_prefix("lavfi.scd.score=")?.parse::<f32>().ok()).collect();
+        result.lines().filter_map(|l| l.strip_prefix("lavfi.scd.score=")?.parse::<f32>().ok()).collect();
     let mut motion = ChangeDetector::default();
     let found: Vec<Option<Change>> = frames(&path).iter().map(|f| motion.compare(&f.planes(), 0.1, false)).collect();
     assert_eq!(found.len(), 21);

@@ -138,7 +138,7 @@ fn animations_keep_times_loops_and_transparency() {
             ("pixels", worst_found <= worst),
             ("summary", (summary.duration - 1.0).abs() < 1e-6),
             ("left out", named == video && summary.left_out.len() == usize::from(video)),
-            ("told", video || probe(&path).unwrap().plays == count),
+            ("reported", video || probe(&path).unwrap().plays == count),
         ];
         let bad: Vec<_> = checks.iter().filter(|c| !c.1).map(|c| c.0).collect();
         if !bad.is_empty() {

@@ -14,9 +14,9 @@ use crate::{ffmpeg, report, run};
 fn packets(path: &Path) -> Vec<(f64, f64)> {
     let arguments = "-v error -select_streams v:0 -show_entries packet=pts_time,duration_time -of json";
     let arguments: Vec<_> = arguments.split(' ').chain([path.to_str().unwrap()]).collect();
-    let answer: Value = serde_json::from_slice(&run("ffprobe", &arguments).stdout).unwrap();
+    let result: Value = serde_json::from_slice(&run("ffprobe", &arguments).stdout).unwrap();
     let number = |v: &Value| v.as_str().map_or(f64::NAN, |s| s.parse().unwrap());
-    let mut all: Vec<(f64, f64)> = answer["packets"]
+    let mut all: Vec<(f64, f64)> = result["packets"]
         .as_array()
         .unwrap()
         .iter()
@@ -132,7 +132,7 @@ fn frames_are_written_at_given_times() {
         }
         let length = (ticks[23] + 9000) as f64 / 90000.0;
         if (summary.duration - length).abs() > 1e-9 {
-            faults.push(format!("{name}: {} s told, {length} written", summary.duration));
+            faults.push(format!("{name}: {} s reported, {length} written", summary.duration));
         }
         // Matroska stores no frame durations, and the last packet in decoding order may not be the last one shown.
         let last = found.last().map_or(0.0, |f| f.1);

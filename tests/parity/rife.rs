@@ -138,7 +138,7 @@ fn shapes_identify_every_release() {
         let names = row.versions.join(", ");
         let path = folder.path().join("flownet.safetensors");
         write_sparse(&path, &row.weights);
-        let want = RELEASES.iter().find(|(versions, _)| *versions == names).map(|(_, told)| *told);
+        let want = RELEASES.iter().find(|(versions, _)| *versions == names).map(|(_, reported)| *reported);
         let found = compile::identify(&path).map(|i| i.version);
         table.row(want.is_some() && found.as_ref().is_ok_and(|v| *v == want), format!("{names}: {found:?}"));
         let built = compile::interpolator(&path, 1.0, Target::CPU).map(|built| built.multiple);
@@ -162,13 +162,13 @@ fn wide_frames_are_correct_in_reduced_precision() {
     };
     let (first, second) = (wide(0), wide(1));
     for version in ["4.6", "4.22.lite", "4.1"] {
-        let answer = |compute| {
+        let result = |compute| {
             let target = Target { provider: Provider::Portable, compute };
             interpolate(version, 1.0, target)
                 .and_then(|(mut stage, _)| stage.at_times(&first, &second, &[0.5]).map(|mut frames| frames.remove(0)))
         };
-        let exact = answer(DType::F32).unwrap();
-        let found = answer(DType::F16).unwrap();
+        let exact = result(DType::F32).unwrap();
+        let found = result(DType::F16).unwrap();
         let apart = |from: usize, to: usize| {
             let (a, b) = (found.slice(s![.., .., from..to]), exact.slice(s![.., .., from..to]));
             a.iter().zip(&b).map(|(a, b)| (a - b).abs()).sum::<f32>() / a.len() as f32

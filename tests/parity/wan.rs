@@ -172,6 +172,6 @@ fn videos_are_decoded_lazily() {
         let right = if i < good { found == "(3, 32, 48)" } else { i == good && frame.is_err() };
         table.row(right, format!("frame {i} of {}: {found}", frames.len()));
     }
-    table.row(frames.len() == good + 1, format!("{} answers, the last an error", frames.len()));
+    table.row(frames.len() == good + 1, format!("{} results, the last an error", frames.len()));
     table.finish();
 }

@@ -81,9 +81,9 @@ fn guidance_equals_the_pipeline() {
         let folder = ModelFolder::open(&Path::new("tests/goldens").join(model).join("model")).unwrap();
         let family = family::open(&folder, &Overrides { convention, ..Overrides::default() }).unwrap();
         let found = (family.guidance(request).unwrap(), family.negative_prompt());
-        let told = request.true_cfg.or(request.scale).filter(|_| found.0 != Guidance::None);
+        let reported = request.true_cfg.or(request.scale).filter(|_| found.0 != Guidance::None);
         let scale = found.0.scale();
-        let fits = told.map_or(scale == 1.0 || scale == 4.0, |told| told == scale);
+        let fits = reported.map_or(scale == 1.0 || scale == 4.0, |reported| reported == scale);
         if found != (guidance, against) || !fits {
             wrong.push(format!("{model} {request:?}: {found:?}, wanted {guidance:?} against {against:?}"));
         }

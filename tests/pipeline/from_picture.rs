@@ -222,8 +222,8 @@ fn all_picture_formats_give_the_same_start() {
         if error.is_nan() || error > limit || (limit > 0.0 && error == 0.0) {
             wrong.push(format!("{model} {name}: differs from {like} by {error:.1e}, limit {limit:.0e}"));
         }
-        let told: Vec<&String> = notes.iter().filter(|n| n.contains("--image-path")).collect();
-        if told.len() != usize::from(!note.is_empty()) || told.iter().any(|n| !n.contains(note)) {
+        let reported: Vec<&String> = notes.iter().filter(|n| n.contains("--image-path")).collect();
+        if reported.len() != usize::from(!note.is_empty()) || reported.iter().any(|n| !n.contains(note)) {
             wrong.push(format!("{model} {name}: {notes:?}, wanted {note:?}"));
         }
     }

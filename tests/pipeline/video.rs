@@ -141,7 +141,7 @@ fn videos_are_interpolated_upscaled_and_tagged() {
         let scale = if times > 1 { 2 } else { 1 };
         let comment = found["format"]["tags"]["comment"].as_str().unwrap_or_default().to_string();
         let checks = [
-            (row.frames == frames && row.width == 96 * scale && row.height == 64 * scale, "the answer"),
+            (row.frames == frames && row.width == 96 * scale && row.height == 64 * scale, "the result"),
             (stream["nb_read_frames"] == frames.to_string().as_str(), "frames"),
             (stream["r_frame_rate"] == rate, "rate"),
             (stream["width"] == 96 * scale && stream["height"] == 64 * scale, "size"),

@@ -90,9 +90,9 @@ fn full_disks_leave_no_file() {
     let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let mut command = bench.command();
     command.args(crate::split(&format!("{small} --output-file-path - --quiet"))).stdout(Stdio::from(full));
-    let answer = command.output().unwrap();
-    let err = String::from_utf8_lossy(&answer.stderr);
-    assert_eq!(answer.status.code(), Some(3), "{err}");
+    let result = command.output().unwrap();
+    let err = String::from_utf8_lossy(&result.stderr);
+    assert_eq!(result.status.code(), Some(3), "{err}");
     assert!(err.starts_with("error: writing to standard output: No space left on device"), "{err}");
 }
 
