@@ -117,8 +117,8 @@ pub fn file(path: &Path) -> Result<String> {
 }
 
 /// Hash of an input: of a file, or of the hashes of numbered pictures.
-pub fn source(source: &Input) -> Result<String> {
-    match source {
+pub fn input_hash(input: &Input) -> Result<String> {
+    match input {
         Input::File(path) => file(path),
         Input::Sequence { files, .. } => {
             let mut hasher = blake3::Hasher::new();
@@ -136,8 +136,8 @@ fn hex(hasher: &blake3::Hasher) -> String {
 
 /// Inode, length and times of a file. An equal stamp means an unchanged file, so that a large input is not read again. `None` for
 /// numbered pictures and for a file changed within the last 3 seconds: a further change could leave the stamp equal.
-pub fn stamp(source: &Input) -> Option<String> {
-    let Input::File(path) = source else { return None };
+pub fn stamp(input: &Input) -> Option<String> {
+    let Input::File(path) = input else { return None };
     let data = fs::metadata(path).ok()?;
     let changed = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(data.ctime()).ok()?);
     let age = SystemTime::now().duration_since(changed).ok()?;
@@ -145,9 +145,9 @@ pub fn stamp(source: &Input) -> Option<String> {
 }
 
 /// Inode, length and times of an input, to detect a change during the run.
-pub fn state(source: &Input) -> String {
+pub fn state(input: &Input) -> String {
     let of = |path: &Path| fs::metadata(path).map(|data| written(&data)).unwrap_or_default();
-    match source {
+    match input {
         Input::File(path) => of(path),
         Input::Sequence { files, .. } => files.iter().map(|path| of(path)).collect::<Vec<_>>().join(" "),
     }

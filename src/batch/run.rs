@@ -221,10 +221,10 @@ impl<'a> Run<'a> {
         if journal.is_some() || self.report.is_some() {
             *hash = Some(hashed()?);
         }
-        let place = match self.claim(job, journal, hash.as_deref())? {
-            Claim::Mine(place) => place,
-            Claim::Complete(place, frames) => {
-                place.commit()?;
+        let pending = match self.claim(job, journal, hash.as_deref())? {
+            Claim::Mine(pending) => pending,
+            Claim::Complete(pending, frames) => {
+                pending.commit()?;
                 clear(job);
                 return Ok(Outcome::Resumed(frames));
             }
@@ -243,21 +243,21 @@ impl<'a> Run<'a> {
         let identity =
             Identity { input: &hashed, models: &models, settings: &settings, unchanged: &unchanged, overwrite };
         let mut enhancer = self.enhancer().map_err(Failure::Run)?;
-        let made = catch_unwind(AssertUnwindSafe(|| enhancer.enhance(&job.input, place, &identity, perf)));
+        let made = catch_unwind(AssertUnwindSafe(|| enhancer.enhance(&job.input, pending, &identity, perf)));
         let fault = |_| Error::failed("internal error, see standard error; please report it");
-        let PendingOutput { file: place, frames, resumed } = made.map_err(fault)??;
+        let PendingOutput { file: pending, frames, resumed } = made.map_err(fault)??;
         unchanged()?;
         perf.time("encode", || {
             let own = self.chunk_journal(job)?;
             if let Some(journal) = self.journal.as_ref().or(own.as_ref()) {
-                let path = place.temporary();
+                let path = pending.temporary();
                 let data = fs::metadata(path).map_err(|e| Error::io("reading", path, &e))?;
                 let (output, input, hash) = (journal.key(&job.output), hashed()?, identity::file(path)?);
                 let (bytes, modified) = (data.len(), identity::modified(&data));
                 let (models, settings, stamp) = (models.clone(), settings.clone(), stamp.clone());
                 journal.append(&Record { output, input, stamp, models, settings, hash, bytes, modified, frames })?;
             }
-            place.commit()
+            pending.commit()
         })?;
         clear(job);
         Ok(if resumed { Outcome::Resumed(frames) } else { Outcome::Done(frames) })
@@ -275,7 +275,7 @@ impl<'a> Run<'a> {
         let known = self.journal.as_ref().and_then(|journal| journal.find(&job.output));
         match known {
             Some(record) if stamp.is_some() && record.stamp.as_deref() == stamp => Ok(record.input),
-            _ => identity::source(&job.input),
+            _ => identity::input_hash(&job.input),
         }
     }
 
@@ -288,7 +288,7 @@ impl<'a> Run<'a> {
         }
         pipeline::create_folder_of(&job.output)?;
         let overwrite = self.plan.encoding.overwrite;
-        let Some(place) = PendingFile::try_open(&job.output, overwrite)? else {
+        let Some(pending) = PendingFile::try_open(&job.output, overwrite)? else {
             return Ok(finished.map_or(Claim::Busy, Claim::Finished));
         };
         // Another run may have finished it since the check above; the lock now excludes that.
@@ -297,12 +297,12 @@ impl<'a> Run<'a> {
             return Ok(Claim::Finished(frames));
         }
         let entry = journal.zip(input).and_then(|(journal, input)| {
-            let is_complete = |r: &Record| r.is_of(input, &self.recipe) && r.has_bytes_of(place.temporary());
+            let is_complete = |r: &Record| r.is_of(input, &self.recipe) && r.has_bytes_of(pending.temporary());
             journal.find(&job.output).filter(is_complete)
         });
         match entry {
-            Some(record) => Ok(Claim::Complete(place, record.frames)),
-            None => place.clear().map(|()| Claim::Mine(place)),
+            Some(record) => Ok(Claim::Complete(pending, record.frames)),
+            None => pending.clear().map(|()| Claim::Mine(pending)),
         }
     }
 

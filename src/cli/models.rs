@@ -58,12 +58,12 @@ fn demo() -> Result<Model> {
             Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("models")),
         ],
     };
-    let places: Vec<PathBuf> = folders.into_iter().flatten().map(|folder: PathBuf| folder.join(DEMO)).collect();
-    match places.iter().find(|place| place.join("model_index.json").is_file()) {
+    let locations: Vec<PathBuf> = folders.into_iter().flatten().map(|folder: PathBuf| folder.join(DEMO)).collect();
+    match locations.iter().find(|folder| folder.join("model_index.json").is_file()) {
         Some(path) => Ok(Model { name: "demo".into(), known: None, path: path.clone() }),
         None => Err(Error::failed(format!(
             "no --model-path was given and the built-in demo model is not at {}; name a model, or set CRESCENDO_MODELS to the folder that holds {DEMO}",
-            places.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ")
+            locations.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ")
         ))),
     }
 }

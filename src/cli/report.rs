@@ -241,10 +241,10 @@ impl Report for ModelsReport {
         let mut text = String::new();
         for row in &self.models {
             let size = row.bytes.map(gigabytes).unwrap_or_default();
-            let place = row.entry.repo.as_deref().or(row.entry.url.as_deref()).unwrap_or_default();
+            let source = row.entry.repo.as_deref().or(row.entry.url.as_deref()).unwrap_or_default();
             let state = if row.cached.is_some() { "cached" } else { "" };
             let terms = if row.entry.gated { " (license must be accepted)" } else { "" };
-            let _ = writeln!(text, "{:<26}{size:>9}  {state:<8}{place}{terms}", row.entry.id);
+            let _ = writeln!(text, "{:<26}{size:>9}  {state:<8}{source}{terms}", row.entry.id);
         }
         text
     }

@@ -70,9 +70,9 @@ pub fn on_panic() {
         if REPORTED.swap(true, Ordering::SeqCst) {
             return;
         }
-        let place = info.location().map(|l| format!(" at {}:{}", l.file(), l.line())).unwrap_or_default();
+        let location = info.location().map(|l| format!(" at {}:{}", l.file(), l.line())).unwrap_or_default();
         let what = info.payload_as_str().unwrap_or("no message").replace('\n', " ");
-        stdio::line(format_args!("error: internal error{place}: {what}; please report it"));
+        stdio::line(format_args!("error: internal error{location}: {what}; please report it"));
         if std::env::var_os("RUST_BACKTRACE").is_some_and(|v| v != "0") {
             stdio::line(std::backtrace::Backtrace::force_capture());
         }

@@ -193,16 +193,16 @@ fn missing_weights(folder: &Path) -> Vec<String> {
 }
 
 /// The network among the files of a repository or folder: `flownet.pkl` if there is one, else the only file with weights.
-pub fn single<'a>(names: impl Iterator<Item = &'a str>, place: &str) -> Result<&'a str> {
+pub fn single<'a>(names: impl Iterator<Item = &'a str>, origin: &str) -> Result<&'a str> {
     let weights: Vec<&str> = names.filter(|n| n.rsplit_once('.').is_some_and(|(_, e)| WEIGHTS.contains(&e))).collect();
     if let Some(flownet) = weights.iter().find(|n| n.rsplit('/').next() == Some("flownet.pkl")) {
         return Ok(flownet);
     }
     match weights.as_slice() {
         [one] => Ok(one),
-        [] => Err(Error::failed(format!("{place} has no .safetensors, .pth, .pkl, .pt or .onnx file"))),
+        [] => Err(Error::failed(format!("{origin} has no .safetensors, .pth, .pkl, .pt or .onnx file"))),
         many => Err(Error::usage(format!(
-            "{place} has {} networks ({}); name one, as in {place}:{}",
+            "{origin} has {} networks ({}); name one, as in {origin}:{}",
             many.len(),
             many.join(", "),
             many[0]

@@ -38,18 +38,18 @@ impl HubAccess<'_> {
                 "{url}: a model in diffusers layout has several files; give a folder, a repository owner/name or a short name"
             )));
         }
-        let place = folder(&self.own, url);
-        let path = place.join(file_name(url)?);
+        let directory = folder(&self.own, url);
+        let path = directory.join(file_name(url)?);
         if path.is_file() {
             return Ok(path);
         }
         if self.offline {
             return Err(Error::failed(format!(
                 "{url} is not in {}; run once without --offline and HF_HUB_OFFLINE to download it",
-                place.display()
+                directory.display()
             )));
         }
-        fs::create_dir_all(&place).map_err(|e| Error::io("creating the folder", &place, &e))?;
+        fs::create_dir_all(&directory).map_err(|e| Error::io("creating the folder", &directory, &e))?;
         Transfer { url, path: &path, part: with_tail(&path, ".part"), tag: with_tail(&path, ".tag") }.run(self)?;
         Ok(path)
     }

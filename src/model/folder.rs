@@ -36,8 +36,8 @@ impl ModelFolder {
         let index: Value = read_json(&path)?;
         let class = index.get("_class_name").and_then(Value::as_str).map(str::to_string);
         let nameless = || {
-            let place = path.display();
-            Error::failed(format!("{place}: has no _class_name, so it is not a diffusers pipeline; download it again"))
+            let shown = path.display();
+            Error::failed(format!("{shown}: has no _class_name, so it is not a diffusers pipeline; download it again"))
         };
         let class = class.ok_or_else(nameless)?;
         let class_of = |v: &Value| v.as_array()?.get(1)?.as_str().map(str::to_string);
@@ -85,14 +85,14 @@ impl ModelFolder {
 
 /// Reads a JSON file. Errors name the file and the field.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let place = path.display();
+    let shown = path.display();
     let text = fs::read_to_string(path).map_err(|e| match e.kind() {
         ErrorKind::NotFound => {
-            Error::failed(format!("{place} is missing; the checkpoint is incomplete: download it again"))
+            Error::failed(format!("{shown} is missing; the checkpoint is incomplete: download it again"))
         }
         _ => Error::io("reading", path, &e),
     })?;
     let value: Value = serde_json::from_str(&text)
-        .map_err(|e| Error::failed(format!("{place}: is not JSON ({e}); download it again")))?;
-    serde_json::from_value(value).map_err(|e| Error::failed(format!("{place}: {e}")))
+        .map_err(|e| Error::failed(format!("{shown}: is not JSON ({e}); download it again")))?;
+    serde_json::from_value(value).map_err(|e| Error::failed(format!("{shown}: {e}")))
 }

@@ -1,6 +1,6 @@
 //! Decides whether the VAE is tiled, and chooses its tiles.
 //!
-//! `--vae-tiling auto` tiles a picture if the estimate for the whole exceeds `--memory-limit` or, without a limit, half of the
+//! `--vae-tiling auto` tiles a picture if the estimate for the untiled picture exceeds `--memory-limit` or, without a limit, half of the
 //! machine's memory on the CPU. It does not depend on the memory that is currently free, so the same call always uses the same
 //! tiles, and `plan` reports them. The memory of a GPU is unknown, so there only `--memory-limit` causes tiles.
 //!

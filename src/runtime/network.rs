@@ -172,16 +172,16 @@ impl Network {
         let read = |outlets: &[Outlet]| outlets.iter().map(|o| Signature::read(name, o)).collect::<Result<Vec<_>>>();
         let (inputs, outputs) = (read(session.inputs())?, read(session.outputs())?);
         let explain = |e: ort::Error| ort_error::explain(name, &e);
-        let (captures, place) = match mode.device {
+        let (captures, arenas) = match mode.device {
             Device::Cuda(index) if mode.cuda_graph => (Some(Captures::new(&session, index).map_err(explain)?), None),
             Device::Cuda(index) | Device::TensorRt(index) => (None, Some(format!("cpu:0;gpu:{index}"))),
             Device::Cpu => (None, Some("cpu:0".into())),
         };
         // Shrinking frees the memory that a captured graph writes to.
-        let run_options = match place.filter(|_| mode.shrink) {
-            Some(place) => {
+        let run_options = match arenas.filter(|_| mode.shrink) {
+            Some(arenas) => {
                 let mut options = RunOptions::new().map_err(explain)?;
-                options.set("memory.enable_memory_arena_shrinkage", place).map_err(explain)?;
+                options.set("memory.enable_memory_arena_shrinkage", arenas).map_err(explain)?;
                 Some(options)
             }
             None => None,

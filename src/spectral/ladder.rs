@@ -34,7 +34,7 @@ impl Level {
         self.end_step - self.first_step
     }
 
-    /// The whole schedule for this level: `sigmas` with `sigma_start` at `first_step`. A solver that is reset at `first_step` reads
+    /// The full schedule for this level: `sigmas` with `sigma_start` at `first_step`. A solver that is reset at `first_step` reads
     /// no earlier value.
     pub fn sigmas(&self, sigmas: &[f32]) -> Vec<f32> {
         let mut own = sigmas.to_vec();

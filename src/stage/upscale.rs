@@ -1,4 +1,4 @@
-//! Runs an upscaling network on a picture, whole or in tiles.
+//! Runs an upscaling network on a picture, untiled or in tiles.
 //!
 //! A tile is upscaled together with a halo of its surroundings, and the halo is cropped ([`Tiles::cropped`]). With a halo of at
 //! least the network's receptive field, tiled equals untiled. All windows of a picture have one shape, so the network

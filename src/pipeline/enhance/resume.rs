@@ -174,7 +174,7 @@ impl<'a> Chunks<'a> {
     }
 
     /// Warns that finished chunks stay after an error.
-    pub fn warn_kept(&mut self) {
+    pub fn warn_remaining(&mut self) {
         // The first error is reported. A chunk that could not be saved is not counted.
         let _ = self.wait();
         if !self.lines.is_empty() {

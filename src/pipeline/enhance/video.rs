@@ -153,12 +153,12 @@ impl<'a> VideoJob<'a> {
                 task.step(1)
             });
             let streamed = streamed.and_then(|()| timings.time("encode", || chunks.finish()).map(|_| ()));
-            streamed.inspect_err(|_| chunks.warn_kept())?;
+            streamed.inspect_err(|_| chunks.warn_remaining())?;
         }
         let finished = chunks.finish()?;
         timings.add("journal", chunks.seconds);
         let joined = timings.time("join", || chunk::join(file, &self.options, &self.spec, &finished));
-        let (file, summary) = joined.inspect_err(|_| chunks.warn_kept())?;
+        let (file, summary) = joined.inspect_err(|_| chunks.warn_remaining())?;
         warn_left_out(&name, &summary);
         Ok(PendingOutput { file, frames: summary.frames, resumed })
     }

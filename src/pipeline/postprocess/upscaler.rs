@@ -107,7 +107,7 @@ impl Upscaler {
         Ok(resize(&planes, height, width, self.plan.filter)?.mapv_into(|v| v.clamp(0.0, 1.0)))
     }
 
-    /// The tiles of a picture: none if the activations of the whole fit into memory, else the largest that fit.
+    /// The tiles of a picture: none if its activations fit into memory untiled, else the largest that fit.
     fn tiles(&mut self, h: usize, w: usize) -> UpscaleOptions {
         let UpscalerSpec { scale, multiple, receptive_field, pixel_bytes } = self.spec;
         let pixels = self.memory as usize / pixel_bytes.max(1);

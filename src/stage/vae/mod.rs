@@ -1,4 +1,4 @@
-//! VAEs: latents → pictures (decode) and pictures → latents (encode), whole or in tiles.
+//! VAEs: latents → pictures (decode) and pictures → latents (encode), untiled or in tiles.
 //!
 //! Image VAEs are one network per direction, called once per picture or tile.
 //!
