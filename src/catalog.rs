@@ -152,10 +152,17 @@ pub fn find(name: &str) -> Option<&'static Entry> {
 /// As [`find`]. The error names the nearest short name.
 pub fn get(name: &str) -> Result<&'static Entry> {
     find(name).ok_or_else(|| {
-        let near = nearest(name, entries().iter().map(|e| e.id.as_str()));
-        let hint = near.map(|n| format!("; did you mean {n}?")).unwrap_or_default();
+        let hint = near(name).map(|n| format!("; did you mean {n}?")).unwrap_or_default();
         Error::usage(format!("the catalogue has no model {name}{hint}"))
     })
+}
+
+/// The short name or repository nearest to `name`, unless it is `name` itself.
+pub fn near(name: &str) -> Option<&'static str> {
+    let names = entries().iter().flat_map(|e| {
+        std::iter::once(e.id.as_str()).chain(e.aliases.iter().map(String::as_str)).chain(e.repo.as_deref())
+    });
+    nearest(name, names).filter(|near| !near.eq_ignore_ascii_case(name))
 }
 
 /// The candidate with the smallest edit distance to `name`, if that is at most a third of its length; else the first that begins with

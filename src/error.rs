@@ -69,6 +69,15 @@ impl Error {
         self
     }
 
+    /// Appends what the user can do: `…; give --filter`. An interruption keeps its message.
+    #[must_use]
+    pub fn advise(mut self, advice: impl fmt::Display) -> Self {
+        if self.kind != ErrorKind::Interrupted {
+            self.message = format!("{}; {advice}", self.message);
+        }
+        self
+    }
+
     /// The category.
     pub fn kind(&self) -> ErrorKind {
         self.kind

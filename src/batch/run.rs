@@ -59,7 +59,7 @@ pub fn enhance(plan: &EnhancePlan, cx: &Context<'_>) -> Result<Enhanced> {
     if let Some(error) = failure {
         return Err(error);
     }
-    let device = cx.engine.device().to_string();
+    let device = cx.device().to_string();
     let keys = Keys { plan, recipe: &run.recipe, device: &device };
     if let Err(e) = tally.save(threads, keys, &[&device, &plan.runtime.engine.device.to_string()]) {
         tracing::debug!("measurements cannot be stored: {e}");

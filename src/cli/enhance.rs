@@ -16,7 +16,7 @@ use crate::{
     error::{Error, Result},
     media::resize::Filter,
     pipeline,
-    plan::{Batch, Destination, EnhancePlan, Quality, Rate, Refine, RefineBy, Trim, UpscaleTarget},
+    plan::{self, Batch, Destination, EnhancePlan, Quality, Rate, Refine, RefineBy, Trim, UpscaleTarget},
 };
 
 /// Flags of `enhance`.
@@ -26,16 +26,24 @@ pub struct EnhanceArgs {
     #[arg(value_name = "INPUT")]
     pub inputs: Vec<PathBuf>,
 
+    /// Inputs, as FFmpeg's -i
+    #[arg(short, long, value_name = "INPUT", hide = true)]
+    pub input: Vec<PathBuf>,
+
     /// File for one input, else a folder, which keeps the folder structure of the inputs
     #[arg(short, long, value_name = "OUTPUT")]
     pub output: Option<PathBuf>,
 
-    /// Interpolate frames: factor (2x, 3x) or frame rate (60fps, 59.94fps, 60000/1001fps)
+    /// Factor (2x, 3x) or frame rate (60fps, 60000/1001fps)
     #[arg(long, value_name = "RATE", value_parser = value::rate, help_heading = "Frame interpolation",
           conflicts_with = "frame_interpolation_exp")]
     pub interpolate: Option<Rate>,
 
-    /// Upscale: factor (2, 4), size (3840x2160) or height (2160p)
+    /// Allow interpolation by more than 16x
+    #[arg(long, help_heading = "Frame interpolation")]
+    pub force: bool,
+
+    /// Factor (2, 1.5x), size (3840x2160) or height (2160p, 4k)
     #[arg(long, value_name = "SIZE", value_parser = value::upscale, help_heading = "Upscaling",
           conflicts_with = "upscaling_scale")]
     pub upscale: Option<UpscaleTarget>,
@@ -57,7 +65,9 @@ pub struct EnhanceArgs {
     #[command(flatten)]
     pub upscaling: UpscalingArgs,
 
-    /// Resample instead of running a network; with --upscaling-model-path: only the final fit to an exact size [default: bicubic]
+    /// Resample instead of running a network [default: bicubic]
+    ///
+    /// With --upscaling-model-path: only the final fit to an exact size
     #[arg(long, value_name = "NAME", help_heading = "Upscaling", value_parser = value::FILTERS)]
     pub filter: Option<Filter>,
 
@@ -96,7 +106,9 @@ pub struct EnhanceArgs {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Refinement of pictures")]
 pub struct RefineArgs {
-    /// Upscale in passes of at most 2x, each followed by a short tiled denoising run
+    /// Upscale in passes, each followed by a short denoising run
+    ///
+    /// A pass enlarges by at most 2x. Denoising is tiled
     #[arg(long)]
     pub refine: bool,
 
@@ -127,7 +139,7 @@ pub struct RefineArgs {
     pub refine_tile: Option<usize>,
 
     /// Minimum overlap of neighbouring tiles in pixels, at most half a tile [default: a quarter of a tile]
-    #[arg(long, value_name = "N", requires = "refine")]
+    #[arg(long, value_name = "N", requires = "refine", value_parser = value::count("refine_tile_overlap"))]
     pub refine_tile_overlap: Option<usize>,
 
     /// Negative prompt [default: the model's]
@@ -135,11 +147,12 @@ pub struct RefineArgs {
     pub negative_prompt: Option<String>,
 
     /// Denoising steps of the whole schedule, of which the part --refine-strength runs [default: the model's]
-    #[arg(long, value_name = "N", requires = "refine", value_parser = value::positive("num_inference_steps"))]
+    #[arg(long, alias = "steps", value_name = "N", requires = "refine",
+          value_parser = value::positive("num_inference_steps"))]
     pub num_inference_steps: Option<usize>,
 
     /// Guidance scale, at least 0 [default: the model's]
-    #[arg(long, value_name = "X", requires = "refine", value_parser = value::non_negative("guidance_scale"))]
+    #[arg(long, alias = "cfg", value_name = "X", requires = "refine", value_parser = value::non_negative("guidance_scale"))]
     pub guidance_scale: Option<f64>,
 
     /// Scale of classifier-free guidance for models whose --guidance-scale is distilled, at least 0 [default: the model's]
@@ -167,7 +180,9 @@ fn stage(typed: &str) -> Result<f64, String> {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Time")]
 pub struct TimeArgs {
-    /// Start time in a video: seconds, MM:SS or HH:MM:SS. The output starts with the next frame at or after it
+    /// Start time in a video: seconds, MM:SS or HH:MM:SS
+    ///
+    /// The output starts with the next frame at or after it
     #[arg(long, value_name = "TIME", value_parser = value::time)]
     pub start: Option<f64>,
 
@@ -213,7 +228,8 @@ pub struct BatchArgs {
 impl EnhanceArgs {
     /// Checks the flags and finds inputs and models. Models come last, so that an invalid request downloads nothing.
     pub fn resolve(self, shared: &Shared, models: &Models) -> Result<EnhancePlan> {
-        let typed = typed(self.inputs, self.output, self.batch.recursive, self.time.fps.is_some())?;
+        let inputs = self.inputs.into_iter().chain(self.input).collect();
+        let typed = typed(inputs, self.output, self.batch.recursive, self.time.fps.is_some())?;
         let Jobs { jobs, folder } = batch::jobs(&typed)?;
         if let (Some(start), Some(end)) = (self.time.start, self.time.end)
             && start >= end
@@ -221,6 +237,9 @@ impl EnhanceArgs {
             return Err(Error::usage(format!("--start {start} must be before --end {end} (seconds)")));
         }
         let encoding = self.encoding.resolve(Destination::Nowhere);
+        if let (None, [job]) = (&folder, jobs.as_slice()) {
+            plan::check_extension(&job.input, &job.output)?;
+        }
         // With chunks of a killed run, the new run decides whether it resumes or fails.
         let left = pipeline::chunk_folder(&typed.output).is_dir();
         if folder.is_none() && !self.batch.skip_existing && !left {
@@ -229,8 +248,12 @@ impl EnhanceArgs {
         // A single output gets a journal only with --skip-existing: its folder is the user's.
         let beside = || typed.output.parent().map(|p| if p.as_os_str().is_empty() { ".".into() } else { p.into() });
         let record = folder.or_else(|| self.batch.skip_existing.then(beside).flatten());
-        let extra =
-            InterpolationExtra { rate: self.interpolate, scene_threshold: self.scene_threshold, dedup: self.dedup };
+        let extra = InterpolationExtra {
+            rate: self.interpolate,
+            scene_threshold: self.scene_threshold,
+            dedup: self.dedup,
+            force: self.force,
+        };
         let interpolation = self.interpolation.resolve(extra, models)?;
         let (seed, refined) = (self.refine.seed, self.refine.is_on());
         let by = refined.then(|| self.refine.by(&self.upscaling, self.filter));
@@ -249,6 +272,7 @@ impl EnhanceArgs {
             filter: self.filter,
             denoise_strength: self.denoise_strength,
             denoise_model: self.denoise_model_path,
+            has_filter: true,
             no_network: by == Some(RefineBy::Latent),
         };
         let upscaling = self.upscaling.resolve(extra, models)?;

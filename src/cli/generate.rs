@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    plan::{Destination, GeneratePlan, Interpolation, Progressive},
+    plan::{Destination, GeneratePlan, Interpolation, Progressive, Sides},
     spectral::{Mode, Scale, Scales, Spectrum, Transform},
 };
 
@@ -25,11 +25,15 @@ use crate::{
 #[derive(Debug, Clone, Args)]
 pub struct GenerateArgs {
     /// Diffusion model: folder in diffusers layout, repository, short name, or folder written by export [default: the built-in demo model]
-    #[arg(long, value_name = "MODEL", help_heading = "Prompt")]
+    #[arg(long, alias = "model", value_name = "MODEL", help_heading = "Prompt")]
     pub model_path: Option<String>,
 
+    /// Prompts, as --prompt
+    #[arg(value_name = "PROMPT", conflicts_with_all = ["prompt", "prompt_path"])]
+    pub prompts: Vec<String>,
+
     /// One or more prompts
-    #[arg(long, value_name = "TEXT", num_args = 1.., help_heading = "Prompt")]
+    #[arg(short, long, value_name = "TEXT", num_args = 1.., help_heading = "Prompt")]
     pub prompt: Vec<String>,
 
     /// Text file with one prompt per line; `-` for standard input
@@ -122,17 +126,14 @@ pub struct SizeArgs {
 }
 
 impl SizeArgs {
-    /// (height, width) in pixels.
-    fn resolve(&self) -> Result<Option<(usize, usize)>> {
+    /// The requested sides.
+    fn resolve(&self) -> Sides {
         let named =
             [(self.p720, (1280, 720)), (self.p1080, (1920, 1080)), (self.k2, (2560, 1440)), (self.k4, (3840, 2160))];
         let named = named.iter().find(|(given, _)| *given).map(|(_, size)| *size).or(self.output_size);
-        match (named, self.height, self.width) {
-            (Some((width, height)), ..) => Ok(Some((height, width))),
-            (None, Some(height), Some(width)) => Ok(Some((height, width))),
-            (None, None, None) => Ok(None),
-            (None, Some(_), None) => Err(Error::usage("--height requires --width; give both or neither")),
-            (None, None, Some(_)) => Err(Error::usage("--width requires --height; give both or neither")),
+        match named {
+            Some((width, height)) => Sides::of(height, width),
+            None => Sides { height: self.height, width: self.width },
         }
     }
 }
@@ -221,7 +222,7 @@ impl GenerateArgs {
     pub fn resolve(self, shared: &Shared, models: &Models) -> Result<GeneratePlan> {
         self.serving.warn();
         let prompts = self.prompts()?;
-        let size = self.size.resolve()?;
+        let size = self.size.resolve();
         let seeds = self.sampling.seeds()?;
         let start = self.sampling.start()?;
         let progressive = self.progressive.resolve()?;
@@ -247,7 +248,7 @@ impl GenerateArgs {
             return Err(Error::usage(format!("--save-latents must be a .safetensors file, got {}", path.display())));
         }
         let model = models.folder(self.model_path.as_deref(), "--model-path")?;
-        let no_extra = InterpolationExtra { rate: None, scene_threshold: None, dedup: false };
+        let no_extra = InterpolationExtra { rate: None, scene_threshold: None, dedup: false, force: false };
         Ok(GeneratePlan {
             model,
             prompts,
@@ -284,8 +285,9 @@ impl GenerateArgs {
     }
 
     fn prompts(&self) -> Result<Vec<String>> {
-        let path = match (self.prompt.is_empty(), &self.prompt_path) {
-            (false, _) => return Ok(self.prompt.clone()),
+        let typed: Vec<String> = self.prompts.iter().chain(&self.prompt).cloned().collect();
+        let path = match (typed.is_empty(), &self.prompt_path) {
+            (false, _) => return Ok(typed),
             (true, Some(path)) => path,
             (true, None) => return Err(Error::usage("a prompt is required: give --prompt or --prompt-path")),
         };
@@ -336,17 +338,24 @@ mod tests {
         let mut bad = Vec::new();
         for (args, place, want) in [
             ("--prompt x", "/seeds", json!([42])),
-            ("--prompt x", "/size", json!(null)),
+            ("--prompt x", "/size/height", json!(null)),
+            ("--prompt x --height 720", "/size", json!({"height": 720, "width": null})),
+            ("x", "/prompts", json!(["x"])),
+            ("-p x --steps 7", "/steps", json!(7)),
+            ("-p x --cfg 2.5", "/guidance_scale", json!(2.5)),
+            ("-p x -y", "/output/overwrite", json!(true)),
+            ("-p x -o a.png", "/output/destination", json!({"file": "a.png"})),
+            ("-p x -i Cargo.toml", "/start/image", json!("Cargo.toml")),
             ("--prompt a b", "/prompts", json!(["a", "b"])),
             ("--prompt x --seed 7 --num-outputs 3", "/seeds", json!([7, 8, 9])),
             ("--prompt x --seed 7 3", "/seeds", json!([7, 3])),
             ("--prompt x --seed=7,3", "/seeds", json!([7, 3])),
-            ("--prompt x --720p", "/size", json!([720, 1280])),
-            ("--prompt x --1080p", "/size", json!([1080, 1920])),
-            ("--prompt x --2k", "/size", json!([1440, 2560])),
-            ("--prompt x --4k", "/size", json!([2160, 3840])),
-            ("--prompt x --output-size 640x480", "/size", json!([480, 640])),
-            ("--prompt x --height 480 --width 832", "/size", json!([480, 832])),
+            ("--prompt x --720p", "/size", json!({"height": 720, "width": 1280})),
+            ("--prompt x --1080p", "/size", json!({"height": 1080, "width": 1920})),
+            ("--prompt x --2k", "/size", json!({"height": 1440, "width": 2560})),
+            ("--prompt x --4k", "/size", json!({"height": 2160, "width": 3840})),
+            ("--prompt x --output-size 640x480", "/size", json!({"height": 480, "width": 640})),
+            ("--prompt x --height 480 --width 832", "/size", json!({"height": 480, "width": 832})),
             ("--prompt x", "/progressive/mode", json!("fullres")),
             ("--prompt x", "/progressive/delta", json!(0.01)),
             ("--prompt x", "/progressive/scales", json!({"levels": 1})),

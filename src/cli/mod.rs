@@ -7,9 +7,11 @@ mod config;
 mod doctor;
 mod enhance;
 mod generate;
+mod help;
 pub(crate) mod models;
 mod noise;
 mod output;
+mod parse;
 mod postprocess;
 mod progress;
 mod report;
@@ -29,10 +31,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{
-    CommandFactory, Parser,
-    error::{ContextKind, ContextValue, ErrorKind},
-};
+use clap::error::ErrorKind;
 use tracing_subscriber::{filter::LevelFilter, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 use self::{
@@ -85,14 +84,14 @@ impl From<Error> for Failure {
 
 fn execute(argv: Vec<OsString>) -> Result<u8, Failure> {
     let argv = config::expand(argv)?;
-    let cli = match Cli::try_parse_from(argv) {
+    let cli = match parse::parse(&argv) {
         Ok(cli) => cli,
         Err(e) if matches!(e.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             // Nothing is lost if help cannot be written.
             let _ = stdio::document(e.render().to_string().as_bytes());
             return Ok(0);
         }
-        Err(e) => return Err(Error::usage(one_line(&e)).into()),
+        Err(e) => return Err(Error::usage(parse::one_line(&e, &argv)).into()),
     };
     let json = cli.shared.json;
     start_log(&cli.shared);
@@ -140,7 +139,7 @@ fn command(cli: Cli) -> Result<Option<Box<dyn Report>>> {
         }
         Command::Completions { shell } => {
             let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "crescendo", &mut script);
+            clap_complete::generate(shell, &mut help::command(), "crescendo", &mut script);
             stdio::document(&script)?;
             return Ok(None);
         }
@@ -169,40 +168,4 @@ fn start_log(shared: &Shared) {
         .without_time();
     // Fails only in tests, if another test of the process has set a subscriber.
     let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
-}
-
-/// An error of the argument parser in one line. The parsers of `value` write such lines already.
-fn one_line(error: &clap::Error) -> String {
-    if error.kind() == ErrorKind::ValueValidation
-        && let Some(rule) = std::error::Error::source(error)
-    {
-        return rule.to_string();
-    }
-    let text = |kind| match error.get(kind) {
-        Some(ContextValue::String(s)) => Some(s.clone()),
-        Some(ContextValue::Strings(all)) => all.first().cloned(),
-        _ => None,
-    };
-    let near = [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand, ContextKind::SuggestedValue]
-        .into_iter()
-        .find_map(text)
-        .map(|n| format!("; did you mean {n}?"))
-        .unwrap_or_default();
-    let rendered = error.render().to_string();
-    let mut lines = Vec::new();
-    for line in rendered.lines().map(str::trim) {
-        let over = ["Usage:", "tip:", "For more information"].iter().any(|end| line.starts_with(end));
-        match line {
-            "" if lines.is_empty() => {}
-            _ if over => break,
-            "" => {}
-            line => lines.push(line),
-        }
-    }
-    let first = lines.join(" ");
-    let first = first.strip_prefix("error: ").unwrap_or(&first);
-    if first.is_empty() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        return "a subcommand is required; `crescendo --help` lists them".into();
-    }
-    format!("{first}{near}")
 }

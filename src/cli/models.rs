@@ -44,9 +44,11 @@ impl<'a> Models<'a> {
 
 /// Path of the built-in demo model in a folder of models.
 const DEMO: &str = "demo/flux1-tiny";
+/// Path of the 2x upscaler that ships in a folder of models.
+const UPSCALER: &str = "demo/srvgg-x2.safetensors";
 
-/// The built-in demo model: in `$CRESCENDO_MODELS` if that is set, else beside the binary or in the source tree.
-fn demo() -> Result<Model> {
+/// The places of a file that ships: `$CRESCENDO_MODELS` if that is set, else beside the binary and in the source tree.
+fn shipped(file: &str) -> Vec<PathBuf> {
     let binary = std::env::current_exe().ok();
     let beside = |tail: &str| binary.as_deref().and_then(Path::parent).map(|folder| folder.join(tail));
     // A wrong CRESCENDO_MODELS is an error, not skipped.
@@ -58,7 +60,17 @@ fn demo() -> Result<Model> {
             Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("models")),
         ],
     };
-    let locations: Vec<PathBuf> = folders.into_iter().flatten().map(|folder: PathBuf| folder.join(DEMO)).collect();
+    folders.into_iter().flatten().map(|folder: PathBuf| folder.join(file)).collect()
+}
+
+/// The 2x upscaler that ships.
+pub fn shipped_upscaler() -> Option<PathBuf> {
+    shipped(UPSCALER).into_iter().find(|path| path.is_file())
+}
+
+/// The built-in demo model.
+fn demo() -> Result<Model> {
+    let locations = shipped(DEMO);
     match locations.iter().find(|folder| folder.join("model_index.json").is_file()) {
         Some(path) => Ok(Model { name: "demo".into(), known: None, path: path.clone() }),
         None => Err(Error::failed(format!(

@@ -43,7 +43,7 @@ pub struct EncodingArgs {
     pub encoder_options: Vec<(String, String)>,
 
     /// Replace existing files
-    #[arg(long)]
+    #[arg(short = 'y', long)]
     pub overwrite: bool,
 
     /// Decode the written file and check its frames and size, and every sample if the format is lossless
@@ -81,7 +81,7 @@ pub struct DestinationArgs {
     pub output_file_name: Option<String>,
 
     /// Output file; `-` for standard output
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["output_path", "output_file_name"])]
+    #[arg(short, long, alias = "output", value_name = "FILE", conflicts_with_all = ["output_path", "output_file_name"])]
     pub output_file_path: Option<PathBuf>,
 
     /// Save the output (default)

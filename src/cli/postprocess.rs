@@ -4,12 +4,15 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::{models::Models, value};
+use super::{
+    models::{Models, shipped_upscaler},
+    value,
+};
 use crate::{
     catalog,
     error::{Error, Result},
     media::resize::Filter,
-    plan::{Interpolation, Model, Rate, UpscaleTarget, Upscaling, WeightBlend},
+    plan::{Interpolation, MAX_FACTOR, Model, Rate, UpscaleTarget, Upscaling, WeightBlend},
 };
 
 /// SGLang's default for `--frame-interpolation-model-path`.
@@ -46,6 +49,8 @@ pub struct InterpolationExtra {
     pub scene_threshold: Option<f64>,
     /// From `--dedup`.
     pub dedup: bool,
+    /// From `--force`.
+    pub force: bool,
 }
 
 impl InterpolationArgs {
@@ -65,6 +70,14 @@ impl InterpolationArgs {
             }
             return Ok(None);
         }
+        if let Some(Rate::Times(n)) = extra.rate
+            && f64::from(n) > MAX_FACTOR
+            && !extra.force
+        {
+            return Err(Error::usage(format!(
+                "--interpolate {n}x makes {n} frames of each frame; give a rate such as {n}fps, a factor of at most {MAX_FACTOR}, or --force"
+            )));
+        }
         let name = self.frame_interpolation_model_path.as_deref().unwrap_or(RIFE);
         let default = Interpolation::default();
         Ok(Some(Interpolation {
@@ -73,6 +86,7 @@ impl InterpolationArgs {
             model: models.file(name, "--frame-interpolation-model-path")?,
             scene_threshold: extra.scene_threshold.unwrap_or(default.scene_threshold),
             dedup: extra.dedup,
+            force: extra.force,
         }))
     }
 }
@@ -89,17 +103,18 @@ pub struct UpscalingArgs {
     #[arg(long, value_name = "N", value_parser = value::int_in("upscaling_scale", 1..=8))]
     pub upscaling_scale: Option<u32>,
 
-    /// Upscaling network: .pth, .safetensors or .onnx file, repository, repository:file, URL or short name
-    /// [default: Real-ESRGAN of the nearest factor]
+    /// Upscaling network: file, repository, URL or short name [default: Real-ESRGAN of the nearest factor]
+    ///
+    /// A .pth, .safetensors or .onnx file, owner/name, or owner/name:file
     #[arg(long, value_name = "MODEL")]
     pub upscaling_model_path: Option<String>,
 
     /// Side of a tile in pixels; 0 disables tiling [default: from the memory limit and the network's receptive field]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = value::count("tile"))]
     pub tile: Option<usize>,
 
     /// Overlap of tiles in pixels [default: the network's receptive field]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = value::count("tile_overlap"))]
     pub tile_overlap: Option<usize>,
 }
 
@@ -114,6 +129,8 @@ pub struct UpscalingExtra {
     pub denoise_strength: Option<f64>,
     /// From `--denoise-model-path`.
     pub denoise_model: Option<String>,
+    /// Whether the subcommand has `--filter`.
+    pub has_filter: bool,
     /// Whether the default is no network.
     pub no_network: bool,
 }
@@ -146,7 +163,9 @@ impl UpscalingArgs {
             (None, None) if extra.denoise_strength.is_some() => Some("realesr-general-x4v3"),
             (None, None) => Some(default_upscaler(target)),
         };
-        let model = name.map(|name| models.file(name, "--upscaling-model-path")).transpose()?;
+        let by_default = self.upscaling_model_path.is_none();
+        let found = name.map(|name| models.file(name, "--upscaling-model-path")).transpose();
+        let model = found.map_err(|e| if by_default { e.advise(without_download(extra.has_filter)) } else { e })?;
         Ok(Some(Upscaling {
             target,
             denoise: denoise(model.as_ref(), &extra, models)?,
@@ -158,10 +177,20 @@ impl UpscalingArgs {
     }
 }
 
+/// What upscales if the default network cannot be downloaded.
+fn without_download(has_filter: bool) -> String {
+    let shipped =
+        shipped_upscaler().map(|path| format!("--upscaling-model-path {} (2x, ships with Crescendo)", path.display()));
+    let filter = has_filter.then(|| "--filter bicubic (no network)".to_owned());
+    let ways: Vec<String> = shipped.into_iter().chain(filter).collect();
+    if ways.is_empty() { "give --upscaling-model-path".into() } else { format!("or give {}", ways.join(" or ")) }
+}
+
 /// SGLang's default for `--upscaling-model-path`: Real-ESRGAN of that factor, or x4.
 fn default_upscaler(target: UpscaleTarget) -> &'static str {
     match target {
         UpscaleTarget::Times(1 | 2) => "realesrgan-x2",
+        UpscaleTarget::Factor(factor) if factor <= 2.0 => "realesrgan-x2",
         UpscaleTarget::Times(8) => "realesrgan-x8",
         _ => "realesrgan-x4",
     }

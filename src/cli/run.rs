@@ -18,7 +18,12 @@ pub fn generate(plan: &GeneratePlan, progress: &dyn Progress) -> Result<Generate
 
 /// `enhance`.
 pub fn enhance(plan: &EnhancePlan, progress: &dyn Progress) -> Result<Enhanced> {
-    batch::enhance(plan, &Context::start(&plan.runtime, progress)?)
+    let cx = if plan.has_network() {
+        Context::start(&plan.runtime, progress)?
+    } else {
+        Context::without_networks(&plan.runtime, progress)
+    };
+    batch::enhance(plan, &cx)
 }
 
 /// `plan generate`.

@@ -25,11 +25,11 @@ pub struct SamplingArgs {
     pub num_outputs_per_prompt: usize,
 
     /// Denoising steps [default: the model's]
-    #[arg(long, value_name = "N", value_parser = value::positive("num_inference_steps"))]
+    #[arg(long, alias = "steps", value_name = "N", value_parser = value::positive("num_inference_steps"))]
     pub num_inference_steps: Option<usize>,
 
     /// Guidance scale, at least 0 [default: the model's]
-    #[arg(long, value_name = "X", value_parser = value::non_negative("guidance_scale"))]
+    #[arg(long, alias = "cfg", value_name = "X", value_parser = value::non_negative("guidance_scale"))]
     pub guidance_scale: Option<f64>,
 
     /// Scale of classifier-free guidance for models whose --guidance-scale is distilled, at least 0 [default: the model's]
@@ -57,7 +57,7 @@ pub struct SamplingArgs {
     pub max_sequence_length: Option<usize>,
 
     /// Picture to start from; video models also take a clip
-    #[arg(long, value_name = "FILE", num_args = 1..)]
+    #[arg(short, long, value_name = "FILE", num_args = 1..)]
     pub image_path: Vec<PathBuf>,
 
     /// Part of the schedule that runs from --image-path, above 0 and at most 1 [default: the model's]

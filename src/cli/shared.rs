@@ -27,11 +27,15 @@ pub struct Shared {
     #[arg(long, global = true)]
     pub quiet: bool,
 
-    /// Print one JSON document to standard output, everything else to standard error
+    /// Print one JSON document to standard output
+    ///
+    /// Everything else goes to standard error
     #[arg(long, global = true)]
     pub json: bool,
 
-    /// Device that networks run on: auto (CUDA if it works, else the CPU), cpu, cuda, cuda:N or tensorrt
+    /// Device of the networks: auto, cpu, cuda, cuda:N or tensorrt
+    ///
+    /// auto: CUDA if it works, else the CPU
     #[arg(long, global = true, default_value = "auto", value_name = "DEVICE", value_parser = value::parsed::<DeviceChoice>)]
     pub device: DeviceChoice,
 

@@ -36,11 +36,11 @@ pub struct ExportArgs {
     pub output_size: Option<(usize, usize)>,
 
     /// Number of levels below that size, each half of the next, that also get a fixed-shape transformer
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = value::count("progressive_levels"))]
     pub progressive_levels: usize,
 
     /// Replace existing files
-    #[arg(long)]
+    #[arg(short = 'y', long)]
     pub overwrite: bool,
 }
 

@@ -22,7 +22,7 @@ pub struct VaeArgs {
     pub vae_tile: Option<usize>,
 
     /// Overlap of neighbouring tiles in pixels [default: a quarter of a tile]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = value::count("vae_tile_overlap"))]
     pub vae_tile_overlap: Option<usize>,
 }
 

@@ -1,4 +1,4 @@
-//! Parsers of flag values. Names in messages are SGLang's, with `_`.
+//! Parsers of flag values. Messages begin with the flag's name in Python; [`as_typed`] replaces it by the flag as typed.
 
 use std::{ffi::OsStr, ops::RangeInclusive, str::FromStr};
 
@@ -105,6 +105,11 @@ pub fn positive(name: &'static str) -> impl Fn(&str) -> Result<usize, String> + 
         Ok(n) if n > 0 => Ok(n),
         _ => Err(format!("{name} must be a positive int, got {}", shown(typed))),
     }
+}
+
+/// An integer of at least 0: `{name} must be an int of at least 0, got …`.
+pub fn count(name: &'static str) -> impl Fn(&str) -> Result<usize, String> + Clone + Send + Sync + 'static {
+    move |typed| typed.parse().map_err(|_| format!("{name} must be an int of at least 0, got {}", shown(typed)))
 }
 
 /// An integer in a closed range: `{name} must be an int in [a, b], got …`.
@@ -219,18 +224,22 @@ pub fn rate(typed: &str) -> Result<Rate, String> {
     if let Some(fps) = typed.strip_suffix("fps") {
         return frame_rate(fps).map(Rate::Fps).map_err(|_| wrong());
     }
-    match typed.strip_suffix(['x', 'X']).unwrap_or(typed).parse::<u32>() {
-        Ok(n) if n >= 2 => Ok(Rate::Times(n)),
+    match (typed.strip_suffix(['x', 'X']).map(str::parse::<u32>), typed.parse::<f64>()) {
+        (Some(Ok(n)), _) if n >= 2 => Ok(Rate::Times(n)),
+        (None, Ok(n)) if n.is_finite() && n > 0.0 => Err(format!("{}; write {typed}x or {typed}fps", wrong())),
         _ => Err(wrong()),
     }
 }
 
-/// `2`, `4x`, `3840x2160`, `2160p` → output size of upscaling.
+/// `2`, `1.5x`, `3840x2160`, `2160p`, `4k` → output size of upscaling.
 pub fn upscale(typed: &str) -> Result<UpscaleTarget, String> {
+    let wrong =
+        || format!("upscale must be a factor, WIDTHxHEIGHT or a height such as 2160p or 4k, got {}", shown(typed));
+    if let Some((_, rows)) = HEIGHTS.iter().find(|(name, _)| name.eq_ignore_ascii_case(typed)) {
+        return Ok(UpscaleTarget::Height(*rows));
+    }
     if let Some(height) = typed.strip_suffix(['p', 'P']) {
-        return positive("upscale")(height).map(UpscaleTarget::Height).map_err(|_| {
-            format!("upscale must be a factor, WIDTHxHEIGHT or a height such as 2160p, got {}", shown(typed))
-        });
+        return positive("upscale")(height).map(UpscaleTarget::Height).map_err(|_| wrong());
     }
     let factor = typed.strip_suffix(['x', 'X']).unwrap_or(typed);
     if factor.contains(['x', 'X', '×']) {
@@ -238,7 +247,50 @@ pub fn upscale(typed: &str) -> Result<UpscaleTarget, String> {
             .map(|(width, height)| UpscaleTarget::Size { width, height })
             .map_err(|m| m.replacen("output_size", "upscale", 1));
     }
-    int_in("upscaling_scale", 1..=8)(factor).map(|n| UpscaleTarget::Times(n as usize))
+    match factor.parse::<f64>() {
+        Ok(n) if !(1.0..=8.0).contains(&n) => Err(format!("upscale must be a factor in [1, 8], got {}", shown(typed))),
+        Ok(n) if n.fract() == 0.0 => Ok(UpscaleTarget::Times(n as usize)),
+        Ok(n) => Ok(UpscaleTarget::Factor(n)),
+        Err(_) => Err(wrong()),
+    }
+}
+
+/// Names of heights, with SGLang's rows.
+const HEIGHTS: [(&str, usize); 3] = [("2k", 1440), ("4k", 2160), ("8k", 4320)];
+
+/// SGLang's flags. Their messages are SGLang's sentences, which begin with the flag's name in Python.
+const SGLANG: [&str; 20] = [
+    "cfg_normalization",
+    "flow_shift",
+    "fps",
+    "frame_interpolation_exp",
+    "frame_interpolation_scale",
+    "guidance_scale",
+    "height",
+    "max_sequence_length",
+    "num_frames",
+    "num_inference_steps",
+    "num_outputs_per_prompt",
+    "output_compression",
+    "output_size",
+    "progressive_delta",
+    "progressive_levels",
+    "progressive_mode",
+    "seed",
+    "upscaling_scale",
+    "width",
+    "x264_preset",
+];
+
+/// The message of a parser with the flag as typed, `--scene-threshold must be …`. Messages of SGLang's flags stay as they are.
+pub fn as_typed(message: String, flag: &str) -> String {
+    let name = flag.trim_start_matches('-').replace('-', "_");
+    match message.strip_prefix(&name) {
+        Some(_) if SGLANG.contains(&name.as_str()) => message,
+        Some(rest) => format!("{flag}{rest}"),
+        None if message.starts_with(flag) || SGLANG.iter().any(|known| message.starts_with(known)) => message,
+        None => format!("{flag}: {message}"),
+    }
 }
 
 #[cfg(test)]
@@ -274,7 +326,12 @@ mod tests {
         }
         for (typed, want) in [
             ("2x", "Ok(Times(2))"),
-            ("7", "Ok(Times(7))"),
+            ("60x", "Ok(Times(60))"),
+            (
+                "60",
+                "Err(\"interpolate must be a factor such as 2x or a rate such as 60fps, got 60; write 60x or 60fps\")",
+            ),
+            ("1x", "Err(\"interpolate must be a factor such as 2x or a rate such as 60fps, got '1x'\")"),
             ("60fps", "Ok(Fps(60.0))"),
             ("30000/1001fps", "Ok(Fps(29.97002997002997))"),
         ] {
@@ -285,7 +342,14 @@ mod tests {
             ("4x", "Ok(Times(4))"),
             ("3840x2160", "Ok(Size { width: 3840, height: 2160 })"),
             ("2160p", "Ok(Height(2160))"),
-            ("9", "Err(\"upscaling_scale must be an int in [1, 8], got 9\")"),
+            ("4k", "Ok(Height(2160))"),
+            ("2K", "Ok(Height(1440))"),
+            ("1.5", "Ok(Factor(1.5))"),
+            ("1.5x", "Ok(Factor(1.5))"),
+            ("2.0", "Ok(Times(2))"),
+            ("9", "Err(\"upscale must be a factor in [1, 8], got 9\")"),
+            ("0.5x", "Err(\"upscale must be a factor in [1, 8], got '0.5x'\")"),
+            ("5k", "Err(\"upscale must be a factor, WIDTHxHEIGHT or a height such as 2160p or 4k, got '5k'\")"),
         ] {
             row(typed, format!("{:?}", upscale(typed)), want);
         }

@@ -56,10 +56,13 @@ impl<'a> Hub<'a> {
         // `weights/x4.pth` looks like a repository, but is a misspelled path.
         let weights = [".safetensors", ".pth", ".pkl", ".pt", ".onnx"].iter().any(|end| name.ends_with(end));
         if let Some((repo, file)) = repository(name).filter(|(_, file)| file.is_some() || !weights) {
-            return self.repo(&repo::Request { repo, revision: "main", file, entry: None }, need);
+            let found = self.repo(&repo::Request { repo, revision: "main", file, entry: None }, need);
+            return found.map_err(|e| match catalog::near(repo) {
+                Some(near) => e.advise(format_args!("did you mean {near}?")),
+                None => e,
+            });
         }
-        let near = catalog::nearest(name, catalog::entries().iter().map(|e| e.id.as_str()));
-        let hint = near.map(|n| format!("; did you mean {n}?")).unwrap_or_default();
+        let hint = catalog::near(name).map(|n| format!("; did you mean {n}?")).unwrap_or_default();
         Err(Error::usage(format!(
             "there is no file or folder {name}, and it is neither a short name of `crescendo models list` nor a repository owner/name{hint}"
         )))
@@ -92,8 +95,12 @@ impl<'a> Hub<'a> {
             (None, Some(url)) => url::folder(&self.access.own, url),
             (None, None) => return catalog::get(name).map(|_| 0),
         };
+        let hint = entry.map_or_else(|| catalog::near(name), |_| None);
+        let hint = hint.map(|n| format!("; did you mean {n}?")).unwrap_or_default();
         if !folder.is_dir() {
-            return Err(Error::usage(format!("{name} is not in the cache; `crescendo models du` lists its contents")));
+            return Err(Error::usage(format!(
+                "{name} is not in the cache; `crescendo models du` lists its contents{hint}"
+            )));
         }
         let bytes = cache::bytes_under(&folder);
         std::fs::remove_dir_all(&folder).map_err(|e| Error::io("removing", &folder, &e))?;

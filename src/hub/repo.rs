@@ -173,8 +173,11 @@ impl<'a> Session<'a> {
         let missing: Vec<&RepoFile> = wanted.iter().filter(|f| !complete(&snapshot.join(&f.path), f.size)).collect();
         let bytes: u64 = missing.iter().map(|f| f.size).sum();
         cache::check_space(&self.access.cache, bytes)?;
-        if bytes > 1 << 20 {
-            tracing::info!("downloading {} files of {}, {}", missing.len(), self.request.repo, cache::gigabytes(bytes));
+        let licence = self.request.entry.map(|entry| format!(", licence {}", entry.licence));
+        if bytes > 1 << 20 || (licence.is_some() && !missing.is_empty()) {
+            let (size, repo) = (cache::gigabytes(bytes), self.request.repo);
+            let files = if missing.len() == 1 { missing[0].path.clone() } else { format!("{} files", missing.len()) };
+            tracing::info!("downloading {files} of {repo}, {size}{}", licence.unwrap_or_default());
         }
         missing.into_iter().try_for_each(|file| self.fetch(file).map(drop))
     }

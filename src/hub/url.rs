@@ -19,6 +19,7 @@ use super::{
     files::Need,
 };
 use crate::{
+    catalog,
     error::{Error, Result},
     progress::{Task, Unit},
 };
@@ -85,6 +86,10 @@ impl Transfer<'_> {
         cache::check_space(self.path, rest.unwrap_or(0))?;
         self.note_version(response.headers())?;
         let name = self.path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        let known = catalog::entries().iter().find(|entry| entry.url.as_deref() == Some(self.url));
+        let size = total.map(|bytes| format!(", {}", cache::gigabytes(bytes))).unwrap_or_default();
+        let licence = known.map(|entry| format!(", licence {}", entry.licence)).unwrap_or_default();
+        tracing::info!("downloading {}{size}{licence}", self.url);
         let mut task = Task::new(access.progress, name, total, Unit::Bytes);
         task.step(have)?;
         let got = self.copy(response, have, total.is_some(), &mut task)?;

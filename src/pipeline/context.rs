@@ -2,7 +2,7 @@
 
 use crate::{
     compile::{self, Subgraph},
-    error::Result,
+    error::{Error, Result},
     model::ModelFolder,
     onnx::{Model, Provider, Target},
     plan::RuntimeOptions,
@@ -13,8 +13,8 @@ use crate::{
 
 /// The engine, options and progress of a run.
 pub struct Context<'a> {
-    /// ONNX Runtime.
-    pub engine: Engine,
+    /// ONNX Runtime. `None`: the run has no network.
+    engine: Option<Engine>,
     /// The options of the plan.
     pub options: RuntimeOptions,
     /// Receives progress.
@@ -39,12 +39,30 @@ impl<'a> Context<'a> {
         if engine.device() == Device::Cpu && options.dtype.is_some_and(|dtype| dtype != DType::F32) {
             tracing::warn!("the CPU computes in f32; --dtype only affects the noise");
         }
-        Ok(Self { engine, options: options.clone(), progress })
+        Ok(Self { engine: Some(engine), options: options.clone(), progress })
+    }
+
+    /// For a run without networks: ONNX Runtime is not loaded.
+    pub fn without_networks(options: &RuntimeOptions, progress: &'a dyn Progress) -> Self {
+        Self { engine: None, options: options.clone(), progress }
+    }
+
+    /// The device that networks run on. Without networks: the CPU.
+    pub fn device(&self) -> Device {
+        self.engine.as_ref().map_or(Device::Cpu, Engine::device)
+    }
+
+    /// ONNX Runtime.
+    ///
+    /// # Errors
+    /// The run was started without networks.
+    pub(crate) fn engine(&self) -> Result<&Engine> {
+        self.engine.as_ref().ok_or_else(|| Error::failed("a network is requested in a run without networks"))
     }
 
     /// The target of graphs with a role.
     pub(crate) fn target(&self, role: Role) -> Target {
-        if self.engine.device() == Device::Cpu {
+        if self.device() == Device::Cpu {
             return Target::CPU;
         }
         let compute = self.options.dtype.unwrap_or(match role {
@@ -80,7 +98,7 @@ impl<'a> Context<'a> {
         let limited = self.options.engine.memory_limit.is_some() || self.too_large(name, model);
         let bounded_casts = limited && model.is_half();
         let load = Load { bounded_casts, mapped_weights: limited, ..load };
-        self.engine.load(name, &model.bytes, &load)
+        self.engine()?.load(name, &model.bytes, &load)
     }
 }
 
@@ -88,7 +106,7 @@ impl Context<'_> {
     /// Whether 16-bit weights, converted to f32 for the CPU, exceed 70 % of the available memory. They then stay mapped.
     fn too_large(&self, name: &str, model: &Model) -> bool {
         let (converted, available) = (4 * model.parameters, available_memory());
-        let large = self.engine.device() == Device::Cpu && model.is_half() && converted > available / 10 * 7;
+        let large = self.device() == Device::Cpu && model.is_half() && converted > available / 10 * 7;
         if large && self.options.engine.memory_limit.is_none() {
             let gb = |bytes: u64| bytes as f64 / 1e9;
             tracing::warn!(

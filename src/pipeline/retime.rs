@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     error::{Error, Result},
     media::video::{Rational, Timing},
-    plan::{Interpolation, Rate},
+    plan::{Interpolation, MAX_FACTOR, Rate},
     stage::{
         interpolate::Planes,
         timeline::{OutputRate, Timeline, TimelineState},
@@ -111,6 +111,7 @@ impl Retime {
             resume: None,
         };
         let Some(interpolation) = interpolation else { return Ok(unchanged) };
+        check_factor(interpolation, timing.rate)?;
         let retimed = Self {
             threshold: interpolation.scene_threshold as f32,
             dedup: interpolation.dedup,
@@ -156,6 +157,20 @@ impl Retime {
     pub fn resume_at(self, point: ResumePoint, anchor: Planes) -> Self {
         Self { resume: Some((point, anchor)), ..self }
     }
+}
+
+/// Refuses a factor above [`MAX_FACTOR`] without `--force`.
+fn check_factor(interpolation: &Interpolation, source: Rational) -> Result<()> {
+    let (typed, factor) = match interpolation.rate {
+        Rate::Times(n) => (format!("{n}x"), f64::from(n)),
+        Rate::Fps(fps) => (format!("{fps}fps"), fps / source.value()),
+    };
+    if factor <= MAX_FACTOR + 1e-9 || interpolation.force {
+        return Ok(());
+    }
+    Err(Error::usage(format!(
+        "--interpolate {typed} makes {factor:.0} frames of each frame; give a factor of at most {MAX_FACTOR}, or --force"
+    )))
 }
 
 fn gcd(a: i64, b: i64) -> i64 {

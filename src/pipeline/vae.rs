@@ -127,7 +127,7 @@ impl VaeTiler {
 
     /// The tiles of a picture on the device of the run, logged.
     pub fn choose(&self, direction: Direction, size: (usize, usize), cx: &Context<'_>) -> Option<Tiling> {
-        let this = self.on(cx.engine.device() == Device::Cpu);
+        let this = self.on(cx.device() == Device::Cpu);
         if let Some(note) = this.note(direction, size) {
             tracing::info!("{}×{} pixels are {note}", size.1, size.0);
         }

@@ -60,6 +60,14 @@ impl Default for EnhancePlan {
     }
 }
 
+impl EnhancePlan {
+    /// Whether a network runs: `--filter` alone resamples without one.
+    pub fn has_network(&self) -> bool {
+        let upscales = self.upscaling.as_ref().is_some_and(|upscaling| upscaling.model.is_some());
+        upscales || self.interpolation.is_some() || self.refine.is_some()
+    }
+}
+
 /// One output of `enhance`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {

@@ -24,8 +24,8 @@ pub struct GeneratePlan {
     pub seeds: Vec<u64>,
     /// Random stream of the noise.
     pub noise: NoiseSource,
-    /// (height, width) in pixels, not yet checked against the family's limits. `None`: the family's default.
-    pub size: Option<(usize, usize)>,
+    /// The size in pixels, not yet checked against the family's limits.
+    pub size: Sides,
     /// Frames of a video. `None`: the family's default.
     pub frames: Option<usize>,
     /// Frames per second. `None`: the family's default.
@@ -70,6 +70,21 @@ pub struct GeneratePlan {
     pub runtime: RuntimeOptions,
 }
 
+/// A requested size in pixels. A side that is `None` is the family's default, as in SGLang.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[allow(missing_docs)]
+pub struct Sides {
+    pub height: Option<usize>,
+    pub width: Option<usize>,
+}
+
+impl Sides {
+    /// Both sides.
+    pub fn of(height: usize, width: usize) -> Self {
+        Self { height: Some(height), width: Some(width) }
+    }
+}
+
 impl Default for GeneratePlan {
     fn default() -> Self {
         Self {
@@ -78,7 +93,7 @@ impl Default for GeneratePlan {
             negative_prompt: None,
             seeds: vec![42],
             noise: NoiseSource::default(),
-            size: None,
+            size: Sides::default(),
             frames: None,
             fps: None,
             steps: None,

@@ -15,10 +15,10 @@ mod output;
 mod postprocess;
 
 pub use enhance::{Batch, EnhancePlan, Input, Job, Refine, RefineBy, Trim};
-pub use generate::{GeneratePlan, Progressive, Start, Vae, VaeTiling};
-pub(crate) use output::known_extension;
+pub use generate::{GeneratePlan, Progressive, Sides, Start, Vae, VaeTiling};
 pub use output::{Destination, Item, Output};
-pub use postprocess::{Interpolation, Rate, UpscaleTarget, Upscaling, WeightBlend};
+pub(crate) use output::{check_extension, known_extension};
+pub use postprocess::{Interpolation, MAX_FACTOR, Rate, UpscaleTarget, Upscaling, WeightBlend};
 
 /// A model's name and the location of its files.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]

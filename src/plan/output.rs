@@ -4,9 +4,13 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::Input;
 use crate::{
     error::{Error, Result},
-    media::format::{self, FileFormat},
+    media::{
+        format::{self, Access, FileFormat},
+        video::is_container,
+    },
 };
 
 /// Destination of the outputs.
@@ -128,6 +132,34 @@ pub(crate) fn known_extension(path: &Path) -> Result<Option<String>> {
         format::picture_extensions(),
         format::video_extensions()
     )))
+}
+
+/// Checks the extension of an output of `enhance`, without reading a file.
+///
+/// # Errors
+/// No extension, one that nothing writes, or one that does not fit the kind of the input, if the input's extension tells it.
+pub(crate) fn check_extension(input: &Input, output: &Path) -> Result<()> {
+    let Some(extension) = output.extension().map(|e| e.to_string_lossy().to_ascii_lowercase()) else {
+        let name = output.display();
+        return Err(Error::usage(format!("{name}: the name has no extension; give one such as .png or .mp4")));
+    };
+    let format = match input {
+        Input::File(path) => FileFormat::of_path(path),
+        Input::Sequence { .. } => None,
+    };
+    let reads = |access| access != Access::None;
+    let video = match format {
+        Some(format) if reads(format.still) && reads(format.video) => return known_extension(output).map(drop),
+        Some(format) => reads(format.video),
+        None if matches!(input, Input::Sequence { .. }) => true,
+        None => return known_extension(output).map(drop),
+    };
+    // FFmpeg writes containers that the table does not list, or only as readable.
+    if video && is_container(output) {
+        return Ok(());
+    }
+    known_extension(output)?;
+    fits(&extension, video, output)
 }
 
 fn fits(extension: &str, video: bool, path: &Path) -> Result<()> {

@@ -5,6 +5,9 @@ use serde::Serialize;
 use super::Model;
 use crate::media::resize::Filter;
 
+/// The factor above which interpolation asks for confirmation: `60x` is often a typing error for `60fps`.
+pub const MAX_FACTOR: f64 = 16.0;
+
 /// Frame interpolation.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Interpolation {
@@ -18,12 +21,22 @@ pub struct Interpolation {
     pub scene_threshold: f64,
     /// Whether repeated frames are replaced by interpolated ones.
     pub dedup: bool,
+    /// Whether factors above [`MAX_FACTOR`] are allowed. Does not affect the result.
+    #[serde(skip)]
+    pub force: bool,
 }
 
 impl Default for Interpolation {
     fn default() -> Self {
         // The threshold is that of FFmpeg's `scdet`, 10 %.
-        Self { rate: Rate::Times(2), scale: 1.0, model: Model::default(), scene_threshold: 0.1, dedup: false }
+        Self {
+            rate: Rate::Times(2),
+            scale: 1.0,
+            model: Model::default(),
+            scene_threshold: 0.1,
+            dedup: false,
+            force: false,
+        }
     }
 }
 
@@ -87,11 +100,13 @@ pub struct WeightBlend {
 }
 
 /// Output size of upscaling.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UpscaleTarget {
     /// A multiple of width and height, 1 to 8.
     Times(usize),
+    /// A multiple of width and height that is not an integer, 1 to 8; sides are rounded.
+    Factor(f64),
     /// Pixels.
     #[allow(missing_docs)]
     Size { width: usize, height: usize },

@@ -104,6 +104,9 @@ pub(super) fn compiled_in(device: Device) -> bool {
 /// The reason why the device does not work.
 pub(super) fn test(library: &'static Library, device: Device) -> Result<Device> {
     if !compiled_in(device) {
+        if !library::has_nvidia_driver() {
+            return Err(no_gpu(device));
+        }
         return Err(Error::failed(format!(
             "--device {device}: {} was built without this provider; scripts/setup --cuda installs a build with it",
             library.path.display()
@@ -122,8 +125,15 @@ pub(super) fn test(library: &'static Library, device: Device) -> Result<Device> 
         Ok(sum) => Err(Error::failed(format!(
             "--device {device}: 1.5 + 1.5 and -4 + -4 returned {sum:?}; the driver is broken"
         ))),
+        Err(_) if device != Device::Cpu && !library::has_nvidia_driver() => Err(no_gpu(device)),
         Err(cause) => Err(Error::failed(format!("--device {device} does not work: {cause}"))),
     }
+}
+
+fn no_gpu(device: Device) -> Error {
+    Error::failed(format!(
+        "--device {device}: this machine has no NVIDIA GPU with a driver; leave out --device or give cpu"
+    ))
 }
 
 fn run_probe(engine: &Settings, device: Device) -> ort::Result<Vec<f32>> {

@@ -164,6 +164,15 @@ fn is_supported(version: &str) -> bool {
     parts.next() == Some(1) && parts.next() >= Some(ort::MINOR_VERSION)
 }
 
+/// Whether NVIDIA's driver library can be loaded.
+pub(super) fn has_nvidia_driver() -> bool {
+    // SAFETY: the name is a C string; loading the driver's library runs its initializers, as the CUDA provider does.
+    unsafe {
+        let handle = libc::dlopen(c"libcuda.so.1".as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL);
+        !handle.is_null() && libc::dlclose(handle) == 0
+    }
+}
+
 /// Returns the path and version of a library without initialization: `ort` panics if a library lacks its interface.
 fn version_of(path: &Path) -> Result<(PathBuf, String), String> {
     let name =

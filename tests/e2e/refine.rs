@@ -344,12 +344,12 @@ fn invalid_requests_are_rejected_before_loading() {
     let clip = here(CLIP);
     let mut bad = Vec::new();
     for (flags, wants) in [
-        ("--refine-strength 1.1", vec!["refine_strength must be in [0, 1], got 1.1"]),
-        ("--refine-strength -0.1", vec!["refine_strength must be in [0, 1], got -0.1"]),
-        ("--refine-strength much", vec!["refine_strength must be in [0, 1], got 'much'"]),
+        ("--refine-strength 1.1", vec!["--refine-strength must be in [0, 1], got 1.1"]),
+        ("--refine-strength -0.1", vec!["--refine-strength must be in [0, 1], got -0.1"]),
+        ("--refine-strength much", vec!["--refine-strength must be in [0, 1], got 'much'"]),
         (
             "--refine-stages 4x",
-            vec!["refine_stages must be factors from 1x to 2x", "factors from 1x to 2x", "got '4x'"],
+            vec!["--refine-stages must be factors from 1x to 2x", "factors from 1x to 2x", "got '4x'"],
         ),
         ("--refine-stages 2x,0.5x", vec!["refine_stages", "got '0.5x'"]),
         ("--refine-stages 2x,,2x", vec!["refine_stages", "got ''"]),
@@ -365,7 +365,7 @@ fn invalid_requests_are_rejected_before_loading() {
         ),
         ("--upscale 2 --tile 64", vec!["--tile: --refine-by latent runs no upscaling network", "--refine-by picture"]),
         ("--refine-tile 100", vec!["--refine-tile 100: FLUX.1-dev needs a multiple of 16; 96 or 112"]),
-        ("--refine-tile 0", vec!["refine_tile must be a positive int, got 0"]),
+        ("--refine-tile 0", vec!["--refine-tile must be a positive int, got 0"]),
         ("--refine-tile 64 --refine-tile-overlap 33", vec!["--refine-tile-overlap 33: at most half a tile, 32"]),
         ("--num-inference-steps 0", vec!["num_inference_steps must be a positive int, got 0"]),
         ("--true-cfg-scale 4", vec!["--true-cfg-scale 4 needs --negative-prompt"]),

@@ -92,7 +92,7 @@ fn weights_are_blended() {
     let mut bad = vec![];
     for (flags, wants) in [
         ("--upscaling-model-path net-wdn-x4.pth --denoise-strength 0.5", vec!["has no -wdn file in its folder"]),
-        ("--upscaling-model-path net-x4.pth --denoise-strength 2", vec!["denoise_strength must be in [0, 1], got 2"]),
+        ("--upscaling-model-path net-x4.pth --denoise-strength 2", vec!["--denoise-strength must be in [0, 1], got 2"]),
         ("--upscaling-model-path net-x4.pth --denoise-model-path net-x4.pth", vec!["requires --denoise-strength"]),
         ("--filter lanczos --denoise-strength 0.5", vec!["requires an upscaling network"]),
     ] {

@@ -11,7 +11,7 @@ use std::{
 use crescendo::{
     media::picture::{self, Picture},
     pipeline::{Context, generate, plan_generate},
-    plan::{GeneratePlan, Start},
+    plan::{GeneratePlan, Sides, Start},
     progress::Silent,
     spectral::{Mode, Spectrum},
     tensor::{Frame, Samples},
@@ -100,7 +100,7 @@ fn sources(folder: &Path) {
 
 fn start(model: &str, image: PathBuf, change: Change) -> GeneratePlan {
     let mut plan = plans::generate(&Path::new("tests/goldens").join(model).join("model"), "a fox");
-    (plan.size, plan.steps, plan.max_sequence_length) = (Some((64, 96)), Some(4), Some(64));
+    (plan.size, plan.steps, plan.max_sequence_length) = (Sides::of(64, 96), Some(4), Some(64));
     plan.frames = (model == "wan" && image.extension().is_some_and(|e| e == "png")).then_some(5);
     plan.start = Some(Start { image, strength: Some(0.5) });
     change(&mut plan);

@@ -18,7 +18,7 @@ use std::{collections::BTreeMap, path::Path};
 use crescendo::{
     media::{picture, video::Reader},
     pipeline::{Context, generate},
-    plan::{Destination, Start},
+    plan::{Destination, Sides, Start},
     progress::Silent,
     spectral::{Mode, Scale, Scales, Spectrum},
     tensor::{DType, Frame, Samples},
@@ -60,7 +60,7 @@ fn run(model: &str, row: &Value, cfg_batch: bool, table: &mut Vec<String>) -> Ve
     let temp = tempfile::tempdir().unwrap();
     let mut plan = plans::generate(&root.join("model"), row["prompt"].as_str().unwrap());
     let number = |key: &str| row.get(key).and_then(Value::as_f64);
-    plan.size = Some((number("height").unwrap() as usize, number("width").unwrap() as usize));
+    plan.size = Sides::of(number("height").unwrap() as usize, number("width").unwrap() as usize);
     plan.seeds = vec![number("seed").unwrap() as u64];
     plan.steps = Some(number("steps").unwrap() as usize);
     plan.guidance_scale = number("guidance_scale");

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crescendo::{
     pipeline::{Context, generate, plan_generate},
-    plan::{Destination, GeneratePlan},
+    plan::{Destination, GeneratePlan, Sides},
     progress::Silent,
     spectral::{Mode, Scales, Transform},
 };
@@ -14,7 +14,7 @@ use crate::{MODELS, plans};
 /// A progressive plan for a family's tiny checkpoint.
 fn plan_for(model: &str, height: usize, width: usize, levels: usize, transform: Transform) -> GeneratePlan {
     let mut plan = plans::generate(&Path::new("tests/goldens").join(model).join("model"), "fox");
-    plan.size = Some((height, width));
+    plan.size = Sides::of(height, width);
     plan.frames = (model == "wan").then_some(5);
     plan.progressive.mode = Mode::DctRewind;
     plan.progressive.scales = Scales::Levels(levels);

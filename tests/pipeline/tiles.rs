@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crescendo::{
     pipeline::{Context, generate, plan_generate},
-    plan::{Destination, GeneratePlan, Vae, VaeTiling},
+    plan::{Destination, GeneratePlan, Sides, Vae, VaeTiling},
     progress::Silent,
 };
 
@@ -13,7 +13,7 @@ use crate::{plans, samples};
 
 fn plan_for(model: &str, size: (usize, usize), tiling: VaeTiling, tile: Option<usize>) -> GeneratePlan {
     let mut plan = plans::generate(&Path::new("tests/goldens").join(model).join("model"), "a fox");
-    plan.size = Some(size);
+    plan.size = Sides::of(size.0, size.1);
     plan.vae = Vae { tiling, tile, overlap: None };
     plan
 }

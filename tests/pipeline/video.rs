@@ -6,7 +6,7 @@ use crescendo::{
     family::Convention,
     media::resize::Filter,
     pipeline::{Context, generate, plan_generate},
-    plan::{Destination, GeneratePlan, Interpolation, Model, Rate, UpscaleTarget, Upscaling},
+    plan::{Destination, GeneratePlan, Interpolation, Model, Rate, Sides, UpscaleTarget, Upscaling},
     progress::Silent,
     spectral::{Mode, Scales},
 };
@@ -16,7 +16,7 @@ use crate::plans;
 
 fn wan() -> GeneratePlan {
     let mut plan = plans::generate(Path::new("tests/goldens/wan/model"), "two boats &amp; a tree");
-    (plan.size, plan.frames, plan.steps) = (Some((64, 96)), Some(5), Some(2));
+    (plan.size, plan.frames, plan.steps) = (Sides::of(64, 96), Some(5), Some(2));
     plan
 }
 
@@ -56,7 +56,7 @@ fn plans_split_steps_as_published() {
     let mut wrong = vec![];
     for (defaults, delta, want) in rows {
         let mut plan = wan();
-        (plan.size, plan.frames, plan.steps, plan.flow_shift) = (None, None, None, Some(5.0));
+        (plan.size, plan.frames, plan.steps, plan.flow_shift) = (Sides::default(), None, None, Some(5.0));
         plan.defaults = defaults;
         plan.progressive.mode = Mode::DctRewind;
         plan.progressive.scales = Scales::Levels(1);

@@ -28,6 +28,7 @@ pub use decode::{
 };
 pub use encode::{
     chunk,
+    container::is_container,
     spec::{Summary, VideoOptions, VideoSpec},
 };
 pub use ffmpeg::{ffmpeg_version, video_decoders, video_encoders};

@@ -114,7 +114,13 @@ impl RunConfig {
 /// The size of the output. The default number of frames is that of an input clip, or the family's.
 fn output_size(plan: &GeneratePlan, family: &dyn Family, start: Option<&InitImage>) -> Result<Size> {
     let default = family.defaults().size;
-    let (height, width) = plan.size.unwrap_or((default.height, default.width));
+    let (height, width) = (plan.size.height.unwrap_or(default.height), plan.size.width.unwrap_or(default.width));
+    let name = family.name();
+    match (plan.size.height, plan.size.width) {
+        (Some(_), None) => tracing::info!("--height {height}: the width is the default of {name}, {width}"),
+        (None, Some(_)) => tracing::info!("--width {width}: the height is the default of {name}, {height}"),
+        _ => {}
+    }
     let clip_frames = start.filter(|image| image.is_clip() && family.is_video()).map(|clip| clip.frames);
     let size = Size { height, width, frames: plan.frames.or(clip_frames).unwrap_or(default.frames) };
     if let Some(image) = start {

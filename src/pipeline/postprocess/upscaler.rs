@@ -144,15 +144,17 @@ const DEFAULT_HALO: usize = 64;
 /// How many passes of a network of this scale reach the target size.
 fn passes(target: plan::UpscaleTarget, scale: usize, (height, width): (usize, usize)) -> u32 {
     let goal = output_size(target, height, width);
-    let least = u32::from(matches!(target, plan::UpscaleTarget::Times(_)));
+    let least = u32::from(matches!(target, plan::UpscaleTarget::Times(_) | plan::UpscaleTarget::Factor(_)));
     let reached = |n: u32| height * scale.pow(n) >= goal.0 && width * scale.pow(n) >= goal.1;
     if scale == 1 { 1 } else { (least..=10).find(|&n| reached(n)).unwrap_or(10) }
 }
 
 /// (height, width) of the upscaled picture for an input size.
 pub(crate) fn output_size(target: plan::UpscaleTarget, height: usize, width: usize) -> (usize, usize) {
+    let rounded = |side: usize, factor: f64| (side as f64 * factor).round().max(1.0) as usize;
     match target {
         plan::UpscaleTarget::Times(n) => (height * n, width * n),
+        plan::UpscaleTarget::Factor(factor) => (rounded(height, factor), rounded(width, factor)),
         plan::UpscaleTarget::Size { width, height } => (height, width),
         plan::UpscaleTarget::Height(rows) => (rows, ((width * rows) as f64 / height as f64).round().max(1.0) as usize),
     }
@@ -160,7 +162,7 @@ pub(crate) fn output_size(target: plan::UpscaleTarget, height: usize, width: usi
 
 /// Loads a third-party `.onnx` upscaler: one input, one output, and one integer scale, which a trial run finds.
 fn load_graph(path: &Path, cx: &Context<'_>) -> Result<(Network, UpscalerSpec)> {
-    let mut network = cx.engine.load_file("the upscaler", path, &Load::default())?;
+    let mut network = cx.engine()?.load_file("the upscaler", path, &Load::default())?;
     let name = path.display();
     let fits = |s: &Signature| {
         s.dtype == DType::F32
@@ -204,7 +206,7 @@ mod tests {
 
     #[test]
     fn passes_until_the_size_is_reached() {
-        use crate::plan::UpscaleTarget::{Height, Size, Times};
+        use crate::plan::UpscaleTarget::{Factor, Height, Size, Times};
         let rows = [
             (Times(1), 4, (100, 100), 1),
             (Times(2), 2, (100, 100), 1),
@@ -213,6 +215,8 @@ mod tests {
             (Times(8), 2, (7, 9), 3),
             (Times(8), 4, (7, 9), 2),
             (Times(2), 1, (7, 9), 1),
+            (Factor(1.5), 2, (7, 9), 1),
+            (Factor(2.5), 2, (7, 9), 2),
             (Height(2160), 2, (1080, 1920), 1),
             (Height(2160), 2, (540, 960), 2),
             (Height(2161), 2, (540, 960), 3),

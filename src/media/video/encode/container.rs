@@ -27,6 +27,11 @@ impl Container {
     }
 }
 
+/// Whether FFmpeg writes a video with this file extension.
+pub fn is_container(path: &Path) -> bool {
+    container(path, false).is_ok()
+}
+
 /// Opens a container by file extension. `animated`: write a `.png` as an animated PNG.
 pub(crate) fn container(path: &Path, animated: bool) -> Result<(context::Output, Container)> {
     ffmpeg::init();

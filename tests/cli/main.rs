@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::too_many_lines)]
 
+mod habits;
+mod help;
+
 use std::path::Path;
 
 use assert_cmd::Command;
@@ -43,7 +46,7 @@ fn generate_rejects_invalid_arguments() {
     let mut bad = Vec::new();
     for (args, want) in [
         ("--progressive-mode foo", "progressive_mode must be one of 'fullres', 'dct', or 'dct_rewind', got 'foo'"),
-        ("--progressive-transform haar", "progressive_transform must be one of 'dct', 'dwt', or 'fft', got 'haar'"),
+        ("--progressive-transform haar", "--progressive-transform must be one of 'dct', 'dwt', or 'fft', got 'haar'"),
         ("--progressive-levels 0", "progressive_levels must be a positive int, got 0"),
         ("--progressive-levels=-3", "progressive_levels must be a positive int, got -3"),
         ("--progressive-levels -3", "progressive_levels must be a positive int, got -3"),
@@ -66,21 +69,20 @@ fn generate_rejects_invalid_arguments() {
         ("--output-compression 101", "output_compression must be an int in [0, 100], got 101"),
         ("--x264-preset warp", "x264_preset must be one of ultrafast,"),
         ("--output-size 12", "output_size must be WIDTHxHEIGHT"),
-        ("--width 512", "--width requires --height"),
         ("--720p --width 512", "the argument '--720p' cannot be used with '--width <N>'"),
-        ("--memory-limit lots", "memory_limit must be a size such as 8GB"),
-        ("--device gpu", "device must be one of auto, cpu, cuda, cuda:N, tensorrt, got 'gpu'"),
+        ("--memory-limit lots", "--memory-limit must be a size such as 8GB"),
+        ("--device gpu", "--device must be one of auto, cpu, cuda, cuda:N, tensorrt, got 'gpu'"),
         ("--dtype f64", "invalid value 'f64' for '--dtype <TYPE>'"),
         ("--progressive-scales 0.5 480", "give ratios or pixel heights, not both"),
         ("--progressive-scales 1 0.5", "must ascend, got 1 before 0.5"),
         ("--progressive-scales 1/4 1/2", "must end in 1"),
         ("--progressive-scales 0.5 1 --progressive-levels 1", "cannot be used with"),
         ("--progressive-mode dct --progressive-transform dwt --progressive-scales 1/3 1", "dwt requires a ratio of 2"),
-        ("--progressive-spectrum 1", "progressive_spectrum must be A,BETA"),
+        ("--progressive-spectrum 1", "--progressive-spectrum must be A,BETA"),
         ("--prompt-path p.txt", "cannot be used with"),
         ("--strength 0.5", "--strength requires --image-path"),
-        ("--vae-tiling maybe", "vae_tiling must be one of 'auto', 'on' or 'off', got 'maybe'"),
-        ("--vae-tile 0", "vae_tile must be a positive int, got 0"),
+        ("--vae-tiling maybe", "--vae-tiling must be one of 'auto', 'on' or 'off', got 'maybe'"),
+        ("--vae-tile 0", "--vae-tile must be a positive int, got 0"),
         ("--vae-tiling off --vae-tile 64", "--vae-tile 64 has no effect with --vae-tiling off"),
         ("--image-path nothing.png", "--image-path: no such file: nothing.png"),
         ("--output-file-path x.docx", ".docx cannot be written"),
@@ -135,15 +137,15 @@ fn other_commands_reject_invalid_arguments() {
         ("enhance in.png in.png -o taken.png --upscale 2", 1, "-o taken.png is a file, but there are 2 inputs"),
         ("enhance in.png -o in.png --upscale 2 --overwrite", 1, "-o in.png is the input itself"),
         ("enhance in.png -o taken.png --upscale 2", 1, "taken.png already exists"),
-        ("enhance in.png -o out.png --upscale 9", 1, "upscaling_scale must be an int in [1, 8], got 9"),
+        ("enhance in.png -o out.png --upscale 9", 1, "--upscale must be a factor in [1, 8], got 9"),
         ("enhance in.png -o out.png --upscale 2 --upscaling-scale 2", 1, "cannot be used with"),
-        ("enhance in.png -o out.mp4 --interpolate fast", 1, "interpolate must be a factor such as 2x"),
+        ("enhance in.png -o out.mp4 --interpolate fast", 1, "--interpolate must be a factor such as 2x"),
         ("enhance in.png -o out.mp4 --interpolate 2x --start 5 --end 1:0.5", 3, "RIFE"),
         ("enhance in.png -o out.mp4 --interpolate 2x --start 5 --end 2", 1, "--start 5 must be before --end 2"),
         (
             "enhance in.png -o out.mp4 --interpolate 2x --scene-threshold 2",
             1,
-            "scene_threshold must be in [0, 1], got 2",
+            "--scene-threshold must be in [0, 1], got 2",
         ),
         ("models pull flux", 1, "did you mean"),
         ("models rm flux1-dev", 1, "is not in the cache"),
