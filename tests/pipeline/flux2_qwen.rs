@@ -24,8 +24,16 @@ fn plan_for(model: &str, change: Change) -> GeneratePlan {
 #[test]
 fn invalid_requests_are_rejected_before_loading() {
     let rows: &[(&str, Change, &str)] = &[
-        ("flux2-klein", |p| p.size = Some((360, 640)), "--height 360: FLUX.2-klein needs a multiple of 16; 352 or 368"),
-        ("flux2-dev", |p| p.size = Some((64, 8)), "--width 8: FLUX.2-dev needs a multiple of 16; 16"),
+        (
+            "flux2-klein",
+            |p| p.size = crescendo::plan::Sides::of(360, 640),
+            "--height 360: FLUX.2-klein needs a multiple of 16; 352 or 368",
+        ),
+        (
+            "flux2-dev",
+            |p| p.size = crescendo::plan::Sides::of(64, 8),
+            "--width 8: FLUX.2-dev needs a multiple of 16; 16",
+        ),
         ("flux2-dev", |p| p.true_cfg_scale = Some(4.0), "--true-cfg-scale 4: FLUX.2-dev is guided by --guidance-scale"),
         ("flux2-dev", |p| p.max_sequence_length = Some(513), "FLUX.2-dev reads 2 to 512 tokens"),
         ("flux2-klein", |p| p.max_sequence_length = Some(1), "FLUX.2-klein reads 2 to 512 tokens"),
@@ -35,7 +43,11 @@ fn invalid_requests_are_rejected_before_loading() {
             "--flow-shift 3: FLUX.2-klein shifts its schedule by the picture's",
         ),
         ("flux2-klein", |p| p.frames = Some(5), "makes single pictures"),
-        ("qwen-image", |p| p.size = Some((1328, 1000)), "--width 1000: Qwen-Image needs a multiple of 16; 992 or 1008"),
+        (
+            "qwen-image",
+            |p| p.size = crescendo::plan::Sides::of(1328, 1000),
+            "--width 1000: Qwen-Image needs a multiple of 16; 992 or 1008",
+        ),
         (
             "qwen-image",
             |p| (p.guidance_scale, p.true_cfg_scale) = (Some(4.0), Some(3.0)),

@@ -142,7 +142,7 @@ fn invalid_sources_are_rejected_before_loading() {
         (
             "qwen-image",
             "wide.png",
-            |p| p.size = None,
+            |p| p.size = crescendo::plan::Sides::default(),
             1,
             "wide.png has 1920×1024 pixels, another aspect ratio than 1024×1024; crop it, or use a size such as 1024×544",
         ),
@@ -166,7 +166,7 @@ fn invalid_sources_are_rejected_before_loading() {
         (
             "wan",
             "five.mkv",
-            |p| p.size = Some((96, 64)),
+            |p| p.size = crescendo::plan::Sides::of(96, 64),
             1,
             "five.mkv has 96×64 pixels, another aspect ratio than 64×96",
         ),

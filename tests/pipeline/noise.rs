@@ -26,7 +26,7 @@ fn a_run_draws_from_the_selected_stream() {
     for source in rows {
         let temp = tempfile::tempdir().unwrap();
         let mut plan = plans::generate(Path::new("tests/goldens/flux1-dev/model"), "fox");
-        (plan.size, plan.steps, plan.noise) = (Sides::of(128, 96), Some(1), source);
+        (plan.size, plan.steps, plan.noise) = (crescendo::plan::Sides::of(128, 96), Some(1), source);
         plan.runtime.dtype = Some(DType::BF16);
         plan.save_latents = Some(temp.path().join("latents.safetensors"));
         generate(&plan, &Context::start(&plan.runtime, &Silent).unwrap()).unwrap();

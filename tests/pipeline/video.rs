@@ -93,8 +93,8 @@ fn unsupported_requests_are_rejected_before_loading() {
     let rows: &[Refused] = &[
         ("frames", |p| p.frames = Some(6), &["--num-frames 6", "5 or 9"]),
         ("frames", |p| p.frames = Some(3), &["--num-frames 3", "1 or 5"]),
-        ("height", |p| p.size = Some((360, 640)), &["--height 360", "352 or 368"]),
-        ("width", |p| p.size = Some((64, 8)), &["--width 8", "16"]),
+        ("height", |p| p.size = crescendo::plan::Sides::of(360, 640), &["--height 360", "352 or 368"]),
+        ("width", |p| p.size = crescendo::plan::Sides::of(64, 8), &["--width 8", "16"]),
         ("true cfg", |p| p.true_cfg_scale = Some(2.0), &["--true-cfg-scale", "--guidance-scale"]),
         ("text", |p| p.max_sequence_length = Some(513), &["max_sequence_length 513", "512"]),
         ("output", |p| p.output.destination = Destination::StandardOutput, &["--output-file-path -", "videos"]),

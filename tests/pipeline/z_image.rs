@@ -17,8 +17,11 @@ fn plan_for(change: Change) -> GeneratePlan {
 #[test]
 fn invalid_requests_are_rejected_before_loading() {
     let rows: &[(Change, &str)] = &[
-        (|p| p.size = Some((360, 640)), "--height 360: Z-Image-Turbo needs a multiple of 16; 352 or 368"),
-        (|p| p.size = Some((64, 8)), "--width 8: Z-Image-Turbo needs a multiple of 16; 16"),
+        (
+            |p| p.size = crescendo::plan::Sides::of(360, 640),
+            "--height 360: Z-Image-Turbo needs a multiple of 16; 352 or 368",
+        ),
+        (|p| p.size = crescendo::plan::Sides::of(64, 8), "--width 8: Z-Image-Turbo needs a multiple of 16; 16"),
         (|p| p.frames = Some(5), "makes single pictures"),
         (|p| p.fps = Some(16.0), "makes single pictures"),
         (|p| p.true_cfg_scale = Some(4.0), "--true-cfg-scale 4: Z-Image-Turbo is guided by --guidance-scale"),
