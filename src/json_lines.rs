@@ -12,7 +12,10 @@ use std::{
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    files::open_regular,
+};
 
 /// A JSON Lines file.
 #[derive(Debug)]
@@ -61,7 +64,7 @@ impl JsonLines {
     /// Returns the complete lines that start at byte `offset` or later; none if the file does not exist.
     pub fn read(&self, offset: u64) -> Result<Vec<Line>> {
         let mut text = Vec::new();
-        let read = File::open(&self.path).and_then(|mut file| {
+        let read = open_regular(&self.path).and_then(|mut file| {
             file.seek(SeekFrom::Start(offset))?;
             file.read_to_end(&mut text)
         });

@@ -15,6 +15,7 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod error;
+pub mod files;
 pub mod json_lines;
 pub mod progress;
 pub mod stdio;

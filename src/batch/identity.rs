@@ -12,6 +12,7 @@ use walkdir::WalkDir;
 
 use crate::{
     error::{Error, Result},
+    files::open_regular,
     plan::{EnhancePlan, Input, Model},
     tensor::DType,
 };
@@ -111,7 +112,7 @@ fn sampled_file(path: &Path) -> Result<String> {
 /// Hash of a file's bytes.
 pub fn file(path: &Path) -> Result<String> {
     let mut hasher = blake3::Hasher::new();
-    let read = File::open(path).and_then(|f| hasher.update_reader(f).map(|_| ()));
+    let read = open_regular(path).and_then(|f| hasher.update_reader(f).map(|_| ()));
     read.map_err(|e| Error::io("reading", path, &e))?;
     Ok(hex(&hasher))
 }

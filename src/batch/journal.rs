@@ -10,10 +10,13 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::identity::{self, Recipe};
-use crate::{error::Result, json_lines::JsonLines, sync::lock};
+use crate::{error::Result, json_lines::JsonLines, pipeline::OUTPUT_JOURNAL, sync::lock};
 
 /// The journal's name in the output folder.
-pub const JOURNAL: &str = ".crescendo.jsonl";
+pub const JOURNAL: &str = OUTPUT_JOURNAL;
+
+/// Keys of every line; every line begins with the first one.
+pub const RECORD: &[&str] = &["output", "hash"];
 
 /// A finished output: the file with this name and hash is the complete result of the input, models and settings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -15,15 +15,18 @@ use std::{
 
 use super::{
     identity::{self, Recipe},
-    journal::{Journal, Record},
+    journal::{JOURNAL, Journal, RECORD, Record},
     report::ReportLine,
     throughput::{Keys, Tally},
 };
 use crate::{
     error::{Error, ErrorKind, Result},
+    files::{self, Existing, PendingFile},
     json_lines::JsonLines,
-    media::PendingFile,
-    pipeline::{self, Context, Enhanced, Enhancer, Identity, ItemRow, PendingOutput, Status, Timings, chunk_folder},
+    pipeline::{
+        self, Context, Enhanced, Enhancer, Identity, ItemRow, PendingOutput, Status, Timings, chunk_folder,
+        remove_chunks,
+    },
     plan::{EnhancePlan, Job},
     progress::{self, Task, Unit},
     runtime::peak_memory,
@@ -35,6 +38,11 @@ use crate::{
 /// Errors that end the run: unsupported options, a network that cannot be loaded, a report or journal that cannot be written,
 /// an interruption. Finished outputs stay valid.
 pub fn enhance(plan: &EnhancePlan, cx: &Context<'_>) -> Result<Enhanced> {
+    let mut paths = plan.written_paths();
+    if let Some(folder) = &plan.record {
+        paths.write("the journal", &folder.join(JOURNAL), Existing::JsonLines(RECORD));
+    }
+    paths.check()?;
     pipeline::check_enhance(plan)?;
     if let Some(path) = &plan.perf_dump {
         drop(PendingFile::create(path, true)?);
@@ -282,7 +290,13 @@ impl<'a> Run<'a> {
     /// Claims an item, unless it is finished or in progress in another run.
     fn claim(&self, job: &Job, journal: Option<&Journal>, input: Option<&str>) -> Result<Claim> {
         let left = chunk_folder(&job.output).is_dir();
-        let finished = self.finished(&job.output, journal, input)?;
+        let finished = self.finished(&job.output, journal, input);
+        // With a record, the temporary file may be the complete output of a run that was killed before the rename.
+        let recorded = || journal.is_some_and(|journal| journal.find(&job.output).is_some());
+        if !left && (matches!(finished, Ok(Some(_))) || finished.is_err() && !recorded()) {
+            files::remove_leftover(&job.output);
+        }
+        let finished = finished?;
         if let Some(frames) = finished.filter(|_| !left) {
             return Ok(Claim::Finished(frames));
         }
@@ -309,7 +323,7 @@ impl<'a> Run<'a> {
     /// Frames of the output if it is already what this run would produce. Error: another file exists and must not be replaced.
     fn finished(&self, output: &Path, journal: Option<&Journal>, input: Option<&str>) -> Result<Option<u64>> {
         let (overwrite, keep) = (self.plan.encoding.overwrite, self.plan.batch.skip_existing);
-        if (overwrite && !keep && !chunk_folder(output).is_dir()) || output.symlink_metadata().is_err() {
+        if (overwrite && !keep && !chunk_folder(output).is_dir()) || !files::is_taken(output) {
             return Ok(None);
         }
         let Some(journal) = journal else { return self.plan.encoding.may_write(output).map(|()| None) };
@@ -343,5 +357,5 @@ impl<'a> Run<'a> {
 
 /// Removes the chunks of a finished item.
 fn clear(job: &Job) {
-    let _ = fs::remove_dir_all(chunk_folder(&job.output));
+    let _ = remove_chunks(&chunk_folder(&job.output));
 }

@@ -120,7 +120,7 @@ fn check_folder(folder: &Path, inputs: usize, slash: bool) -> Result<()> {
     Ok(())
 }
 
-/// Finds pictures and videos in a folder by extension. Skips hidden files and the output folder.
+/// Finds pictures and videos in a folder by extension. Skips hidden files, the output folder, FIFOs, sockets and devices.
 fn search(folder: &Path, typed: &Typed, found: &mut Vec<(Input, PathBuf)>) -> Result<()> {
     let results = typed.output.canonicalize().ok().filter(|o| folder.canonicalize().is_ok_and(|f| f != *o));
     let depth = if typed.recursive { usize::MAX } else { 1 };
@@ -131,7 +131,7 @@ fn search(folder: &Path, typed: &Typed, found: &mut Vec<(Input, PathBuf)>) -> Re
             e.file_type().is_dir() && results.as_ref().is_some_and(|r| e.path().canonicalize().is_ok_and(|p| p == *r));
         e.depth() == 0 || !(hidden(e.file_name()) || ours)
     });
-    let (before, mut others, mut folders) = (found.len(), Vec::new(), Vec::new());
+    let (before, mut others, mut folders, mut special) = (found.len(), Vec::new(), Vec::new(), Vec::new());
     for entry in entries {
         let entry = match entry {
             Ok(entry) => entry,
@@ -141,7 +141,9 @@ fn search(folder: &Path, typed: &Typed, found: &mut Vec<(Input, PathBuf)>) -> Re
             }
         };
         let path = entry.path();
-        if entry.file_type().is_dir() {
+        if !entry.file_type().is_file() && !entry.file_type().is_dir() {
+            special.push(path.display().to_string());
+        } else if entry.file_type().is_dir() {
             folders.extend((entry.depth() > 0 && !typed.recursive).then(|| path.display().to_string()));
         } else if FileFormat::of_path(path).is_some() {
             let name = path.strip_prefix(folder).unwrap_or(path).to_path_buf();
@@ -151,6 +153,7 @@ fn search(folder: &Path, typed: &Typed, found: &mut Vec<(Input, PathBuf)>) -> Re
         }
     }
     warn_about("skipped, because their extensions are not of pictures or videos", &others);
+    warn_about(SPECIAL, &special);
     warn_about("not searched; --recursive searches subfolders", &folders);
     if found.len() == before {
         let hint = if folders.is_empty() { "" } else { "; --recursive searches its subfolders" };
@@ -181,14 +184,17 @@ fn expand_glob(pattern: &str, found: &mut Vec<(Input, PathBuf)>) -> Result<()> {
     let literal = |part: &Component<'_>| !part.as_os_str().to_string_lossy().contains(['*', '?', '[']);
     let base: PathBuf = Path::new(pattern).components().take_while(literal).collect();
     let options = glob::MatchOptions { require_literal_leading_dot: true, ..Default::default() };
-    let before = found.len();
+    let (before, mut special) = (found.len(), Vec::new());
     for path in glob::glob_with(pattern, options).map_err(|e| wrong(&e))? {
         let path = path.map_err(|e| wrong(&e))?;
         if path.is_file() {
             let name = path.strip_prefix(&base).unwrap_or(&path).to_path_buf();
             found.push((Input::File(path), name));
+        } else if path.exists() && !path.is_dir() {
+            special.push(path.display().to_string());
         }
     }
+    warn_about(SPECIAL, &special);
     if found.len() == before {
         return Err(Error::usage(format!("{pattern}: matches no file")));
     }
@@ -244,6 +250,9 @@ fn listed(names: &[String]) -> String {
 fn same(a: &Path, b: &Path) -> bool {
     matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
+
+/// The warning for FIFOs, sockets and devices in a folder.
+const SPECIAL: &str = "skipped, because they are not regular files";
 
 /// Logs one warning for several names.
 fn warn_about(what: &str, names: &[String]) {

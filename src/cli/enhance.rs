@@ -14,6 +14,7 @@ use super::{
 use crate::{
     batch::{self, Jobs, Typed},
     error::{Error, Result},
+    files::remove_leftover,
     media::resize::Filter,
     pipeline,
     plan::{self, Batch, Destination, EnhancePlan, Quality, Rate, Refine, RefineBy, Trim, UpscaleTarget},
@@ -243,7 +244,7 @@ impl EnhanceArgs {
         // With chunks of a killed run, the new run decides whether it resumes or fails.
         let left = pipeline::chunk_folder(&typed.output).is_dir();
         if folder.is_none() && !self.batch.skip_existing && !left {
-            encoding.may_write(&typed.output)?;
+            encoding.may_write(&typed.output).inspect_err(|_| remove_leftover(&typed.output))?;
         }
         // A single output gets a journal only with --skip-existing: its folder is the user's.
         let beside = || typed.output.parent().map(|p| if p.as_os_str().is_empty() { ".".into() } else { p.into() });
@@ -298,6 +299,7 @@ impl EnhanceArgs {
             seed,
             quality: self.quality,
             perf_dump: self.perf_dump_path,
+            read_files: shared.config.iter().cloned().collect(),
             runtime: shared.runtime(),
         })
     }

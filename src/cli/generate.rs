@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
+    files::{open_regular, remove_leftover},
     plan::{Destination, GeneratePlan, Interpolation, Progressive, Sides},
     spectral::{Mode, Scale, Scales, Spectrum, Transform},
 };
@@ -240,7 +241,7 @@ impl GenerateArgs {
         if let Destination::File(path) = &output.destination
             && prompts.len() * seeds.len() == 1
         {
-            output.may_write(path)?;
+            output.may_write(path).inspect_err(|_| remove_leftover(path))?;
         }
         if let Some(path) = &self.save_latents
             && path.extension().is_none_or(|e| e != "safetensors")
@@ -278,6 +279,7 @@ impl GenerateArgs {
             output,
             save_latents: self.save_latents,
             perf_dump: self.perf_dump_path,
+            read_files: shared.config.iter().chain(&self.prompt_path).cloned().collect(),
             quality: self.sampling.quality,
             defaults: self.sampling.defaults,
             runtime: shared.runtime(),
@@ -297,7 +299,9 @@ impl GenerateArgs {
         } else if path.extension().is_none_or(|e| e != "txt") {
             return Err(Error::usage(format!("prompt_path must be a txt file, got '{}'", path.display())));
         } else {
-            std::fs::read_to_string(path).map_err(|e| Error::usage(format!("--prompt-path {}: {e}", path.display())))?
+            open_regular(path)
+                .and_then(std::io::read_to_string)
+                .map_err(|e| Error::usage(format!("--prompt-path {}: {e}", path.display())))?
         };
         let prompts: Vec<String> = text.lines().map(str::trim).filter(|l| !l.is_empty()).map(Into::into).collect();
         if prompts.is_empty() {

@@ -98,6 +98,9 @@ impl SamplingArgs {
             ([], None) => Ok(None),
             ([], Some(_)) => Err(Error::usage("--strength requires --image-path")),
             ([image], strength) if image.is_file() => Ok(Some(Start { image: image.clone(), strength })),
+            ([image], _) if image.exists() => {
+                Err(Error::usage(format!("--image-path: {}: expected a regular file", image.display())))
+            }
             ([image], _) => Err(Error::usage(format!("--image-path: no such file: {}", image.display()))),
             (many, _) => Err(Error::usage(format!("--image-path takes one picture, got {}", many.len()))),
         }

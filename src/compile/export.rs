@@ -13,6 +13,7 @@ use prost::Message;
 
 use crate::{
     error::{Error, Result},
+    files::{PendingFile, check_regular, remove_leftover},
     onnx::Model,
 };
 
@@ -109,19 +110,20 @@ impl Export {
 
     /// Writes to a temporary file, then renames it. An identical file is left unchanged; a different one requires `overwrite`.
     fn write(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        check_regular(path)?;
         match fs::read(path) {
-            Ok(found) if found == bytes => return Ok(()),
+            Ok(found) if found == bytes => {
+                remove_leftover(path);
+                return Ok(());
+            }
             Ok(_) if !self.overwrite => {
                 return Err(Error::failed(format!("{} exists and differs; --overwrite replaces it", path.display())));
             }
             _ => {}
         }
-        let temporary = path.with_extension("part");
-        let written = fs::write(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
-        written.map_err(|e| {
-            let _ = fs::remove_file(&temporary);
-            Error::io("writing", path, &e)
-        })
+        let mut pending = PendingFile::create(path, self.overwrite)?;
+        pending.write(bytes)?;
+        pending.commit().map(drop)
     }
 }
 

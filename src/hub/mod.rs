@@ -18,6 +18,7 @@ pub use files::Need;
 use crate::{
     catalog::{self, Entry},
     error::{Error, Result},
+    files::check_regular,
     progress::Progress,
 };
 
@@ -48,6 +49,7 @@ impl<'a> Hub<'a> {
             return self.access.url(name, need);
         }
         if Path::new(name).exists() {
+            check_regular(Path::new(name))?;
             return local(Path::new(name), need);
         }
         if let Some(entry) = catalog::find(name) {

@@ -1,9 +1,12 @@
 //! Detects the type of a file from its content.
 
-use std::{fs::File, io::Read, path::Path};
+use std::{io::Read, path::Path};
 
 use super::{format::PictureFormat, picture, video};
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    files::open_regular,
+};
 
 /// The type of a media file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -20,7 +23,7 @@ pub enum FileType {
 pub fn sniff(path: &Path) -> Result<FileType> {
     let failed = |e: std::io::Error| Error::io("reading", path, &e);
     let mut head = Vec::new();
-    File::open(path).and_then(|f| f.take(64).read_to_end(&mut head)).map_err(failed)?;
+    open_regular(path).and_then(|f| f.take(64).read_to_end(&mut head)).map_err(failed)?;
     match PictureFormat::of_content(&head) {
         Some(format @ (PictureFormat::Gif | PictureFormat::Png | PictureFormat::WebP)) => {
             let bytes = std::fs::read(path).map_err(failed)?;

@@ -11,7 +11,6 @@
 //! the final name is always complete.
 
 pub mod alpha;
-mod atomic_file;
 mod file_type;
 pub mod format;
 mod hash;
@@ -21,7 +20,7 @@ pub mod queue;
 pub mod resize;
 pub mod video;
 
-pub use atomic_file::PendingFile;
+pub use crate::files::PendingFile;
 pub use file_type::{FileType, sniff};
 pub use format::{FileFormat, PictureFormat};
 pub use hash::hash;

@@ -26,6 +26,10 @@ use crate::{
 /// Writes the graphs without reading weights.
 pub fn export(plan: &ExportPlan) -> Result<Exported> {
     let begin = Instant::now();
+    if matches!((plan.model.canonicalize(), plan.output.canonicalize()), (Ok(model), Ok(output)) if model == output) {
+        let folder = plan.output.display();
+        return Err(Error::usage(format!("-o {folder} is the folder of the model itself; choose another folder")));
+    }
     let out = compile::export(&plan.output, plan.overwrite)?;
     let mut rows = Vec::new();
     let mut write = |name: &str, below: &str, class: &str, model: &Model| -> Result<()> {

@@ -29,7 +29,10 @@ mod timings;
 mod vae;
 
 pub use context::Context;
-pub use enhance::{Enhancer, Identity, PendingOutput, check_enhance, chunk_folder, refine_forecast, sizes};
+pub use enhance::{
+    Enhancer, Identity, OUTPUT_JOURNAL, PendingOutput, check_enhance, chunk_folder, refine_forecast, remove_chunks,
+    sizes,
+};
 pub use export::export;
 pub use folders::create_folder_of;
 pub use generate::{generate, plan_generate};

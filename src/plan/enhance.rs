@@ -36,6 +36,9 @@ pub struct EnhancePlan {
     pub quality: Quality,
     /// JSON file for the time of every stage.
     pub perf_dump: Option<PathBuf>,
+    /// Other files that the call reads, such as the configuration.
+    #[serde(skip)]
+    pub read_files: Vec<PathBuf>,
     /// Device, precision and memory.
     pub runtime: RuntimeOptions,
 }
@@ -55,6 +58,7 @@ impl Default for EnhancePlan {
             seed: 42,
             quality: Quality::default(),
             perf_dump: None,
+            read_files: Vec::new(),
             runtime: RuntimeOptions::default(),
         }
     }

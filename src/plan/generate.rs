@@ -62,6 +62,9 @@ pub struct GeneratePlan {
     pub save_latents: Option<PathBuf>,
     /// JSON file for the time of every stage and step.
     pub perf_dump: Option<PathBuf>,
+    /// Other files that the call reads, such as the configuration and the prompts.
+    #[serde(skip)]
+    pub read_files: Vec<PathBuf>,
     /// Accuracy of the arithmetic.
     pub quality: Quality,
     /// Project whose sampling defaults apply.
@@ -112,6 +115,7 @@ impl Default for GeneratePlan {
             output: Output::default(),
             save_latents: None,
             perf_dump: None,
+            read_files: Vec::new(),
             quality: Quality::default(),
             defaults: Convention::default(),
             runtime: RuntimeOptions::default(),

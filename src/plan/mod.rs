@@ -13,6 +13,7 @@ mod enhance;
 mod generate;
 mod output;
 mod postprocess;
+mod written;
 
 pub use enhance::{Batch, EnhancePlan, Input, Job, Refine, RefineBy, Trim};
 pub use generate::{GeneratePlan, Progressive, Sides, Start, Vae, VaeTiling};

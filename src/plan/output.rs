@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::Input;
 use crate::{
     error::{Error, Result},
+    files,
     media::{
         format::{self, Access, FileFormat},
         video::is_container,
@@ -98,9 +99,9 @@ impl Output {
         }
     }
 
-    /// Returns an error if `path` exists and `overwrite` is off.
+    /// Returns an error if `path` exists and `overwrite` is off. FIFOs and devices are written through.
     pub fn may_write(&self, path: &Path) -> Result<()> {
-        if !self.overwrite && path.symlink_metadata().is_ok() {
+        if !self.overwrite && files::is_taken(path) {
             return Err(Error::usage(format!(
                 "{} already exists; choose another name or pass --overwrite",
                 path.display()

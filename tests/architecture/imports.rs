@@ -11,29 +11,31 @@ use super::{
 pub(crate) const MODULES: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("sync", &[]),
-    ("json_lines", &["error"]),
     ("stdio", &["error"]),
     ("tensor", &["error"]),
     ("tiling", &["error"]),
     ("progress", &["error"]),
+    ("files", &["error", "progress"]),
+    ("json_lines", &["error", "files"]),
     ("catalog", &["error"]),
-    ("hub", &["error", "progress", "catalog"]),
+    ("hub", &["error", "files", "progress", "catalog"]),
     ("weights", &["error", "tensor"]),
     ("onnx", &["error", "tensor", "weights"]),
     ("model", &["error", "tensor"]),
     ("arch", &["error", "tensor", "onnx", "weights", "model"]),
-    ("compile", &["error", "tensor", "arch", "onnx", "weights", "model"]),
+    ("compile", &["error", "files", "tensor", "arch", "onnx", "weights", "model"]),
     ("runtime", &["error", "sync", "tensor"]),
     ("spectral", &["error", "tensor"]),
     ("schedule", &["error", "tensor"]),
     ("family", &["error", "tensor", "spectral", "schedule", "model"]),
     ("stage", &["error", "tensor", "tiling", "progress", "runtime", "spectral", "schedule", "family"]),
-    ("media", &["error", "sync", "tensor", "progress"]),
-    ("plan", &["error", "tensor", "runtime", "spectral", "schedule", "family", "media"]),
+    ("media", &["error", "sync", "tensor", "progress", "files"]),
+    ("plan", &["error", "files", "tensor", "runtime", "spectral", "schedule", "family", "media"]),
     (
         "pipeline",
         &[
             "error",
+            "files",
             "json_lines",
             "stdio",
             "sync",
@@ -53,11 +55,14 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
             "media",
         ],
     ),
-    ("batch", &["error", "json_lines", "sync", "tensor", "progress", "plan", "hub", "runtime", "media", "pipeline"]),
+    (
+        "batch",
+        &["error", "files", "json_lines", "sync", "tensor", "progress", "plan", "hub", "runtime", "media", "pipeline"],
+    ),
     (
         "cli",
         &[
-            "error", "stdio", "sync", "tensor", "progress", "plan", "catalog", "hub", "runtime", "spectral",
+            "error", "files", "stdio", "sync", "tensor", "progress", "plan", "catalog", "hub", "runtime", "spectral",
             "schedule", "family", "media", "pipeline", "batch",
         ],
     ),
@@ -66,7 +71,7 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
 
 /// Crates that only the listed modules may name.
 const CRATES: &[(&str, &[&str])] = &[
-    ("blake3", &["batch", "media"]),
+    ("blake3", &["batch", "files", "media"]),
     ("clap", &["cli"]),
     ("clap_complete", &["cli"]),
     ("console", &["cli"]),

@@ -11,11 +11,13 @@ mod export;
 mod generate;
 mod interrupt;
 mod journal;
+mod leftovers;
 mod published;
 mod refine;
 mod stdio;
 mod time;
 mod upscale;
+mod written;
 
 use std::{
     fs,

@@ -1,6 +1,9 @@
 //! Decodes pictures.
 
-use std::{io::Cursor, path::Path};
+use std::{
+    io::{BufReader, Cursor, Read},
+    path::Path,
+};
 
 use image::{
     AnimationDecoder, DynamicImage, ImageDecoder, ImageReader, Limits,
@@ -10,6 +13,7 @@ use image::{
 use super::{Picture, jpeg};
 use crate::{
     error::{At, Error, Result},
+    files::open_regular,
     media::format::PictureFormat,
     tensor::{Frame, Samples},
 };
@@ -21,7 +25,9 @@ const MEMORY_LIMIT: u64 = 4 << 30;
 ///
 /// Errors: a file that is unreadable, empty, not a picture, damaged, truncated, or more than 4 GiB when decoded.
 pub fn read(path: &Path) -> Result<Picture> {
-    let bytes = std::fs::read(path).map_err(|e| Error::io("reading", path, &e))?;
+    let mut bytes = Vec::new();
+    let read = open_regular(path).and_then(|mut file| file.read_to_end(&mut bytes));
+    read.map_err(|e| Error::io("reading", path, &e))?;
     decode(&bytes).at(path.display())
 }
 
@@ -29,7 +35,7 @@ pub fn read(path: &Path) -> Result<Picture> {
 ///
 /// Errors: a file that is unreadable or not a picture, or a damaged header.
 pub fn size(path: &Path) -> Result<(usize, usize)> {
-    let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format);
+    let reader = open_regular(path).and_then(|file| ImageReader::new(BufReader::new(file)).with_guessed_format());
     let size = reader.map_err(|e| Error::io("reading", path, &e))?.into_dimensions();
     let broken = |e| Error::failed(format!("{}: the picture is damaged or truncated ({e})", path.display()));
     size.map(|(width, height)| (width as usize, height as usize)).map_err(broken)

@@ -14,7 +14,8 @@ use super::{
 };
 use crate::{
     error::{At, Error, Result},
-    media::{atomic_file::PendingFile, format::PictureFormat},
+    files::PendingFile,
+    media::format::PictureFormat,
     tensor::{Frame, Samples},
 };
 

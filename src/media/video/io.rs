@@ -10,7 +10,7 @@ use super::{
         writer::StreamWriter,
     },
 };
-use crate::{error::Result, media::atomic_file::PendingFile, tensor::Frame};
+use crate::{error::Result, files::PendingFile, tensor::Frame};
 
 /// Decodes a video or an animated picture. The iterator returns frames in display order. It holds one frame, and the
 /// decoder holds its reference frames.

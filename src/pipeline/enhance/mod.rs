@@ -20,5 +20,5 @@ mod video_source;
 
 pub use enhancer::{Enhancer, check_enhance};
 pub use forecast::{refine_forecast, sizes};
-pub use resume::{Identity, chunk_folder};
+pub use resume::{Identity, OUTPUT_JOURNAL, chunk_folder, remove_chunks};
 pub use video::PendingOutput;

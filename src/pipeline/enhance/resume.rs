@@ -21,7 +21,9 @@
 //! Output files contain no random numbers (FFmpeg's `bitexact`). `scripts/soak` kills runs at random moments and compares bytes.
 
 use std::{
+    ffi::OsStr,
     fs::{self, File},
+    io,
     path::{Path, PathBuf},
     thread::JoinHandle,
     time::Instant,
@@ -31,6 +33,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::{Error, Result},
+    files::hidden_name,
     json_lines::JsonLines,
     media::video::{
         VideoOptions, VideoSpec,
@@ -43,13 +46,39 @@ use crate::{
 
 /// File name of the journal.
 const JOURNAL: &str = "chunks.jsonl";
+/// File name of the journal of the output, for a single file without a journal in its folder.
+pub const OUTPUT_JOURNAL: &str = ".crescendo.jsonl";
 
 /// The folder of the chunks of an output file.
 pub fn chunk_folder(output: &Path) -> PathBuf {
-    let mut name = std::ffi::OsString::from(".");
-    name.push(output.file_name().unwrap_or_default());
-    name.push(".chunks");
-    output.with_file_name(name)
+    let name = output.file_name().unwrap_or_default();
+    output.with_file_name(hidden_name(name, OsStr::new(".chunks"), name))
+}
+
+/// Removes the folder of the chunks of an output file, if there is one.
+///
+/// # Errors
+/// A folder without a journal of chunks, or with other files, which stay; a link.
+pub fn remove_chunks(folder: &Path) -> io::Result<()> {
+    let Ok(data) = folder.symlink_metadata() else { return Ok(()) };
+    if !data.is_dir() {
+        return Err(io::Error::other("is not a folder of chunks; move it"));
+    }
+    if journal(folder).path().is_file() {
+        for entry in fs::read_dir(folder)? {
+            let name = entry?.file_name();
+            let is_chunk = name.len() >= 5 && name.as_encoded_bytes().iter().all(u8::is_ascii_digit);
+            if is_chunk || name == OUTPUT_JOURNAL {
+                fs::remove_file(folder.join(name))?;
+            }
+        }
+        // Last: a folder with it is known as one of chunks.
+        fs::remove_file(journal(folder).path())?;
+    }
+    fs::remove_dir(folder).map_err(|e| match e.kind() {
+        io::ErrorKind::DirectoryNotEmpty => io::Error::other("has files that are not chunks; move them"),
+        _ => e,
+    })
 }
 
 /// Inputs that must match to resume.
@@ -219,7 +248,7 @@ impl Drop for Chunks<'_> {
         self.writer = None;
         let _ = fs::remove_file(file(&self.folder, self.lines.len()));
         if self.lines.is_empty() {
-            let _ = fs::remove_dir_all(&self.folder);
+            let _ = remove_chunks(&self.folder);
         }
     }
 }
@@ -231,9 +260,7 @@ fn file(folder: &Path, number: usize) -> PathBuf {
 /// Creates an empty folder with a journal that identifies its chunks.
 fn create_journal(folder: &Path, head: &JournalHead) -> Result<()> {
     let create = || {
-        if folder.is_dir() {
-            fs::remove_dir_all(folder)?;
-        }
+        remove_chunks(folder)?;
         fs::create_dir_all(folder)
     };
     create().map_err(|e| Error::io("writing", folder, &e))?;

@@ -37,13 +37,21 @@ pub(super) fn items(plan: &GeneratePlan, video: bool) -> Vec<(usize, Item<'_>)> 
 
 /// Checks that all outputs can be written, and creates their folders.
 pub(super) fn check_outputs(plan: &GeneratePlan, items: &[(usize, Item<'_>)]) -> Result<()> {
+    let mut outputs = Vec::new();
     for (_, item) in items {
         let Some(path) = plan.output.path(*item)? else { continue };
-        create_folder_of(&path)?;
         if !item.video {
             PictureFormat::of_name(&path)?;
         }
-        check_file(&path)?;
+        // Equal automatic names get their suffix when the first file exists.
+        if !outputs.contains(&path) {
+            outputs.push(path);
+        }
+    }
+    plan.written_paths(&outputs).check()?;
+    for path in &outputs {
+        create_folder_of(path)?;
+        check_file(path)?;
     }
     plan.save_latents.iter().chain(&plan.perf_dump).try_for_each(|path| check_file(path))
 }

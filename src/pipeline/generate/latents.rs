@@ -13,13 +13,14 @@ use crate::{
 /// Latents by name, and the file to save them to; without a file, nothing is stored.
 pub(super) struct Latents<'a> {
     path: Option<&'a Path>,
+    overwrite: bool,
     latents: BTreeMap<String, ArrayD<f32>>,
 }
 
 impl<'a> Latents<'a> {
     /// No latents yet.
-    pub fn new(path: Option<&'a Path>) -> Self {
-        Self { path, latents: BTreeMap::new() }
+    pub fn new(path: Option<&'a Path>, overwrite: bool) -> Self {
+        Self { path, overwrite, latents: BTreeMap::new() }
     }
 
     /// Stores a latent.
@@ -38,7 +39,7 @@ impl<'a> Latents<'a> {
         let view = |x: &ArrayD<f32>, bytes| TensorView::new(Dtype::F32, x.shape().to_vec(), bytes).map_err(failed);
         let views = bytes.iter().map(|(name, bytes, x)| Ok((name.as_str(), view(x, bytes)?)));
         let file = safetensors::serialize(views.collect::<Result<Vec<_>>>()?, None).map_err(failed)?;
-        let mut pending = PendingFile::create(path, true)?;
+        let mut pending = PendingFile::create(path, self.overwrite)?;
         pending.write(&file)?;
         pending.commit()?;
         Ok(())

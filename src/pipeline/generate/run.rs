@@ -38,7 +38,7 @@ pub fn generate(plan: &GeneratePlan, cx: &Context<'_>) -> Result<Generated> {
     // Graphs come first, so that errors in the checkpoint are reported before anything slow runs.
     let transformer = cx.graph(&config.folder, "transformer", Subgraph::Full, Role::Transformer)?;
     let decoder = DecoderGraphs::new(&config, cx)?;
-    let mut latents = Latents::new(plan.save_latents.as_deref());
+    let mut latents = Latents::new(plan.save_latents.as_deref(), plan.output.overwrite);
     let inputs = inputs(&run, &mut timings)?;
     if let Some(start) = &inputs.start {
         latents.add("start".into(), start);

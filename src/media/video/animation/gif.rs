@@ -9,8 +9,8 @@ use image::{
 
 use crate::{
     error::{At, Error, Result},
+    files::PendingFile,
     media::{
-        atomic_file::PendingFile,
         picture::eight_bit::{PALETTE_SPEED, palette_pixels},
         video::{
             encode::{

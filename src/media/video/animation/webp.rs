@@ -10,6 +10,7 @@ use libwebp_sys as webp;
 
 use crate::{
     error::{Error, Result},
+    files::open_regular,
     media::video::{
         decode::{
             frame::VideoFrame,
@@ -47,7 +48,7 @@ impl WebP {
     pub fn open(path: &Path) -> Result<Option<Self>> {
         let failed = |e: std::io::Error| Error::io("reading", path, &e);
         let mut head = Vec::new();
-        File::open(path).and_then(|f| f.take(12).read_to_end(&mut head)).map_err(failed)?;
+        open_regular(path).and_then(|f| f.take(12).read_to_end(&mut head)).map_err(failed)?;
         if !head.starts_with(b"RIFF") || !head.ends_with(b"WEBP") {
             return Ok(None);
         }

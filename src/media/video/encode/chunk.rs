@@ -21,7 +21,8 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    media::{atomic_file::PendingFile, format::FileFormat},
+    files::PendingFile,
+    media::format::FileFormat,
     tensor::Frame,
 };
 

@@ -13,15 +13,13 @@ use super::{
 };
 use crate::{
     error::{At, Error, Result},
-    media::{
-        atomic_file::PendingFile,
-        video::{
-            animation::webp::set_last_delay,
-            ffmpeg::{self, c_string, check, reason, url},
-            probe::other_streams,
-            rational::Rational,
-            side_data::SideData,
-        },
+    files::PendingFile,
+    media::video::{
+        animation::webp::set_last_delay,
+        ffmpeg::{self, c_string, check, reason, url},
+        probe::other_streams,
+        rational::Rational,
+        side_data::SideData,
     },
 };
 

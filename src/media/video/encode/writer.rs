@@ -6,7 +6,7 @@ use super::{
     muxer::Muxer,
     spec::{Summary, VideoOptions, VideoSpec},
 };
-use crate::{error::Result, media::atomic_file::PendingFile, tensor::Frame};
+use crate::{error::Result, files::PendingFile, tensor::Frame};
 
 /// Encodes frames and muxes them with the source's other streams. See [`Writer`](crate::media::video::Writer) for what
 /// its methods promise.
