@@ -71,7 +71,7 @@ pub fn megapixels(sizes: &[SizeRow]) -> Vec<(&'static str, f64)> {
 impl Throughput {
     /// Reads the stored measurements; empty if there are none.
     pub fn load() -> Self {
-        let text = fs::read_to_string(storage()).unwrap_or_default();
+        let text = storage().ok().and_then(|path| fs::read_to_string(path).ok()).unwrap_or_default();
         Self(serde_json::from_str(&text).unwrap_or_default())
     }
 
@@ -118,7 +118,7 @@ impl Tally {
                 throughput.set(Keys { device, ..keys }.key(stage, *video), seconds / jobs as f64, *work);
             }
         }
-        let path = storage();
+        let path = storage()?;
         let folder = path.parent().unwrap_or(Path::new("."));
         fs::create_dir_all(folder).map_err(|e| Error::io("creating the folder", folder, &e))?;
         let text = serde_json::to_string_pretty(&throughput.0).map_err(|e| Error::failed(e.to_string()))?;
@@ -128,6 +128,6 @@ impl Tally {
     }
 }
 
-fn storage() -> PathBuf {
-    own_cache().join("measured.json")
+fn storage() -> Result<PathBuf> {
+    Ok(own_cache()?.join("measured.json"))
 }

@@ -92,7 +92,10 @@ pub struct Disk {
 impl Diagnosis {
     /// The report without ONNX Runtime and FFmpeg.
     pub fn new() -> Self {
-        let caches = [cache::hub_cache(), cache::own_cache()];
+        let (caches, problem) = match (cache::hub_cache(), cache::own_cache()) {
+            (Ok(hub), Ok(own)) => (vec![hub, own], None),
+            (hub, own) => (Vec::new(), hub.and(own).err().map(|e| e.to_string())),
+        };
         let here = std::env::current_dir().unwrap_or_else(|_| ".".into());
         let disk = caches.iter().chain([&here]).filter_map(|path| {
             let (free_bytes, total_bytes) = cache::disk(path)?;
@@ -107,7 +110,7 @@ impl Diagnosis {
             machine: Machine::new(),
             disk: disk.collect(),
             cache: caches.into_iter().map(|path| CacheFolder { bytes: cache::bytes_under(&path), path }).collect(),
-            problems: Vec::new(),
+            problems: problem.into_iter().collect(),
         }
     }
 }

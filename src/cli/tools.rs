@@ -138,8 +138,8 @@ impl ModelsCommand {
                     repo,
                     bytes,
                 };
-                let cache = cache::hub_cache();
-                let own = cache::own_cache();
+                let cache = cache::hub_cache()?;
+                let own = cache::own_cache()?;
                 Box::new(Usage {
                     repos: cache::usage(&cache).into_iter().map(row).collect(),
                     urls_bytes: cache::bytes_under(&own.join("urls")),

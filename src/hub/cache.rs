@@ -27,36 +27,51 @@ pub(super) struct HubAccess<'a> {
 
 /// The first of these environment variables that is set and not empty.
 fn variable(names: &[&str]) -> Option<PathBuf> {
-    names.iter().find_map(|n| std::env::var_os(n).filter(|v| !v.is_empty())).map(expand)
+    names.iter().find_map(|n| std::env::var_os(n).filter(|v| !v.is_empty())).and_then(expand)
 }
 
-/// Replaces a leading `~/` by the home folder, as Python does.
-fn expand(path: std::ffi::OsString) -> PathBuf {
+/// Replaces a leading `~/` by the home folder, as Python does. `None`: it is unknown.
+fn expand(path: std::ffi::OsString) -> Option<PathBuf> {
     let path = PathBuf::from(path);
     match path.strip_prefix("~") {
-        Ok(rest) => home().join(rest),
-        Err(_) => path,
+        Ok(rest) => Some(home()?.join(rest)),
+        Err(_) => Some(path),
     }
 }
 
-fn home() -> PathBuf {
-    std::env::var_os("HOME").filter(|h| !h.is_empty()).map_or_else(|| "/tmp".into(), PathBuf::from)
+/// `HOME`, else the home folder in the user database. `None`: neither is an absolute path.
+fn home() -> Option<PathBuf> {
+    std::env::home_dir().filter(|home| home.is_absolute())
 }
 
-fn user_cache() -> PathBuf {
-    variable(&["XDG_CACHE_HOME"]).unwrap_or_else(|| home().join(".cache"))
+fn user_cache() -> Result<PathBuf> {
+    let default = || home().map(|home| home.join(".cache"));
+    // No shared folder such as /tmp: other users could place models there.
+    variable(&["XDG_CACHE_HOME"]).or_else(default).ok_or_else(|| {
+        Error::failed(
+            "the home folder is unknown, so there is no folder for the cache; set HOME or XDG_CACHE_HOME to an absolute path",
+        )
+    })
 }
 
 /// The hub's cache: `HF_HUB_CACHE`, `HUGGINGFACE_HUB_CACHE`, `$HF_HOME/hub`, `~/.cache/huggingface/hub`.
-pub fn hub_cache() -> PathBuf {
-    variable(&["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"])
-        .or_else(|| variable(&["HF_HOME"]).map(|home| home.join("hub")))
-        .unwrap_or_else(|| user_cache().join("huggingface/hub"))
+///
+/// # Errors
+/// The home folder is unknown.
+pub fn hub_cache() -> Result<PathBuf> {
+    let named = variable(&["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"]);
+    match named.or_else(|| variable(&["HF_HOME"]).map(|home| home.join("hub"))) {
+        Some(cache) => Ok(cache),
+        None => Ok(user_cache()?.join("huggingface/hub")),
+    }
 }
 
 /// Crescendo's cache: `${XDG_CACHE_HOME:-~/.cache}/crescendo`.
-pub fn own_cache() -> PathBuf {
-    user_cache().join("crescendo")
+///
+/// # Errors
+/// The home folder is unknown.
+pub fn own_cache() -> Result<PathBuf> {
+    Ok(user_cache()?.join("crescendo"))
 }
 
 /// The folder of a repository in the cache.

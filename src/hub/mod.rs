@@ -24,7 +24,8 @@ use crate::{
 
 /// Finds and downloads models.
 pub struct Hub<'a> {
-    access: HubAccess<'a>,
+    /// Or why there is no folder for the caches.
+    access: Result<HubAccess<'a>, String>,
 }
 
 impl<'a> Hub<'a> {
@@ -32,7 +33,17 @@ impl<'a> Hub<'a> {
     pub fn from_env(offline: bool, progress: &'a dyn Progress) -> Self {
         let variable = std::env::var("HF_HUB_OFFLINE").unwrap_or_default().to_ascii_lowercase();
         let offline = offline || ["1", "on", "yes", "true"].contains(&variable.as_str());
-        Self { access: HubAccess { cache: cache::hub_cache(), own: cache::own_cache(), offline, progress } }
+        let caches = cache::hub_cache().and_then(|cache| Ok((cache, cache::own_cache()?)));
+        let access = caches.map(|(cache, own)| HubAccess { cache, own, offline, progress });
+        Self { access: access.map_err(|e| e.to_string()) }
+    }
+
+    /// The caches. Local files need none.
+    ///
+    /// # Errors
+    /// The home folder is unknown.
+    fn access(&self) -> Result<&HubAccess<'a>> {
+        self.access.as_ref().map_err(|why| Error::failed(why.as_str()))
     }
 
     /// The local folder or file of a model. Downloads files that are not cached.
@@ -46,7 +57,7 @@ impl<'a> Hub<'a> {
             return Err(Error::usage("the name of a model is empty"));
         }
         if name.starts_with("https://") || name.starts_with("http://") {
-            return self.access.url(name, need);
+            return self.access()?.url(name, need);
         }
         if Path::new(name).exists() {
             check_regular(Path::new(name))?;
@@ -73,9 +84,9 @@ impl<'a> Hub<'a> {
     /// As [`resolve`](Self::resolve) for a model of the catalogue, but asks the hub for updates even if all files are cached.
     pub fn pull(&self, entry: &Entry) -> Result<PathBuf> {
         match (&entry.repo, &entry.url) {
-            (Some(repo), _) if !self.access.offline => {
+            (Some(repo), _) if !self.access()?.offline => {
                 let request = known_request(entry, repo);
-                self.access.download(&request, if entry.file.is_some() { Need::File } else { Need::Model })
+                self.access()?.download(&request, if entry.file.is_some() { Need::File } else { Need::Model })
             }
             _ => self.known(entry, Need::Any),
         }
@@ -83,8 +94,8 @@ impl<'a> Hub<'a> {
 
     /// The path of a known model in the cache; `None` unless it is cached completely.
     pub fn cached(&self, entry: &Entry) -> Option<PathBuf> {
-        let access = HubAccess { offline: true, ..self.access.clone() };
-        let quiet = Self { access };
+        let access = HubAccess { offline: true, ..self.access.clone().ok()? };
+        let quiet = Self { access: Ok(access) };
         quiet.known(entry, Need::Any).ok()
     }
 
@@ -93,8 +104,8 @@ impl<'a> Hub<'a> {
         let entry = catalog::find(name);
         let repo = entry.and_then(|e| e.repo.as_deref()).or_else(|| repository(name).map(|(repo, _)| repo));
         let folder = match (repo, entry.and_then(|e| e.url.as_deref())) {
-            (Some(repo), _) => cache::repo_folder(&self.access.cache, repo),
-            (None, Some(url)) => url::folder(&self.access.own, url),
+            (Some(repo), _) => cache::repo_folder(&self.access()?.cache, repo),
+            (None, Some(url)) => url::folder(&self.access()?.own, url),
             (None, None) => return catalog::get(name).map(|_| 0),
         };
         let hint = entry.map_or_else(|| catalog::near(name), |_| None);
@@ -112,19 +123,19 @@ impl<'a> Hub<'a> {
     fn known(&self, entry: &Entry, need: Need) -> Result<PathBuf> {
         match (&entry.repo, &entry.url) {
             (Some(repo), _) => self.repo(&known_request(entry, repo), need),
-            (None, Some(url)) => self.access.url(url, need),
+            (None, Some(url)) => self.access()?.url(url, need),
             (None, None) => Err(Error::failed(format!("the catalogue has no repository or URL for {}", entry.id))),
         }
     }
 
     fn repo(&self, request: &repo::Request, need: Need) -> Result<PathBuf> {
-        if let Some(path) = self.access.cached_request(request, need)? {
+        if let Some(path) = self.access()?.cached_request(request, need)? {
             return Ok(path);
         }
-        if self.access.offline {
-            return Err(self.access.offline_error(request, need));
+        if self.access()?.offline {
+            return Err(self.access()?.offline_error(request, need));
         }
-        self.access.download(request, need)
+        self.access()?.download(request, need)
     }
 }
 

@@ -106,7 +106,8 @@ fn side_files_replace_nothing() {
             "model_index.json: is a model file of this call",
         ),
         (
-            format!("{run} --image-path inp.png --output-file-path inp.png --overwrite"),
+            format!("{run} --image-path inp.png --output-file-path inp.png --overwrite")
+                .replace("--height 64", "--height 48"),
             "inp.png: is an input of this call",
         ),
         (
