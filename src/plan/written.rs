@@ -19,8 +19,10 @@ impl EnhancePlan {
                 Input::File(path) => paths.read("an input", path),
                 Input::Sequence { files, .. } => files.iter().for_each(|file| paths.read("an input", file)),
             }
-            // Whether an output may be replaced depends on the journal.
-            paths.write("-o", &job.output, Existing::Any);
+            // Whether an output may be replaced depends on the journal. A refused item writes nothing.
+            if job.refusal.is_none() {
+                paths.write("-o", &job.output, Existing::Any);
+            }
         }
         read_common(&mut paths, (&self.interpolation, &self.upscaling), &self.runtime, &self.read_files);
         if let Some(refine) = &self.refine {
