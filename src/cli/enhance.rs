@@ -17,7 +17,7 @@ use crate::{
     files::remove_leftover,
     media::resize::Filter,
     pipeline,
-    plan::{self, Batch, Destination, EnhancePlan, Quality, Rate, Refine, RefineBy, Trim, UpscaleTarget},
+    plan::{self, Batch, Destination, EnhancePlan, Input, Quality, Rate, Refine, RefineBy, Trim, UpscaleTarget},
 };
 
 /// Flags of `enhance`.
@@ -239,7 +239,11 @@ impl EnhanceArgs {
         }
         let encoding = self.encoding.resolve(Destination::Nowhere);
         if let (None, [job]) = (&folder, jobs.as_slice()) {
-            plan::check_extension(&job.input, &job.output)?;
+            let input = match &job.input {
+                Input::File(path) => Some(path.as_path()),
+                Input::Sequence { .. } => None,
+            };
+            plan::check_extension(input, &job.output)?;
         }
         // With chunks of a killed run, the new run decides whether it resumes or fails.
         let left = pipeline::chunk_folder(&typed.output).is_dir();

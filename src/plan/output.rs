@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::Input;
 use crate::{
     error::{Error, Result},
     files,
@@ -135,24 +134,21 @@ pub(crate) fn known_extension(path: &Path) -> Result<Option<String>> {
     )))
 }
 
-/// Checks the extension of an output of `enhance`, without reading a file.
+/// Checks the extension of an output of `enhance`, without reading a file. `input` `None`: numbered pictures.
 ///
 /// # Errors
 /// No extension, one that nothing writes, or one that does not fit the kind of the input, if the input's extension tells it.
-pub(crate) fn check_extension(input: &Input, output: &Path) -> Result<()> {
+pub(crate) fn check_extension(input: Option<&Path>, output: &Path) -> Result<()> {
     let Some(extension) = output.extension().map(|e| e.to_string_lossy().to_ascii_lowercase()) else {
         let name = output.display();
         return Err(Error::usage(format!("{name}: the name has no extension; give one such as .png or .mp4")));
     };
-    let format = match input {
-        Input::File(path) => FileFormat::of_path(path),
-        Input::Sequence { .. } => None,
-    };
+    let format = input.and_then(FileFormat::of_path);
     let reads = |access| access != Access::None;
     let video = match format {
         Some(format) if reads(format.still) && reads(format.video) => return known_extension(output).map(drop),
         Some(format) => reads(format.video),
-        None if matches!(input, Input::Sequence { .. }) => true,
+        None if input.is_none() => true,
         None => return known_extension(output).map(drop),
     };
     // FFmpeg writes containers that the table does not list, or only as readable.
