@@ -104,7 +104,12 @@ fn comment(exif: &[u8]) -> Option<String> {
     Some(text.trim_end_matches('\0').into())
 }
 
-/// The EXIF block of pixels that are stored as they are shown.
-pub(super) fn upright(exif: &[u8]) -> Option<Vec<u8>> {
-    ifd::edited(Some(exif), vec![Entry::shorts(ORIENTATION, &[1])], Vec::new())
+impl Picture {
+    /// Sets the EXIF orientation to 1, for pixels that are now stored as they are shown.
+    pub fn set_upright(&mut self) {
+        if self.orientation() != 1 {
+            let upright = |exif| ifd::edited(Some(exif), vec![Entry::shorts(ORIENTATION, &[1])], Vec::new());
+            self.exif = self.exif.as_deref().and_then(upright);
+        }
+    }
 }

@@ -123,11 +123,12 @@ impl<'a> Block<'a> {
 
     /// The header with another first directory.
     pub fn header(&self, first: u64) -> Vec<u8> {
-        let order = |bytes: &mut [u8]| if self.little { () } else { bytes.reverse() };
         let length = if self.big { 16 } else { 8 };
         let mut header = self.bytes[..length.min(self.bytes.len())].to_vec();
         let mut offset = first.to_le_bytes()[..length / 2].to_vec();
-        order(&mut offset);
+        if !self.little {
+            offset.reverse();
+        }
         header.truncate(length / 2);
         header.extend(offset);
         header

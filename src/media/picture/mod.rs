@@ -92,13 +92,6 @@ impl Picture {
         let read = self.exif.as_deref().and_then(image::metadata::Orientation::from_exif_chunk);
         read.map_or(1, image::metadata::Orientation::to_exif)
     }
-
-    /// Sets the EXIF orientation to 1, for pixels that are now stored as they are shown.
-    pub fn set_upright(&mut self) {
-        if self.orientation() != 1 {
-            self.exif = self.exif.as_deref().and_then(exif::upright);
-        }
-    }
 }
 
 impl From<Frame> for Picture {
