@@ -105,6 +105,29 @@ impl From<ArrayD<i64>> for Tensor {
     }
 }
 
+/// `count` default values. Errors: the memory cannot be allocated, where `vec!` would end the process.
+pub fn filled<T: Clone + Default>(count: usize) -> Result<Vec<T>> {
+    let mut values = reserved(count)?;
+    values.resize(count, T::default());
+    Ok(values)
+}
+
+/// At most `count` values of an iterator. Errors: the memory cannot be allocated.
+pub fn collected<T>(count: usize, values: impl Iterator<Item = T>) -> Result<Vec<T>> {
+    let mut all = reserved(count)?;
+    all.extend(values.take(count));
+    Ok(all)
+}
+
+fn reserved<T>(count: usize) -> Result<Vec<T>> {
+    let mut values = Vec::new();
+    let bytes = count.saturating_mul(size_of::<T>());
+    values.try_reserve_exact(count).map_err(|_| {
+        Error::failed(format!("out of memory: {:.1} GB more are needed; use a smaller size", bytes as f64 / 1e9))
+    })?;
+    Ok(values)
+}
+
 /// Pixel samples in the order row, column, channel; full range.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Samples {
@@ -131,6 +154,19 @@ impl Frame {
     /// Returns the frame as planes [channels, height, width] in 0..=1.
     pub fn planes(&self) -> Array3<f32> {
         let mut planes = Array3::zeros((self.channels, self.height, self.width));
+        self.fill(&mut planes);
+        planes
+    }
+
+    /// As [`Frame::planes`]. Errors: the memory cannot be allocated.
+    pub fn try_planes(&self) -> Result<Array3<f32>> {
+        let shape = (self.channels, self.height, self.width);
+        let mut planes = planes_of(shape, filled(self.channels * self.height * self.width)?)?;
+        self.fill(&mut planes);
+        Ok(planes)
+    }
+
+    fn fill(&self, planes: &mut Array3<f32>) {
         for (k, mut plane) in planes.outer_iter_mut().enumerate() {
             let samples = plane.iter_mut();
             match &self.samples {
@@ -144,22 +180,28 @@ impl Frame {
                 }
             }
         }
-        planes
     }
 
     /// Converts planes [channels, height, width] in 0..=1; values are clamped and rounded to nearest. `deep`: 16 bits, else 8.
     pub fn from_planes(planes: &Array3<f32>, deep: bool) -> Self {
+        let n = planes.len();
+        let samples = if deep { Samples::U16(vec![0; n]) } else { Samples::U8(vec![0; n]) };
+        Self::interleaved(planes, samples)
+    }
+
+    /// As [`Frame::from_planes`]. Errors: the memory cannot be allocated.
+    pub fn try_from_planes(planes: &Array3<f32>, deep: bool) -> Result<Self> {
+        let n = planes.len();
+        let samples = if deep { Samples::U16(filled(n)?) } else { Samples::U8(filled(n)?) };
+        Ok(Self::interleaved(planes, samples))
+    }
+
+    fn interleaved(planes: &Array3<f32>, mut samples: Samples) -> Self {
         let (channels, height, width) = planes.dim();
-        let n = channels * height * width;
-        let samples = if deep {
-            let mut out = vec![0; n];
-            interleave(planes, &mut out, |v| (v.clamp(0.0, 1.0) * 65535.0).round() as u16);
-            Samples::U16(out)
-        } else {
-            let mut out = vec![0; n];
-            interleave(planes, &mut out, |v| (v.clamp(0.0, 1.0) * 255.0).round() as u8);
-            Samples::U8(out)
-        };
+        match &mut samples {
+            Samples::U8(out) => interleave(planes, out, |v| (v.clamp(0.0, 1.0) * 255.0).round() as u8),
+            Samples::U16(out) => interleave(planes, out, |v| (v.clamp(0.0, 1.0) * 65535.0).round() as u16),
+        }
         Self { width, height, channels, samples }
     }
 
@@ -191,6 +233,11 @@ impl Frame {
     pub fn is_deep(&self) -> bool {
         matches!(self.samples, Samples::U16(_))
     }
+}
+
+/// Values in the order plane, row, column as an array.
+fn planes_of(shape: (usize, usize, usize), values: Vec<f32>) -> Result<Array3<f32>> {
+    Array3::from_shape_vec(shape, values).map_err(|e| Error::failed(format!("planes of {shape:?}: {e}")))
 }
 
 fn interleave<T>(planes: &Array3<f32>, out: &mut [T], convert: impl Fn(f32) -> T) {

@@ -132,7 +132,7 @@ pub enum OutputQuality {
     Medium,
     /// 35
     Low,
-    /// 50 for a video, 75 for a picture
+    /// 50 for a video, 75 for a generated picture, 95 for an enhanced one
     Default,
 }
 

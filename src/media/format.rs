@@ -182,7 +182,12 @@ pub fn output_name(name: &Path) -> PathBuf {
 impl PictureFormat {
     /// The format of a file that begins with `head`; 32 bytes are enough. `None`: not a picture that is read.
     pub fn of_content(head: &[u8]) -> Option<Self> {
-        Some(match image::guess_format(head).ok()? {
+        Self::of_decoder(image::guess_format(head).ok()?)
+    }
+
+    /// The format that the image crate found.
+    pub(super) fn of_decoder(format: image::ImageFormat) -> Option<Self> {
+        Some(match format {
             image::ImageFormat::Png => Self::Png,
             image::ImageFormat::Jpeg => Self::Jpeg,
             image::ImageFormat::WebP => Self::WebP,

@@ -6,14 +6,16 @@
 //! Steps: 50, Sampler: Euler, CFG scale: 3.5, Seed: 42, Size: 1024x1024, Model: FLUX.1, …, Version: crescendo 0.1.0
 //! ```
 //!
-//! A PNG carries it as the text chunk `parameters`, a video as the container's `comment`.
+//! A PNG carries it as the text chunk `parameters`, JPEG, WebP and TIFF as the EXIF user comment, a video as the container's
+//! `comment`.
 
 use std::fmt;
 
-use super::{picture::Picture, video::VideoSpec};
+use super::{
+    picture::{PARAMETERS, Picture},
+    video::VideoSpec,
+};
 
-/// Keyword of the text chunk in a PNG.
-const KEYWORD: &str = "parameters";
 /// Keyword that the parameters of an enhanced picture's input get.
 const SOURCE_KEYWORD: &str = "source parameters";
 /// Key of the metadata of a video container.
@@ -66,10 +68,10 @@ impl fmt::Display for Parameters<'_> {
 impl Parameters<'_> {
     /// Adds the parameters to a picture's text. Those that it already has become `source parameters`.
     pub fn sign_picture(&self, picture: &mut Picture) {
-        for (keyword, _) in picture.text.iter_mut().filter(|(keyword, _)| keyword == KEYWORD) {
+        for (keyword, _) in picture.text.iter_mut().filter(|(keyword, _)| keyword == PARAMETERS) {
             *keyword = SOURCE_KEYWORD.into();
         }
-        picture.text.push((KEYWORD.into(), self.to_string()));
+        picture.text.push((PARAMETERS.into(), self.to_string()));
     }
 
     /// Adds the parameters to a video's container metadata.

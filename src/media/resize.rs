@@ -5,7 +5,10 @@ use ndarray::Array3;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    tensor::{collected, filled},
+};
 
 /// Resampling kernels. When downscaling, all but `Nearest` are widened by the ratio (antialiasing), as in Pillow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -49,18 +52,21 @@ pub fn resize(planes: &Array3<f32>, height: usize, width: usize, filter: Filter)
     let options = ResizeOptions::new().resize_alg(filter.algorithm()).use_alpha(false);
     let extent = |n: usize| u32::try_from(n).map_err(|_| failed("sides must be below 2³²".into()));
     let (from, to) = ((extent(w)?, extent(h)?), (extent(width)?, extent(height)?));
-    let source: Vec<f32> = planes.iter().copied().collect();
+    let source = collected(planes.len(), planes.iter().copied())?;
     let resized: Vec<Vec<f32>> = source
         .par_chunks(h * w)
         .map(|plane| {
-            let bytes = plane.iter().flat_map(|v| v.to_ne_bytes()).collect();
+            let bytes = collected(4 * plane.len(), plane.iter().flat_map(|v| v.to_ne_bytes()))?;
+            // The target's own buffer would abort the process where memory is short.
+            drop(filled::<f32>(height * width)?);
             let source =
                 Image::from_vec_u8(from.0, from.1, bytes, PixelType::F32).map_err(|e| failed(e.to_string()))?;
             let mut target = Image::new(to.0, to.1, PixelType::F32);
             Resizer::new().resize(&source, &mut target, &options).map_err(|e| failed(e.to_string()))?;
             let (samples, _) = target.buffer().as_chunks::<4>();
-            Ok(samples.iter().map(|b| f32::from_ne_bytes(*b)).collect())
+            collected(samples.len(), samples.iter().map(|b| f32::from_ne_bytes(*b)))
         })
         .collect::<Result<_>>()?;
-    Array3::from_shape_vec((c, height, width), resized.concat()).map_err(|e| failed(e.to_string()))
+    Array3::from_shape_vec((c, height, width), collected(c * height * width, resized.into_iter().flatten())?)
+        .map_err(|e| failed(e.to_string()))
 }

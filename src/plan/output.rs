@@ -67,7 +67,8 @@ pub struct Item<'a> {
 }
 
 impl Output {
-    /// Compression, 0 (smallest file) to 100 (best quality). Default: 50 for a video, 75 for a picture.
+    /// Compression, 0 (smallest file) to 100 (best quality). Default: 50 for a video, 75 for a generated picture.
+    /// (An enhanced picture has its own default.)
     pub fn compression(&self, video: bool) -> u8 {
         self.compression.unwrap_or(if video { 50 } else { 75 })
     }

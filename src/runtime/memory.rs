@@ -34,12 +34,29 @@ pub(super) fn map_large_blocks() {
     }
 }
 
-/// Bytes of memory available without swapping (MemAvailable); 4 GB if unknown.
+/// Bytes of memory available without swapping (MemAvailable), within the limit of the process's address space (`ulimit -v`); 4 GB
+/// if unknown.
 pub fn available_memory() -> u64 {
-    match ram().available_memory() {
+    let machine = match ram().available_memory() {
         0 => 4 << 30,
         bytes => bytes,
+    };
+    machine.min(free_addresses())
+}
+
+/// Bytes that the process can still map (`ulimit -v`).
+fn free_addresses() -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: writes the limit.
+    let known = unsafe { libc::getrlimit(libc::RLIMIT_AS, &mut limit) } == 0;
+    if !known || limit.rlim_cur == libc::RLIM_INFINITY {
+        return u64::MAX;
     }
+    let pages = fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages: u64 = pages.split_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or(0);
+    // SAFETY: reads a constant of the system.
+    let size = u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096);
+    limit.rlim_cur.saturating_sub(pages * size)
 }
 
 /// Bytes that activations of networks may take: `--memory-limit`, else half of the memory of the machine or control group. It

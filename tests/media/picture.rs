@@ -54,13 +54,15 @@ fn pictures_read_as_in_pillow() {
         let depth = if matches!(frame.samples, Samples::U16(_)) { 16 } else { 8 };
         let shape = (frame.width, frame.height, frame.channels as u64, depth, ours.len());
         let (grey, cmyk, moving) = (name == "grey.jpg", name == "cmyk.jpg", name.starts_with("moving"));
-        let icc = if grey { String::new() } else { fact["icc"].as_str().unwrap_or_default().to_owned() };
+        let icc = fact["icc"].as_str().unwrap_or_default().to_owned();
         let checks = [
             ("shape", shape == (16, 12, fact["channels"].as_u64().unwrap(), bits, wanted.len())),
             ("pixels", worst <= tolerance),
             ("icc", picture.icc.clone().unwrap_or_default() == unhex(&icc)),
             ("exif", picture.exif.as_deref().map_or(0, orientation) == fact["orientation"].as_u64().unwrap_or(0)),
-            ("left out", picture.left_out.is_empty() != (grey || cmyk || moving)),
+            ("left out", picture.left_out.is_empty() != (cmyk || moving)),
+            ("grey", picture.grey == (grey || name == "bits.png" || name == "grey_alpha16.png")),
+            ("pages", picture.pages.len() == if name == "pages.tiff" { 2 } else { 0 }),
         ];
         let bad: Vec<_> = checks.iter().filter(|c| !c.1).map(|c| c.0).collect();
         if !bad.is_empty() {
@@ -91,9 +93,13 @@ fn losses_of_a_picture_are_named() {
     let dims = |i: &mut png::Info<'static>| {
         i.pixel_dims = Some(png::PixelDimensions { xppu: 3937, yppu: 3937, unit: png::Unit::Meter });
     };
-    let rows: [(&str, Vec<u8>, &[&str]); 5] = [
+    let shape = |i: &mut png::Info<'static>| {
+        i.pixel_dims = Some(png::PixelDimensions { xppu: 1, yppu: 2, unit: png::Unit::Unspecified });
+    };
+    let rows: [(&str, Vec<u8>, &[&str]); 6] = [
         ("plain", png(|_| ()), &[]),
-        ("density", png(dims), &["pixels per metre"]),
+        ("density", png(dims), &[]),
+        ("shape", png(shape), &["the shape of its pixels"]),
         ("gamma", png(|i| i.source_gamma = Some(png::ScaledFloat::new(1.0))), &["its gamma"]),
         ("usual gamma", png(|i| i.source_gamma = Some(png::ScaledFloat::new(0.45455))), &[]),
         ("xmp", xmp, &["XMP metadata"]),
@@ -168,14 +174,23 @@ fn written_pictures_read_back_equal() {
         let scale = if deep && !matches!(format, PictureFormat::Png | PictureFormat::Tiff) { 257 } else { 1 };
         let theirs = samples(&after.frame);
         let worst = samples(&before.frame).iter().zip(&theirs).map(|(a, b)| (a / scale - b).abs()).max().unwrap();
-        let text = if format == PictureFormat::Png { before.text.clone() } else { Vec::new() };
+        let kept = match format {
+            PictureFormat::Png | PictureFormat::Jpeg => 2,
+            PictureFormat::WebP | PictureFormat::Tiff => 1,
+            _ => 0,
+        };
+        let text = &before.text[..kept];
         let named = |what: &str| before.unsupported_by(format).iter().any(|l| l.starts_with(what));
         let icc = after.icc == before.icc || named("the colour profile");
-        let exif = after.exif == before.exif || named("EXIF");
+        // The parameters are added to the block of all formats but PNG.
+        let exif = match format {
+            PictureFormat::Png => after.exif == before.exif,
+            _ => after.orientation() == before.orientation() && after.exif.is_some() || named("EXIF"),
+        };
         if worst > tolerance || !icc || !exif || after.text.len() != text.len() {
             let sizes = (after.icc.map(|v| v.len()), after.exif.map(|v| v.len()), after.text);
             faults.push(format!("{name}: worst {worst}, {sizes:?}"));
-        } else if text.iter().any(|t| !after.text.contains(t)) {
+        } else if text.iter().any(|t| !after.text.contains(t)) || (kept < 2) != named("the text") {
             faults.push(format!("{name}: {:?}", after.text));
         }
     }
@@ -189,12 +204,116 @@ fn an_extended_webp_sets_its_feature_flags() {
         [(3, true, true, 0x28), (4, true, true, 0x38), (4, false, true, 0x18), (3, true, false, 0x20)]
     {
         let mut picture = picture_with_metadata(channels, false);
+        picture.text.clear();
         picture.icc = picture.icc.filter(|_| icc);
         picture.exif = picture.exif.filter(|_| exif);
         let bytes = encode(&picture, PictureFormat::WebP, &PictureOptions::default()).unwrap();
         assert_eq!((&bytes[12..16], bytes[20]), (&b"VP8X"[..], flags), "{channels} {icc} {exif}");
         assert_eq!(bytes.len(), 8 + u32::from_le_bytes(bytes[4..8].try_into().unwrap()) as usize);
     }
+}
+
+/// Rows: format, whether it stores one channel. Grey pictures keep their channels, depth, transparency and profile.
+#[test]
+fn grey_pictures_are_stored_as_grey() {
+    let mut faults = Vec::new();
+    for (format, one) in [
+        (PictureFormat::Png, true),
+        (PictureFormat::Jpeg, true),
+        (PictureFormat::Tiff, true),
+        (PictureFormat::WebP, false),
+        (PictureFormat::Bmp, false),
+        (PictureFormat::Gif, false),
+    ] {
+        for (channels, deep) in [(3, false), (3, true), (4, false), (4, true)] {
+            if channels == 4 && format == PictureFormat::Jpeg {
+                continue;
+            }
+            let one = one && (channels == 3 || format == PictureFormat::Png);
+            let mut picture = picture_with_metadata(channels, deep);
+            picture.grey = true;
+            picture.icc.as_mut().unwrap()[16..20].copy_from_slice(b"GRAY");
+            match &mut picture.frame.samples {
+                Samples::U8(s) => s.chunks_mut(channels).for_each(|p| [p[1], p[2]] = [p[0]; 2]),
+                Samples::U16(s) => s.chunks_mut(channels).for_each(|p| [p[1], p[2]] = [p[0]; 2]),
+            }
+            let lossless = PictureOptions { lossless: true, quality: 100, ..PictureOptions::default() };
+            let bytes = encode(&picture, format, &lossless).unwrap();
+            let (read, stored) = (decode(&bytes).unwrap(), image::load_from_memory(&bytes).unwrap().color());
+            let exact = matches!(format, PictureFormat::Png | PictureFormat::Tiff);
+            let good = stored.has_color() != one
+                && (!one || read.grey && read.icc == picture.icc)
+                && (!exact || read.frame == picture.frame);
+            if !good {
+                faults
+                    .push(format!("{format:?} {channels} {deep}: {stored:?}, grey {}, {:?}", read.grey, read.left_out));
+            }
+        }
+    }
+    report(&faults);
+}
+
+#[test]
+fn pages_tags_and_resolution_of_a_tiff_are_kept() {
+    let before = read(&data("pages.tiff")).unwrap();
+    let shapes = |p: &Picture| {
+        std::iter::once(p).chain(&p.pages).map(|p| (p.frame.channels, p.grey, p.orientation())).collect::<Vec<_>>()
+    };
+    assert_eq!(shapes(&before), [(3, false, 6), (3, true, 6), (4, false, 6)]);
+    assert!((before.density.unwrap().x * 0.0254 - 300.0).abs() < 0.01);
+    let bytes = encode(&before, PictureFormat::Tiff, &PictureOptions::default()).unwrap();
+    let after = decode(&bytes).unwrap();
+    assert_eq!(shapes(&after), shapes(&before));
+    let frames = |p: &Picture| std::iter::once(p).chain(&p.pages).map(|p| p.frame.clone()).collect::<Vec<_>>();
+    assert!(frames(&after) == frames(&before) && after.density == before.density);
+    for text in ["Crescendo", "2024:05:06 07:08:09"] {
+        for block in [before.exif.as_deref().unwrap(), &bytes] {
+            assert!(block.windows(text.len()).any(|w| w == text.as_bytes()), "{text}");
+        }
+    }
+    let error = encode(&before, PictureFormat::Png, &PictureOptions::default()).unwrap_err().to_string();
+    assert_eq!(error, "there are 3 pages, and a PNG holds one; use .tiff");
+}
+
+/// Rows: format, and whether it keeps comment, resolution and parameters.
+#[test]
+fn a_jpeg_keeps_comment_resolution_and_quantisation() {
+    let source = read(&data("comment.jpg")).unwrap();
+    assert_eq!(source.text, [("Comment".to_owned(), "a café".to_owned())]);
+    assert_eq!((source.jpeg_quality, read(&data("rgb.jpg")).unwrap().jpeg_quality), (Some(98), Some(95)));
+    let mut faults = Vec::new();
+    for prompt in ["a lake\nSteps: 50, Seed: 42", "日本語\nSteps: 4"] {
+        let mut picture = source.clone();
+        picture.text.push(("parameters".into(), prompt.into()));
+        for (format, comment, density, parameters) in [
+            (PictureFormat::Png, true, true, true),
+            (PictureFormat::Jpeg, true, true, true),
+            (PictureFormat::Tiff, false, true, true),
+            (PictureFormat::WebP, false, false, true),
+            (PictureFormat::Gif, false, false, false),
+            (PictureFormat::Bmp, false, false, false),
+        ] {
+            let after = decode(&encode(&picture, format, &PictureOptions::default()).unwrap()).unwrap();
+            let has = |keyword: &str, text: &str| after.text.contains(&(keyword.to_owned(), text.to_owned()));
+            let dpi = after.density.map(|d| (d.x * 0.0254).round());
+            let found = (has("Comment", "a café"), dpi == Some(300.0), has("parameters", prompt));
+            if found != (comment, density, parameters) {
+                faults.push(format!("{format:?}: {found:?}, {:?}", after.text));
+            }
+        }
+        // The parameters replace those of the source.
+        let jpeg = |picture: &Picture| encode(picture, PictureFormat::Jpeg, &PictureOptions::default()).unwrap();
+        let mut again = decode(&jpeg(&picture)).unwrap();
+        again.text.retain(|(keyword, _)| keyword != "parameters");
+        again.text.push(("parameters".into(), "new\nSteps: 1".into()));
+        let read = decode(&jpeg(&again)).unwrap();
+        assert!(read.text.iter().any(|(_, text)| text == "new\nSteps: 1") && read.text.len() == 2, "{:?}", read.text);
+    }
+    // 4:4:4: each component has one sample per pixel.
+    let bytes = encode(&source, PictureFormat::Jpeg, &PictureOptions::default()).unwrap();
+    let frame = bytes.windows(2).position(|w| w == [0xff, 0xc0]).unwrap();
+    assert_eq!([bytes[frame + 11], bytes[frame + 14], bytes[frame + 17]], [0x11; 3]);
+    report(&faults);
 }
 
 #[test]
@@ -222,6 +341,7 @@ fn invalid_files_give_a_one_line_error() {
         }
     };
     expect("empty.png", b"", "the file is empty");
+    expect("palette.tif", &fs::read(data("palette.tif")).unwrap(), "this kind of TIFF is not read (palette, 8 bits");
     expect("text.jpg", b"This is not a picture at all.", "is not a picture this program reads");
     for name in
         ["rgb.jpg", "progressive.jpg", "rgba.png", "rgb16.png", "lossy.webp", "lossless.webp", "rgb.tiff", "rgb.bmp"]

@@ -1,6 +1,7 @@
 //! Decodes pictures.
 
 use std::{
+    borrow::Cow,
     io::{BufReader, Cursor, Read},
     path::Path,
 };
@@ -10,16 +11,74 @@ use image::{
     codecs::{gif::GifDecoder, tiff::TiffDecoder, webp::WebPDecoder},
 };
 
-use super::{Picture, jpeg};
+use super::{
+    COMMENT, Density, PARAMETERS, Picture, exif, jpeg,
+    tiff::{self, Page},
+};
 use crate::{
     error::{At, Error, Result},
     files::open_regular,
     media::format::PictureFormat,
-    tensor::{Frame, Samples},
+    tensor::{Frame, Samples, collected, filled},
 };
+
+/// The quality of an enhanced JPEG or WebP, unless a JPEG source is finer.
+pub(crate) const JPEG_QUALITY: u8 = 95;
 
 /// Maximum size of a decoded picture in bytes. A small file can claim any size.
 const MEMORY_LIMIT: u64 = 4 << 30;
+
+/// What a file's header says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header {
+    /// Width in pixels.
+    pub width: usize,
+    /// Height in pixels.
+    pub height: usize,
+    /// Bytes of a pixel of [`Picture::frame`], at most: of RGB or RGBA with 8 or 16 bits.
+    pub pixel_bytes: usize,
+}
+
+/// Why a file cannot be read.
+enum Fault {
+    Damaged(String),
+    /// A kind of file that is not read.
+    Unsupported(String),
+    TooLarge,
+    /// The memory for the samples cannot be had.
+    Memory(Error),
+}
+
+impl Fault {
+    fn of(error: &image::ImageError) -> Self {
+        match error {
+            image::ImageError::Unsupported(e) => Self::Unsupported(e.to_string()),
+            image::ImageError::Limits(_) => Self::TooLarge,
+            other => Self::Damaged(other.to_string()),
+        }
+    }
+
+    fn of_png(error: &png::DecodingError) -> Self {
+        match error {
+            png::DecodingError::LimitsExceeded => Self::TooLarge,
+            other => Self::Damaged(other.to_string()),
+        }
+    }
+
+    fn error(self, format: PictureFormat) -> Error {
+        let name = format.name();
+        Error::failed(match self {
+            Self::Damaged(why) => {
+                format!("the {name} is damaged or truncated ({why}); get a complete copy of the file")
+            }
+            Self::Unsupported(why) => {
+                format!("this kind of {name} is not read ({why}); convert it to grey or RGB with 8 or 16 bits")
+            }
+            Self::TooLarge => format!("the {name} takes more than 4 GiB when it is decoded, the most that is read"),
+            Self::Memory(error) => return error,
+        })
+    }
+}
 
 /// Reads a picture. The content decides the format, not the name. Of an animation, only the first frame is read.
 ///
@@ -35,10 +94,32 @@ pub fn read(path: &Path) -> Result<Picture> {
 ///
 /// Errors: a file that is unreadable or not a picture, or a damaged header.
 pub fn size(path: &Path) -> Result<(usize, usize)> {
+    header(path).map(|Header { width, height, .. }| (width, height))
+}
+
+/// Reads the header of a picture.
+///
+/// Errors: a file that is unreadable or not a picture, or a damaged header.
+pub fn header(path: &Path) -> Result<Header> {
     let reader = open_regular(path).and_then(|file| ImageReader::new(BufReader::new(file)).with_guessed_format());
-    let size = reader.map_err(|e| Error::io("reading", path, &e))?.into_dimensions();
-    let broken = |e| Error::failed(format!("{}: the picture is damaged or truncated ({e})", path.display()));
-    size.map(|(width, height)| (width as usize, height as usize)).map_err(broken)
+    let mut reader = reader.map_err(|e| Error::io("reading", path, &e))?;
+    reader.no_limits();
+    let format = reader.format();
+    let decoder = reader.into_decoder();
+    let broken = |e: &image::ImageError| match (format.and_then(PictureFormat::of_decoder), Fault::of(e)) {
+        (Some(PictureFormat::Tiff), Fault::Unsupported(why)) => {
+            let pages = std::fs::read(path).map(|bytes| tiff::pages(&bytes)).unwrap_or_default();
+            Fault::Unsupported(pages.into_iter().next().map_or(why, |page| page.kind)).error(PictureFormat::Tiff)
+        }
+        (Some(format), fault) => fault.error(format),
+        (None, _) => Error::failed(format!("the picture is damaged or truncated ({e})")),
+    };
+    let decoder = decoder.map_err(|e| broken(&e)).at(path.display())?;
+    let (width, height) = decoder.dimensions();
+    let color = decoder.color_type();
+    let depth = usize::from(color.bytes_per_pixel() / color.channel_count()).min(2);
+    let pixel_bytes = depth * if color.has_alpha() { 4 } else { 3 };
+    Ok(Header { width: width as usize, height: height as usize, pixel_bytes })
 }
 
 /// Decodes a picture from memory. See [`read`].
@@ -49,19 +130,20 @@ pub fn decode(bytes: &[u8]) -> Result<Picture> {
     let Some(format) = PictureFormat::of_content(bytes) else {
         return Err(Error::failed("is not a picture this program reads (PNG, JPEG, WebP, GIF, TIFF, BMP)"));
     };
-    let broken = |why: String| {
-        Error::failed(format!("the {} is damaged or truncated ({why}); get a complete copy of the file", format.name()))
+    let picture = match format {
+        PictureFormat::Png => png(bytes),
+        PictureFormat::Jpeg => jpeg(bytes),
+        PictureFormat::Tiff => tiff(bytes),
+        _ => with_image_crate(format, bytes),
     };
-    let (mut picture, space) = match format {
-        PictureFormat::Png => (png(bytes).map_err(broken)?, *b"RGB "),
-        PictureFormat::Jpeg => {
-            let components = jpeg::components(bytes).map_err(|why| broken(why.into()))?;
-            let space = if components == 4 { *b"CMYK" } else { *b"RGB " };
-            (with_image_crate(format, bytes).map_err(broken)?, space)
-        }
-        _ => (with_image_crate(format, bytes).map_err(broken)?, *b"RGB "),
-    };
-    drop_other_profiles(&mut picture, space);
+    let mut picture = picture.map_err(|fault| fault.error(format))?;
+    if let Some(text) = picture.exif.as_deref().and_then(exif::parameters)
+        && picture.text.iter().all(|(keyword, _)| keyword != PARAMETERS)
+    {
+        picture.text.push((PARAMETERS.into(), text));
+    }
+    drop_other_profile(&mut picture);
+    picture.pages.iter_mut().for_each(drop_other_profile);
     if is_animated(format, bytes) {
         picture.left_out.push("all frames of the animation but the first".into());
     }
@@ -81,53 +163,98 @@ pub(crate) fn is_animated(format: PictureFormat, bytes: &[u8]) -> bool {
     }
 }
 
-/// Drops an ICC profile that is not for RGB values, and reports it.
-fn drop_other_profiles(picture: &mut Picture, space: [u8; 4]) {
-    let profile = picture.icc.as_deref().map(|icc| icc.get(16..20).unwrap_or_default().to_vec());
-    if profile.as_ref().is_some_and(|p| p != b"RGB ") {
+/// Drops an ICC profile that is not for RGB values, or not for grey values, and reports it.
+fn drop_other_profile(picture: &mut Picture) {
+    let (space, name) = if picture.grey { (b"GRAY", "grey") } else { (b"RGB ", "RGB") };
+    if picture.icc.as_deref().is_some_and(|icc| icc.get(16..20) != Some(space)) {
         picture.icc = None;
-        picture.left_out.push("the colour profile, which is not for RGB".into());
-    }
-    if &space == b"CMYK" {
-        picture.left_out.push("the CMYK inks (converted to RGB without a profile)".into());
+        picture.left_out.push(format!("the colour profile, which is not for {name}"));
     }
 }
 
+/// Decodes a JPEG, with the segments that the decoder does not return.
+fn jpeg(bytes: &[u8]) -> Result<Picture, Fault> {
+    let header = jpeg::header(bytes).map_err(|why| Fault::Damaged(why.into()))?;
+    let mut picture = with_image_crate(PictureFormat::Jpeg, bytes)?;
+    if header.components == 4 {
+        picture.left_out.push("the CMYK inks (converted to RGB without a profile)".into());
+    }
+    picture.jpeg_quality = Some(header.quality(JPEG_QUALITY));
+    picture.density = header.density;
+    picture.text.extend(header.comments.into_iter().map(|text| (COMMENT.into(), text)));
+    Ok(picture)
+}
+
+/// Decodes all pages of a TIFF.
+fn tiff(bytes: &[u8]) -> Result<Picture, Fault> {
+    let pages = tiff::pages(bytes);
+    let [first, rest @ ..] = pages.as_slice() else {
+        return Err(match tiff::has_directory(bytes) {
+            true => Fault::Unsupported("it has only reduced copies of a picture, as the raw files of cameras".into()),
+            false => Fault::Damaged("it has no directory".into()),
+        });
+    };
+    // The decoder reads the first page of a file, so that every page is decoded with its own header.
+    let mut file = Cow::Borrowed(bytes);
+    let mut page = |page: &Page| {
+        if !bytes.starts_with(&page.header) {
+            file.to_mut()[..page.header.len()].copy_from_slice(&page.header);
+        } else if let Cow::Owned(file) = &mut file {
+            file[..page.header.len()].copy_from_slice(&page.header);
+        }
+        let decoded = with_image_crate(PictureFormat::Tiff, &file).map_err(|fault| match fault {
+            Fault::Unsupported(_) => Fault::Unsupported(page.kind.clone()),
+            other => other,
+        })?;
+        Ok(Picture { exif: page.exif.clone(), density: page.density, ..decoded })
+    };
+    let first = page(first)?;
+    let rest: Result<Vec<_>, Fault> = rest.iter().map(page).collect();
+    Ok(Picture { pages: rest?, ..first })
+}
+
 /// Decodes PNG with the png crate, which gives access to text and ancillary chunks.
-fn png(bytes: &[u8]) -> Result<Picture, String> {
-    let text = |e: png::DecodingError| e.to_string();
+fn png(bytes: &[u8]) -> Result<Picture, Fault> {
+    let fault = |e: png::DecodingError| Fault::of_png(&e);
     let limits = png::Limits { bytes: MEMORY_LIMIT as usize };
     let mut decoder = png::Decoder::new_with_limits(Cursor::new(bytes), limits);
     decoder.set_transformations(png::Transformations::EXPAND);
-    let mut reader = decoder.read_info().map_err(text)?;
-    let size = reader.output_buffer_size().filter(|&n| n as u64 <= MEMORY_LIMIT);
-    let mut samples = vec![0; size.ok_or("more than 4 GiB decoded")?];
-    let out = reader.next_frame(&mut samples).map_err(text)?;
+    let mut reader = decoder.read_info().map_err(fault)?;
+    let size = reader.output_buffer_size().filter(|&n| n as u64 <= MEMORY_LIMIT).ok_or(Fault::TooLarge)?;
+    let mut samples = filled(size).map_err(Fault::Memory)?;
+    let out = reader.next_frame(&mut samples).map_err(fault)?;
     let animated = reader.info().animation_control.is_some_and(|a| a.num_frames > 1);
     if !animated {
-        reader.finish().map_err(text)?;
+        reader.finish().map_err(fault)?;
     }
     samples.truncate(out.buffer_size());
     let samples = match out.bit_depth {
-        png::BitDepth::Sixteen => Samples::U16(samples.as_chunks().0.iter().map(|b| u16::from_be_bytes(*b)).collect()),
+        png::BitDepth::Sixteen => {
+            let pairs = samples.as_chunks().0;
+            Samples::U16(collected(pairs.len(), pairs.iter().map(|b| u16::from_be_bytes(*b))).map_err(Fault::Memory)?)
+        }
         _ => Samples::U8(samples),
     };
-    let frame = expand(out.width, out.height, out.color_type.samples(), samples);
-    let mut picture = Picture::from(frame);
     let info = reader.info();
+    let palette = info.color_type == png::ColorType::Indexed;
+    let frame = expand(out.width, out.height, out.color_type.samples(), samples).map_err(Fault::Memory)?;
+    let mut picture = Picture { grey: out.color_type.samples() < 3 || palette && is_neutral(&frame), ..frame.into() };
     picture.icc = info.icc_profile.as_ref().map(|b| b.to_vec());
     picture.exif = info.exif_metadata.as_ref().map(|b| strip_exif_prefix(b).to_vec());
     let plain = info.uncompressed_latin1_text.iter().map(|t| Ok((t.keyword.clone(), t.text.clone())));
     let packed = info.compressed_latin1_text.iter().map(|t| Ok((t.keyword.clone(), t.get_text()?)));
     let utf8 = info.utf8_text.iter().map(|t| Ok((t.keyword.clone(), t.get_text()?)));
-    picture.text = plain.chain(packed).chain(utf8).collect::<Result<_, _>>().map_err(text)?;
+    picture.text = plain.chain(packed).chain(utf8).collect::<Result<_, _>>().map_err(fault)?;
+    let metric = info.pixel_dims.filter(|d| d.unit == png::Unit::Meter);
+    picture.density = metric.map(|d| Density { x: d.xppu.into(), y: d.yppu.into() });
     // A gamma of 1/2.2 adds nothing to sRGB. An ICC profile replaces it.
     let plain_gamma = info.srgb.is_some() || info.icc_profile.is_some();
     let gamma = info.gama_chunk.filter(|g| !plain_gamma && g.into_scaled().abs_diff(45_455) > 100);
+    let shape = info.pixel_dims.filter(|d| d.unit != png::Unit::Meter && d.xppu != d.yppu);
     for (found, what) in [
         (info.coding_independent_code_points.is_some(), "its colour space by code points (cICP)"),
         (gamma.is_some(), "its gamma"),
-        (info.pixel_dims.is_some(), "pixels per metre"),
+        (shape.is_some(), "the shape of its pixels"),
     ] {
         picture.left_out.extend(found.then(|| what.to_string()));
     }
@@ -135,30 +262,34 @@ fn png(bytes: &[u8]) -> Result<Picture, String> {
 }
 
 /// Decodes every other format with the image crate.
-fn with_image_crate(format: PictureFormat, bytes: &[u8]) -> Result<Picture, String> {
-    let text = |e: image::ImageError| e.to_string();
+fn with_image_crate(format: PictureFormat, bytes: &[u8]) -> Result<Picture, Fault> {
+    let fault = |e: image::ImageError| Fault::of(&e);
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(MEMORY_LIMIT);
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format.decoder());
     reader.limits(limits);
-    let mut decoder = reader.into_decoder().map_err(text)?;
+    let mut decoder = reader.into_decoder().map_err(fault)?;
     if decoder.total_bytes() > MEMORY_LIMIT {
-        return Err("more than 4 GiB decoded".into());
+        return Err(Fault::TooLarge);
     }
     // The allocation limit also applies to the ICC profile of a TIFF. A new decoder without the limit reads it.
     let icc = match format {
-        PictureFormat::Tiff => TiffDecoder::new(Cursor::new(bytes)).and_then(|mut d| d.icc_profile()).map_err(text)?,
-        _ => decoder.icc_profile().map_err(text)?,
+        PictureFormat::Tiff => TiffDecoder::new(Cursor::new(bytes)).and_then(|mut d| d.icc_profile()).map_err(fault)?,
+        _ => decoder.icc_profile().map_err(fault)?,
     };
-    let exif = decoder.exif_metadata().map_err(text)?.map(|e| strip_exif_prefix(&e).to_vec());
+    let exif = decoder.exif_metadata().map_err(fault)?.map(|e| strip_exif_prefix(&e).to_vec());
     // Malformed XMP does not affect the picture.
     let xmp = decoder.xmp_metadata().ok().flatten().is_some();
-    let image = DynamicImage::from_decoder(decoder).map_err(text)?;
+    // The buffer that the image crate allocates would abort the process where memory is short.
+    drop(filled::<u8>(decoder.total_bytes() as usize).map_err(Fault::Memory)?);
+    let image = DynamicImage::from_decoder(decoder).map_err(fault)?;
     let (width, height) = (image.width(), image.height());
     // The decoder always returns alpha for GIF, even if no palette entry is transparent.
     let opaque = format == PictureFormat::Gif && image.to_rgba8().pixels().all(|p| p[3] == u8::MAX);
-    let alpha = image.color().has_alpha() && !opaque;
-    let deep = image.color().bytes_per_pixel() / image.color().channel_count() > 1;
+    let color = image.color();
+    let alpha = color.has_alpha() && !opaque;
+    let deep = color.bytes_per_pixel() / color.channel_count() > 1;
+    drop(filled::<u8>(width as usize * height as usize * if deep { 8 } else { 4 }).map_err(Fault::Memory)?);
     let samples = match (deep, alpha) {
         (false, false) => Samples::U8(image.into_rgb8().into_raw()),
         (false, true) => Samples::U8(image.into_rgba8().into_raw()),
@@ -166,7 +297,10 @@ fn with_image_crate(format: PictureFormat, bytes: &[u8]) -> Result<Picture, Stri
         (true, true) => Samples::U16(image.into_rgba16().into_raw()),
     };
     let left_out = xmp.then(|| "XMP metadata".to_string()).into_iter().collect();
-    Ok(Picture { icc, exif, left_out, ..Picture::from(expand(width, height, if alpha { 4 } else { 3 }, samples)) })
+    let frame = Frame { width: width as usize, height: height as usize, channels: if alpha { 4 } else { 3 }, samples };
+    let palette = matches!(format, PictureFormat::Gif | PictureFormat::Bmp);
+    let grey = !color.has_color() || palette && is_neutral(&frame);
+    Ok(Picture { grey, icc, exif, left_out, ..frame.into() })
 }
 
 /// Strips the prefix `Exif\0\0`, which JPEG and some WebP writers add, from an EXIF block.
@@ -174,16 +308,29 @@ fn strip_exif_prefix(exif: &[u8]) -> &[u8] {
     exif.strip_prefix(b"Exif\0\0").unwrap_or(exif)
 }
 
+/// Whether red, green and blue are equal everywhere.
+fn is_neutral(frame: &Frame) -> bool {
+    fn equal<T: PartialEq>(samples: &[T], channels: usize) -> bool {
+        samples.chunks_exact(channels).all(|p| p[0] == p[1] && p[1] == p[2])
+    }
+    match &frame.samples {
+        Samples::U8(s) => equal(s, frame.channels),
+        Samples::U16(s) => equal(s, frame.channels),
+    }
+}
+
 /// Expands interleaved samples of 1 (grey), 2 (grey, alpha), 3 or 4 channels to RGB or RGBA.
-fn expand(width: u32, height: u32, channels: usize, samples: Samples) -> Frame {
-    fn grey<T: Copy>(samples: &[T], channels: usize) -> Vec<T> {
-        samples.chunks_exact(channels).flat_map(|p| [p[0], p[0], p[0]].into_iter().chain(p.get(1).copied())).collect()
+fn expand(width: u32, height: u32, channels: usize, samples: Samples) -> Result<Frame> {
+    fn grey<T: Copy>(samples: &[T], channels: usize) -> Result<Vec<T>> {
+        let count = samples.len() / channels * (channels + 2);
+        let pixel = |p: &'_ [T]| [p[0], p[0], p[0]].into_iter().chain(p.get(1).copied());
+        collected(count, samples.chunks_exact(channels).flat_map(pixel))
     }
     let samples = match samples {
-        Samples::U8(s) if channels < 3 => Samples::U8(grey(&s, channels)),
-        Samples::U16(s) if channels < 3 => Samples::U16(grey(&s, channels)),
+        Samples::U8(s) if channels < 3 => Samples::U8(grey(&s, channels)?),
+        Samples::U16(s) if channels < 3 => Samples::U16(grey(&s, channels)?),
         rgb => rgb,
     };
     let channels = if channels.is_multiple_of(2) { 4 } else { 3 };
-    Frame { width: width as usize, height: height as usize, channels, samples }
+    Ok(Frame { width: width as usize, height: height as usize, channels, samples })
 }

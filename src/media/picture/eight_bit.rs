@@ -1,7 +1,8 @@
-//! Converts frames to 8-bit samples, for formats with no more.
+//! Converts frames to 8-bit samples, for formats with no more, and to the channels that a format stores.
 
 use std::borrow::Cow;
 
+use super::Picture;
 use crate::tensor::{Frame, Samples};
 
 /// Sampling factor of the NeuQuant colour quantizer, 1 (every pixel) to 30.
@@ -33,4 +34,20 @@ pub(super) fn eight_bits(samples: &Samples) -> Cow<'_, [u8]> {
         Samples::U8(s) => Cow::Borrowed(s),
         Samples::U16(s) => Cow::Owned(s.iter().map(|&v| ((u32::from(v) * 255 + 32767) / 65535) as u8).collect()),
     }
+}
+
+/// The samples that a format with grey stores: one channel, or two with alpha, of a grey picture.
+pub(super) fn without_repetition(picture: &Picture) -> (Cow<'_, Samples>, usize) {
+    fn firsts<T: Copy>(samples: &[T], channels: usize) -> Vec<T> {
+        samples.chunks_exact(channels).flat_map(|p| [p[0]].into_iter().chain(p.get(3).copied())).collect()
+    }
+    let Frame { channels, samples, .. } = &picture.frame;
+    if !picture.grey {
+        return (Cow::Borrowed(samples), *channels);
+    }
+    let grey = match samples {
+        Samples::U8(s) => Samples::U8(firsts(s, *channels)),
+        Samples::U16(s) => Samples::U16(firsts(s, *channels)),
+    };
+    (Cow::Owned(grey), channels - 2)
 }

@@ -4,13 +4,18 @@ use std::{borrow::Cow, path::Path};
 
 use image::{
     ExtendedColorType, ImageEncoder,
-    codecs::{bmp::BmpEncoder, gif::GifEncoder, jpeg::JpegEncoder, tiff::TiffEncoder},
+    codecs::{
+        bmp::BmpEncoder,
+        gif::GifEncoder,
+        jpeg::{JpegEncoder, PixelDensity, PixelDensityUnit},
+    },
 };
 
 use super::{
-    Picture,
+    COMMENT, Density, Picture,
     decode::decode,
-    eight_bit::{PALETTE_SPEED, eight_bits, opaque, palette_pixels},
+    eight_bit::{PALETTE_SPEED, eight_bits, opaque, palette_pixels, without_repetition},
+    exif, jpeg, tiff,
 };
 use crate::{
     error::{At, Error, Result},
@@ -68,7 +73,17 @@ pub fn write_in(
 /// Decodes the written file. Errors: a different size; in a lossless format, different samples.
 fn verify(file: &Path, picture: &Picture, format: PictureFormat, options: &PictureOptions) -> Result<()> {
     let bytes = std::fs::read(file).map_err(|e| Error::io("reading", file, &e))?;
-    let (found, wanted) = (decode(&bytes)?.frame, &picture.frame);
+    let found = decode(&bytes)?;
+    if found.pages.len() != picture.pages.len() {
+        let (found, wanted) = (found.pages.len() + 1, picture.pages.len() + 1);
+        return Err(Error::failed(format!("the file has {found} pages, expected {wanted}; write it again")));
+    }
+    compare(&found, picture, format, options)?;
+    found.pages.iter().zip(&picture.pages).try_for_each(|(found, page)| compare(found, page, format, options))
+}
+
+fn compare(found: &Picture, wanted: &Picture, format: PictureFormat, options: &PictureOptions) -> Result<()> {
+    let (found, wanted) = (&found.frame, &wanted.frame);
     if (found.width, found.height) != (wanted.width, wanted.height) {
         let (w, h) = (wanted.width, wanted.height);
         let sizes = format!("{}x{}, expected {w}x{h}", found.width, found.height);
@@ -88,19 +103,18 @@ fn verify(file: &Path, picture: &Picture, format: PictureFormat, options: &Pictu
 
 /// Encodes a picture:
 ///
-/// - PNG: 8 or 16 bits as in the frame, ICC in iCCP, EXIF in eXIf, text in tEXt or iTXt.
-/// - JPEG: 8 bits, 4:4:4, ICC in APP2, EXIF in APP1.
+/// - PNG: 8 or 16 bits as in the frame, ICC in iCCP, EXIF in eXIf, text in tEXt or iTXt, resolution in pHYs.
+/// - JPEG: 8 bits, 4:4:4, ICC in APP2, EXIF with the parameters in APP1, comment in COM, resolution in JFIF.
 /// - WebP: 8 bits, lossy or lossless, ICC and EXIF chunks.
 /// - GIF: 256 colours.
-/// - TIFF: 8 or 16 bits, ICC, uncompressed.
+/// - TIFF: 8 or 16 bits, ICC, EXIF, resolution, uncompressed, all pages.
 /// - BMP: 8 bits, with alpha if the frame has it.
 ///
-/// 16-bit samples are rounded to 8 where needed. [`Picture::unsupported_by`] lists what a format cannot store.
+/// Grey pictures have one channel in PNG, JPEG and, without alpha, TIFF. 16-bit samples are rounded to 8 where needed. [`Picture::unsupported_by`] lists what a format cannot store.
 ///
 /// Errors: transparency in a JPEG, a side longer than the format allows, EXIF that is too large for JPEG.
 pub fn encode(picture: &Picture, format: PictureFormat, options: &PictureOptions) -> Result<Vec<u8>> {
     let frame = &picture.frame;
-    let (extent, largest) = (frame.width.max(frame.height), max_side(format));
     let filled = frame.width * frame.height * frame.channels;
     if frame.width * frame.height == 0 || !matches!(frame.channels, 3 | 4) || sample_count(&frame.samples) != filled {
         return Err(Error::failed(format!(
@@ -111,22 +125,36 @@ pub fn encode(picture: &Picture, format: PictureFormat, options: &PictureOptions
             sample_count(&frame.samples)
         )));
     }
-    if extent > largest {
-        return Err(Error::usage(format!(
-            "{} allows at most {largest} pixels per side, got {}x{}; use .png",
-            format.name(),
-            frame.width,
-            frame.height
-        )));
+    check_size(format, (frame.width, frame.height))?;
+    if !picture.pages.is_empty() && format != PictureFormat::Tiff {
+        let (pages, name) = (picture.pages.len() + 1, format.name());
+        return Err(Error::usage(format!("there are {pages} pages, and a {name} holds one; use .tiff")));
     }
     match format {
         PictureFormat::Png => png(picture).map_err(|e| Error::failed(format!("encoding PNG: {e}"))),
         PictureFormat::Jpeg => jpeg(picture, options),
         PictureFormat::Gif => gif(frame),
-        PictureFormat::Tiff => tiff(picture),
+        PictureFormat::Tiff => tiff::encode(picture),
         PictureFormat::Bmp => bmp(frame),
         PictureFormat::WebP => webp(picture, options),
     }
+}
+
+/// Checks that a format can store a picture of this width and height.
+///
+/// Errors: a side that is longer than the format allows; more than the 4 GiB of a TIFF or BMP.
+pub fn check_size(format: PictureFormat, (width, height): (usize, usize)) -> Result<()> {
+    let (name, largest) = (format.name(), max_side(format));
+    if width.max(height) > largest {
+        return Err(Error::usage(format!(
+            "{name} allows at most {largest} pixels per side, got {width}x{height}; use .png"
+        )));
+    }
+    let bytes = (width as u64).saturating_mul(height as u64).saturating_mul(3);
+    if matches!(format, PictureFormat::Tiff | PictureFormat::Bmp) && bytes > u64::from(u32::MAX) {
+        return Err(Error::usage(format!("{name} allows at most 4 GiB, got {width}x{height} pixels; use .png")));
+    }
+    Ok(())
 }
 
 fn max_side(format: PictureFormat) -> usize {
@@ -147,10 +175,22 @@ fn sample_count(samples: &Samples) -> usize {
 fn png(picture: &Picture) -> Result<Vec<u8>, png::EncodingError> {
     let frame = &picture.frame;
     let mut info = png::Info::with_size(frame.width as u32, frame.height as u32);
-    info.color_type = if frame.channels == 4 { png::ColorType::Rgba } else { png::ColorType::Rgb };
+    let (samples, channels) = without_repetition(picture);
+    info.color_type = match channels {
+        1 => png::ColorType::Grayscale,
+        2 => png::ColorType::GrayscaleAlpha,
+        3 => png::ColorType::Rgb,
+        _ => png::ColorType::Rgba,
+    };
+    let metres = |per: f64| per.round().clamp(0.0, f64::from(u32::MAX)) as u32;
+    info.pixel_dims = picture.density.map(|Density { x, y }| png::PixelDimensions {
+        xppu: metres(x),
+        yppu: metres(y),
+        unit: png::Unit::Meter,
+    });
     info.icc_profile = picture.icc.as_deref().map(Cow::Borrowed);
     info.exif_metadata = picture.exif.as_deref().map(Cow::Borrowed);
-    let samples = match &frame.samples {
+    let samples = match &*samples {
         Samples::U8(s) => Cow::Borrowed(s.as_slice()),
         Samples::U16(s) => Cow::Owned(s.iter().flat_map(|v| v.to_be_bytes()).collect()),
     };
@@ -174,7 +214,7 @@ fn png(picture: &Picture) -> Result<Vec<u8>, png::EncodingError> {
 }
 
 fn jpeg(picture: &Picture, options: &PictureOptions) -> Result<Vec<u8>> {
-    let Some(samples) = opaque(&picture.frame) else {
+    let Some(mut samples) = opaque(&picture.frame) else {
         return Err(Error::usage("JPEG does not support transparency; use .png or .webp"));
     };
     let failed = |e: &dyn std::fmt::Display| Error::failed(format!("encoding JPEG: {e}"));
@@ -183,17 +223,29 @@ fn jpeg(picture: &Picture, options: &PictureOptions) -> Result<Vec<u8>> {
     if let Some(icc) = &picture.icc {
         encoder.set_icc_profile(icc.clone()).map_err(|e| failed(&e))?;
     }
-    if let Some(exif) = &picture.exif {
+    if let Some(exif) = exif::with_parameters(picture) {
         // A segment holds 65,533 bytes. The block's name takes six.
         if exif.len() > 65527 {
             let size = exif.len();
             return Err(Error::usage(format!("JPEG stores at most 65,527 bytes of EXIF, got {size}; use .png")));
         }
-        encoder.set_exif_metadata(exif.clone()).map_err(|e| failed(&e))?;
+        encoder.set_exif_metadata(exif).map_err(|e| failed(&e))?;
+    }
+    if let Some(Density { x, y }) = picture.density {
+        let inches = |per: f64| (per * 0.0254).round().clamp(1.0, f64::from(u16::MAX)) as u16;
+        encoder.set_pixel_density(PixelDensity { density: (inches(x), inches(y)), unit: PixelDensityUnit::Inches });
+    }
+    let color = if picture.grey { ExtendedColorType::L8 } else { ExtendedColorType::Rgb8 };
+    if picture.grey {
+        samples = samples.iter().step_by(3).copied().collect();
     }
     let (width, height) = (picture.frame.width as u32, picture.frame.height as u32);
-    encoder.write_image(&samples, width, height, ExtendedColorType::Rgb8).map_err(|e| failed(&e))?;
-    Ok(bytes)
+    encoder.write_image(&samples, width, height, color).map_err(|e| failed(&e))?;
+    let comments = picture.text.iter().filter(|(keyword, _)| keyword == COMMENT).map(|(_, text)| text);
+    let long = |text: &str| {
+        Error::usage(format!("JPEG stores comments of at most 65,533 bytes, got {}; use .png", text.len()))
+    };
+    jpeg::insert_comments(bytes, comments).map_err(long)
 }
 
 /// Quantizes to 256 colours with NeuQuant; up to 256 colours are exact. Alpha of at least 0.5 is opaque.
@@ -215,26 +267,6 @@ fn bmp(frame: &Frame) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn tiff(picture: &Picture) -> Result<Vec<u8>> {
-    let failed = |e: &dyn std::fmt::Display| Error::failed(format!("encoding TIFF: {e}"));
-    let frame = &picture.frame;
-    let mut bytes = std::io::Cursor::new(Vec::new());
-    let mut encoder = TiffEncoder::new(&mut bytes);
-    if let Some(icc) = &picture.icc {
-        encoder.set_icc_profile(icc.clone()).map_err(|e| failed(&e))?;
-    }
-    let (samples, color): (Cow<'_, [u8]>, _) = match (&frame.samples, frame.channels) {
-        (Samples::U8(s), 3) => (s.into(), ExtendedColorType::Rgb8),
-        (Samples::U8(s), _) => (s.into(), ExtendedColorType::Rgba8),
-        (Samples::U16(s), n) => {
-            let bytes: Vec<u8> = s.iter().flat_map(|v| v.to_ne_bytes()).collect();
-            (bytes.into(), if n == 3 { ExtendedColorType::Rgb16 } else { ExtendedColorType::Rgba16 })
-        }
-    };
-    encoder.write_image(&samples, frame.width as u32, frame.height as u32, color).map_err(|e| failed(&e))?;
-    Ok(bytes.into_inner())
-}
-
 fn webp(picture: &Picture, options: &PictureOptions) -> Result<Vec<u8>> {
     let frame = &picture.frame;
     let failed = |why: String| Error::failed(format!("encoding WebP: {why}"));
@@ -251,7 +283,10 @@ fn webp(picture: &Picture, options: &PictureOptions) -> Result<Vec<u8>> {
 
 /// Wraps libwebp's output in the extended layout (RFC 9649 §2.7) if there is metadata.
 fn container(coded: &[u8], picture: &Picture) -> Vec<u8> {
-    if picture.icc.is_none() && picture.exif.is_none() {
+    let exif = exif::with_parameters(picture);
+    // The profile of a grey picture does not fit RGB.
+    let icc = picture.icc.as_ref().filter(|_| !picture.grey);
+    if icc.is_none() && exif.is_none() {
         return coded.to_vec();
     }
     let chunk = |name: &[u8; 4], data: &[u8]| {
@@ -259,13 +294,11 @@ fn container(coded: &[u8], picture: &Picture) -> Vec<u8> {
         [name, &(data.len() as u32).to_le_bytes()[..], data, &[0][..padding]].concat()
     };
     let frame = &picture.frame;
-    let flags = u32::from(picture.icc.is_some()) << 5
-        | u32::from(frame.channels == 4) << 4
-        | u32::from(picture.exif.is_some()) << 3;
+    let flags = u32::from(icc.is_some()) << 5 | u32::from(frame.channels == 4) << 4 | u32::from(exif.is_some()) << 3;
     let size = |n: usize| (n as u32 - 1).to_le_bytes();
     let header = [&flags.to_le_bytes()[..], &size(frame.width)[..3], &size(frame.height)[..3]].concat();
     let mut body = [b"WEBP".to_vec(), chunk(b"VP8X", &header)].concat();
-    body.extend(picture.icc.iter().flat_map(|icc| chunk(b"ICCP", icc)));
+    body.extend(icc.iter().flat_map(|icc| chunk(b"ICCP", icc)));
     let mut rest = &coded[12..];
     // libwebp writes an extended header for lossy images with alpha. The header above replaces it.
     while let Some(([name @ .., l0, l1, l2, l3], tail)) = rest.split_first_chunk::<8>() {
@@ -275,6 +308,6 @@ fn container(coded: &[u8], picture: &Picture) -> Vec<u8> {
         }
         rest = &tail[length..];
     }
-    body.extend(picture.exif.iter().flat_map(|exif| chunk(b"EXIF", exif)));
+    body.extend(exif.iter().flat_map(|exif| chunk(b"EXIF", exif)));
     chunk(b"RIFF", &body)
 }

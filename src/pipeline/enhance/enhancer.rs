@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    picture::enhance_picture,
+    picture::{PictureNetworks, enhance_picture},
     refine::Refiner,
     refine_config::{RefineConfig, video_error},
     resume::Identity,
@@ -75,7 +75,8 @@ impl<'a> Enhancer<'a> {
         }
         let mut refiner = self.refiner.as_ref().map(|r| lock(r));
         let upscaler = self.networks.upscale.as_mut();
-        let file = enhance_picture(input, file, &plan.encoding, (refiner.as_deref_mut(), upscaler), timings)?;
+        let networks = PictureNetworks { refiner: refiner.as_deref_mut(), upscaler };
+        let file = enhance_picture(input, file, plan, networks, timings)?;
         Ok(PendingOutput { file, frames: 1, resumed: false })
     }
 }

@@ -45,7 +45,8 @@ pub fn sizes(plan: &EnhancePlan, input: &Input) -> Result<Vec<SizeRow>> {
     }
 }
 
-fn picture_sizes(plan: &EnhancePlan, size: (usize, usize)) -> Vec<SizeRow> {
+/// The sizes of a picture after each stage.
+pub(super) fn picture_sizes(plan: &EnhancePlan, size: (usize, usize)) -> Vec<SizeRow> {
     let row = |stage: &str, (height, width): (usize, usize)| SizeRow {
         stage: stage.into(),
         width,

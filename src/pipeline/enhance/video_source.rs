@@ -14,6 +14,7 @@ use crate::{
     pipeline::retime::{ResumePoint, SourceFrame},
     plan::{EnhancePlan, Input, Trim},
     stage::interpolate::Planes,
+    tensor::Frame,
 };
 
 /// Decoded frames in order.
@@ -231,12 +232,12 @@ pub(super) struct FirstPicture<'a> {
 
 impl<'a> FirstPicture<'a> {
     fn of(first: &'a Path) -> Result<Self> {
-        let frame = picture::read(first)?.frame;
+        let frame = read_page(first)?;
         Ok(Self { first, size: (frame.height, frame.width), deep: frame.is_deep(), alpha: frame.channels == 4 })
     }
 
     fn read(&self, file: &Path) -> Result<Planes> {
-        let frame = picture::read(file)?.frame;
+        let frame = read_page(file)?;
         let (name, first, (height, width)) = (file.display(), self.first.display(), self.size);
         if (frame.height, frame.width) != (height, width) {
             let (w, h) = (frame.width, frame.height);
@@ -254,6 +255,18 @@ impl<'a> FirstPicture<'a> {
                 Ok(planes)
             }
             _ => Ok(frame.planes()),
+        }
+    }
+}
+
+/// The pixels of a picture of one page.
+fn read_page(file: &Path) -> Result<Frame> {
+    let picture = picture::read(file)?;
+    match picture.pages.len() {
+        0 => Ok(picture.frame),
+        more => {
+            let (name, pages) = (file.display(), more + 1);
+            Err(Error::failed(format!("{name} has {pages} pages; a frame of a video has one")))
         }
     }
 }

@@ -74,6 +74,7 @@ impl InitImage {
     fn still(path: &Path, name: String, format: PictureFormat) -> Result<Self> {
         let read = picture::read(path).at("--image-path")?;
         let mut left_out = read.left_out.clone();
+        left_out.extend((!read.pages.is_empty()).then(|| "all pages but the first".to_string()));
         if transparent(&read.frame) {
             return Err(transparency_error(&name, format.name()));
         }

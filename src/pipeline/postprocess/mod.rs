@@ -4,4 +4,4 @@ mod interpolator;
 mod upscaler;
 
 pub(crate) use interpolator::{Interpolator, Times};
-pub(crate) use upscaler::{Upscaler, output_size};
+pub(crate) use upscaler::{Upscaler, check_memory, output_size};

@@ -19,7 +19,7 @@ use crate::{
         diagnose::{check_contrast, name_damaged_tensor},
     },
     plan::{self, Upscaling},
-    runtime::{Load, Network, Signature, memory_budget},
+    runtime::{Load, Network, Signature, available_memory, memory_budget},
     stage::upscale::{Upscale, UpscaleOptions},
     tensor::{DType, Tensor},
 };
@@ -32,6 +32,8 @@ pub(crate) struct Upscaler {
     plan: Upscaling,
     /// Bytes that the activations of the network may take.
     memory: u64,
+    /// `--memory-limit`.
+    limit: Option<u64>,
     /// Keys of the messages that were logged; each is logged once.
     logged: Arc<Mutex<BTreeSet<&'static str>>>,
 }
@@ -41,10 +43,11 @@ impl Upscaler {
     pub fn load(plan: &Upscaling, cx: &Context<'_>) -> Result<Self> {
         // The other half is for the stages that run at the same time.
         let memory = memory_budget(cx.options.engine.memory_limit) / 2;
+        let limit = cx.options.engine.memory_limit;
         let none = UpscalerSpec { scale: 1, multiple: 1, receptive_field: 0, pixel_bytes: 0 };
         let logged = Arc::default();
         let Some(model) = &plan.model else {
-            return Ok(Self { network: None, spec: none, plan: plan.clone(), memory, logged });
+            return Ok(Self { network: None, spec: none, plan: plan.clone(), memory, limit, logged });
         };
         let (network, spec) = if model.path.extension().is_some_and(|e| e == "onnx") {
             load_graph(&model.path, cx)?
@@ -58,7 +61,7 @@ impl Upscaler {
         };
         let untiled = UpscaleOptions { scale: spec.scale, multiple: spec.multiple, tile: 0, halo: 0 };
         let network = Some(Arc::new(Mutex::new(Upscale::new(network, untiled))));
-        Ok(Self { network, spec, plan: plan.clone(), memory, logged })
+        Ok(Self { network, spec, plan: plan.clone(), memory, limit, logged })
     }
 
     /// Changes the target size for later pictures.
@@ -89,6 +92,7 @@ impl Upscaler {
     fn upscale(&mut self, picture: &Array3<f32>) -> Result<Array3<f32>> {
         let (_, h, w) = picture.dim();
         let (height, width) = output_size(self.plan.target, h, w);
+        check_memory(self.planes_bytes((h, w)), self.limit, (h, w), (height, width))?;
         let passes = passes(self.plan.target, self.spec.scale, (h, w));
         if passes == 0 && self.network.is_some() {
             self.log_once("large", format!("{w}×{h} is not below {width}×{height}: resampled without the network"));
@@ -104,7 +108,26 @@ impl Upscaler {
             check_contrast(&format!("upscaling with {}", weights.display()), &[&planes], &upscaled)?;
             planes = Cow::Owned(upscaled.mapv_into(|v| v.clamp(0.0, 1.0)));
         }
+        if (planes.dim().1, planes.dim().2) == (height, width) {
+            return Ok(planes.into_owned());
+        }
         Ok(resize(&planes, height, width, self.plan.filter)?.mapv_into(|v| v.clamp(0.0, 1.0)))
+    }
+
+    /// Bytes of the planes that upscaling a picture of (height, width) holds at most, without the network's activations.
+    pub fn planes_bytes(&self, (h, w): (usize, usize)) -> u64 {
+        let (scale, (height, width)) = (self.spec.scale, output_size(self.plan.target, h, w));
+        let passes = if self.network.is_some() { passes(self.plan.target, scale, (h, w)) } else { 0 };
+        // Three planes of f32.
+        let planes = |h: usize, w: usize| (h as u64).saturating_mul(w as u64).saturating_mul(12);
+        let after = |n: u32| (h.saturating_mul(scale.saturating_pow(n)), w.saturating_mul(scale.saturating_pow(n)));
+        let at = |n: u32| planes(after(n).0, after(n).1);
+        // A pass holds its input, padded, and its output.
+        let passed = (1..=passes).map(|n| at(n - 1).saturating_mul(2).saturating_add(at(n))).max();
+        // Resampling holds two copies of its input and of its output.
+        let fitted = (after(passes) != (height, width))
+            .then(|| at(passes).saturating_mul(3).saturating_add(planes(height, width).saturating_mul(3)));
+        passed.max(fitted).unwrap_or(0)
     }
 
     /// The tiles of a picture: none if its activations fit into memory untiled, else the largest that fit.
@@ -137,6 +160,34 @@ impl Upscaler {
     }
 }
 
+/// Checks that memory suffices before anything is allocated. `needed`: bytes; `limit`: `--memory-limit`; then (height, width) of
+/// the input and the output.
+///
+/// # Errors
+/// `needed` exceeds the limit or, without one, the memory that is available.
+pub(crate) fn check_memory(needed: u64, limit: Option<u64>, from: (usize, usize), to: (usize, usize)) -> Result<()> {
+    let (most, what) = match limit {
+        Some(limit) => (limit, "of --memory-limit"),
+        None => (available_memory(), "that are available"),
+    };
+    if needed <= most {
+        return Ok(());
+    }
+    let ((h, w), (height, width)) = (from, to);
+    let (needed, most) = (gigabytes(needed), gigabytes(most));
+    Err(Error::failed(format!(
+        "{w}x{h} to {width}x{height} pixels takes about {needed} of memory, more than the {most} {what}; use a smaller size"
+    )))
+}
+
+fn gigabytes(bytes: u64) -> String {
+    if bytes < 1_000_000_000 {
+        format!("{:.0} MB", bytes as f64 / 1e6)
+    } else {
+        format!("{:.1} GB", bytes as f64 / 1e9)
+    }
+}
+
 /// The halo, in input pixels, of a network whose receptive field is too large for its tiles: six times the halo of Real-ESRGAN's
 /// own tiling. Deep RRDBNets have a receptive field of hundreds of pixels; the difference at tile borders is small and logged.
 const DEFAULT_HALO: usize = 64;
@@ -145,7 +196,8 @@ const DEFAULT_HALO: usize = 64;
 fn passes(target: plan::UpscaleTarget, scale: usize, (height, width): (usize, usize)) -> u32 {
     let goal = output_size(target, height, width);
     let least = u32::from(matches!(target, plan::UpscaleTarget::Times(_) | plan::UpscaleTarget::Factor(_)));
-    let reached = |n: u32| height * scale.pow(n) >= goal.0 && width * scale.pow(n) >= goal.1;
+    let factor = |n: u32| scale.saturating_pow(n);
+    let reached = |n: u32| height.saturating_mul(factor(n)) >= goal.0 && width.saturating_mul(factor(n)) >= goal.1;
     if scale == 1 { 1 } else { (least..=10).find(|&n| reached(n)).unwrap_or(10) }
 }
 
@@ -153,7 +205,7 @@ fn passes(target: plan::UpscaleTarget, scale: usize, (height, width): (usize, us
 pub(crate) fn output_size(target: plan::UpscaleTarget, height: usize, width: usize) -> (usize, usize) {
     let rounded = |side: usize, factor: f64| (side as f64 * factor).round().max(1.0) as usize;
     match target {
-        plan::UpscaleTarget::Times(n) => (height * n, width * n),
+        plan::UpscaleTarget::Times(n) => (height.saturating_mul(n), width.saturating_mul(n)),
         plan::UpscaleTarget::Factor(factor) => (rounded(height, factor), rounded(width, factor)),
         plan::UpscaleTarget::Size { width, height } => (height, width),
         plan::UpscaleTarget::Height(rows) => (rows, ((width * rows) as f64 / height as f64).round().max(1.0) as usize),

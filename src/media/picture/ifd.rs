@@ -1,0 +1,280 @@
+//! Image file directories: the tags of TIFF files and EXIF blocks (TIFF 6.0 section 2, BigTIFF, EXIF 2.32 section 4.6).
+
+/// Tag of the offset of the EXIF directory.
+pub(super) const EXIF: u16 = 0x8769;
+/// Tag of the offset of the GPS directory.
+pub(super) const GPS: u16 = 0x8825;
+/// The most entries that are read of a directory, and the most directories of a file.
+const MOST: u64 = 65_535;
+
+/// A tag and its values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub tag: u16,
+    /// Type of the values: 1 bytes, 2 ASCII, 3 16 bits, 4 32 bits, 5 rational, 7 undefined, …
+    kind: u16,
+    /// The values, little-endian.
+    pub data: Vec<u8>,
+}
+
+impl Entry {
+    /// 16-bit values.
+    pub fn shorts(tag: u16, values: &[u16]) -> Self {
+        Self { tag, kind: 3, data: values.iter().flat_map(|v| v.to_le_bytes()).collect() }
+    }
+
+    /// 32-bit values.
+    pub fn longs(tag: u16, values: &[u32]) -> Self {
+        Self { tag, kind: 4, data: values.iter().flat_map(|v| v.to_le_bytes()).collect() }
+    }
+
+    /// A ratio.
+    pub fn rational(tag: u16, numerator: u32, denominator: u32) -> Self {
+        Self { kind: 5, ..Self::longs(tag, &[numerator, denominator]) }
+    }
+
+    /// Bytes without a type.
+    pub fn undefined(tag: u16, data: Vec<u8>) -> Self {
+        Self { tag, kind: 7, data }
+    }
+
+    /// The first value, if it is an unsigned integer.
+    pub fn number(&self) -> Option<u64> {
+        matches!(self.kind, 1 | 3 | 4 | 13 | 16 | 18).then(|| little_endian(self.data.get(..width(self.kind)?)?))?
+    }
+
+    /// The first value, if it is a ratio.
+    pub fn ratio(&self) -> Option<f64> {
+        let (up, down) = (little_endian(self.data.get(..4)?)?, little_endian(self.data.get(4..8)?)?);
+        (self.kind == 5 && down > 0).then(|| up as f64 / down as f64)
+    }
+}
+
+/// The entry with a tag.
+pub(super) fn find(entries: &[Entry], tag: u16) -> Option<&Entry> {
+    entries.iter().find(|entry| entry.tag == tag)
+}
+
+/// The first value of a tag, if it is an unsigned integer.
+pub(super) fn number(entries: &[Entry], tag: u16) -> Option<u64> {
+    find(entries, tag)?.number()
+}
+
+/// Bytes of a value of a type.
+fn width(kind: u16) -> Option<usize> {
+    match kind {
+        1 | 2 | 6 | 7 => Some(1),
+        3 | 8 => Some(2),
+        4 | 9 | 11 | 13 => Some(4),
+        5 | 10 | 12 | 16..=18 => Some(8),
+        _ => None,
+    }
+}
+
+/// Reverses the bytes of every value. A ratio has two values of four bytes.
+fn swap(kind: u16, data: &mut [u8]) {
+    let part = if matches!(kind, 5 | 10) { 4 } else { width(kind).unwrap_or(1) };
+    data.chunks_exact_mut(part).for_each(<[u8]>::reverse);
+}
+
+fn little_endian(bytes: &[u8]) -> Option<u64> {
+    (bytes.len() <= 8).then(|| bytes.iter().rev().fold(0, |n, b| n << 8 | u64::from(*b)))
+}
+
+/// A TIFF file or an EXIF block, which has the same structure.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Block<'a> {
+    bytes: &'a [u8],
+    little: bool,
+    /// Whether offsets and counts have 64 bits (BigTIFF).
+    pub big: bool,
+}
+
+impl<'a> Block<'a> {
+    /// Reads the header. `None`: not a TIFF.
+    pub fn open(bytes: &'a [u8]) -> Option<Self> {
+        let little = match bytes.get(..2)? {
+            b"II" => true,
+            b"MM" => false,
+            _ => return None,
+        };
+        let block = Self { bytes, little, big: false };
+        match block.at(2, 2)? {
+            42 => Some(block),
+            43 => Some(Self { big: true, ..block }),
+            _ => None,
+        }
+    }
+
+    /// A number of `width` bytes at an offset.
+    fn at(&self, offset: u64, width: usize) -> Option<u64> {
+        let start = usize::try_from(offset).ok()?;
+        let mut bytes = self.bytes.get(start..start.checked_add(width)?)?.to_vec();
+        if !self.little {
+            bytes.reverse();
+        }
+        little_endian(&bytes)
+    }
+
+    /// Offset of the first directory.
+    pub fn first(&self) -> Option<u64> {
+        if self.big { self.at(8, 8) } else { self.at(4, 4) }
+    }
+
+    /// The header with another first directory.
+    pub fn header(&self, first: u64) -> Vec<u8> {
+        let length = if self.big { 16 } else { 8 };
+        let mut header = self.bytes[..length.min(self.bytes.len())].to_vec();
+        let mut offset = first.to_le_bytes()[..length / 2].to_vec();
+        if !self.little {
+            offset.reverse();
+        }
+        header.truncate(length / 2);
+        header.extend(offset);
+        header
+    }
+
+    /// The entries of the directory at an offset, and the offset of the next one; 0: none. Entries with values outside of the
+    /// file are left out.
+    pub fn directory(&self, offset: u64) -> Option<(Vec<Entry>, u64)> {
+        let (head, size, word) = if self.big { (8, 20, 8) } else { (2, 12, 4) };
+        let count = self.at(offset, head)?;
+        let start = offset.checked_add(head as u64)?;
+        let next = self.at(start.checked_add(count.checked_mul(size)?)?, word).unwrap_or(0);
+        let entries = (0..count.min(MOST)).filter_map(|k| self.entry(start + k * size, word)).collect();
+        Some((entries, next))
+    }
+
+    fn entry(&self, at: u64, word: usize) -> Option<Entry> {
+        let (tag, kind, count) = (self.at(at, 2)? as u16, self.at(at + 2, 2)? as u16, self.at(at + 4, word)?);
+        let length = usize::try_from(count).ok()?.checked_mul(width(kind)?)?;
+        let inline = at + 4 + word as u64;
+        let start = usize::try_from(if length <= word { inline } else { self.at(inline, word)? }).ok()?;
+        let mut data = self.bytes.get(start..start.checked_add(length)?)?.to_vec();
+        if !self.little {
+            swap(kind, &mut data);
+        }
+        Some(Entry { tag, kind, data })
+    }
+
+    /// Every directory of the chain, with its offset.
+    pub fn directories(&self) -> Vec<(u64, Vec<Entry>)> {
+        let (mut found, mut next) = (Vec::new(), self.first().unwrap_or(0));
+        while next != 0 && (found.len() as u64) < MOST && !found.iter().any(|(at, _)| *at == next) {
+            let Some((entries, after)) = self.directory(next) else { break };
+            found.push((next, entries));
+            next = after;
+        }
+        found
+    }
+
+    /// The entries of the directory that a tag points to.
+    pub fn child(&self, entries: &[Entry], tag: u16) -> Vec<Entry> {
+        number(entries, tag).and_then(|at| self.directory(at)).map(|(child, _)| child).unwrap_or_default()
+    }
+}
+
+/// Appends a directory and its values. Returns its offset, and the place of the offset of the next directory. `None`: beyond the
+/// 4 GiB of 32-bit offsets.
+pub(super) fn append(out: &mut Vec<u8>, entries: &[Entry], next: u32, little: bool) -> Option<(u32, usize)> {
+    let ordered = |bytes: &[u8]| if little { bytes.to_vec() } else { bytes.iter().rev().copied().collect() };
+    let mut entries = entries.to_vec();
+    entries.sort_by_key(|entry| entry.tag);
+    let mut rows = Vec::new();
+    for Entry { tag, kind, mut data } in entries {
+        let count = (data.len() / width(kind).unwrap_or(1)) as u32;
+        if !little {
+            swap(kind, &mut data);
+        }
+        if data.len() > 4 {
+            out.resize(out.len().next_multiple_of(2), 0);
+            let at = u32::try_from(out.len()).ok()?;
+            out.extend(data);
+            data = ordered(&at.to_le_bytes());
+        }
+        data.resize(4, 0);
+        rows.extend([ordered(&tag.to_le_bytes()), ordered(&kind.to_le_bytes()), ordered(&count.to_le_bytes()), data]);
+    }
+    out.resize(out.len().next_multiple_of(2), 0);
+    let at = u32::try_from(out.len()).ok()?;
+    out.extend(ordered(&((rows.len() / 4) as u16).to_le_bytes()));
+    out.extend(rows.concat());
+    let link = out.len();
+    out.extend(ordered(&next.to_le_bytes()));
+    u32::try_from(out.len()).ok().map(|_| (at, link))
+}
+
+/// An EXIF block with changed entries in its first directory and in the directories that tags of it point to. The old bytes stay
+/// where they are, so that offsets in them, such as those of maker notes, stay valid. A missing or invalid block is replaced.
+pub(super) fn edited(block: Option<&[u8]>, main: Vec<Entry>, children: Vec<(u16, Vec<Entry>)>) -> Option<Vec<u8>> {
+    let valid = block.and_then(Block::open).filter(|b| !b.big);
+    let old = valid.and_then(|b| b.directory(b.first()?));
+    let mut out = match (valid, &old) {
+        (Some(block), Some(_)) => block.bytes.to_vec(),
+        _ => b"MM\0*\0\0\0\0".to_vec(),
+    };
+    let little = out.starts_with(b"II");
+    let (mut entries, next) = old.unwrap_or_default();
+    replace(&mut entries, main);
+    for (tag, changed) in children.into_iter().filter(|(_, changed)| !changed.is_empty()) {
+        let mut child = valid.map(|b| b.child(&entries, tag)).unwrap_or_default();
+        replace(&mut child, changed);
+        let (at, _) = append(&mut out, &child, 0, little)?;
+        replace(&mut entries, vec![Entry::longs(tag, &[at])]);
+    }
+    let (at, _) = append(&mut out, &entries, u32::try_from(next).ok()?, little)?;
+    out[4..8].copy_from_slice(&if little { at.to_le_bytes() } else { at.to_be_bytes() });
+    Some(out)
+}
+
+fn replace(entries: &mut Vec<Entry>, with: Vec<Entry>) {
+    entries.retain(|entry| find(&with, entry.tag).is_none());
+    entries.extend(with);
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// Rows: byte order. Values of all widths survive, and an edit leaves the other entries and the old bytes.
+    #[test]
+    fn directories_are_read_as_they_were_written() {
+        for order in [b"II", b"MM"] {
+            let little = order == b"II";
+            let mut block = order.to_vec();
+            block.extend(if little { [42, 0, 0, 0, 0, 0] } else { [0, 42, 0, 0, 0, 0] });
+            let entries = vec![
+                Entry { tag: 0x10f, kind: 2, data: b"Crescendo\0".to_vec() },
+                Entry::shorts(0x112, &[6]),
+                Entry::rational(0x11a, 300, 1),
+                Entry::longs(0x201, &[1, 2, 3]),
+            ];
+            let (at, _) = append(&mut block, &entries, 0, little).unwrap();
+            block[4..8].copy_from_slice(&if little { at.to_le_bytes() } else { at.to_be_bytes() });
+            let read = Block::open(&block).unwrap().directories();
+            assert_eq!(read, [(u64::from(at), entries.clone())]);
+            assert_eq!((number(&entries, 0x112), find(&entries, 0x11a).unwrap().ratio()), (Some(6), Some(300.0)));
+
+            let comment = Entry::undefined(0x9286, b"ASCII\0\0\0hello".to_vec());
+            let edit =
+                edited(Some(&block), vec![Entry::shorts(0x112, &[1])], vec![(EXIF, vec![comment.clone()])]).unwrap();
+            assert_eq!(edit[8..block.len()], block[8..]);
+            let edit = Block::open(&edit).unwrap();
+            let (main, _) = edit.directory(edit.first().unwrap()).unwrap();
+            assert_eq!((number(&main, 0x112), find(&main, 0x10f)), (Some(1), Some(&entries[0])));
+            assert_eq!(edit.child(&main, EXIF), [comment]);
+        }
+    }
+
+    #[test]
+    fn damaged_blocks_are_refused_or_cut() {
+        let loops = b"II*\0\x08\0\0\0\0\0\x08\0\0\0";
+        assert_eq!(Block::open(loops).unwrap().directories().len(), 1);
+        let outside = b"II*\0\x08\0\0\0\x01\0\x0f\x01\x02\0\xff\xff\xff\xff\xff\xff\xff\x7f\0\0\0\0";
+        assert_eq!(Block::open(outside).unwrap().directories(), [(8, vec![])]);
+        for bytes in [&b""[..], b"II", b"II*", b"MM*\0\0\0\0\0", b"PK\x03\x04"] {
+            assert!(Block::open(bytes).is_none_or(|b| b.directories().is_empty()), "{bytes:?}");
+        }
+    }
+}
