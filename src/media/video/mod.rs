@@ -12,9 +12,11 @@
 
 mod animation;
 mod decode;
+mod demuxers;
 mod encode;
 mod ffmpeg;
 mod io;
+mod open;
 mod pixel;
 mod probe;
 mod rational;

@@ -14,7 +14,7 @@ use super::{
         info::{self, VideoInfo},
         timing::{TimeRange, Timing, Window, origin},
     },
-    ffmpeg,
+    open::open,
 };
 use crate::error::{Error, Result};
 
@@ -28,7 +28,7 @@ impl Timing {
         if let Some(webp) = WebP::open(path)? {
             return Ok(webp.timing());
         }
-        let mut input = ffmpeg::open(path)?;
+        let mut input = open(path)?;
         let info = info::of_input(&input, path)?;
         let (mut stamps, bare, last) = packets(&mut input, &info);
         if bare > 0 || stamps.is_empty() {
@@ -52,7 +52,7 @@ impl Timing {
                 "{name}: --start and --end do not support animated WebP; leave them out"
             )));
         }
-        let mut input = ffmpeg::open(path)?;
+        let mut input = open(path)?;
         let info = info::of_input(&input, path)?;
         let (mut stamps, bare, last) = packets(&mut input, &info);
         let (base, rate) = (info.time_base.value(), info.frame_rate);

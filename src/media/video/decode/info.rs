@@ -9,6 +9,7 @@ use crate::{
     media::video::{
         animation::apng,
         ffmpeg::{self, number, text},
+        open::open,
         pixel::{
             color::Color,
             format::{PixelFormat, Subsampling},
@@ -100,7 +101,7 @@ pub struct VideoInfo {
 
 /// Opens a file and reads its information with FFmpeg.
 pub(crate) fn probe(path: &Path) -> Result<VideoInfo> {
-    of_input(&ffmpeg::open(path)?, path)
+    of_input(&open(path)?, path)
 }
 
 /// The information of an open container. `path`: for messages.
@@ -109,7 +110,7 @@ pub(crate) fn of_input(input: &Input, path: &Path) -> Result<VideoInfo> {
     let failed = |why: String| Error::failed(format!("{}: {why}", path.display()));
     // SAFETY: the container lives as long as `input`.
     let (context, container) = unsafe { (&*input.as_ptr(), text((*(*input.as_ptr()).iformat).name)) };
-    let index = video_index(&streams, &container).map_err(failed)?;
+    let index = video_index(&streams).map_err(failed)?;
     // SAFETY: the stream belongs to the container.
     let (stream, parameters) = unsafe {
         let stream = &**context.streams.add(index);
@@ -166,9 +167,8 @@ pub(crate) fn of_input(input: &Input, path: &Path) -> Result<VideoInfo> {
 }
 
 /// The index of the first video stream. Errors: there is none.
-fn video_index(streams: &[StreamInfo], container: &str) -> Result<usize, String> {
-    // FFmpeg decodes any text file as a picture of a terminal (`tty`).
-    let index = streams.iter().position(|s| s.kind == StreamKind::Video).filter(|_| container != "tty");
+fn video_index(streams: &[StreamInfo]) -> Result<usize, String> {
+    let index = streams.iter().position(|s| s.kind == StreamKind::Video);
     index.ok_or_else(|| {
         let found: Vec<_> = streams.iter().map(|s| format!("{:?} {}", s.kind, s.codec).to_lowercase()).collect();
         format!("contains no video ({})", if found.is_empty() { "nothing".into() } else { found.join(", ") })
@@ -179,7 +179,7 @@ fn video_index(streams: &[StreamInfo], container: &str) -> Result<usize, String>
 fn pixel_format(parameters: &ffi::AVCodecParameters, container: &str, codec: &str) -> Result<PixelFormat, String> {
     match PixelFormat::of(parameters.format) {
         Some((_, format)) if parameters.width > 0 && parameters.height > 0 => Ok(format),
-        _ if container == "image2" || container.ends_with("_pipe") => {
+        _ if container.ends_with("_pipe") => {
             Err("is neither a picture nor a video, despite its name; get a complete copy".into())
         }
         _ => {

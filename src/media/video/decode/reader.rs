@@ -17,7 +17,10 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    media::video::ffmpeg::{self, last_line, reason},
+    media::video::{
+        ffmpeg::{self, last_line, reason},
+        open::open,
+    },
 };
 
 const AGAIN: i32 = ffi::AVERROR(ffmpeg_next::error::EAGAIN);
@@ -58,11 +61,11 @@ unsafe impl Send for StreamReader {}
 impl StreamReader {
     /// Opens a video for decoding. Errors: those of [`probe`](super::super::probe()), or no decoder.
     pub fn open(path: &Path) -> Result<Self> {
-        let input = ffmpeg::open(path)?;
+        let input = open(path)?;
         let mut info = info::of_input(&input, path)?;
         // Codecs store HDR10 metadata in frames, and the container may not repeat it. A separate input is read, so this
         // one stays at its start.
-        let (frame_data, left_out) = hdr::of_first_frame(&mut ffmpeg::open(path)?, info.index);
+        let (frame_data, left_out) = hdr::of_first_frame(&mut open(path)?, info.index);
         let new =
             frame_data.into_iter().filter(|t| info.side_data.iter().all(|s| s.kind != t.kind)).collect::<Vec<_>>();
         info.side_data.extend(new);

@@ -20,6 +20,7 @@ use crate::{
             timing::TimeRange,
         },
         ffmpeg::{self, c_string, check, reason, text},
+        open::open,
     },
 };
 
@@ -60,7 +61,7 @@ impl Remuxer {
     ///
     /// Errors: the source cannot be read, or the container does not support the codec of its audio.
     pub fn open(source: &Path, range: Option<TimeRange>, target: &mut Output) -> Result<Self> {
-        let input = ffmpeg::open(source)?;
+        let input = open(source)?;
         let video = info::of_input(&input, source)?;
         let mut remuxer = Self {
             targets: Vec::new(),
