@@ -237,7 +237,11 @@ impl GenerateArgs {
                 return Err(Error::usage("--output-file-path - takes one output; give one prompt and one seed"));
             }
         }
-        let output = self.encoding.resolve(destination);
+        let file = match &destination {
+            Destination::File(path) => Some(path.clone()),
+            _ => None,
+        };
+        let output = self.encoding.resolve(destination, file.as_deref())?;
         if let Destination::File(path) = &output.destination
             && prompts.len() * seeds.len() == 1
         {

@@ -32,6 +32,34 @@ pub enum StreamKind {
     Attachment,
 }
 
+/// Which field of an interlaced frame is shown first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FieldOrder {
+    /// The field of the even lines.
+    TopFirst,
+    /// The field of the odd lines.
+    BottomFirst,
+}
+
+impl FieldOrder {
+    /// From FFmpeg's `AVFieldOrder`: 0 is unknown, 1 progressive; 2 and 5 show the top field first.
+    fn of(order: i32) -> Option<Self> {
+        match order {
+            2 | 5 => Some(Self::TopFirst),
+            3 | 4 => Some(Self::BottomFirst),
+            _ => None,
+        }
+    }
+
+    /// The name in messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::TopFirst => "top field first",
+            Self::BottomFirst => "bottom field first",
+        }
+    }
+}
+
 /// One stream of a container.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StreamInfo {
@@ -84,8 +112,8 @@ pub struct VideoInfo {
     pub sample_aspect_ratio: Rational,
     /// Colour tags as stored.
     pub color: Color,
-    /// Whether frames are interlaced. They are not deinterlaced.
-    pub interlaced: bool,
+    /// Order of the fields of interlaced frames, which are not deinterlaced. `None`: progressive or unknown.
+    pub field_order: Option<FieldOrder>,
     /// Metadata that is copied unchanged, including the display matrix.
     pub side_data: Vec<SideData>,
     /// Metadata of frames that is not copied, each a phrase.
@@ -97,6 +125,20 @@ pub struct VideoInfo {
     pub(crate) index: usize,
     /// First time stamp of the container, in microseconds.
     pub(crate) origin: i64,
+}
+
+impl VideoInfo {
+    /// Describes the frames after turning them by the rotation, a quarter or half turn.
+    pub fn turned(&mut self) {
+        if self.rotation % 180 == 90 {
+            std::mem::swap(&mut self.width, &mut self.height);
+            if self.sample_aspect_ratio.is_known() {
+                self.sample_aspect_ratio = self.sample_aspect_ratio.inverse();
+            }
+        }
+        self.rotation = 0;
+        self.side_data.retain(|data| !data.is_rotation());
+    }
 }
 
 /// Opens a file and reads its information with FFmpeg.
@@ -155,8 +197,8 @@ pub(crate) fn of_input(input: &Input, path: &Path) -> Result<VideoInfo> {
             .into()
         },
         color: Color::of_parameters(parameters),
-        // SAFETY: a field of a borrowed structure. 0 is unknown, 1 progressive.
-        interlaced: unsafe { number(&raw const parameters.field_order) } > 1,
+        // SAFETY: a field of a borrowed structure.
+        field_order: FieldOrder::of(unsafe { number(&raw const parameters.field_order) }),
         side_data,
         left_out: Vec::new(),
         streams,

@@ -2,7 +2,10 @@
 
 use ffmpeg_next::{Codec, ffi};
 
-use super::{hdr, spec::VideoOptions};
+use super::{
+    hdr,
+    spec::{VideoOptions, VideoQuality},
+};
 use crate::{
     error::{Error, Result},
     media::video::{ffmpeg::c_string, side_data::SideData},
@@ -16,8 +19,8 @@ pub(crate) fn codec_options(
 ) -> Result<Vec<(String, String)>> {
     let named = [("crf", options.crf.map(|v| v.to_string())), ("preset", options.preset.clone())];
     let mut settings = Vec::new();
-    if let Some((name, value)) = options.quality.filter(|_| options.crf.is_none()).and_then(|q| rate(codec.name(), q)) {
-        settings.push((name.to_owned(), value.to_string()));
+    if options.crf.is_none() {
+        settings.extend(quality(codec.name(), options.quality, &options.extra));
     }
     for (name, value) in named {
         let Some(value) = value else { continue };
@@ -55,6 +58,29 @@ pub(crate) fn codec_options(
         _ => {}
     }
     Ok(settings)
+}
+
+/// The options of an encoder for a quality. `extra`: options of the user, which take precedence.
+fn quality(encoder: &str, quality: VideoQuality, extra: &[(String, String)]) -> Vec<(String, String)> {
+    let one = |name: &str, value: String| vec![(name.to_owned(), value)];
+    let given = |names: &[&str]| extra.iter().any(|(key, _)| names.contains(&key.as_str()));
+    match quality {
+        VideoQuality::Encoder => Vec::new(),
+        VideoQuality::Scale(q) => rate(encoder, q).map_or(Vec::new(), |(name, value)| one(name, value.to_string())),
+        VideoQuality::VisuallyLossless => match encoder {
+            "libx264" | "libx264rgb" | "libx265" => one("crf", "17".into()),
+            "libvpx" | "libvpx-vp9" | "libaom-av1" | "libsvtav1" => one("crf", "15".into()),
+            "librav1e" => one("qp", "40".into()),
+            "libwebp_anim" | "libwebp" => one("quality", "95".into()),
+            "mpeg4" | "mpeg2video" | "mpeg1video" | "mjpeg" | "libxvid" | "msmpeg4" | "msmpeg4v2" | "flv" | "h263p"
+                if !given(&["b", "flags", "global_quality"]) =>
+            {
+                let quality = (ffi::FF_QP2LAMBDA * 2).to_string();
+                vec![("flags".to_owned(), "+qscale".to_owned()), ("global_quality".to_owned(), quality)]
+            }
+            _ => Vec::new(),
+        },
+    }
 }
 
 /// Maps a quality of 0 to 100 to an option of the encoder. Rate factors range from 0 (lossless) to 51 or 63. WebP's
