@@ -113,3 +113,50 @@ pub(crate) fn add_parameters(
         settings.push((list.into(), value));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The options for every quality, as `key=value`.
+    #[test]
+    fn qualities() {
+        use VideoQuality::{Encoder, Scale, VisuallyLossless};
+        let rows = [
+            ("libx264", Encoder, "", ""),
+            ("libx264", Scale(50), "", "crf=25"),
+            ("libx264", Scale(100), "", "crf=0"),
+            ("libx265", Scale(0), "", "crf=51"),
+            ("libvpx-vp9", Scale(50), "", "crf=31"),
+            ("libwebp_anim", Scale(50), "", "quality=75"),
+            ("ffv1", Scale(50), "", ""),
+            ("libx264", VisuallyLossless, "", "crf=17"),
+            ("libx265", VisuallyLossless, "", "crf=17"),
+            ("libvpx-vp9", VisuallyLossless, "", "crf=15"),
+            ("libsvtav1", VisuallyLossless, "", "crf=15"),
+            ("libwebp_anim", VisuallyLossless, "", "quality=95"),
+            ("mpeg4", VisuallyLossless, "", "flags=+qscale global_quality=236"),
+            ("mpeg4", VisuallyLossless, "b", ""),
+            ("prores_ks", VisuallyLossless, "", ""),
+        ];
+        for (encoder, asked, extra, want) in rows {
+            let extra: Vec<_> = (!extra.is_empty()).then(|| (extra.to_owned(), "1M".to_owned())).into_iter().collect();
+            let found: Vec<_> = quality(encoder, asked, &extra).iter().map(|(k, v)| format!("{k}={v}")).collect();
+            assert_eq!(found.join(" "), want, "{encoder} {asked:?}");
+        }
+    }
+
+    #[test]
+    fn parameters_of_the_user_are_kept() {
+        let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        let rows = [
+            (vec![], "log-level=error"),
+            (vec![pair("x265-params", "no-sao=1")], "no-sao=1:log-level=error"),
+            (vec![pair("x265-params", "log-level=full")], "log-level=full"),
+        ];
+        for (mut settings, want) in rows {
+            add_parameters(&mut settings, "x265-params", [("log-level", "error".to_owned())].into_iter());
+            assert_eq!(settings, [pair("x265-params", want)]);
+        }
+    }
+}

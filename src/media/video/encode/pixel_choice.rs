@@ -107,3 +107,48 @@ pub(crate) fn losses(spec: &VideoSpec, format: &PixelFormat, encoder: &str) -> V
     }
     losses
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::media::video::{encode::encoder::find, rational::Rational};
+
+    /// Frames, encoder, and the chosen pixel format with its losses.
+    #[test]
+    fn the_nearest_pixel_format_is_chosen() {
+        use Subsampling::{Rgb, S420, S422, S444};
+        let rows = [
+            ("libx264", S420, 8, false, (64, 64), "yuv420p", 0),
+            ("libx264", S422, 8, false, (64, 64), "yuv422p", 0),
+            ("libx264", S444, 8, false, (64, 64), "yuv444p", 0),
+            ("libx264", S420, 8, false, (63, 64), "yuv444p", 0),
+            ("libx264", S422, 10, false, (64, 63), "yuv444p10le", 0),
+            ("libx264", S444, 10, false, (64, 64), "yuv444p10le", 0),
+            ("libx264", S420, 12, false, (64, 64), "yuv420p10le", 1),
+            ("libx264", Rgb, 8, false, (64, 64), "yuv444p", 0),
+            ("libx264rgb", Rgb, 8, false, (64, 64), "bgr24", 0),
+            ("libvpx-vp9", S420, 8, true, (64, 64), "yuva420p", 0),
+            ("libvpx-vp9", S444, 12, false, (64, 64), "yuv444p12le", 0),
+            ("libx265", S422, 12, false, (64, 64), "yuv422p12le", 0),
+            ("ffv1", Rgb, 16, true, (64, 64), "gbrap16le", 0),
+            ("prores_ks", S420, 8, true, (64, 64), "yuva444p10le", 0),
+            ("mpeg4", S444, 8, false, (64, 64), "yuv420p", 1),
+            ("libwebp_anim", S420, 8, true, (64, 64), "bgra", 0),
+        ];
+        let mut wrong = Vec::new();
+        for (encoder, subsampling, bit_depth, alpha, (width, height), want, lost) in rows {
+            let new = VideoSpec::new(width, height, Rational::new(25, 1));
+            let spec = VideoSpec { sampling: subsampling, bit_depth, alpha, ..new };
+            let (_, found) = choose(find(encoder).unwrap(), &VideoOptions::default(), &spec).unwrap();
+            let losses = losses(&spec, &found, encoder);
+            if found.name() != want || losses.len() != lost {
+                wrong.push(format!(
+                    "{encoder} {subsampling:?} {bit_depth} {alpha} {width}x{height}: {} {losses:?}",
+                    found.name()
+                ));
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+}
