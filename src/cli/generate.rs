@@ -237,11 +237,7 @@ impl GenerateArgs {
                 return Err(Error::usage("--output-file-path - takes one output; give one prompt and one seed"));
             }
         }
-        let file = match &destination {
-            Destination::File(path) => Some(path.clone()),
-            _ => None,
-        };
-        let output = self.encoding.resolve(destination, file.as_deref())?;
+        let output = self.encoding.resolve(destination, None)?;
         if let Destination::File(path) = &output.destination
             && prompts.len() * seeds.len() == 1
         {

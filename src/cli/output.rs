@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use super::value;
 use crate::{
     error::{Error, Result},
-    media::video::{VideoOptions, check_options},
+    media::video::{VideoOptions, check_options, check_target},
     plan::{Destination, Output, known_extension},
 };
 
@@ -53,10 +53,10 @@ pub struct EncodingArgs {
 }
 
 impl EncodingArgs {
-    /// The output options with a destination. `target`: the output, if it is one file.
+    /// The output options with a destination. `target`: the output, if it is one file that is not the destination.
     ///
     /// # Errors
-    /// An encoder, a pixel format or a rate factor that FFmpeg does not have, or that do not fit each other.
+    /// An extension that cannot be written; an encoder, a pixel format or a rate factor that FFmpeg does not have, or that do not fit each other.
     pub fn resolve(self, destination: Destination, target: Option<&Path>) -> Result<Output> {
         let options = VideoOptions {
             codec: self.codec.clone(),
@@ -65,6 +65,11 @@ impl EncodingArgs {
             preset: self.x264_preset.clone(),
             ..VideoOptions::default()
         };
+        let target = match &destination {
+            Destination::File(path) => Some(path.as_path()),
+            _ => target,
+        };
+        target.map_or(Ok(()), check_target)?;
         check_options(&options, target)?;
         Ok(Output {
             destination,
