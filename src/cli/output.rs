@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use super::value;
 use crate::{
     error::{Error, Result},
-    media::video::{VideoOptions, check_options, check_target},
+    media::video::{VideoOptions, check_options},
     plan::{Destination, Output, known_extension},
 };
 
@@ -56,7 +56,7 @@ impl EncodingArgs {
     /// The output options with a destination. `target`: the output, if it is one file that is not the destination.
     ///
     /// # Errors
-    /// An extension that cannot be written; an encoder, a pixel format or a rate factor that FFmpeg does not have, or that do not fit each other.
+    /// An encoder, a pixel format or a rate factor that FFmpeg does not have, or that do not fit each other.
     pub fn resolve(self, destination: Destination, target: Option<&Path>) -> Result<Output> {
         let options = VideoOptions {
             codec: self.codec.clone(),
@@ -69,7 +69,6 @@ impl EncodingArgs {
             Destination::File(path) => Some(path.as_path()),
             _ => target,
         };
-        target.map_or(Ok(()), check_target)?;
         check_options(&options, target)?;
         Ok(Output {
             destination,

@@ -4,13 +4,11 @@ use std::path::Path;
 
 use ffmpeg_next::{Codec, ffi};
 
-use super::{
-    codec_options::codec_options, container::container, encoder::find, pixel_choice::offers, spec::VideoOptions,
-};
+use super::{codec_options::codec_options, encoder::find, pixel_choice::offers, spec::VideoOptions};
 use crate::{
     error::{Error, Result},
     media::{
-        format::{FileFormat, picture_extensions, video_extensions},
+        format::FileFormat,
         video::{ffmpeg::c_string, rational::Rational},
     },
 };
@@ -66,24 +64,6 @@ pub fn check_rate(target: &Path, rate: Rational) -> Result<()> {
     let (path, name) = (target.display(), format.name);
     Err(Error::usage(format!(
         "{path}: {name} has at most {most} frames per second, this video has {rate}; use --interpolate {most}fps, or .mp4"
-    )))
-}
-
-/// Checks that a picture or a video can be written to a file of this name.
-///
-/// Errors: an extension that no output format has.
-pub fn check_target(target: &Path) -> Result<()> {
-    let Some(extension) = target.extension() else { return Ok(()) };
-    let known = FileFormat::of_path(target).is_some_and(|f| f.writes_pictures() || f.writes_videos());
-    if known || container(target, false).is_ok() {
-        return Ok(());
-    }
-    Err(Error::usage(format!(
-        "{}: .{} cannot be written; use {} for a picture, {} for a video",
-        target.display(),
-        extension.display(),
-        picture_extensions(),
-        video_extensions()
     )))
 }
 
@@ -146,22 +126,6 @@ mod tests {
             let found = check_rate(Path::new(name), Rational::new(num, den));
             let found = found.err().map_or_else(String::new, |e| e.to_string());
             assert!(found.contains(want) && found.is_empty() == want.is_empty(), "{name} {num}/{den}: {found}");
-        }
-    }
-
-    #[test]
-    fn extensions_of_outputs() {
-        for (name, valid) in [
-            ("a.png", true),
-            ("a.mp4", true),
-            ("a.MKV", true),
-            ("a", true),
-            ("a.nut", true),
-            ("a.xyz", false),
-            ("a.m3u8", false),
-        ] {
-            let found = check_target(Path::new(name));
-            assert_eq!(found.is_ok(), valid, "{name}: {found:?}");
         }
     }
 }
