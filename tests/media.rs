@@ -8,6 +8,8 @@ mod animations;
 mod chain;
 #[path = "media/containers.rs"]
 mod containers;
+#[path = "media/hostile.rs"]
+mod hostile;
 #[path = "media/picture.rs"]
 mod picture;
 #[path = "media/reader.rs"]

@@ -54,7 +54,11 @@ pub enum Command {
         command: ModelsCommand,
     },
     /// Show ONNX Runtime, devices, FFmpeg codecs, model cache and disks of this machine
-    Doctor,
+    Doctor {
+        /// List all encoders and decoders of FFmpeg
+        #[arg(long)]
+        codecs: bool,
+    },
     /// Print a shell completion script
     Completions {
         /// Shell

@@ -29,6 +29,9 @@ pub struct Diagnosis {
     pub disk: Vec<Disk>,
     /// Problems that keep the program from working. Exit code 3 if there are any.
     pub problems: Vec<String>,
+    /// Whether the text lists all encoders and decoders. The document always does.
+    #[serde(skip)]
+    pub codecs: bool,
 }
 
 /// ONNX Runtime.
@@ -91,7 +94,7 @@ pub struct Disk {
 
 impl Diagnosis {
     /// The report without ONNX Runtime and FFmpeg.
-    pub fn new() -> Self {
+    pub fn new(codecs: bool) -> Self {
         let (caches, problem) = match (cache::hub_cache(), cache::own_cache()) {
             (Ok(hub), Ok(own)) => (vec![hub, own], None),
             (hub, own) => (Vec::new(), hub.and(own).err().map(|e| e.to_string())),
@@ -111,15 +114,30 @@ impl Diagnosis {
             disk: disk.collect(),
             cache: caches.into_iter().map(|path| CacheFolder { bytes: cache::bytes_under(&path), path }).collect(),
             problems: problem.into_iter().collect(),
+            codecs,
         }
     }
 }
 
-impl Default for Diagnosis {
-    fn default() -> Self {
-        Self::new()
-    }
-}
+/// Encoders of the formats that are written, and those of graphics cards.
+const USUAL_ENCODERS: [&str; 16] = [
+    "libx264",
+    "libx264rgb",
+    "libx265",
+    "libvpx-vp9",
+    "libaom-av1",
+    "libsvtav1",
+    "librav1e",
+    "h264_nvenc",
+    "hevc_nvenc",
+    "av1_nvenc",
+    "prores_ks",
+    "dnxhd",
+    "ffv1",
+    "libwebp_anim",
+    "apng",
+    "gif",
+];
 
 impl Machine {
     fn new() -> Self {
@@ -159,7 +177,14 @@ impl Report for Diagnosis {
             row("device", format!("{}: {}{memory}", d.id, d.name));
         }
         row("ffmpeg", self.ffmpeg.version.clone().unwrap_or_else(|| "not found".into()));
-        row("encoders", or_none(&self.ffmpeg.encoders));
+        if self.codecs {
+            row("encoders", or_none(&self.ffmpeg.encoders));
+            row("decoders", or_none(&self.ffmpeg.decoders));
+        } else {
+            let has = |name: &&&str| self.ffmpeg.encoders.iter().any(|e| e == **name);
+            let usual: Vec<_> = USUAL_ENCODERS.iter().filter(has).map(|name| (*name).to_owned()).collect();
+            row("encoders", format!("{} (--codecs lists all)", or_none(&usual)));
+        }
         let memory = |bytes: Option<u64>| bytes.map_or_else(|| "unknown".into(), cache::gigabytes);
         row("cpu", format!("{}, {} cores", self.machine.cpu, self.machine.cores));
         row(

@@ -195,6 +195,14 @@ pub struct TimeArgs {
     #[arg(long, value_name = "SECONDS", value_parser = value::positive_float("chunk"))]
     pub chunk: Option<f64>,
 
+    /// Process what decodes of a damaged video; what does not decode repeats the frame before. A warning says what was lost
+    #[arg(long)]
+    pub conceal_errors: bool,
+
+    /// Do not warn that a video is interlaced. Frames are never deinterlaced
+    #[arg(long)]
+    pub assume_progressive: bool,
+
     /// Frames per second of numbered pictures. Rejected for videos, whose audio would lose sync: use --interpolate 60fps
     #[arg(long, value_name = "N", value_parser = value::frame_rate)]
     pub fps: Option<f64>,
@@ -237,7 +245,7 @@ impl EnhanceArgs {
         {
             return Err(Error::usage(format!("--start {start} must be before --end {end} (seconds)")));
         }
-        let encoding = self.encoding.resolve(Destination::Nowhere);
+        let encoding = self.encoding.resolve(Destination::Nowhere, folder.is_none().then_some(&*typed.output))?;
         if let (None, [job]) = (&folder, jobs.as_slice()) {
             let input = match &job.input {
                 Input::File(path) => Some(path.as_path()),
@@ -294,6 +302,8 @@ impl EnhanceArgs {
             fps: self.time.fps,
             encoding,
             trim: Trim { start: self.time.start, end: self.time.end, chunk: self.time.chunk },
+            conceal_errors: self.time.conceal_errors,
+            assume_progressive: self.time.assume_progressive,
             batch: Batch {
                 skip_existing: self.batch.skip_existing,
                 jobs: self.batch.jobs,

@@ -237,7 +237,7 @@ impl GenerateArgs {
                 return Err(Error::usage("--output-file-path - takes one output; give one prompt and one seed"));
             }
         }
-        let output = self.encoding.resolve(destination);
+        let output = self.encoding.resolve(destination, None)?;
         if let Destination::File(path) = &output.destination
             && prompts.len() * seeds.len() == 1
         {

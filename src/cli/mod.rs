@@ -132,8 +132,8 @@ fn command(cli: Cli) -> Result<Option<Box<dyn Report>>> {
             Box::new(run::inspect(&path, &shared.runtime())?)
         }
         Command::Models { command } => command.run(shared, progress)?,
-        Command::Doctor => {
-            let mut diagnosis = doctor::Diagnosis::new();
+        Command::Doctor { codecs } => {
+            let mut diagnosis = doctor::Diagnosis::new(codecs);
             run::diagnose(&mut diagnosis, &shared.runtime());
             Box::new(diagnosis)
         }

@@ -1,12 +1,13 @@
 //! Flags of output files and their encoding.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
 use super::value;
 use crate::{
     error::{Error, Result},
+    media::video::{VideoOptions, check_options},
     plan::{Destination, Output, known_extension},
 };
 
@@ -14,7 +15,7 @@ use crate::{
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Output")]
 pub struct EncodingArgs {
-    /// Named value of --output-compression
+    /// Named value of --output-compression. By default, enhance encodes videos visually lossless (CRF 17 for H.264)
     #[arg(long, value_enum, default_value = "default", value_name = "NAME")]
     pub output_quality: OutputQuality,
 
@@ -52,9 +53,24 @@ pub struct EncodingArgs {
 }
 
 impl EncodingArgs {
-    /// The output options with a destination.
-    pub fn resolve(self, destination: Destination) -> Output {
-        Output {
+    /// The output options with a destination. `target`: the output, if it is one file that is not the destination.
+    ///
+    /// # Errors
+    /// An encoder, a pixel format or a rate factor that FFmpeg does not have, or that do not fit each other.
+    pub fn resolve(self, destination: Destination, target: Option<&Path>) -> Result<Output> {
+        let options = VideoOptions {
+            codec: self.codec.clone(),
+            crf: self.crf,
+            pix_fmt: self.pix_fmt.clone(),
+            preset: self.x264_preset.clone(),
+            ..VideoOptions::default()
+        };
+        let target = match &destination {
+            Destination::File(path) => Some(path.as_path()),
+            _ => target,
+        };
+        check_options(&options, target)?;
+        Ok(Output {
             destination,
             overwrite: self.overwrite,
             compression: self.output_compression.map(|n| n as u8).or(self.output_quality.compression()),
@@ -64,7 +80,7 @@ impl EncodingArgs {
             pix_fmt: self.pix_fmt,
             encoder_options: self.encoder_options,
             verify: self.verify,
-        }
+        })
     }
 }
 
@@ -132,7 +148,7 @@ pub enum OutputQuality {
     Medium,
     /// 35
     Low,
-    /// 50 for a video, 75 for a generated picture, 95 for an enhanced one
+    /// 50 for a generated video, 75 for a generated picture, 95 for an enhanced one
     Default,
 }
 

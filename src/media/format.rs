@@ -48,6 +48,10 @@ pub struct FileFormat {
     pub muxer: Option<&'static str>,
     /// Default video encoder, and the one for frames with transparency.
     pub encoders: (&'static str, &'static str),
+    /// Shortest duration of a frame of its animations in ms: players slow down shorter ones. `None`: no limit.
+    pub shortest_frame: Option<u32>,
+    /// Whether its videos store a rotation. FFmpeg 5.1 writes it to the QuickTime family only.
+    pub rotates: bool,
 }
 
 /// Default encoder of formats that are not in the table or define none.
@@ -66,18 +70,34 @@ const fn picture(
     picture: PictureFormat,
     still: Access,
 ) -> FileFormat {
-    let video = Access::None;
-    FileFormat { name, extensions, picture: Some(picture), still, video, animated: false, muxer: None, encoders: H264 }
+    FileFormat { picture: Some(picture), still, ..unwritten(name, extensions, Access::None) }
 }
 
 const fn video(name: &'static str, extensions: &'static [&'static str], muxer: &'static str) -> FileFormat {
-    let (still, video) = (Access::None, Access::ReadWrite);
-    FileFormat { name, extensions, picture: None, still, video, animated: false, muxer: Some(muxer), encoders: H264 }
+    FileFormat { muxer: Some(muxer), ..unwritten(name, extensions, Access::ReadWrite) }
+}
+
+const fn quicktime(name: &'static str, extensions: &'static [&'static str], muxer: &'static str) -> FileFormat {
+    FileFormat { rotates: true, ..video(name, extensions, muxer) }
 }
 
 const fn read_only(name: &'static str, extensions: &'static [&'static str]) -> FileFormat {
-    let (still, video) = (Access::None, Access::Read);
-    FileFormat { name, extensions, picture: None, still, video, animated: false, muxer: None, encoders: H264 }
+    unwritten(name, extensions, Access::Read)
+}
+
+const fn unwritten(name: &'static str, extensions: &'static [&'static str], video: Access) -> FileFormat {
+    FileFormat {
+        name,
+        extensions,
+        picture: None,
+        still: Access::None,
+        video,
+        animated: false,
+        muxer: None,
+        encoders: H264,
+        shortest_frame: None,
+        rotates: false,
+    }
 }
 
 /// Every format whose extension is known. FFmpeg reads and writes more: a name outside this table is left to it.
@@ -96,22 +116,24 @@ pub const FORMATS: &[FileFormat] = &[
         animated: true,
         muxer: Some("webp"),
         encoders: ("libwebp_anim", "libwebp_anim"),
+        shortest_frame: Some(11),
         ..picture("WebP", &["webp"], PictureFormat::WebP, Access::ReadWrite)
     },
     FileFormat {
         video: Access::ReadWrite,
         animated: true,
         encoders: ("gif", "gif"),
+        shortest_frame: Some(20),
         ..picture("GIF", &["gif"], PictureFormat::Gif, Access::ReadWrite)
     },
     picture("TIFF", &["tiff", "tif"], PictureFormat::Tiff, Access::ReadWrite),
     picture("BMP", &["bmp"], PictureFormat::Bmp, Access::ReadWrite),
     FileFormat { still: Access::Read, animated: true, encoders: ("apng", "apng"), ..video("APNG", &["apng"], "apng") },
-    video("MP4", &["mp4"], "mp4"),
+    quicktime("MP4", &["mp4"], "mp4"),
     video("Matroska", &["mkv"], "matroska"),
     FileFormat { encoders: ("libvpx-vp9", "libvpx-vp9"), ..video("WebM", &["webm"], "webm") },
-    FileFormat { encoders: ("h264", "prores_ks"), ..video("QuickTime", &["mov"], "mov") },
-    video("M4V", &["m4v"], "ipod"),
+    FileFormat { encoders: ("h264", "prores_ks"), ..quicktime("QuickTime", &["mov"], "mov") },
+    quicktime("M4V", &["m4v"], "ipod"),
     video("AVI", &["avi"], "avi"),
     video("MPEG-TS", &["ts", "mts", "m2ts"], "mpegts"),
     video("Flash Video", &["flv"], "flv"),

@@ -3,10 +3,20 @@
 use ndarray::{Array3, Axis};
 
 /// How a stored picture is shown, as in [`Picture::orientation`](crate::media::picture::Picture::orientation): 1 to 8.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Orientation(pub u8);
 
 impl Orientation {
+    /// The orientation of a video that players rotate by `degrees` clockwise; upright for angles that are no quarter turn.
+    pub fn of_rotation(degrees: u16) -> Self {
+        Self(match degrees {
+            90 => 6,
+            180 => 3,
+            270 => 8,
+            _ => 1,
+        })
+    }
+
     /// Stored planes as they are shown.
     pub fn upright(self, planes: Array3<f32>) -> Array3<f32> {
         turn(planes, self.0)

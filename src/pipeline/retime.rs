@@ -25,6 +25,7 @@ const MAX_GAP: f64 = 0.25;
 const ROUNDING: f64 = 0.5e-3;
 
 /// A decoded frame with its time.
+#[derive(Clone)]
 pub(crate) struct SourceFrame {
     /// The pixels.
     pub frame: Planes,

@@ -15,7 +15,7 @@ use crate::{
     error::Result,
     media::{
         queue::{Chain, Emit},
-        video::VideoOptions,
+        video::{VideoOptions, VideoQuality},
     },
     plan::{Interpolation, Output, Upscaling},
     progress::stop_flag,
@@ -47,12 +47,12 @@ impl Networks {
     }
 }
 
-/// The encoder options of a plan.
-pub(crate) fn encoder_options(output: &Output) -> VideoOptions {
+/// The encoder options of a plan. `default`: the quality if none is given.
+pub(crate) fn encoder_options(output: &Output, default: VideoQuality) -> VideoOptions {
     VideoOptions {
         codec: output.codec.clone(),
         crf: output.crf,
-        quality: Some(output.compression(true)),
+        quality: output.compression.map_or(default, VideoQuality::Scale),
         preset: output.x264_preset.clone(),
         pix_fmt: output.pix_fmt.clone(),
         extra: output.encoder_options.clone(),

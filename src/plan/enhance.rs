@@ -28,6 +28,12 @@ pub struct EnhancePlan {
     /// Part of a video.
     #[serde(rename = "cut")]
     pub trim: Trim,
+    /// Whether frames of a damaged video that do not decode repeat the one before them.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub conceal_errors: bool,
+    /// Whether no warning says that a video is interlaced.
+    #[serde(skip)]
+    pub assume_progressive: bool,
     /// Handling of several files.
     pub batch: Batch,
     /// Seed of the refinement.
@@ -54,6 +60,8 @@ impl Default for EnhancePlan {
             fps: None,
             encoding: Output::default(),
             trim: Trim::default(),
+            conceal_errors: false,
+            assume_progressive: false,
             batch: Batch::default(),
             seed: 42,
             quality: Quality::default(),

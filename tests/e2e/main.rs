@@ -6,6 +6,7 @@ mod bad_model;
 mod bad_output;
 mod batch;
 mod containers;
+mod damage;
 mod enhance;
 mod export;
 mod extensions;

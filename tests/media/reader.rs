@@ -159,7 +159,7 @@ fn headers_equal_ffmpeg_options() {
     let info = probe(&folder.path().join("a.mp4")).unwrap();
     // The angle of ffmpeg's `rotate` is counter-clockwise.
     let color = Color { primaries: 9, transfer: 16, matrix: 9, range: ColorRange::Limited, chroma: info.color.chroma };
-    assert_eq!((info.width, info.height, info.bit_depth, info.alpha, info.interlaced), (98, 54, 10, false, false));
+    assert_eq!((info.width, info.height, info.bit_depth, info.alpha, info.field_order), (98, 54, 10, false, None));
     assert_eq!((info.codec.as_str(), info.pixel_format.as_str()), ("hevc", "yuv420p10le"));
     assert_eq!((info.frame_rate, info.variable_rate, info.frames), (Rational::new(30000, 1001), false, Some(60)));
     assert_eq!((info.color, info.rotation, info.sample_aspect_ratio), (color, 270, Rational::new(48, 49)));

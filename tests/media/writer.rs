@@ -319,7 +319,7 @@ fn invalid_requests_leave_no_file() {
     let rows = [
         ("taken.mp4", with(|_| {}), "already exists; choose another name or pass --overwrite"),
         ("a.xyz", with(|_| {}), "no video container has this extension; use .mp4, .mkv or .webm"),
-        ("a.mp4", with(|o| o.codec = Some("h267".into())), "no video encoder h267; it has "),
+        ("a.mp4", with(|o| o.codec = Some("h267".into())), "no video encoder h267; did you mean h26"),
         ("a.webm", with(|o| o.codec = Some("h264".into())), "webm does not support the codec of libx264; use .mkv"),
         ("a.mp4", with(|o| o.pix_fmt = Some("rgb24".into())), "libx264 has no pixel format rgb24; it has yuv420p"),
         ("a.mp4", with(|o| o.pix_fmt = Some("yuv420p".into())), "width not divisible by 2"),

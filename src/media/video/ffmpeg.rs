@@ -1,7 +1,7 @@
 //! Helpers for FFmpeg's C interface: initialisation, log, errors, strings, lists of codecs.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     ffi::{CStr, CString, c_char, c_int, c_void},
     os::unix::ffi::OsStrExt,
     path::Path,
@@ -9,13 +9,15 @@ use std::{
     sync::Once,
 };
 
-use ffmpeg_next::{Codec, ffi, format::context::Input, media};
+use ffmpeg_next::{Codec, ffi, media};
 
 use crate::error::{Error, Result};
 
 thread_local! {
     /// The last error line that FFmpeg logged on this thread. It often explains an error code.
     static LAST_LINE: RefCell<Option<String>> = const { RefCell::new(None) };
+    /// Whether FFmpeg skipped a QuickTime track whose samples are in another file.
+    static EXTERNAL_TRACK: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Initialises FFmpeg and installs the log callback, once.
@@ -46,14 +48,17 @@ unsafe extern "C" fn keep_line(
 ) {
     // SAFETY: FFmpeg calls this with a valid format and its arguments. The arguments are used once.
     unsafe {
-        if level > ffi::AV_LOG_ERROR {
+        if level > ffi::AV_LOG_WARNING {
             return;
         }
         let (mut line, mut prefix) = ([0 as c_char; 512], 0);
         ffi::av_log_format_line2(context, level, format, arguments, line.as_mut_ptr(), 512, &mut prefix);
         let line = CStr::from_ptr(line.as_ptr()).to_string_lossy().trim().trim_end_matches('.').to_owned();
-        if !line.is_empty() {
-            let _ = LAST_LINE.try_with(|last| last.replace(Some(line)));
+        if line.contains("Skipped opening external track") {
+            let _ = EXTERNAL_TRACK.try_with(|found| found.set(true));
+        }
+        if !line.is_empty() && level <= ffi::AV_LOG_ERROR {
+            keep(line);
         }
     }
 }
@@ -61,6 +66,17 @@ unsafe extern "C" fn keep_line(
 /// Clears the last error line. Call it before an operation whose failure the line would explain.
 pub(crate) fn clear_line() {
     LAST_LINE.take();
+    EXTERNAL_TRACK.set(false);
+}
+
+/// Keeps an error line as if FFmpeg had logged it.
+pub(crate) fn keep(line: String) {
+    let _ = LAST_LINE.try_with(|last| last.replace(Some(line)));
+}
+
+/// Whether FFmpeg has skipped a QuickTime track whose samples are in another file since [`clear_line`].
+pub(crate) fn external_track() -> bool {
+    EXTERNAL_TRACK.get()
 }
 
 /// FFmpeg's last error line on this thread since [`clear_line`].
@@ -118,32 +134,6 @@ pub(crate) unsafe fn number<T>(field: *const T) -> c_int {
     const { assert!(size_of::<T>() == size_of::<c_int>()) };
     // SAFETY: guaranteed by the caller.
     unsafe { field.cast::<c_int>().read() }
-}
-
-/// Opens a file and reads its stream information.
-pub(crate) fn open(path: &Path) -> Result<Input> {
-    init();
-    let size = std::fs::metadata(path).map_err(|e| Error::io("reading", path, &e))?.len();
-    if size == 0 {
-        return Err(Error::failed(format!("{}: the file is empty", path.display())));
-    }
-    let url = url(path)?;
-    let failed = |code| {
-        let why = reason(code);
-        Error::failed(format!("{}: is not a video that FFmpeg can read ({why}); get a complete copy", path.display()))
-    };
-    clear_line();
-    // SAFETY: the context is null, or owned by `Input` at every return. FFmpeg frees it if opening fails.
-    unsafe {
-        let mut context = ptr::null_mut();
-        let code = ffi::avformat_open_input(&mut context, url.as_ptr(), ptr::null(), ptr::null_mut());
-        if code < 0 {
-            return Err(failed(code));
-        }
-        let input = Input::wrap(context);
-        let code = ffi::avformat_find_stream_info(context, ptr::null_mut());
-        if code < 0 { Err(failed(code)) } else { Ok(input) }
-    }
 }
 
 /// The version of the linked FFmpeg: `5.1.9-0+deb12u1`.

@@ -12,9 +12,11 @@
 
 mod animation;
 mod decode;
+mod demuxers;
 mod encode;
 mod ffmpeg;
 mod io;
+mod open;
 mod pixel;
 mod probe;
 mod rational;
@@ -23,13 +25,14 @@ mod timestamps;
 
 pub use decode::{
     frame::VideoFrame,
-    info::{StreamInfo, StreamKind, VideoInfo},
+    info::{FieldOrder, StreamInfo, StreamKind, VideoInfo},
     timing::{Clock, TimeRange, Timing, Window},
 };
 pub use encode::{
+    check::{check_options, check_rate},
     chunk,
     container::is_container,
-    spec::{Summary, VideoOptions, VideoSpec},
+    spec::{Summary, VideoOptions, VideoQuality, VideoSpec},
 };
 pub use ffmpeg::{ffmpeg_version, video_decoders, video_encoders};
 pub use io::{Reader, Writer};

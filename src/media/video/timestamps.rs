@@ -2,19 +2,16 @@
 
 use std::path::Path;
 
-use ffmpeg_next::{
-    Packet, ffi,
-    format::context::Input,
-    packet::{Mut, Ref},
-};
+use ffmpeg_next::{Packet, ffi, format::context::Input, packet::Ref};
 
 use super::{
     animation::webp::WebP,
     decode::{
         info::{self, VideoInfo},
+        time_jump::TimeJumps,
         timing::{TimeRange, Timing, Window, origin},
     },
-    ffmpeg,
+    open::open,
 };
 use crate::error::{Error, Result};
 
@@ -28,9 +25,9 @@ impl Timing {
         if let Some(webp) = WebP::open(path)? {
             return Ok(webp.timing());
         }
-        let mut input = ffmpeg::open(path)?;
+        let mut input = open(path)?;
         let info = info::of_input(&input, path)?;
-        let (mut stamps, bare, last) = packets(&mut input, &info);
+        let (mut stamps, bare, last) = packets(&mut input, &info, path);
         if bare > 0 || stamps.is_empty() {
             let frames = if bare > 0 { bare + stamps.len() as u64 } else { info.frames.unwrap_or(1) };
             return Ok(Self { stamped: false, ..Self::at_rate(info.frame_rate, frames) });
@@ -52,9 +49,9 @@ impl Timing {
                 "{name}: --start and --end do not support animated WebP; leave them out"
             )));
         }
-        let mut input = ffmpeg::open(path)?;
+        let mut input = open(path)?;
         let info = info::of_input(&input, path)?;
-        let (mut stamps, bare, last) = packets(&mut input, &info);
+        let (mut stamps, bare, last) = packets(&mut input, &info, path);
         let (base, rate) = (info.time_base.value(), info.frame_rate);
         let stamped = bare == 0 && !stamps.is_empty();
         stamps.sort_unstable();
@@ -96,23 +93,19 @@ impl Timing {
     }
 }
 
-/// Returns time stamps of displayed packets, the number of packets without one, and the duration of the last one.
-fn packets(input: &mut Input, info: &VideoInfo) -> (Vec<i64>, u64, i64) {
-    for stream in &info.streams {
-        // SAFETY: a stream of the container. Its demuxer then skips the packets of discarded streams.
-        unsafe {
-            let raw = *(*input.as_mut_ptr()).streams.add(stream.index);
-            let ours = stream.index == info.index;
-            (*raw).discard = if ours { ffi::AVDiscard::AVDISCARD_DEFAULT } else { ffi::AVDiscard::AVDISCARD_ALL };
-        }
-    }
+/// Returns time stamps of displayed packets, the number of packets without one, and the duration of the last one. Warns
+/// of jumps of the container's clock.
+fn packets(input: &mut Input, info: &VideoInfo, name: &Path) -> (Vec<i64>, u64, i64) {
+    let mut jumps = TimeJumps::new(input);
+    jumps.keep_only(input, |index| index == info.index);
     let (mut stamps, mut bare, mut last) = (Vec::new(), 0, (i64::MIN, 0));
     loop {
         let mut packet = Packet::empty();
-        // SAFETY: both structures are owned; any error ends the reading.
-        let (code, raw) = unsafe { (ffi::av_read_frame(input.as_mut_ptr(), packet.as_mut_ptr()), &*packet.as_ptr()) };
+        let code = jumps.read(input, &mut packet);
+        // SAFETY: a packet that was read, or an empty one. Any error ends the reading.
+        let raw = unsafe { &*packet.as_ptr() };
         if code < 0 {
-            return (stamps, bare, last.1);
+            break;
         }
         if raw.stream_index as usize != info.index || raw.flags & ffi::AV_PKT_FLAG_DISCARD != 0 {
             continue;
@@ -124,4 +117,8 @@ fn packets(input: &mut Input, info: &VideoInfo) -> (Vec<i64>, u64, i64) {
             last = last.max((raw.pts, raw.duration));
         }
     }
+    for (at, by) in jumps.found {
+        tracing::warn!("{}: its clock jumps by {by:.3} s to {at:.3} s; the parts are joined", name.display());
+    }
+    (stamps, bare, last.1)
 }

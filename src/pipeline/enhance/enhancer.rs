@@ -53,7 +53,7 @@ impl<'a> Enhancer<'a> {
         if self.refiner.is_some() {
             return Err(video_error(input.name()));
         }
-        VideoJob::open(input, self.plan)?.run(file, &mut self.networks, self.cx, identity, timings)
+        VideoJob::open(input, self.plan, file.target())?.run(file, &mut self.networks, self.cx, identity, timings)
     }
 
     fn enhance_picture(

@@ -9,6 +9,8 @@
 //! | `video_source`, `video` | one video or sequence of pictures |
 //! | `resume` | chunks of long videos, and their journal |
 
+mod concealed;
+mod decoding;
 mod enhancer;
 mod forecast;
 mod picture;

@@ -10,7 +10,7 @@ use crate::{
     error::Result,
     media::{
         PendingFile,
-        video::{Summary, VideoInfo, VideoOptions, VideoSpec, Writer, chunk},
+        video::{Summary, VideoInfo, VideoOptions, VideoQuality, VideoSpec, Writer, check_rate, chunk},
     },
     pipeline::{
         context::Context,
@@ -53,10 +53,14 @@ pub(super) struct VideoJob<'a> {
 }
 
 impl<'a> VideoJob<'a> {
-    /// Opens the input and decides the form of the output.
-    pub fn open(input: &'a Input, plan: &'a EnhancePlan) -> Result<Self> {
-        let source = VideoSource::open(input, plan)?;
+    /// Opens the input and decides the form of the output, the file `output`.
+    ///
+    /// # Errors
+    /// Those of reading the input; a frame rate that the output cannot have.
+    pub fn open(input: &'a Input, plan: &'a EnhancePlan, output: &Path) -> Result<Self> {
+        let source = VideoSource::open(input, plan, output)?;
         let retime = Retime::new(plan.interpolation.as_ref(), source.timing())?;
+        check_rate(output, retime.rate)?;
         let target = |(h, w): (usize, usize)| plan.upscaling.as_ref().map_or((h, w), |u| output_size(u.target, h, w));
         let (spec, deep) = match &source {
             VideoSource::Video { path, info, part, .. } => {
@@ -75,7 +79,7 @@ impl<'a> VideoJob<'a> {
         let length = (timing.end + timing.last) as f64 * timing.tick.value();
         let given = plan.trim.chunk;
         let chunk = given.filter(|s| *s < length).or((given.is_none() && length > CHUNK_ABOVE).then_some(CHUNK));
-        let options = encoder_options(&plan.encoding);
+        let options = encoder_options(&plan.encoding, VideoQuality::VisuallyLossless);
         Ok(Self { source, retime, deep, spec, options, chunk, chunk_given: given.is_some() })
     }
 

@@ -5,13 +5,17 @@
 
 use std::path::{Path, PathBuf};
 
+use super::{concealed::Concealed, decoding::Decoding};
 use crate::{
     error::{Error, Result},
     media::{
-        self, picture,
-        video::{Clock, Rational, Reader, TimeRange, Timing, VideoInfo},
+        self, FileFormat, picture,
+        video::{Rational, Reader, TimeRange, Timing, VideoInfo},
     },
-    pipeline::retime::{ResumePoint, SourceFrame},
+    pipeline::{
+        orientation::Orientation,
+        retime::{ResumePoint, SourceFrame},
+    },
     plan::{EnhancePlan, Input, Trim},
     stage::interpolate::Planes,
     tensor::Frame,
@@ -23,7 +27,17 @@ pub(super) type Frames<'a> = Box<dyn Iterator<Item = Result<SourceFrame>> + Send
 /// An input that can be decoded more than once.
 pub(super) enum VideoSource<'a> {
     /// A video or an animated picture.
-    Video { path: &'a Path, info: Box<VideoInfo>, timing: Timing, part: Option<TimeRange> },
+    Video {
+        path: &'a Path,
+        /// As the frames are after turning.
+        info: Box<VideoInfo>,
+        timing: Timing,
+        part: Option<TimeRange>,
+        /// How frames are turned, if the output cannot store a rotation.
+        turn: Orientation,
+        /// Whether frames that do not decode repeat the one before them.
+        conceal: bool,
+    },
     /// Numbered pictures at a rate.
     Pictures { pattern: &'a Path, files: &'a [PathBuf], first_picture: FirstPicture<'a>, timing: Timing },
 }
@@ -58,14 +72,19 @@ pub(super) fn pictures<'a>(
 }
 
 impl<'a> VideoSource<'a> {
-    /// Opens the input of a plan.
-    pub fn open(input: &'a Input, plan: &EnhancePlan) -> Result<Self> {
+    /// Opens the input of a plan for the file `output`. Warns of interlaced frames and of frames that are turned.
+    pub fn open(input: &'a Input, plan: &EnhancePlan, output: &Path) -> Result<Self> {
         match input {
             Input::File(path) => {
                 let mut info = Reader::open(path)?.with_alpha().info().clone();
                 let (timing, part) = timing(path, &plan.trim)?;
                 info.start = part.map_or(info.start, |part| part.start);
-                Ok(Self::Video { path, info: Box::new(info), timing, part })
+                if !plan.assume_progressive {
+                    warn_interlaced(path, &info);
+                }
+                let turn = turn(path, &mut info, output);
+                let conceal = plan.conceal_errors;
+                Ok(Self::Video { path, info: Box::new(info), timing, part, turn, conceal })
             }
             Input::Sequence { pattern, files } => {
                 let (files, timing) = pictures(pattern, files, plan)?;
@@ -93,6 +112,9 @@ impl<'a> VideoSource<'a> {
     /// All frames.
     pub fn frames(&self) -> Result<Frames<'_>> {
         match self {
+            Self::Video { path, timing, conceal: true, .. } => {
+                Ok(Box::new(Concealed::new(self.decoding(None)?, path, timing)))
+            }
             Self::Video { .. } => Ok(Box::new(self.decoding(None)?)),
             Self::Pictures { .. } => Ok(Box::new(self.read_from(0))),
         }
@@ -130,7 +152,8 @@ impl<'a> VideoSource<'a> {
 
     /// The last distinct frame at a resume point, found by its time stamp, and a decoder after it. `None`: the frame is not there.
     fn seek(&self, point: &ResumePoint) -> Option<(Planes, Decoding)> {
-        let Self::Video { timing: Timing { stamped: true, .. }, .. } = self else { return None };
+        // The number of repeats depends on all damage before.
+        let Self::Video { timing: Timing { stamped: true, .. }, conceal: false, .. } = self else { return None };
         let mut decoding = self.decoding(Some(point.stamp)).ok()?;
         let anchor = decoding.next()?.ok()?;
         let same = anchor.stamp == point.stamp && media::hash(&anchor.frame) == point.hash;
@@ -139,7 +162,7 @@ impl<'a> VideoSource<'a> {
 
     /// A decoder from the beginning of the range, or from a time stamp.
     fn decoding(&self, stamp: Option<i64>) -> Result<Decoding> {
-        let Self::Video { path, info, timing, .. } = self else {
+        let Self::Video { path, info, timing, turn, .. } = self else {
             return Err(Error::failed("numbered pictures have no video decoder"));
         };
         let window = timing.window;
@@ -153,7 +176,8 @@ impl<'a> VideoSource<'a> {
             }
             reader = Reader::open(path)?.with_alpha();
         }
-        Ok(Decoding { reader, clock: timing.clock(info), timing: *timing, passed: 0, given: 0 })
+        let clock = timing.clock(info);
+        Ok(Decoding::new(reader, clock, *timing, *turn))
     }
 
     /// Numbered pictures from `number`.
@@ -171,47 +195,29 @@ impl<'a> VideoSource<'a> {
     }
 }
 
-/// The frames of a video within its time range.
-struct Decoding {
-    reader: Reader,
-    clock: Clock,
-    timing: Timing,
-    passed: u64,
-    given: u64,
+/// Warns that interlaced frames are not deinterlaced.
+fn warn_interlaced(path: &Path, info: &VideoInfo) {
+    if let Some(order) = info.field_order {
+        tracing::warn!(
+            "{}: is interlaced ({}) and processed as progressive, so motion keeps its combs; deinterlace it first, or \
+             silence this with --assume-progressive",
+            path.display(),
+            order.name()
+        );
+    }
 }
 
-impl Iterator for Decoding {
-    type Item = Result<SourceFrame>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            let frame = match self.reader.next()? {
-                Ok(frame) => frame,
-                Err(e) => return Some(Err(e)),
-            };
-            if let Some(window) = self.timing.window {
-                let (early, late) = match self.timing.stamped {
-                    true => (frame.pts < window.first, frame.pts >= window.after),
-                    false => (self.passed < window.skip, self.given >= self.timing.frames),
-                };
-                self.passed += 1;
-                if late {
-                    return None;
-                }
-                if early {
-                    continue;
-                }
-            }
-            self.given += 1;
-            let pts = self.clock.position(&frame);
-            return Some(Ok(SourceFrame {
-                stamp: frame.pts,
-                frame: frame.frame.planes(),
-                pts,
-                duration: self.timing.last,
-            }));
-        }
+/// How frames are turned for an output that cannot store the rotation of the source. `info` then describes turned frames.
+fn turn(path: &Path, info: &mut VideoInfo, output: &Path) -> Orientation {
+    let turn = Orientation::of_rotation(info.rotation);
+    if turn == Orientation(1) || FileFormat::of_path(output).is_some_and(|format| format.rotates) {
+        return Orientation(1);
     }
+    let (source, degrees) = (path.display(), info.rotation);
+    let extension = output.extension().unwrap_or_default().display();
+    tracing::warn!("{source}: .{extension} does not store a rotation, so the frames are turned by {degrees} degrees");
+    info.turned();
+    turn
 }
 
 /// Removes `count` frames from the front.

@@ -107,7 +107,7 @@ impl InitImage {
                 return long(frames as u64);
             }
         }
-        let (orientation, left_out) = (rotation(&info), unused(&info));
+        let (orientation, left_out) = (Orientation::of_rotation(info.rotation), unused(&info));
         let stored = (info.height, info.width);
         let size = orientation.size(stored);
         let (pixels, fps) = (Pixels::Clip { orientation }, Some(info.frame_rate.value()).filter(|&r| r > 0.0));
@@ -214,16 +214,6 @@ fn transparent(frame: &Frame) -> bool {
             Samples::U8(s) => s.iter().enumerate().any(|(n, &v)| alpha(n) && v < u8::MAX),
             Samples::U16(s) => s.iter().enumerate().any(|(n, &v)| alpha(n) && v < u16::MAX),
         }
-}
-
-/// A video's rotation as an orientation. Other angles than multiples of 90° are ignored.
-fn rotation(info: &VideoInfo) -> Orientation {
-    Orientation(match info.rotation {
-        90 => 6,
-        180 => 3,
-        270 => 8,
-        _ => 1,
-    })
 }
 
 /// Parts of a video that are not used.

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use ndarray::ArrayD;
 
-use super::run_config::RunConfig;
+use super::{run_config::RunConfig, video_form::VideoForm};
 use crate::{
     error::Result,
-    media::{PendingFile, PictureFormat, metadata::Parameters},
+    media::{PendingFile, PictureFormat, metadata::Parameters, video::check_rate},
     pipeline::{context::Context, folders::create_folder_of},
     plan::{GeneratePlan, Item},
 };
@@ -54,6 +54,14 @@ pub(super) fn check_outputs(plan: &GeneratePlan, items: &[(usize, Item<'_>)]) ->
         check_file(path)?;
     }
     plan.save_latents.iter().chain(&plan.perf_dump).try_for_each(|path| check_file(path))
+}
+
+/// Checks that all outputs can have the frame rate of the plan.
+pub(super) fn check_rates(plan: &GeneratePlan, config: &RunConfig, items: &[(usize, Item<'_>)]) -> Result<()> {
+    let size = (config.size.height, config.size.width);
+    let rate = VideoForm::new(plan, size, config.size.frames, config.fps)?.rate;
+    let paths = items.iter().filter_map(|(_, item)| plan.output.path(*item).transpose());
+    paths.into_iter().try_for_each(|path| check_rate(&path?, rate))
 }
 
 fn check_file(path: &Path) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use super::{
     denoise::{Inputs, denoise},
-    jobs::{Run, check_outputs, items},
+    jobs::{Run, check_outputs, check_rates, items},
     latents::Latents,
     picture::write_pictures,
     run_config::RunConfig,
@@ -35,6 +35,9 @@ pub fn generate(plan: &GeneratePlan, cx: &Context<'_>) -> Result<Generated> {
     let run = Run { plan, config: &config, cx };
     let items = items(plan, config.family.is_video());
     check_outputs(plan, &items)?;
+    if config.family.is_video() {
+        check_rates(plan, &config, &items)?;
+    }
     // Graphs come first, so that errors in the checkpoint are reported before anything slow runs.
     let transformer = cx.graph(&config.folder, "transformer", Subgraph::Full, Role::Transformer)?;
     let decoder = DecoderGraphs::new(&config, cx)?;

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     error::Result,
-    media::video::{VideoSpec, Writer},
+    media::video::{VideoQuality, VideoSpec, Writer},
     onnx::Model,
     pipeline::{
         report::OutputRow,
@@ -64,7 +64,8 @@ fn write(
     let (path, (height, width)) = (plan.output.path(job.item)?, form.size);
     let mut spec = VideoSpec::new(width, height, form.rate);
     parameters(run, job).sign_video(&mut spec);
-    let writer = path.as_ref().map(|path| Writer::create(path, &encoder_options(&plan.output), &spec));
+    let quality = VideoQuality::Scale(plan.output.compression(true));
+    let writer = path.as_ref().map(|path| Writer::create(path, &encoder_options(&plan.output, quality), &spec));
     let mut writer = writer.transpose()?;
     let mut task = Task::new(cx.progress, "decode", Some(form.frames as u64), Unit::Frames);
     let frames = decoder.frames(config.family.denormalize(&job.latent));

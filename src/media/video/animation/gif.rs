@@ -103,7 +103,8 @@ impl Gif {
             let (w, h, n) = (frame.width, frame.height, self.frames);
             return Err(self.failed(&format!("frame {n} is {w}x{h} where {width}x{height} are encoded")));
         }
-        let hundredths = ((end * 100.0).round() as u64).max(self.written + 1);
+        // Players slow down shorter frames.
+        let hundredths = ((end * 100.0).round() as u64).max(self.written + 2);
         let delay = u32::try_from((hundredths - self.written) * 10).unwrap_or(u32::MAX);
         let pixels = palette_pixels(frame);
         let Some(picture) = RgbaImage::from_raw(width as u32, height as u32, pixels) else {

@@ -217,7 +217,7 @@ fn info_of(delays: &[u32], (width, height): (usize, usize), alpha: bool) -> Vide
         rotation: 0,
         sample_aspect_ratio: Rational::new(0, 1),
         color: Color::default(),
-        interlaced: false,
+        field_order: None,
         side_data: Vec::new(),
         left_out: Vec::new(),
         streams: vec![stream],

@@ -3,16 +3,26 @@
 
 use ffmpeg_next::{Codec, Packet, codec, ffi, format::context::Input, frame, packet::Mut};
 
-use super::info;
+use super::info::{self, FieldOrder};
 use crate::media::video::side_data::SideData;
 
 /// Maximum number of packets read to find the first frame.
 const MAX_PACKETS: usize = 256;
 
-/// Decodes the first frame of a stream. Returns mastering display and content light level as side data, and names of
-/// metadata that is not copied. A stream that does not decode returns nothing; its reader reports the error.
-pub(crate) fn of_first_frame(input: &mut Input, index: usize) -> (Vec<SideData>, Vec<String>) {
-    let Some(frame) = first_frame(input, index) else { return (Vec::new(), Vec::new()) };
+/// What the first frame says about a stream.
+#[derive(Default)]
+pub(crate) struct FrameFacts {
+    /// Mastering display and content light level.
+    pub side_data: Vec<SideData>,
+    /// Names of metadata that is not copied.
+    pub left_out: Vec<String>,
+    /// `None`: the frame is progressive.
+    pub field_order: Option<FieldOrder>,
+}
+
+/// Decodes the first frame of a stream. A stream that does not decode returns nothing; its reader reports the error.
+pub(crate) fn of_first_frame(input: &mut Input, index: usize) -> FrameFacts {
+    let Some(frame) = first_frame(input, index) else { return FrameFacts::default() };
     use ffi::{AVFrameSideDataType::*, AVPacketSideDataType::*};
     let found = |kind| {
         // SAFETY: FFmpeg returns null or an entry that the frame owns.
@@ -35,7 +45,10 @@ pub(crate) fn of_first_frame(input: &mut Input, index: usize) -> (Vec<SideData>,
     ];
     let side_data = kept.into_iter().filter_map(|(f, kind)| Some(SideData { kind, bytes: found(f)? })).collect();
     let left_out = named.into_iter().filter(|(kind, _)| found(*kind).is_some()).map(|(_, name)| name.into()).collect();
-    (side_data, left_out)
+    // SAFETY: a frame that the decoder has filled.
+    let raw = unsafe { &*frame.as_ptr() };
+    let first = if raw.top_field_first != 0 { FieldOrder::TopFirst } else { FieldOrder::BottomFirst };
+    FrameFacts { side_data, left_out, field_order: (raw.interlaced_frame != 0).then_some(first) }
 }
 
 fn first_frame(input: &mut Input, index: usize) -> Option<frame::Video> {

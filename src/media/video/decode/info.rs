@@ -9,6 +9,7 @@ use crate::{
     media::video::{
         animation::apng,
         ffmpeg::{self, number, text},
+        open::open,
         pixel::{
             color::Color,
             format::{PixelFormat, Subsampling},
@@ -29,6 +30,34 @@ pub enum StreamKind {
     Subtitle,
     Data,
     Attachment,
+}
+
+/// Which field of an interlaced frame is shown first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FieldOrder {
+    /// The field of the even lines.
+    TopFirst,
+    /// The field of the odd lines.
+    BottomFirst,
+}
+
+impl FieldOrder {
+    /// From FFmpeg's `AVFieldOrder`: 0 is unknown, 1 progressive; 2 and 5 show the top field first.
+    fn of(order: i32) -> Option<Self> {
+        match order {
+            2 | 5 => Some(Self::TopFirst),
+            3 | 4 => Some(Self::BottomFirst),
+            _ => None,
+        }
+    }
+
+    /// The name in messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::TopFirst => "top field first",
+            Self::BottomFirst => "bottom field first",
+        }
+    }
 }
 
 /// One stream of a container.
@@ -83,8 +112,8 @@ pub struct VideoInfo {
     pub sample_aspect_ratio: Rational,
     /// Colour tags as stored.
     pub color: Color,
-    /// Whether frames are interlaced. They are not deinterlaced.
-    pub interlaced: bool,
+    /// Order of the fields of interlaced frames, which are not deinterlaced. `None`: progressive or unknown.
+    pub field_order: Option<FieldOrder>,
     /// Metadata that is copied unchanged, including the display matrix.
     pub side_data: Vec<SideData>,
     /// Metadata of frames that is not copied, each a phrase.
@@ -98,9 +127,23 @@ pub struct VideoInfo {
     pub(crate) origin: i64,
 }
 
+impl VideoInfo {
+    /// Describes the frames after turning them by the rotation, a quarter or half turn.
+    pub fn turned(&mut self) {
+        if self.rotation % 180 == 90 {
+            std::mem::swap(&mut self.width, &mut self.height);
+            if self.sample_aspect_ratio.is_known() {
+                self.sample_aspect_ratio = self.sample_aspect_ratio.inverse();
+            }
+        }
+        self.rotation = 0;
+        self.side_data.retain(|data| !data.is_rotation());
+    }
+}
+
 /// Opens a file and reads its information with FFmpeg.
 pub(crate) fn probe(path: &Path) -> Result<VideoInfo> {
-    of_input(&ffmpeg::open(path)?, path)
+    of_input(&open(path)?, path)
 }
 
 /// The information of an open container. `path`: for messages.
@@ -109,7 +152,7 @@ pub(crate) fn of_input(input: &Input, path: &Path) -> Result<VideoInfo> {
     let failed = |why: String| Error::failed(format!("{}: {why}", path.display()));
     // SAFETY: the container lives as long as `input`.
     let (context, container) = unsafe { (&*input.as_ptr(), text((*(*input.as_ptr()).iformat).name)) };
-    let index = video_index(&streams, &container).map_err(failed)?;
+    let index = video_index(&streams).map_err(failed)?;
     // SAFETY: the stream belongs to the container.
     let (stream, parameters) = unsafe {
         let stream = &**context.streams.add(index);
@@ -154,8 +197,8 @@ pub(crate) fn of_input(input: &Input, path: &Path) -> Result<VideoInfo> {
             .into()
         },
         color: Color::of_parameters(parameters),
-        // SAFETY: a field of a borrowed structure. 0 is unknown, 1 progressive.
-        interlaced: unsafe { number(&raw const parameters.field_order) } > 1,
+        // SAFETY: a field of a borrowed structure.
+        field_order: FieldOrder::of(unsafe { number(&raw const parameters.field_order) }),
         side_data,
         left_out: Vec::new(),
         streams,
@@ -166,9 +209,8 @@ pub(crate) fn of_input(input: &Input, path: &Path) -> Result<VideoInfo> {
 }
 
 /// The index of the first video stream. Errors: there is none.
-fn video_index(streams: &[StreamInfo], container: &str) -> Result<usize, String> {
-    // FFmpeg decodes any text file as a picture of a terminal (`tty`).
-    let index = streams.iter().position(|s| s.kind == StreamKind::Video).filter(|_| container != "tty");
+fn video_index(streams: &[StreamInfo]) -> Result<usize, String> {
+    let index = streams.iter().position(|s| s.kind == StreamKind::Video);
     index.ok_or_else(|| {
         let found: Vec<_> = streams.iter().map(|s| format!("{:?} {}", s.kind, s.codec).to_lowercase()).collect();
         format!("contains no video ({})", if found.is_empty() { "nothing".into() } else { found.join(", ") })
@@ -179,7 +221,7 @@ fn video_index(streams: &[StreamInfo], container: &str) -> Result<usize, String>
 fn pixel_format(parameters: &ffi::AVCodecParameters, container: &str, codec: &str) -> Result<PixelFormat, String> {
     match PixelFormat::of(parameters.format) {
         Some((_, format)) if parameters.width > 0 && parameters.height > 0 => Ok(format),
-        _ if container == "image2" || container.ends_with("_pipe") => {
+        _ if container.ends_with("_pipe") => {
             Err("is neither a picture nor a video, despite its name; get a complete copy".into())
         }
         _ => {

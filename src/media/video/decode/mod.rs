@@ -5,4 +5,5 @@ pub(crate) mod frame;
 pub(crate) mod hdr;
 pub(crate) mod info;
 pub(crate) mod reader;
+pub(crate) mod time_jump;
 pub(crate) mod timing;

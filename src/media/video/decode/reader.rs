@@ -2,22 +2,21 @@
 
 use std::path::{Path, PathBuf};
 
-use ffmpeg_next::{
-    Packet, codec, ffi,
-    format::context::Input,
-    frame,
-    packet::{Mut, Ref},
-};
+use ffmpeg_next::{Packet, codec, ffi, format::context::Input, frame, packet::Ref};
 
 use super::{
     decoder,
     frame::{ToRgb, VideoFrame},
     hdr,
     info::{self, VideoInfo},
+    time_jump::TimeJumps,
 };
 use crate::{
     error::{Error, Result},
-    media::video::ffmpeg::{self, last_line, reason},
+    media::video::{
+        ffmpeg::{self, last_line, reason},
+        open::open,
+    },
 };
 
 const AGAIN: i32 = ffi::AVERROR(ffmpeg_next::error::EAGAIN);
@@ -26,6 +25,7 @@ const AGAIN: i32 = ffi::AVERROR(ffmpeg_next::error::EAGAIN);
 pub struct StreamReader {
     path: PathBuf,
     input: Input,
+    jumps: TimeJumps,
     decoder: codec::Context,
     info: VideoInfo,
     rgb: ToRgb,
@@ -43,6 +43,8 @@ pub struct StreamReader {
     packets: u64,
     /// Highest time read from the container, over all streams, in seconds.
     read_until: f64,
+    /// End of the last whole packet of the video, in seconds.
+    video_until: f64,
 }
 
 #[derive(PartialEq)]
@@ -58,20 +60,21 @@ unsafe impl Send for StreamReader {}
 impl StreamReader {
     /// Opens a video for decoding. Errors: those of [`probe`](super::super::probe()), or no decoder.
     pub fn open(path: &Path) -> Result<Self> {
-        let input = ffmpeg::open(path)?;
+        let input = open(path)?;
         let mut info = info::of_input(&input, path)?;
         // Codecs store HDR10 metadata in frames, and the container may not repeat it. A separate input is read, so this
         // one stays at its start.
-        let (frame_data, left_out) = hdr::of_first_frame(&mut ffmpeg::open(path)?, info.index);
+        let facts = hdr::of_first_frame(&mut open(path)?, info.index);
         let new =
-            frame_data.into_iter().filter(|t| info.side_data.iter().all(|s| s.kind != t.kind)).collect::<Vec<_>>();
+            facts.side_data.into_iter().filter(|t| info.side_data.iter().all(|s| s.kind != t.kind)).collect::<Vec<_>>();
         info.side_data.extend(new);
-        info.left_out = left_out;
+        (info.left_out, info.field_order) = (facts.left_out, info.field_order.or(facts.field_order));
         let failed = |why: String| Error::failed(format!("{}: decoding {}: {why}", path.display(), info.codec));
         ffmpeg::clear_line();
         let decoder = decoder::open(&input, &info).map_err(failed)?;
         Ok(Self {
             path: path.into(),
+            jumps: TimeJumps::new(&input),
             input,
             decoder,
             info,
@@ -85,6 +88,7 @@ impl StreamReader {
             frames: 0,
             packets: 0,
             read_until: 0.0,
+            video_until: 0.0,
         })
     }
 
@@ -184,13 +188,16 @@ impl StreamReader {
     fn feed(&mut self) -> Result<()> {
         let mut packet = Packet::empty();
         ffmpeg::clear_line();
-        // SAFETY: both structures are owned.
-        let code = unsafe { ffi::av_read_frame(self.input.as_mut_ptr(), packet.as_mut_ptr()) };
+        let code = self.jumps.read(&mut self.input, &mut packet);
         // SAFETY: a packet that was read, or an empty one.
         let raw = unsafe { &*packet.as_ptr() };
         let ours = raw.stream_index as usize == self.info.index;
+        // Demuxers mark packets that are incomplete, but also the one before a splice, which decodes.
+        // SAFETY: the container's stream is open.
+        let cut =
+            raw.flags & ffi::AV_PKT_FLAG_CORRUPT != 0 && unsafe { ffi::avio_feof((*self.input.as_ptr()).pb) } != 0;
         if code >= 0 {
-            self.track_time(raw);
+            self.track_time(raw, ours && !cut);
             if !ours {
                 return Ok(());
             }
@@ -204,12 +211,12 @@ impl StreamReader {
             }
             self.packets += 1;
         }
-        let whole = code >= 0 && raw.flags & ffi::AV_PKT_FLAG_CORRUPT == 0;
+        let whole = code >= 0 && !cut;
         if !whole {
             self.early_end = match code {
                 ffi::AVERROR_EOF => self.cut_off(),
                 code if code < 0 => Some(self.broken(&reason(code))),
-                _ => Some(self.broken("a packet is corrupt")),
+                _ => Some(self.broken("its last packet is incomplete")),
             };
             self.state = State::Draining;
         }
@@ -222,12 +229,15 @@ impl StreamReader {
     }
 
     /// Records how far into the container a packet reaches.
-    fn track_time(&mut self, packet: &ffi::AVPacket) {
+    fn track_time(&mut self, packet: &ffi::AVPacket, whole_video: bool) {
         let stream = info::streams(&self.input)[packet.stream_index as usize];
         let base = f64::from(stream.time_base.num) / f64::from(stream.time_base.den);
         if packet.pts != ffi::AV_NOPTS_VALUE {
             let end = (packet.pts + packet.duration.max(0)) as f64 * base - self.info.origin as f64 * 1e-6;
             self.read_until = self.read_until.max(end);
+            if whole_video {
+                self.video_until = self.video_until.max(end);
+            }
         }
     }
 
@@ -243,7 +253,9 @@ impl StreamReader {
         }
         let from_stream = ffi::AVDurationEstimationMethod::AVFMT_DURATION_FROM_STREAM;
         let length = context.duration.max(0) as f64 * 1e-6;
-        if context.duration_estimation_method == from_stream && self.read_until < length - (0.05 * length).max(2.0) {
+        // Matroska's muxers disagree whether the duration includes the time before the first packet.
+        let reached = self.read_until + (self.info.origin as f64 * 1e-6).max(0.0);
+        if context.duration_estimation_method == from_stream && reached < length - (0.05 * length).max(2.0) {
             return Some(self.broken(&format!("its header states a duration of {length:.3} s")));
         }
         last_line().filter(|line| line.contains("prematurely")).map(|line| self.broken(&line))
@@ -259,8 +271,9 @@ impl StreamReader {
 
     fn broken(&self, why: &str) -> Error {
         self.failed(&format!(
-            "the file is truncated at {} s: {why}; get a complete copy of it",
-            (self.read_until * 1e3).round() / 1e3
+            "the file is truncated at {0} s: {why}; get a complete copy of it, or use what it has: enhance --end {0} or \
+             --conceal-errors",
+            (self.video_until * 1e3).round() / 1e3
         ))
     }
 

@@ -151,3 +151,169 @@ impl Clock {
         position
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::video::{
+        decode::info::{FieldOrder, StreamInfo, StreamKind},
+        pixel::{color::Color, format::Subsampling},
+    };
+
+    /// A stream with a time base and a frame rate in its header.
+    fn info(time_base: (i32, i32), frame_rate: (i32, i32)) -> VideoInfo {
+        let stream = StreamInfo { index: 0, kind: StreamKind::Video, codec: "h264".into(), language: None };
+        VideoInfo {
+            container: "matroska,webm".into(),
+            codec: "h264".into(),
+            pixel_format: "yuv420p".into(),
+            bit_depth: 8,
+            alpha: false,
+            sampling: Subsampling::S420,
+            plays: None,
+            width: 64,
+            height: 64,
+            frame_rate: Rational::new(frame_rate.0, frame_rate.1),
+            variable_rate: false,
+            frames: None,
+            duration: None,
+            start: 0.0,
+            time_base: Rational::new(time_base.0, time_base.1),
+            rotation: 0,
+            sample_aspect_ratio: Rational::new(0, 1),
+            color: Color::default(),
+            field_order: None::<FieldOrder>,
+            side_data: Vec::new(),
+            left_out: Vec::new(),
+            streams: vec![stream],
+            metadata: Vec::new(),
+            index: 0,
+            origin: 0,
+        }
+    }
+
+    struct Row<'a> {
+        name: &'a str,
+        base: (i32, i32),
+        rate: (i32, i32),
+        stamps: &'a [i64],
+        /// Time stamp of position 0.
+        origin: i64,
+        /// Duration of the last frame in ticks.
+        last: i64,
+        /// Steady, position of the last frame, its duration; all positions.
+        want: (bool, i64, i64),
+        positions: &'a [i64],
+    }
+
+    const MS: (i32, i32) = (1, 1000);
+
+    #[test]
+    fn stamps_become_positions() {
+        let row = Row {
+            name: "",
+            base: MS,
+            rate: (25, 1),
+            stamps: &[],
+            origin: 0,
+            last: 40,
+            want: (true, 0, 1),
+            positions: &[],
+        };
+        let rows = [
+            Row { name: "even", stamps: &[0, 40, 80, 120], want: (true, 3, 1), positions: &[0, 1, 2, 3], ..row },
+            Row {
+                name: "NTSC in milliseconds",
+                rate: (30000, 1001),
+                stamps: &[0, 33, 67, 100, 133],
+                last: 33,
+                want: (true, 4, 1),
+                positions: &[0, 1, 2, 3, 4],
+                ..row
+            },
+            Row {
+                name: "a late start",
+                stamps: &[5000, 5040, 5080],
+                origin: 5000,
+                want: (true, 2, 1),
+                positions: &[0, 1, 2],
+                ..row
+            },
+            Row {
+                name: "one missing of eleven",
+                stamps: &[0, 40, 80, 120, 160, 240, 280, 320, 360, 400],
+                want: (true, 10, 1),
+                positions: &[0, 1, 2, 3, 4, 6, 7, 8, 9, 10],
+                ..row
+            },
+            Row {
+                name: "too many missing",
+                stamps: &[0, 40, 200, 240],
+                want: (false, 240, 40),
+                positions: &[0, 40, 200, 240],
+                ..row
+            },
+            Row {
+                name: "jitter",
+                stamps: &[0, 40, 93, 120],
+                want: (false, 120, 40),
+                positions: &[0, 40, 93, 120],
+                ..row
+            },
+            Row {
+                name: "no duration of the last frame",
+                stamps: &[0, 50, 93, 120],
+                last: 0,
+                want: (false, 120, 40),
+                positions: &[0, 50, 93, 120],
+                ..row
+            },
+            Row {
+                name: "a long last frame",
+                stamps: &[0, 40, 80],
+                last: 120,
+                want: (true, 2, 3),
+                positions: &[0, 1, 2],
+                ..row
+            },
+            Row {
+                name: "two frames at one time",
+                stamps: &[0, 40, 40, 80],
+                want: (false, 80, 40),
+                positions: &[0, 40, 41, 80],
+                ..row
+            },
+            Row { name: "one frame", stamps: &[0], want: (true, 0, 1), positions: &[0], ..row },
+        ];
+        for Row { name, base, rate, stamps, origin, last, want, positions } in rows {
+            let info = info(base, rate);
+            let timing = Timing::of(&info, &[info.frame_rate], (stamps, origin), last);
+            assert_eq!((timing.steady, timing.end, timing.last), want, "{name}: {timing:?}");
+            assert_eq!(timing.frames, stamps.len() as u64, "{name}");
+            let window = Window { skip: 0, first: origin, after: i64::MAX };
+            let mut clock = Timing { window: Some(window), ..timing }.clock(&info);
+            let found: Vec<i64> = stamps.iter().map(|pts| clock.position(&shown_at(*pts))).collect();
+            assert_eq!(found, positions, "{name}");
+        }
+    }
+
+    fn shown_at(pts: i64) -> VideoFrame {
+        use crate::tensor::{Frame, Samples};
+        let frame = Frame { width: 1, height: 1, channels: 3, samples: Samples::U8(vec![0; 3]) };
+        VideoFrame { frame, pts, time: 0.0 }
+    }
+
+    /// Positions of decoded frames: of streams without time stamps, and after a resume point.
+    #[test]
+    fn clocks() {
+        let info = info(MS, (25, 1));
+        let timing = Timing { stamped: false, ..Timing::at_rate(Rational::new(25, 1), 3) };
+        let mut clock = timing.clock(&info);
+        let late: Vec<i64> = [80, 120, 160].map(|pts| clock.position(&shown_at(pts))).to_vec();
+        assert_eq!(late, [0, 1, 2], "the first decoded frame is position 0");
+        let mut clock = Timing::at_rate(Rational::new(25, 1), 9).clock(&info);
+        clock.resume_after(4);
+        let resumed: Vec<i64> = [160, 200, 280].map(|pts| clock.position(&shown_at(pts))).to_vec();
+        assert_eq!(resumed, [5, 6, 7], "positions increase after the resume point");
+    }
+}

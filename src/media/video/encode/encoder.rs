@@ -33,7 +33,7 @@ pub(crate) struct Encoder {
     pub unused: Vec<(String, String)>,
 }
 
-/// Finds an encoder by its name, then by its codec's name. Errors: unknown; lists the available ones.
+/// Finds an encoder by its name, then by its codec's name. Errors: unknown; names similar ones.
 pub(crate) fn find(name: &str) -> Result<Codec> {
     ffmpeg::init();
     let c_name = c_string(name);
@@ -47,8 +47,26 @@ pub(crate) fn find(name: &str) -> Result<Codec> {
         is_video.then(|| Codec::wrap(found))
     };
     found.ok_or_else(|| {
-        Error::usage(format!("the linked FFmpeg has no video encoder {name}; it has {}", video_encoders().join(", ")))
+        let near = match similar(name).as_slice() {
+            [] => String::new(),
+            [only] => format!("did you mean {only}? "),
+            [first @ .., last] => format!("did you mean {} or {last}? ", first.join(", ")),
+        };
+        Error::usage(format!(
+            "the linked FFmpeg has no video encoder {name}; {near}crescendo doctor --codecs lists all"
+        ))
     })
+}
+
+/// At most four names of encoders and common codecs that are like `name`, best first.
+fn similar(name: &str) -> Vec<String> {
+    const CODECS: [&str; 4] = ["h264", "hevc", "av1", "vp9"];
+    let all = video_encoders().into_iter().chain(CODECS.map(str::to_owned));
+    let name = name.to_ascii_lowercase();
+    let mut near: Vec<_> =
+        all.map(|known| (strsim::jaro_winkler(&name, &known), known)).filter(|n| n.0 > 0.8).collect();
+    near.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
+    near.into_iter().take(4).map(|(_, known)| known).collect()
 }
 
 /// The default encoder of a container, by FFmpeg's name.

@@ -1,5 +1,6 @@
 //! From RGB frames to a file: encoder, container, other streams of the source, checks of the finished file, chunks.
 
+pub(crate) mod check;
 pub mod chunk;
 pub(crate) mod codec_options;
 pub(crate) mod container;

@@ -18,12 +18,7 @@ pub(crate) fn choose(
     spec: &VideoSpec,
 ) -> Result<(ffi::AVPixelFormat, PixelFormat)> {
     use ffi::AVPixelFormat::*;
-    // SAFETY: a static list that ends with NONE, or null if the encoder accepts any.
-    let offered: Vec<ffi::AVPixelFormat> = unsafe {
-        let list = (*codec.as_ptr()).pix_fmts;
-        let at = |i| (!list.is_null()).then(|| *list.add(i)).filter(|f| *f != AV_PIX_FMT_NONE);
-        (0..).map_while(at).collect()
-    };
+    let offered = offered(codec);
     let named = |format: ffi::AVPixelFormat| PixelFormat::of(format as i32).map(|(_, known)| (format, known));
     // SAFETY: FFmpeg looks the name up.
     let by_name = |name: &str| unsafe { ffi::av_get_pix_fmt(c_string(name).as_ptr()) };
@@ -40,9 +35,7 @@ pub(crate) fn choose(
         return named(wanted).ok_or_else(|| Error::usage("the pixel format is unknown"));
     }
     if let Some(name) = &options.pix_fmt {
-        let names: Vec<_> = offered.iter().filter_map(|f| named(*f)).map(|(_, known)| known.name()).collect();
-        let names = if names.is_empty() { "any that ffmpeg -pix_fmts lists".into() } else { names.join(", ") };
-        return Err(Error::usage(format!("encoder {} has no pixel format {name}; it has {names}", codec.name())));
+        return Err(refused(codec, name));
     }
     let terminated: Vec<_> = offered.into_iter().chain([AV_PIX_FMT_NONE]).collect();
     // SAFETY: FFmpeg reads the list to its end.
@@ -52,6 +45,32 @@ pub(crate) fn choose(
     let encoder = text(unsafe { (*codec.as_ptr()).name });
     named(best)
         .ok_or_else(|| Error::usage(format!("encoder {encoder} does not accept frames from memory; choose another")))
+}
+
+/// The pixel formats of an encoder; empty: any.
+fn offered(codec: Codec) -> Vec<ffi::AVPixelFormat> {
+    // SAFETY: a static list that ends with NONE, or null if the encoder accepts any.
+    unsafe {
+        let list = (*codec.as_ptr()).pix_fmts;
+        let at = |i| (!list.is_null()).then(|| *list.add(i)).filter(|f| *f != ffi::AVPixelFormat::AV_PIX_FMT_NONE);
+        (0..).map_while(at).collect()
+    }
+}
+
+/// Checks that an encoder has the pixel format of the options. Errors: it has not; names those that it has.
+pub(crate) fn offers(codec: Codec, options: &VideoOptions) -> Result<()> {
+    let Some(name) = &options.pix_fmt else { return Ok(()) };
+    // SAFETY: FFmpeg looks the name up.
+    let format = unsafe { ffi::av_get_pix_fmt(c_string(name).as_ptr()) };
+    let offered = offered(codec);
+    if offered.is_empty() || offered.contains(&format) { Ok(()) } else { Err(refused(codec, name)) }
+}
+
+fn refused(codec: Codec, name: &str) -> Error {
+    let names: Vec<_> =
+        offered(codec).iter().filter_map(|f| PixelFormat::of(*f as i32)).map(|(_, known)| known.name()).collect();
+    let names = if names.is_empty() { "any that ffmpeg -pix_fmts lists".into() } else { names.join(", ") };
+    Error::usage(format!("encoder {} has no pixel format {name}; it has {names}", codec.name()))
 }
 
 /// Names of the pixel formats that match a spec, best first. FFmpeg does not have every combination.
@@ -87,4 +106,49 @@ pub(crate) fn losses(spec: &VideoSpec, format: &PixelFormat, encoder: &str) -> V
         losses.push(format!("some of the colour resolution ({encoder} writes {pixels})"));
     }
     losses
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::media::video::{encode::encoder::find, rational::Rational};
+
+    /// Frames, encoder, and the chosen pixel format with its losses.
+    #[test]
+    fn the_nearest_pixel_format_is_chosen() {
+        use Subsampling::{Rgb, S420, S422, S444};
+        let rows = [
+            ("libx264", S420, 8, false, (64, 64), "yuv420p", 0),
+            ("libx264", S422, 8, false, (64, 64), "yuv422p", 0),
+            ("libx264", S444, 8, false, (64, 64), "yuv444p", 0),
+            ("libx264", S420, 8, false, (63, 64), "yuv444p", 0),
+            ("libx264", S422, 10, false, (64, 63), "yuv444p10le", 0),
+            ("libx264", S444, 10, false, (64, 64), "yuv444p10le", 0),
+            ("libx264", S420, 12, false, (64, 64), "yuv420p10le", 1),
+            ("libx264", Rgb, 8, false, (64, 64), "yuv444p", 0),
+            ("libx264rgb", Rgb, 8, false, (64, 64), "bgr24", 0),
+            ("libvpx-vp9", S420, 8, true, (64, 64), "yuva420p", 0),
+            ("libvpx-vp9", S444, 12, false, (64, 64), "yuv444p12le", 0),
+            ("libx265", S422, 12, false, (64, 64), "yuv422p12le", 0),
+            ("ffv1", Rgb, 16, true, (64, 64), "gbrap16le", 0),
+            ("prores_ks", S420, 8, true, (64, 64), "yuva444p10le", 0),
+            ("mpeg4", S444, 8, false, (64, 64), "yuv420p", 1),
+            ("libwebp_anim", S420, 8, true, (64, 64), "bgra", 0),
+        ];
+        let mut wrong = Vec::new();
+        for (encoder, subsampling, bit_depth, alpha, (width, height), want, lost) in rows {
+            let new = VideoSpec::new(width, height, Rational::new(25, 1));
+            let spec = VideoSpec { sampling: subsampling, bit_depth, alpha, ..new };
+            let (_, found) = choose(find(encoder).unwrap(), &VideoOptions::default(), &spec).unwrap();
+            let losses = losses(&spec, &found, encoder);
+            if found.name() != want || losses.len() != lost {
+                wrong.push(format!(
+                    "{encoder} {subsampling:?} {bit_depth} {alpha} {width}x{height}: {} {losses:?}",
+                    found.name()
+                ));
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
 }

@@ -9,7 +9,7 @@ use crate::{
     media::video::{
         animation::webp::WebP,
         decode::info,
-        ffmpeg,
+        open::open,
         pixel::color::{Color, ColorRange},
         rational::Rational,
         side_data::{SideData, rotation},
@@ -45,7 +45,7 @@ impl ExpectedTags {
         let (found, chapters) = match WebP::open(path)? {
             Some(webp) => (webp.info.clone(), 0),
             None => {
-                let input = ffmpeg::open(path)?;
+                let input = open(path)?;
                 // SAFETY: a field of the container that `input` owns.
                 (info::of_input(&input, path)?, unsafe { (*input.as_ptr()).nb_chapters as usize })
             }

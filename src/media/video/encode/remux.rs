@@ -17,9 +17,11 @@ use crate::{
     media::video::{
         decode::{
             info::{self, StreamInfo, StreamKind},
+            time_jump::TimeJumps,
             timing::TimeRange,
         },
         ffmpeg::{self, c_string, check, reason, text},
+        open::open,
     },
 };
 
@@ -40,6 +42,7 @@ const STALE: [&str; 10] = [
 /// Copies the source's other streams to the output.
 pub(crate) struct Remuxer {
     input: Input,
+    jumps: TimeJumps,
     /// For each stream of the source: its index in the output and the last decoding time stamp written there.
     targets: Vec<Option<(usize, i64)>>,
     /// For each stream of the source: a converter for subtitles that the container does not support.
@@ -60,7 +63,7 @@ impl Remuxer {
     ///
     /// Errors: the source cannot be read, or the container does not support the codec of its audio.
     pub fn open(source: &Path, range: Option<TimeRange>, target: &mut Output) -> Result<Self> {
-        let input = ffmpeg::open(source)?;
+        let input = open(source)?;
         let video = info::of_input(&input, source)?;
         let mut remuxer = Self {
             targets: Vec::new(),
@@ -70,8 +73,10 @@ impl Remuxer {
             end: range.map(|range| range.end - range.begin),
             finished: true,
             left_out: Vec::new(),
+            jumps: TimeJumps::new(&input),
             input,
         };
+        let mut copied_streams = Vec::new();
         for stream in &video.streams {
             let recoder = if stream.kind == StreamKind::Subtitle { remuxer.recoder(stream, target) } else { None };
             remuxer.recoders.push(recoder);
@@ -79,12 +84,10 @@ impl Remuxer {
             let number = if copied { remuxer.add_stream(stream, target)? } else { None };
             remuxer.targets.push(number.map(|n| (n, i64::MIN)));
             remuxer.finished &= number.is_none();
-            // SAFETY: a stream of the source. The demuxer then skips packets of discarded streams.
-            unsafe {
-                let raw = *(*remuxer.input.as_mut_ptr()).streams.add(stream.index);
-                (*raw).discard = if copied { ffi::AVDiscard::AVDISCARD_DEFAULT } else { ffi::AVDiscard::AVDISCARD_ALL };
-            }
+            copied_streams.push(copied);
         }
+        let Self { jumps, input, .. } = &mut remuxer;
+        jumps.keep_only(input, |index| copied_streams.get(index).copied().unwrap_or(false));
         remuxer.copy_descriptions(video.index, target);
         Ok(remuxer)
     }
@@ -225,8 +228,7 @@ impl Remuxer {
     fn next(&mut self) -> Result<Option<Packet>> {
         loop {
             let mut packet = Packet::empty();
-            // SAFETY: both structures are owned.
-            match unsafe { ffi::av_read_frame(self.input.as_mut_ptr(), packet.as_mut_ptr()) } {
+            match self.jumps.read(&mut self.input, &mut packet) {
                 ffi::AVERROR_EOF => return Ok(None),
                 code if code < 0 => {
                     return Err(Error::failed(format!("reading the source's other streams: {}", reason(code))));

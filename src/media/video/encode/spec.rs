@@ -20,8 +20,8 @@ pub struct VideoOptions {
     pub codec: Option<String>,
     /// Constant rate factor, lower is better; `None`: from `quality`.
     pub crf: Option<f64>,
-    /// Quality, 0 to 100 (best), for x264, x265, VP9, AV1 and WebP. `None`: the encoder's default (libx264: CRF 23).
-    pub quality: Option<u8>,
+    /// Quality if `crf` is `None`.
+    pub quality: VideoQuality,
     /// Preset of the encoder: `medium`.
     pub preset: Option<String>,
     /// FFmpeg's pixel format. `None`: the encoder's format that is nearest to the spec's sampling, depth and
@@ -36,13 +36,25 @@ pub struct VideoOptions {
     pub verify: bool,
 }
 
+/// Quality of an encoder, by its own scale.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum VideoQuality {
+    /// The encoder's default (libx264: CRF 23).
+    #[default]
+    Encoder,
+    /// 0 to 100 (best), for x264, x265, VP9, AV1 and WebP; other encoders keep their default.
+    Scale(u8),
+    /// Visually lossless: CRF 17 for H.264 and what gives a similar PSNR for others.
+    VisuallyLossless,
+}
+
 impl Default for VideoOptions {
     /// The encoder's defaults, no overwriting.
     fn default() -> Self {
         Self {
             codec: None,
             crf: None,
-            quality: None,
+            quality: VideoQuality::Encoder,
             preset: None,
             pix_fmt: None,
             extra: Vec::new(),

@@ -12,7 +12,7 @@ use crate::{
             info::{self, VideoInfo},
             reader::StreamReader,
         },
-        ffmpeg,
+        open::open,
         pixel::hash::PixelHash,
         rational::Rational,
     },
@@ -62,7 +62,7 @@ fn measured(path: &Path) -> Result<(VideoInfo, u64, Option<f64>)> {
         let (frames, duration) = (info.frames.unwrap_or(0), info.duration);
         return Ok((info, frames, duration));
     }
-    let mut input = ffmpeg::open(path)?;
+    let mut input = open(path)?;
     let info = info::of_input(&input, path)?;
     for stream in info.streams.iter().filter(|s| s.index != info.index) {
         // SAFETY: a stream of the container. Its demuxer then skips the packets.

@@ -1,0 +1,135 @@
+//! Opens a file for demuxing. Nothing but this file is read.
+//!
+//! A media file can name other files: playlists do, and so do data references of QuickTime. The file is therefore opened
+//! here and handed to FFmpeg as a stream. FFmpeg learns only the extension of its name, uses only allowed demuxers
+//! ([`demuxers`]), and every attempt to open something else fails.
+
+use std::{
+    ffi::{CString, c_char, c_int},
+    fs::File,
+    path::Path,
+    ptr,
+};
+
+use ffmpeg_next::{
+    Dictionary, ffi,
+    format::context::{Input, StreamIo},
+};
+
+use super::{
+    demuxers,
+    ffmpeg::{c_string, clear_line, external_track, init, keep, last_line, reason, text},
+};
+use crate::error::{Error, Result};
+
+/// Opens a file and reads its stream information.
+///
+/// Errors: a file that is unreadable, empty, not regular, of a container that is not read, or that refers to another
+/// file.
+pub(crate) fn open(path: &Path) -> Result<Input> {
+    init();
+    let name = path.display();
+    let about = std::fs::metadata(path).map_err(|e| Error::io("reading", path, &e))?;
+    if !about.is_file() {
+        return Err(Error::failed(format!("{name}: is not a regular file")));
+    }
+    if about.len() == 0 {
+        return Err(Error::failed(format!("{name}: the file is empty")));
+    }
+    let file = File::open(path).map_err(|e| Error::io("reading", path, &e))?;
+    let failed = |code| {
+        let why = match last_line() {
+            Some(line) if line.starts_with(REFERENCE) => return Error::failed(format!("{name}: {line}")),
+            _ => reason(code),
+        };
+        Error::failed(format!("{name}: is not a video that FFmpeg can read ({why}); get a complete copy"))
+    };
+    clear_line();
+    let mut io = StreamIo::from_read_seek(file).map_err(|e| Error::failed(format!("{name}: {e}")))?;
+    let format = demuxer(&mut io, path).map_err(failed)?;
+    check_format(format).map_err(|why| Error::failed(format!("{name}: {why}")))?;
+    // SAFETY: the context is null, or owned by `Input` at every return. FFmpeg frees it if opening fails, but not the
+    // stream, which `Input` owns from then on.
+    unsafe {
+        let mut context = ffi::avformat_alloc_context();
+        let Some(fields) = context.as_mut() else { return Err(Error::failed("out of memory")) };
+        fields.pb = io.as_mut_ptr();
+        fields.io_open = Some(refuse);
+        let mut options = options();
+        let url = url_of(path);
+        let code = ffi::avformat_open_input(&mut context, url.as_ptr(), format, &mut options);
+        drop(Dictionary::own(options));
+        if code < 0 {
+            return Err(failed(code));
+        }
+        let input = Input::wrap_with_custom_io(context, io);
+        let code = ffi::avformat_find_stream_info(context, ptr::null_mut());
+        if external_track() {
+            return Err(Error::failed(format!(
+                "{name}: {REFERENCE}, which is not read; make a file that contains its own frames and sound"
+            )));
+        }
+        if code < 0 { Err(failed(code)) } else { Ok(input) }
+    }
+}
+
+/// Begin of the message about a reference.
+const REFERENCE: &str = "refers to another file";
+
+/// FFmpeg's callback for opening another file. Fails.
+unsafe extern "C" fn refuse(
+    _: *mut ffi::AVFormatContext,
+    _: *mut *mut ffi::AVIOContext,
+    url: *const c_char,
+    _: c_int,
+    _: *mut *mut ffi::AVDictionary,
+) -> c_int {
+    keep(format!("{REFERENCE} ({}), which is not read; give the video itself", text(url)));
+    -libc::EACCES
+}
+
+/// The name that FFmpeg sees: only the extension, by which it prefers a demuxer if the content does not decide.
+fn url_of(path: &Path) -> CString {
+    let extension = path.extension().unwrap_or_default().to_string_lossy();
+    c_string(&format!("input.{}", extension.replace(['%', '*', '?', '{', ':', '/'], "")))
+}
+
+/// The demuxer of the content. Errors: FFmpeg's code.
+fn demuxer(io: &mut StreamIo, path: &Path) -> Result<*const ffi::AVInputFormat, c_int> {
+    let mut format = ptr::null();
+    // SAFETY: the stream is open. FFmpeg rewinds it and returns a static demuxer.
+    let code = unsafe {
+        ffi::av_probe_input_buffer2(io.as_mut_ptr(), &mut format, url_of(path).as_ptr(), ptr::null_mut(), 0, 0)
+    };
+    if code < 0 { Err(code) } else { Ok(format) }
+}
+
+fn check_format(format: *const ffi::AVInputFormat) -> Result<(), String> {
+    // SAFETY: null, or a static demuxer.
+    let Some(format) = (unsafe { format.as_ref() }) else { return Err("is of an unknown container".into()) };
+    let (name, long) = (text(format.name), text(format.long_name));
+    if demuxers::is_allowed(&name) {
+        return Ok(());
+    }
+    if name == "image2" || name == "tty" || name.ends_with("_pipe") {
+        return Err("is neither a picture nor a video, despite its name; get a complete copy".into());
+    }
+    if demuxers::refers_to_others(&name) {
+        return Err(format!("is no video but {long} ({name}), which refers to other files; give the video itself"));
+    }
+    Err(format!("is {long} ({name}), which is not read; convert it to .mkv"))
+}
+
+/// Options for all demuxers, in addition to the refused references.
+fn options() -> *mut ffi::AVDictionary {
+    let whitelist = demuxers::whitelist();
+    let rows = [
+        ("format_whitelist", whitelist.as_str()),
+        ("protocol_whitelist", "file,pipe"),
+        ("enable_drefs", "0"),
+        ("use_absolute_path", "0"),
+    ];
+    let options: Dictionary = rows.into_iter().collect();
+    // SAFETY: the caller owns the dictionary.
+    unsafe { options.disown() }
+}
