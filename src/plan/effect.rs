@@ -148,10 +148,11 @@ const GENERATE: &[Field] = &[
 const ENHANCE: &[Field] = &[
     ("/record", "-o", USED),
     ("/interpolation/rate", "--interpolate", MOVING),
-    ("/interpolation/scale", "--frame-interpolation-scale", MOVING),
+    // The row of the rate reports them too.
+    ("/interpolation/scale", "--frame-interpolation-scale", USED),
     ("/interpolation/model", "--frame-interpolation-model-path", USED),
-    ("/interpolation/scene_threshold", "--scene-threshold", MOVING),
-    ("/interpolation/dedup", "--dedup", MOVING),
+    ("/interpolation/scene_threshold", "--scene-threshold", USED),
+    ("/interpolation/dedup", "--dedup", USED),
     ("/upscaling/target", "--upscale", USED),
     ("/upscaling/model", "--upscaling-model-path", USED),
     ("/upscaling/filter", "--filter", USED),
