@@ -109,11 +109,33 @@ fn repos() -> HashMap<&'static str, Served> {
         ("org/broken", Served { manner: Manner::Broken, files: vec![("net.pth", vec![1; 100_000])] }),
         ("org/slow", Served { manner: Manner::Slow, files: vec![("net.pth", vec![1; 100_000])] }),
         ("org/two", Served { manner: Manner::Good, files: vec![("a.pth", vec![1; 10]), ("sub/b.pth", vec![2; 20])] }),
+        ("org/flux", Served { manner: Manner::Good, files: flux() }),
         (
             "org/rife",
             Served { manner: Manner::Good, files: vec![("flownet.pkl", vec![1; 10]), ("x.pkl", vec![2; 20])] },
         ),
     ])
+}
+
+/// A small FLUX.1 in the layout of a release.
+fn flux() -> Vec<(&'static str, Vec<u8>)> {
+    let root = flux_folder();
+    let mut files = vec![("model_index.json", std::fs::read(root.join("model_index.json")).unwrap())];
+    for folder in std::fs::read_dir(&root).unwrap().map(|e| e.unwrap().path()).filter(|path| path.is_dir()) {
+        for path in std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()) {
+            let name: &str = path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned().leak();
+            files.push((name, std::fs::read(&path).unwrap()));
+        }
+    }
+    files
+}
+
+fn flux_folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/flux1-dev/model")
+}
+
+fn is_weights(name: &str) -> bool {
+    name.ends_with(".safetensors")
 }
 
 fn etag(body: &[u8]) -> String {
@@ -173,6 +195,14 @@ fn serve(mut stream: TcpStream, log: &Mutex<Vec<String>>, repos: &HashMap<&str, 
         (_, Manner::Broken | Manner::Slow) => &body[..body.len() / 2],
         _ => body.as_slice(),
     };
+    let part = header("range").filter(|_| verb == "GET" && served.manner == Manner::Good).and_then(|range| {
+        let (first, last) = range.strip_prefix("bytes=")?.split_once('-')?;
+        Some((first.parse::<usize>().ok()?, last.parse::<usize>().ok()?))
+    });
+    if let Some((first, last)) = part {
+        let headers = format!("{headers}Content-Range: bytes {first}-{last}/{}\r\n", body.len());
+        return respond(&mut stream, "206 Partial Content", &headers, last + 1 - first, &body[first..=last]);
+    }
     respond(&mut stream, "200 OK", &headers, body.len(), sent);
     if verb == "GET" && served.manner == Manner::Slow {
         std::thread::sleep(std::time::Duration::from_secs(60));
@@ -238,7 +268,7 @@ fn the_cache_layout_equals_huggingface_hub() {
     let (code, out, err) = server.run(&["export", "org/tiny", "--offline", "--json"]);
     assert!(!err.contains("not complete"), "{code} {out} {err}");
     let (code, _, err) = server.run(&["plan", "generate", "--prompt", "x", "--model-path", "org/tiny"]);
-    assert!(!err.contains("reached"), "{code} {err}");
+    assert!(code == 3 && err.contains("unsupported pipeline class \"P\""), "{code} {err}");
     assert_eq!(server.count(), asked, "a model that is cached completely needs no network");
 
     let (_, out, _) = server.run(&["models", "du", "--json"]);
@@ -249,16 +279,86 @@ fn the_cache_layout_equals_huggingface_hub() {
     assert!(!repo.exists());
 }
 
+/// `plan generate` of a picture of 64×64, as JSON.
+fn planned(server: &Server, model: &str, more: &[&str]) -> serde_json::Value {
+    let args =
+        ["plan", "generate", "--prompt", "x", "--height", "64", "--width", "64", "--json", "--model-path", model];
+    let (code, out, err) = server.run(&[&args, more].concat());
+    assert_eq!(code, 0, "{model} {more:?}: {err}");
+    serde_json::from_str(&out).unwrap()
+}
+
+/// The plan of a model that is not cached equals that of the downloaded model, and says what a run downloads. No weight is
+/// downloaded: headers are read by range requests and kept apart from the hub's cache.
 #[test]
-fn plan_downloads_configurations_only() {
+fn plan_downloads_configurations_and_headers_only() {
     let server = Server::start();
-    let _ = server.run(&["plan", "generate", "--prompt", "x", "--model-path", "org/tiny", "--quiet"]);
-    let snapshot = server.repo("org/tiny").join("snapshots").join(COMMIT);
-    assert!(snapshot.join("transformer/config.json").is_file());
-    assert!(!snapshot.join("transformer/diffusion_pytorch_model-00001-of-00001.safetensors").exists());
-    let (code, _, err) = server.run(&["generate", "--prompt", "x", "--model-path", "org/tiny", "--offline"]);
+    let local = planned(&server, flux_folder().to_str().unwrap(), &[]);
+    assert_eq!((server.count(), &local["download_bytes"]), (0, &serde_json::json!(0)));
+    let files = flux();
+    let weights: usize = files.iter().filter(|(name, _)| is_weights(name)).map(|(_, body)| body.len()).sum();
+
+    let remote = planned(&server, "org/flux", &[]);
+    assert_eq!(remote["download_bytes"], weights);
+    let without = |mut plan: serde_json::Value| plan.as_object_mut().unwrap().remove("download_bytes").map(|_| plan);
+    assert_eq!(without(remote.clone()), without(local.clone()));
+    let snapshot = server.repo("org/flux").join("snapshots").join(COMMIT);
+    for (name, _) in &files {
+        assert_eq!(snapshot.join(name).is_file(), !is_weights(name), "{name}");
+    }
+    let requests = server.requests.lock().unwrap().clone();
+    let of_weights = |r: &&String| r.lines().next().unwrap().contains(".safetensors HTTP");
+    assert!(requests.iter().any(|r| of_weights(&r)));
+    let whole: Vec<_> = requests.iter().filter(of_weights).filter(|r| !r.to_lowercase().contains("range: ")).collect();
+    assert!(whole.is_empty(), "{whole:?}");
+
+    // The second plan asks nothing, nor does one without a network.
+    let asked = server.count();
+    assert_eq!(
+        (planned(&server, "org/flux", &[]), planned(&server, "org/flux", &["--offline"])),
+        (remote.clone(), remote)
+    );
+    assert_eq!(server.count(), asked);
+
+    // A run does not take headers for weights.
+    let (code, _, err) = server.run(&["generate", "--prompt", "x", "--model-path", "org/flux", "--offline"]);
     assert_eq!(code, 3);
-    assert!(err.contains("transformer/diffusion_pytorch_model-00001-of-00001.safetensors missing"), "{err}");
+    assert!(err.contains("org/flux is not complete") && err.contains(".safetensors"), "{err}");
+    assert_eq!(server.run(&["models", "pull", "org/flux"]).0, 0);
+    assert_eq!(planned(&server, "org/flux", &["--offline"]), local);
+}
+
+/// Without a network and without headers, the configs give levels and sizes, and the catalogue the bytes.
+#[test]
+fn plan_works_from_configs_alone() {
+    let server = Server::start();
+    let catalogue = 23_802_816_640_u64 + 246_120_960 + 9_524_621_312 + 167_639_366;
+    for (model, bytes) in [("black-forest-labs/FLUX.1-dev", Some(catalogue)), ("org/other", None)] {
+        let repo = server.repo(model);
+        for (name, body) in flux().into_iter().filter(|(name, _)| !is_weights(name)) {
+            let path = repo.join("snapshots").join(COMMIT).join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, body).unwrap();
+        }
+        std::fs::create_dir_all(repo.join("refs")).unwrap();
+        std::fs::write(repo.join("refs/main"), COMMIT).unwrap();
+        let plan = planned(&server, model, &["--offline", "--progressive-mode", "dct_rewind"]);
+        let bytes = serde_json::json!(bytes);
+        assert_eq!((&plan["download_bytes"], &plan["weights_bytes"]), (&bytes, &bytes), "{model}");
+        assert!(plan["memory_bytes"].is_null() && plan["stages"][1].get("flop").is_none(), "{plan}");
+        assert_eq!((&plan["stages"][1]["height"], &plan["sizes"][0]["height"]), (&8.into(), &64.into()));
+        assert!(plan["notes"].to_string().contains("the weights are not cached"), "{plan}");
+    }
+    assert_eq!(server.count(), 0);
+}
+
+/// A file of the hub that is no safetensors file.
+#[test]
+fn plan_names_a_file_without_a_header() {
+    let server = Server::start();
+    let (code, _, err) = server.run(&["plan", "generate", "--prompt", "x", "--model-path", "org/tiny"]);
+    let want = "transformer/diffusion_pytorch_model-00001-of-00001.safetensors of org/tiny does not begin with a safetensors header";
+    assert!(code == 3 && err.contains(want), "{code} {err}");
 }
 
 #[test]

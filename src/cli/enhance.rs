@@ -113,7 +113,7 @@ pub struct RefineArgs {
     #[arg(long)]
     pub refine: bool,
 
-    /// Diffusion model of --refine; video models are not supported [default: the built-in demo model]
+    /// Diffusion model of --refine, required because the built-in demo model has random weights; video models are not supported
     #[arg(long, value_name = "MODEL", requires = "refine")]
     pub refine_model: Option<String>,
 
@@ -271,7 +271,8 @@ impl EnhanceArgs {
         let (seed, refined) = (self.refine.seed, self.refine.is_on());
         let by = refined.then(|| self.refine.by(&self.upscaling, self.filter));
         let mut target = self.upscale;
-        if refined && target.is_none() && !self.upscaling.enable_upscaling {
+        // Strength 0 leaves the upscaling of the stages.
+        if self.refine.refine && target.is_none() && !self.upscaling.enable_upscaling {
             target = self.refine.target()?;
         }
         if by == Some(RefineBy::Latent) {

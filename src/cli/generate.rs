@@ -189,13 +189,6 @@ const TRANSFORMS: Choice<Transform> = Choice::named(
 
 impl ProgressiveArgs {
     fn resolve(self) -> Result<Progressive> {
-        if self.progressive_mode == Mode::Fullres
-            && (self.progressive_levels.is_some() || !self.progressive_scales.is_empty())
-        {
-            tracing::warn!(
-                "--progressive-levels and --progressive-scales have no effect with --progressive-mode fullres"
-            );
-        }
         let scales = match self.progressive_scales.as_slice() {
             [] => Scales::Levels(self.progressive_levels.unwrap_or(1)),
             given => Scales::explicit(given)?,

@@ -118,10 +118,12 @@ fn command(cli: Cli) -> Result<Option<Box<dyn Report>>> {
             Box::new(run::enhance(&args.resolve(shared, &Models::new(shared, progress, false))?, progress)?)
         }
         Command::Plan { command: Planned::Generate(args) } => {
-            Box::new(run::plan_generate(&args.resolve(shared, &Models::new(shared, progress, true))?)?)
+            let models = Models::new(shared, progress, true);
+            Box::new(run::plan_generate(&args.resolve(shared, &models)?, models.download())?)
         }
         Command::Plan { command: Planned::Enhance(args) } => {
-            Box::new(run::plan_enhance(&args.resolve(shared, &Models::new(shared, progress, true))?)?)
+            let models = Models::new(shared, progress, true);
+            Box::new(run::plan_enhance(&args.resolve(shared, &models)?, models.download())?)
         }
         Command::Export(args) => {
             let hub = Hub::from_env(shared.offline, progress);

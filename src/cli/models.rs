@@ -1,34 +1,48 @@
 //! Finds the models that a request names.
 
-use std::path::{Path, PathBuf};
+use std::{
+    cell::Cell,
+    path::{Path, PathBuf},
+};
 
 use super::shared::Shared;
 use crate::{
     catalog,
     error::{At, Error, Result},
-    hub::{Hub, Need},
-    plan::Model,
+    hub::{Hub, Need, Outline},
+    plan::{BUILT_IN, Model},
     progress::Progress,
 };
 
 /// Finds the models that a request names, and downloads those that are not cached.
 pub struct Models<'a> {
     hub: Hub<'a>,
-    /// Whether configurations without weights are enough (`plan`).
+    /// Whether configs and headers of weights are enough (`plan`).
     configs_only: bool,
+    /// See [`Models::download`].
+    download: Cell<Option<u64>>,
 }
 
 impl<'a> Models<'a> {
     /// `configs_only`: for `plan`, which reads no weights.
     pub fn new(shared: &Shared, progress: &'a dyn Progress, configs_only: bool) -> Self {
-        Self { hub: Hub::from_env(shared.offline, progress), configs_only }
+        Self { hub: Hub::from_env(shared.offline, progress), configs_only, download: Cell::new(Some(0)) }
     }
 
     /// The folder of a diffusion model. `name` `None`: the built-in demo model. `flag` is for messages.
     pub fn folder(&self, name: Option<&str>, flag: &str) -> Result<Model> {
-        let Some(name) = name else { return demo() };
-        let need = if self.configs_only { Need::Configs } else { Need::Model };
-        self.find(name, need).at(flag)
+        let Some(name) = name else { return demo(flag) };
+        if !self.configs_only {
+            return self.find(name, Need::Model).at(flag);
+        }
+        let Outline { folder, has_headers, download } = self.hub.outline(name).at(flag)?;
+        self.download.set(self.download.get().zip(download).map(|(a, b)| a + b));
+        Ok(Model { configs_only: !has_headers, ..model(name, folder) })
+    }
+
+    /// Bytes of diffusion models that a run downloads first; `None`: unknown.
+    pub fn download(&self) -> Option<u64> {
+        self.download.get()
     }
 
     /// The file of an interpolation or upscaling network. `flag` is for messages.
@@ -38,8 +52,12 @@ impl<'a> Models<'a> {
 
     fn find(&self, name: &str, need: Need) -> Result<Model> {
         let path = self.hub.resolve(name, need)?;
-        Ok(Model { name: name.into(), known: catalog::find(name).map(|e| e.id.as_str()), path })
+        Ok(model(name, path))
     }
+}
+
+fn model(name: &str, path: PathBuf) -> Model {
+    Model { name: name.into(), known: catalog::find(name).map(|e| e.id.as_str()), path, configs_only: false }
 }
 
 /// Path of the built-in demo model in a folder of models.
@@ -69,12 +87,12 @@ pub fn shipped_upscaler() -> Option<PathBuf> {
 }
 
 /// The built-in demo model.
-fn demo() -> Result<Model> {
+fn demo(flag: &str) -> Result<Model> {
     let locations = shipped(DEMO);
     match locations.iter().find(|folder| folder.join("model_index.json").is_file()) {
-        Some(path) => Ok(Model { name: "demo".into(), known: None, path: path.clone() }),
+        Some(path) => Ok(Model { name: BUILT_IN.into(), path: path.clone(), ..Model::default() }),
         None => Err(Error::failed(format!(
-            "no --model-path was given and the built-in demo model is not at {}; name a model, or set CRESCENDO_MODELS to the folder that holds {DEMO}",
+            "no {flag} was given and the built-in demo model is not at {}; name a model, or set CRESCENDO_MODELS to the folder that holds {DEMO}",
             locations.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ")
         ))),
     }

@@ -57,17 +57,14 @@ impl InterpolationArgs {
     /// The interpolation settings, with the model's file. `None`: interpolation is off.
     pub fn resolve(self, extra: InterpolationExtra, models: &Models) -> Result<Option<Interpolation>> {
         if !self.enable_frame_interpolation && extra.rate.is_none() {
-            for (given, flag) in [
+            let flags = [
                 (self.frame_interpolation_exp.is_some(), "--frame-interpolation-exp"),
                 (self.frame_interpolation_scale.is_some(), "--frame-interpolation-scale"),
                 (self.frame_interpolation_model_path.is_some(), "--frame-interpolation-model-path"),
                 (extra.scene_threshold.is_some(), "--scene-threshold"),
                 (extra.dedup, "--dedup"),
-            ] {
-                if given {
-                    tracing::warn!("{flag} has no effect without --enable-frame-interpolation");
-                }
-            }
+            ];
+            warn_unused(&flags, "frame interpolation is not enabled");
             return Ok(None);
         }
         if let Some(Rate::Times(n)) = extra.rate
@@ -139,7 +136,7 @@ impl UpscalingArgs {
     /// The upscaling settings, with the model's files. `None`: upscaling is off.
     pub fn resolve(self, extra: UpscalingExtra, models: &Models) -> Result<Option<Upscaling>> {
         if !self.enable_upscaling && extra.target.is_none() {
-            for (given, flag) in [
+            let flags = [
                 (self.upscaling_scale.is_some(), "--upscaling-scale"),
                 (self.upscaling_model_path.is_some(), "--upscaling-model-path"),
                 (self.tile.is_some(), "--tile"),
@@ -147,11 +144,8 @@ impl UpscalingArgs {
                 (extra.filter.is_some(), "--filter"),
                 (extra.denoise_strength.is_some(), "--denoise-strength"),
                 (extra.denoise_model.is_some(), "--denoise-model-path"),
-            ] {
-                if given {
-                    tracing::warn!("{flag} has no effect without --enable-upscaling");
-                }
-            }
+            ];
+            warn_unused(&flags, "upscaling is not enabled");
             return Ok(None);
         }
         let target = extra.target.unwrap_or(UpscaleTarget::Times(self.upscaling_scale.unwrap_or(4) as usize));
@@ -227,7 +221,7 @@ fn denoise(model: Option<&Model>, extra: &UpscalingExtra, models: &Models) -> Re
                     "--denoise-strength {strength}: {name} has no -wdn file in its folder; give one with {flag}"
                 ))
             })?;
-            Model { name: path.display().to_string(), known: None, path }
+            Model { name: path.display().to_string(), path, ..Model::default() }
         }
     };
     Ok(Some(WeightBlend { strength, weak }))

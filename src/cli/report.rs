@@ -128,7 +128,12 @@ impl Report for GenerateForecast {
         let _ = writeln!(text, "{:<12}{}", "outputs", self.outputs);
         bytes_lines(
             &mut text,
-            &[("weights", self.weights_bytes), ("memory", self.memory_bytes), ("disk", self.disk_bytes)],
+            &[
+                ("weights", self.weights_bytes),
+                ("download", self.download_bytes.filter(|&bytes| bytes > 0)),
+                ("memory", self.memory_bytes),
+                ("disk", self.disk_bytes),
+            ],
         );
         self.notes.iter().for_each(|note| {
             let _ = writeln!(text, "{:<12}{note}", "note");
@@ -150,7 +155,8 @@ impl Report for EnhanceForecast {
             size_lines(&mut text, &item.sizes);
         }
         let _ = writeln!(text, "{:<12}{}\n{:<12}{}", "items", self.items.len(), "frames", self.frames);
-        bytes_lines(&mut text, &[("memory", self.memory_bytes), ("disk", self.disk_bytes)]);
+        let download = self.download_bytes.filter(|&bytes| bytes > 0);
+        bytes_lines(&mut text, &[("download", download), ("memory", self.memory_bytes), ("disk", self.disk_bytes)]);
         let time = self.seconds.map_or_else(|| "unknown until a first run".into(), duration);
         let _ = writeln!(text, "{:<12}{time}", "time");
         self.notes.iter().for_each(|note| {

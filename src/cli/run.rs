@@ -26,14 +26,16 @@ pub fn enhance(plan: &EnhancePlan, progress: &dyn Progress) -> Result<Enhanced> 
     batch::enhance(plan, &cx)
 }
 
-/// `plan generate`.
-pub fn plan_generate(plan: &GeneratePlan) -> Result<GenerateForecast> {
-    pipeline::plan_generate(plan)
+/// `plan generate`. `download_bytes`: of models that are not cached.
+pub fn plan_generate(plan: &GeneratePlan, download_bytes: Option<u64>) -> Result<GenerateForecast> {
+    let forecast = pipeline::plan_generate(plan)?;
+    let weights_bytes = forecast.weights_bytes.or(download_bytes);
+    Ok(GenerateForecast { download_bytes, weights_bytes, ..forecast })
 }
 
-/// `plan enhance`.
-pub fn plan_enhance(plan: &EnhancePlan) -> Result<EnhanceForecast> {
-    batch::plan_enhance(plan)
+/// `plan enhance`. `download_bytes`: of models that are not cached.
+pub fn plan_enhance(plan: &EnhancePlan, download_bytes: Option<u64>) -> Result<EnhanceForecast> {
+    Ok(EnhanceForecast { download_bytes, ..batch::plan_enhance(plan)? })
 }
 
 /// `export`.

@@ -2,6 +2,8 @@
 
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, value_parser};
 
+use crate::plan::warn_unused;
+
 /// Flags with an optional `true` or `false`.
 const SWITCHES: [&str; 11] = [
     "dit-cpu-offload",
@@ -30,10 +32,9 @@ pub struct ServingArgs(Vec<&'static str>);
 impl ServingArgs {
     /// Warns of the given flags.
     pub fn warn(&self) {
-        if !self.0.is_empty() {
-            let given: Vec<String> = self.0.iter().map(|name| format!("--{name}")).collect();
-            tracing::warn!("{}: no effect; these flags configure SGLang's server", given.join(", "));
-        }
+        let given: Vec<String> = self.0.iter().map(|name| format!("--{name}")).collect();
+        let flags: Vec<(bool, &str)> = given.iter().map(|flag| (true, flag.as_str())).collect();
+        warn_unused(&flags, "these flags configure SGLang's server");
     }
 }
 

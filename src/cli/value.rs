@@ -78,7 +78,7 @@ impl<T: Copy + Send + Sync + 'static> TypedValueParser for Choice<T> {
 pub const QUALITIES: Choice<Quality> = Choice::new(&[
     ("exact", "The reference's arithmetic", Quality::Exact),
     ("lossless", "Faster arithmetic, equal within rounding", Quality::Lossless),
-    ("high", "Approximations without visible difference", Quality::High),
+    ("high", "Approximations without visible difference; refused, because none is implemented", Quality::High),
 ]);
 
 /// `--filter`.

@@ -250,21 +250,12 @@ impl Sampling for Flux2 {
         }
         let default = if self.variant == Variant::Distilled { 1.0 } else { GUIDANCE };
         let scale = request.scale.unwrap_or(default);
-        let guidance = match self.variant {
+        Ok(match self.variant {
             Variant::Dev => Guidance::Embedded(scale),
-            Variant::Distilled => {
-                if scale > 1.0 {
-                    tracing::warn!("--guidance-scale {scale} has no effect: {name} is distilled");
-                }
-                Guidance::None
-            }
+            Variant::Distilled => Guidance::None,
             Variant::Base if scale > 1.0 => Guidance::Cfg { scale, embedded: None },
             Variant::Base => Guidance::None,
-        };
-        if request.negative && !guidance.needs_negative(1.0) {
-            tracing::warn!("--negative-prompt has no effect: {name} runs its transformer only with the prompt");
-        }
-        Ok(guidance)
+        })
     }
 }
 

@@ -200,13 +200,7 @@ impl Sampling for QwenImage {
         // diffusers guides only where a negative prompt is given, SGLang always.
         let guided = request.negative || self.convention == Convention::Sglang;
         let scale = requested.or(guided.then_some(TRUE_CFG)).unwrap_or(1.0);
-        if scale > 1.0 {
-            return Ok(Guidance::TokenNorm { scale });
-        }
-        if request.negative {
-            tracing::warn!("--negative-prompt has no effect with a guidance scale of {scale}; it must be more than 1");
-        }
-        Ok(Guidance::None)
+        Ok(if scale > 1.0 { Guidance::TokenNorm { scale } } else { Guidance::None })
     }
 }
 

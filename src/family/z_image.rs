@@ -188,11 +188,6 @@ impl Sampling for ZImage {
         }
         let scale = request.scale.unwrap_or(if self.turbo { 0.0 } else { 5.0 });
         if scale <= 0.0 {
-            if request.negative {
-                tracing::warn!(
-                    "--negative-prompt has no effect: at guidance scale {scale} {name} uses only the prompt"
-                );
-            }
             return Ok(Guidance::None);
         }
         let default = if self.convention == Convention::Sglang { Some(1.0) } else { None };

@@ -3,10 +3,11 @@
 //!
 //! Files of repositories are in the cache of Python's `huggingface_hub` (`HF_HOME`, `HF_HUB_CACHE`, `HF_TOKEN`, `HF_ENDPOINT` and
 //! `HF_HUB_OFFLINE` apply). Files of URLs are in `${XDG_CACHE_HOME:-~/.cache}/crescendo/urls`. A model that is cached completely
-//! needs no network.
+//! needs no network. `plan` reads the headers of weights only ([`Hub::outline`]).
 
 pub mod cache;
 mod files;
+mod outline;
 mod repo;
 mod url;
 
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use cache::HubAccess;
 pub use files::Need;
+pub use outline::Outline;
 
 use crate::{
     catalog::{self, Entry},
@@ -81,6 +83,28 @@ impl<'a> Hub<'a> {
         )))
     }
 
+    /// As [`resolve`](Self::resolve) for a model in diffusers layout, without its weights: for `plan`.
+    pub fn outline(&self, name: &str) -> Result<Outline> {
+        let local = name.is_empty() || Path::new(name).exists();
+        let entry = catalog::find(name).filter(|_| !local);
+        let request = match entry {
+            Some(entry) => entry.repo.as_deref().map(|repo| known_request(entry, repo)),
+            None => repository(name).filter(|_| !local).map(|(repo, file)| repo::Request {
+                repo,
+                revision: "main",
+                file,
+                entry: None,
+            }),
+        };
+        match request.filter(|request| request.file.is_none()) {
+            Some(request) => self.access.outline(&request),
+            None => {
+                let folder = self.resolve(name, Need::Configs)?;
+                Ok(Outline { folder, has_headers: true, download: Some(0) })
+            }
+        }
+    }
+
     /// As [`resolve`](Self::resolve) for a model of the catalogue, but asks the hub for updates even if all files are cached.
     pub fn pull(&self, entry: &Entry) -> Result<PathBuf> {
         match (&entry.repo, &entry.url) {
@@ -117,6 +141,10 @@ impl<'a> Hub<'a> {
         }
         let bytes = cache::bytes_under(&folder);
         std::fs::remove_dir_all(&folder).map_err(|e| Error::io("removing", &folder, &e))?;
+        if let Some(repo) = repo {
+            // Best effort: without the repository, an outline is made again.
+            let _ = std::fs::remove_dir_all(self.access.outlines(repo));
+        }
         Ok(bytes)
     }
 

@@ -82,11 +82,7 @@ impl HubAccess<'_> {
 
     /// Downloads requested files that are not cached, then records the revision.
     pub(super) fn download(&self, request: &Request, need: Need) -> Result<PathBuf> {
-        let client = HFClient::builder()
-            .cache_dir(&self.cache)
-            .user_agent(concat!("crescendo/", env!("CARGO_PKG_VERSION")))
-            .build_sync()
-            .map_err(|e| Error::failed(format!("HF_ENDPOINT: {e}")))?;
+        let client = client(&self.cache)?;
         let session = Session::new(self, &client, request)?;
         let names = || session.tree.iter().map(|f| f.path.as_str());
         let (wanted, file) = match (request.file, need) {
@@ -102,26 +98,33 @@ impl HubAccess<'_> {
             (None, _) => (session.select(need != Need::Configs)?, None),
         };
         session.fetch_all(&wanted)?;
-        if request.revision != session.commit {
-            cache::write_ref(&self.cache, request.repo, request.revision, &session.commit)?;
-        }
+        session.record()?;
         let snapshot = session.snapshot();
         Ok(file.map_or_else(|| snapshot.clone(), |file| snapshot.join(file)))
     }
 }
 
+/// A client of the hub with a cache folder.
+pub(super) fn client(cache: &Path) -> Result<HFClientSync> {
+    HFClient::builder()
+        .cache_dir(cache)
+        .user_agent(concat!("crescendo/", env!("CARGO_PKG_VERSION")))
+        .build_sync()
+        .map_err(|e| Error::failed(format!("HF_ENDPOINT: {e}")))
+}
+
 /// The download of one commit of a repository.
-struct Session<'a> {
+pub(super) struct Session<'a> {
     access: &'a HubAccess<'a>,
-    request: &'a Request<'a>,
+    pub(super) request: &'a Request<'a>,
     api: HFRepositorySync<RepoTypeModel>,
-    endpoint: String,
-    commit: String,
+    pub(super) endpoint: String,
+    pub(super) commit: String,
     tree: Vec<RepoFile>,
 }
 
 impl<'a> Session<'a> {
-    fn new(access: &'a HubAccess<'a>, client: &HFClientSync, request: &'a Request<'a>) -> Result<Self> {
+    pub(super) fn new(access: &'a HubAccess<'a>, client: &HFClientSync, request: &'a Request<'a>) -> Result<Self> {
         let (owner, name) = hf_hub::split_id(request.repo);
         let api = client.model(owner, name);
         let endpoint = std::env::var("HF_ENDPOINT").unwrap_or_else(|_| "https://huggingface.co".into());
@@ -142,7 +145,16 @@ impl<'a> Session<'a> {
         Ok(session)
     }
 
-    fn snapshot(&self) -> PathBuf {
+    /// Records that the requested revision is this commit.
+    pub(super) fn record(&self) -> Result<()> {
+        let Request { repo, revision, .. } = *self.request;
+        if revision == self.commit {
+            return Ok(());
+        }
+        cache::write_ref(&self.access.cache, repo, revision, &self.commit)
+    }
+
+    pub(super) fn snapshot(&self) -> PathBuf {
         cache::repo_folder(&self.access.cache, self.request.repo).join("snapshots").join(&self.commit)
     }
 
@@ -155,7 +167,7 @@ impl<'a> Session<'a> {
     }
 
     /// The files of a model in diffusers layout. Downloads `model_index.json`.
-    fn select(&self, weights: bool) -> Result<Vec<RepoFile>> {
+    pub(super) fn select(&self, weights: bool) -> Result<Vec<RepoFile>> {
         let index = self.tree.iter().find(|f| f.path == "model_index.json").ok_or_else(|| {
             Error::failed(format!(
                 "{} has no model_index.json, so it is not a model in diffusers layout",
@@ -168,7 +180,7 @@ impl<'a> Session<'a> {
         files::select(&self.tree, &components, weights).map_err(|e| e.at(self.request.repo))
     }
 
-    fn fetch_all(&self, wanted: &[RepoFile]) -> Result<()> {
+    pub(super) fn fetch_all(&self, wanted: &[RepoFile]) -> Result<()> {
         let snapshot = self.snapshot();
         let missing: Vec<&RepoFile> = wanted.iter().filter(|f| !complete(&snapshot.join(&f.path), f.size)).collect();
         let bytes: u64 = missing.iter().map(|f| f.size).sum();
@@ -286,7 +298,8 @@ fn root_cause(error: &dyn std::error::Error) -> String {
     cause.to_string()
 }
 
-fn complete(path: &Path, size: u64) -> bool {
+/// Whether a file has been downloaded completely.
+pub(super) fn complete(path: &Path, size: u64) -> bool {
     path.metadata().is_ok_and(|m| m.is_file() && m.len() == size)
 }
 

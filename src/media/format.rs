@@ -237,6 +237,11 @@ impl PictureFormat {
         FORMATS.iter().find(|format| format.picture == Some(self)).map_or("picture", |format| format.name)
     }
 
+    /// Whether its encoder has a quality setting.
+    pub fn is_lossy(self) -> bool {
+        matches!(self, Self::Jpeg | Self::WebP)
+    }
+
     /// The image crate's name of the format.
     pub(super) fn decoder(self) -> image::ImageFormat {
         match self {

@@ -12,6 +12,9 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 
+/// Key of `model_index.json` that says that the weights are random. diffusers ignores keys that begin with an underscore.
+const RANDOM: &str = "_random_weights";
+
 /// An opened folder. Only its index has been read.
 #[derive(Debug, Clone)]
 pub struct ModelFolder {
@@ -49,6 +52,11 @@ impl ModelFolder {
     /// The folder's path.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Whether the index says that the weights are random. The outputs then have no meaning.
+    pub fn has_random_weights(&self) -> bool {
+        self.index.get(RANDOM).and_then(Value::as_bool).unwrap_or(false)
     }
 
     /// Names and classes of the components, with scheduler and tokenizers.

@@ -3,7 +3,7 @@
 use crate::{
     compile::Subgraph,
     error::{Error, Result},
-    family::Family,
+    family::{Family, GuidanceRequest},
     model::ModelFolder,
     tensor::DType,
     weights::Checkpoint,
@@ -16,6 +16,25 @@ pub(crate) fn subgraph_of(family: &dyn Family, component: &str, default: Subgrap
         Some(states) if component == "text_encoder" => Subgraph::HiddenStates(states),
         _ => default,
     }
+}
+
+/// The model's name in metadata.
+pub(crate) fn model_name<'a>(folder: &ModelFolder, family: &'a dyn Family) -> &'a str {
+    if folder.has_random_weights() { "demo (random weights)" } else { family.name() }
+}
+
+/// Warns if a checkpoint says that its weights are random. `flag` is the flag that names another.
+pub(crate) fn warn_of_random_weights(folder: &ModelFolder, flag: &str) {
+    if folder.has_random_weights() {
+        let root = folder.root().display();
+        tracing::warn!("{root} has random weights: outputs have no meaning; give a trained model with {flag}");
+    }
+}
+
+/// Whether the guidance scale of a request changes the guidance.
+pub(crate) fn uses_guidance_scale(family: &dyn Family, request: GuidanceRequest) -> bool {
+    let guidance = |scale| family.guidance(GuidanceRequest { scale: Some(scale), ..request }).ok();
+    guidance(1.0) != guidance(4.0)
 }
 
 /// The type that noise is drawn in: `dtype`, or that of the transformer's weights, in which the reference pipeline runs.

@@ -82,6 +82,8 @@ pub struct GenerateForecast {
     pub memory_bytes: Option<u64>,
     /// Bytes of weights to read.
     pub weights_bytes: Option<u64>,
+    /// Bytes of diffusion models that a run downloads first; `None`: unknown.
+    pub download_bytes: Option<u64>,
     /// Estimate of the bytes to write.
     pub disk_bytes: Option<u64>,
     /// Notes and warnings.
@@ -132,6 +134,8 @@ pub struct EnhanceForecast {
     pub memory_bytes: Option<u64>,
     /// Estimate of the bytes to write.
     pub disk_bytes: Option<u64>,
+    /// Bytes of diffusion models that a run downloads first; `None`: unknown.
+    pub download_bytes: Option<u64>,
     /// Frames of all outputs, 1 for a picture.
     pub frames: u64,
     /// Estimate of the seconds, from the throughput of earlier runs on this machine; `None`: no earlier run.

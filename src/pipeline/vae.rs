@@ -67,6 +67,13 @@ impl VaeTiler {
         Ok(this)
     }
 
+    /// Works untiled: for `plan` without the VAE's weights or their headers.
+    pub fn unknown(runtime: &RuntimeOptions, factor: usize) -> Self {
+        let options = Vae { tiling: VaeTiling::Off, tile: None, overlap: None };
+        let spec = VaeSpec { factor, patch: 1, tile: 0, overlap: 0, decode_bytes: 0, encode_bytes: 0, weights: 0 };
+        Self { spec, options, limit: runtime.engine.memory_limit, memory: None }
+    }
+
     /// The same, with the memory limit of the device.
     fn on(self, cpu: bool) -> Self {
         Self { memory: self.limit.or_else(|| cpu.then(|| memory_budget(None))), ..self }
@@ -123,6 +130,11 @@ impl VaeTiler {
         };
         let whole = self.bytes(direction, size) as f64 / 1e9;
         Some(format!("{done} in tiles of {side} pixels, overlap {overlap} (about {whole:.1} GB untiled)"))
+    }
+
+    /// Whether a picture of (height, width) pixels takes several tiles.
+    pub fn is_tiled(&self, direction: Direction, size: (usize, usize)) -> bool {
+        self.tiling(direction, size).is_some()
     }
 
     /// The tiles of a picture on the device of the run, logged.

@@ -9,27 +9,35 @@ use serde::{Serialize, Serializer};
 
 use crate::{runtime, tensor::DType};
 
+mod effect;
 mod enhance;
 mod generate;
 mod output;
 mod postprocess;
 mod written;
 
+pub use effect::{Uses, check_enhance_effects, check_generate_effects, warn_unused};
 pub use enhance::{Batch, EnhancePlan, Input, Job, Refine, RefineBy, Trim};
 pub use generate::{GeneratePlan, Progressive, Sides, Start, Vae, VaeTiling};
 pub use output::{Destination, Item, Output};
 pub(crate) use output::{check_extension, known_extension};
 pub use postprocess::{Interpolation, MAX_FACTOR, Rate, UpscaleTarget, Upscaling, WeightBlend};
 
+/// Name of the built-in demo model.
+pub const BUILT_IN: &str = "demo";
+
 /// A model's name and the location of its files.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Model {
-    /// As typed: path, repository id or short name.
+    /// As typed: path, repository id or short name; [`BUILT_IN`] where none is given.
     pub name: String,
     /// The catalogue's id. `None`: the catalogue does not list the model.
     pub known: Option<&'static str>,
-    /// Local folder (diffusion) or file (interpolation, upscaling). For `plan`, a folder may hold configurations only.
+    /// Local folder (diffusion) or file (interpolation, upscaling).
     pub path: PathBuf,
+    /// For `plan`: the folder has configs, but neither weights nor their headers.
+    #[serde(skip)]
+    pub configs_only: bool,
 }
 
 /// Device, precision and memory.
@@ -56,7 +64,7 @@ pub enum Quality {
     /// Faster arithmetic, equal within rounding.
     #[default]
     Lossless,
-    /// Approximations without visible difference.
+    /// Approximations without visible difference. None is implemented, so this is refused.
     High,
 }
 

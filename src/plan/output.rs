@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use unicode_normalization::{UnicodeNormalization, char::is_combining_mark};
 
 use crate::{
     error::{Error, Result},
@@ -173,16 +174,24 @@ fn fits(extension: &str, video: bool, path: &Path) -> Result<()> {
     Err(Error::usage(format!("{}: a {kind} cannot be written as .{extension}; use {use_}", path.display())))
 }
 
-/// A file name from a prompt: lower-case ASCII letters, digits and `-`, at most 60 bytes.
+/// Most bytes of the part of an automatic file name that comes from the prompt.
+const MAX_SLUG: usize = 60;
+
+/// A file name from a prompt: lower-case letters and digits of every script, and `-` for all else; at most [`MAX_SLUG`] bytes. The
+/// seed follows it, so that no name is one that Windows reserves, such as `con`.
 fn slug(prompt: &str) -> String {
     let mut slug = String::new();
-    for c in prompt.chars() {
-        match c {
-            _ if slug.len() >= 60 => break,
-            c if c.is_ascii_alphanumeric() => slug.push(c.to_ascii_lowercase()),
-            _ if !slug.is_empty() && !slug.ends_with('-') => slug.push('-'),
-            _ => {}
+    for c in prompt.nfc().flat_map(char::to_lowercase) {
+        let after_letter = !slug.is_empty() && !slug.ends_with('-');
+        let next = match c {
+            c if c.is_alphanumeric() || (after_letter && is_combining_mark(c)) => c,
+            _ if after_letter => '-',
+            _ => continue,
+        };
+        if slug.len() + next.len_utf8() > MAX_SLUG {
+            break;
         }
+        slug.push(next);
     }
     let slug = slug.trim_end_matches('-');
     if slug.is_empty() { "output".into() } else { slug.into() }
@@ -249,6 +258,44 @@ mod tests {
             }
         }
         assert!(bad.is_empty(), "{}", bad.join("\n"));
-        assert_eq!(slug(&"longwords".repeat(50)).len(), 60);
+    }
+
+    /// Prompt and automatic name. No row has a path separator, a control character, a leading dot or dash, or a reserved name.
+    #[test]
+    fn automatic_names() {
+        let folder = Path::new("out");
+        let auto = output(Destination::Folder(folder.into()));
+        let mut bad = Vec::new();
+        for (prompt, want) in [
+            ("A serene lake!", "a-serene-lake"),
+            ("😀 ünïcödé 日本語", "ünïcödé-日本語"),
+            ("ÜBER Straße", "über-straße"),
+            ("cafe\u{301} au lait", "café-au-lait"),
+            ("q\u{323}uark", "q\u{323}uark"),
+            ("हिन्दी में", "हिन्दी-में"),
+            ("٣ قطط", "٣-قطط"),
+            ("лиса, снег", "лиса-снег"),
+            ("👩\u{200d}👧 ❤\u{fe0f}", "output"),
+            ("../../etc/passwd", "etc-passwd"),
+            ("..\\windows\\system", "windows-system"),
+            ("-rf .hidden", "rf-hidden"),
+            ("...", "output"),
+            ("a\0b\nc\u{7f}d\u{202e}e\u{2028}f", "a-b-c-d-e-f"),
+            ("\u{301}\u{301}", "output"),
+            ("CON", "con"),
+            ("a:b*c?d\"e<f>g|h", "a-b-c-d-e-f-g-h"),
+            ("", "output"),
+            (&"x".repeat(200), &"x".repeat(60)),
+            (&"日".repeat(200), &"日".repeat(20)),
+            (&format!("a{}", "日".repeat(200)), &format!("a{}", "日".repeat(19))),
+            (&format!("{} fox", "x".repeat(59)), &"x".repeat(59)),
+        ] {
+            let item = Item { prompt, seed: 42, index: 0, count: 1, video: false };
+            let got = auto.path(item).unwrap().unwrap();
+            if got != folder.join(format!("{want}_42.png")) {
+                bad.push(format!("{prompt:?}: expected {want}, got {}", got.display()));
+            }
+        }
+        assert!(bad.is_empty(), "{}", bad.join("\n"));
     }
 }

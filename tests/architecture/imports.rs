@@ -81,6 +81,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("glob", &["batch"]),
     ("hf_hub", &["hub"]),
     ("html_escape", &["family"]),
+    ("unicode_normalization", &["plan"]),
     ("image", &["media"]),
     ("indicatif", &["cli"]),
     ("libwebp_sys", &["media"]),

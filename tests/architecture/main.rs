@@ -6,6 +6,7 @@
 
 mod circles;
 mod imports;
+mod registries;
 mod rules;
 mod seen;
 mod syntax;
@@ -15,6 +16,7 @@ use std::{collections::BTreeSet, fs, process::Command};
 
 use circles::circles;
 use imports::{MODULES, import_faults, siblings};
+use registries::registry_faults;
 use rules::{class_name_faults, length_fault};
 use tree::{Source, name, root, rust_files, sources};
 
@@ -62,6 +64,11 @@ fn class_names_stand_in_the_registries() {
         class_name_faults(source).into_iter().map(move |fault| format!("{name}: {fault}"))
     };
     report(sources().iter().flat_map(faults));
+}
+
+#[test]
+fn every_network_family_and_model_is_registered() {
+    report(registry_faults());
 }
 
 #[test]

@@ -109,6 +109,69 @@ fn names_latents_and_timings() {
     assert_eq!(bench.made().len(), 3);
 }
 
+/// Flags that cannot change a run are named in a warning, or refused; the others are not.
+#[test]
+fn flags_without_effect_are_reported() {
+    let bench = Bench::new();
+    let picture = format!("plan {SIZED} --prompt fox");
+    let upscale = "plan enhance {media}/rgb.jpg -o out/a.png --upscale 2 --filter bicubic";
+    let mut bad = vec![];
+    for (call, flags, code, want) in [
+        (picture.as_str(), "", 0, ""),
+        (&picture, "--negative-prompt fog", 0, "--negative-prompt: no effect; no guidance of this run uses it"),
+        (&picture, "--negative-prompt fog --true-cfg-scale 3", 0, ""),
+        (&picture, "--progressive-delta 0.05", 0, "--progressive-delta: no effect; it requires --progressive-mode"),
+        (&picture, "--progressive-levels 2", 0, "--progressive-levels or --progressive-scales: no effect"),
+        (&picture, "--progressive-scales 0.5,1", 0, "--progressive-levels or --progressive-scales: no effect"),
+        (&picture, "--progressive-transform fft", 0, "--progressive-transform: no effect"),
+        (&picture, "--progressive-spectrum 2,1", 0, "--progressive-spectrum: no effect"),
+        (&picture, "--progressive-mode dct --progressive-delta 0.05 --progressive-transform fft", 0, ""),
+        (&picture, "--guidance-scale 5", 0, ""),
+        (&picture, "--cfg-batch", 0, "--cfg-batch: no effect"),
+        (&picture, "--generator-torch old", 0, "--generator-torch: no effect; only bf16 noise"),
+        (&picture, "--generator-torch old --dtype bf16", 0, ""),
+        (&picture, "--crf 20", 0, "--crf: no effect; no video is written"),
+        (&picture, "--codec libx265", 0, "--codec: no effect"),
+        (
+            &picture,
+            "--output-quality high",
+            0,
+            "--output-quality or --output-compression: no effect; the output format",
+        ),
+        (&picture, "--output-quality high --output-file-path out/a.jpg", 0, ""),
+        (&picture, "--no-save-output --overwrite", 0, "--overwrite: no effect; no file is written"),
+        (&picture, "--vae-tile 64", 0, "--vae-tile: no effect; the VAE works untiled"),
+        (&picture, "--vae-tile 32 --vae-tiling on", 0, ""),
+        (&picture, "--vae-tile 64 --vae-tiling off", 1, "--vae-tile 64 has no effect"),
+        (&picture, "--tile 64", 0, "--tile: no effect; upscaling is not enabled"),
+        (&picture, "--frame-interpolation-exp 2", 0, "--frame-interpolation-exp: no effect"),
+        (&picture, "--strength 0.5", 1, "--strength requires --image-path"),
+        (&picture, "--quality exact", 0, ""),
+        (&picture, "--quality high", 1, "--quality high: no approximation is implemented; use lossless or exact"),
+        (upscale, "", 0, ""),
+        (upscale, "--seed 7", 0, "--seed: no effect; it requires --refine"),
+        (upscale, "--tile 64", 0, "--tile: no effect; no upscaling network runs"),
+        (upscale, "--crf 20", 0, "--crf: no effect"),
+        (upscale, "--chunk 5", 0, "--chunk: no effect"),
+        (upscale, "--output-compression 80", 0, "--output-quality or --output-compression: no effect"),
+        (
+            upscale,
+            "--interpolate 3x --frame-interpolation-model-path {rife}",
+            0,
+            "--interpolate: no effect; pictures are not interpolated",
+        ),
+        (upscale, "--quality high", 1, "--quality high: no approximation is implemented"),
+    ] {
+        let out = bench.command().args(crate::split(&format!("{call} {flags}"))).output().unwrap();
+        let err = String::from_utf8_lossy(&out.stderr).into_owned();
+        let told = err.lines().filter(|line| line.contains("no effect") || line.starts_with("error: ")).count();
+        if out.status.code() != Some(code) || !err.contains(want) || told != usize::from(!want.is_empty()) {
+            bad.push(format!("{call} {flags}: expected {code} and {want:?}, got {:?}: {err}", out.status.code()));
+        }
+    }
+    report(bad);
+}
+
 #[test]
 fn growth_and_other_models() {
     let bench = Bench::new();

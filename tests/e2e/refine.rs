@@ -132,6 +132,21 @@ fn strength_0_equals_plain_upscaling() {
             bad.push(format!("{name} {upscale}: {} and {} bytes", a.len(), b.len()));
         }
     }
+    // Without --upscale, the stages set the size. No model is needed.
+    for (stages, upscale, network) in [
+        ("2x,2x", "4", "--upscaling-model-path {x2}"),
+        ("2x,1.5x", "3", "--upscaling-model-path {x2}"),
+        ("2x", "2", "--filter bicubic"),
+    ] {
+        let plain = format!("enhance {{media}}/rgb.jpg {network} --overwrite -o");
+        done(&bench.run(&format!("{plain} out/plain.png --upscale {upscale}")));
+        let strength_0 = format!("--refine --refine-strength 0 --refine-stages {stages}");
+        done(&bench.run(&format!("{plain} out/refined.png {strength_0}")));
+        let [a, b] = ["out/plain.png", "out/refined.png"].map(|f| fs::read(bench.path(f)).unwrap());
+        if a != b {
+            bad.push(format!("{stages} {network}: {} and {} bytes", a.len(), b.len()));
+        }
+    }
     report(bad);
 }
 
@@ -392,6 +407,54 @@ fn invalid_requests_are_rejected_before_loading() {
         ("enhance small.png -o out/a.png --refine --refine-model unread".into(), 3, "unread/vae"),
     ] {
         bad.extend(bench.fault(&args, &bench.run(&args), code, &[wants]));
+    }
+    report(bad);
+}
+
+/// The demo model has random weights: refinement needs a named model, and pictures say what made them.
+#[test]
+fn random_weights_are_named_and_not_used_to_refine() {
+    let bench = Bench::new();
+    let mut bad = Vec::new();
+    let run = |args: &str, models: &str| {
+        let mut command = bench.command();
+        command.args(crate::split(args)).env("CRESCENDO_MODELS", models);
+        let out = command.output().unwrap();
+        (out.status.code(), String::from_utf8_lossy(&out.stderr).into_owned())
+    };
+    let models = here("models");
+    let demo = format!("{models}/demo/flux1-tiny");
+    let (warns, name) = ("has random weights: outputs have no meaning", "Model: demo (random weights)");
+    let few = "--height 64 --width 64 --num-inference-steps 2 --prompt fox --overwrite";
+    for (args, code, wants, named) in [
+        (format!("generate {few} --output-file-path out/a.png"), 0, warns, Some(name)),
+        (format!("generate {few} --model-path {demo} --output-file-path out/a.png"), 0, warns, Some(name)),
+        (
+            format!("generate {few} --model-path {{flux}} --output-file-path out/a.png"),
+            0,
+            "",
+            Some("Model: FLUX.1-dev"),
+        ),
+        (
+            "enhance {media}/rgb.jpg -o out/b.png --refine --upscale 2".into(),
+            1,
+            "--refine requires --refine-model",
+            None,
+        ),
+        ("plan enhance {media}/rgb.jpg -o out/b.png --refine".into(), 1, "--refine requires --refine-model", None),
+        (
+            format!("enhance {{media}}/rgb.jpg -o out/a.png --overwrite --refine --refine-model {demo} --upscale 2"),
+            0,
+            warns,
+            Some(name),
+        ),
+    ] {
+        let (found, err) = run(&args, &models);
+        let says = named.is_none_or(|named| text(&bench.path("out/a.png")).contains(named));
+        let quiet = !wants.is_empty() || !err.contains("random");
+        if found != Some(code) || !err.contains(wants) || !says || !quiet {
+            bad.push(format!("{args}: {found:?}, parameters named {says}: {err}"));
+        }
     }
     report(bad);
 }

@@ -13,7 +13,7 @@ pub fn runtime() -> RuntimeOptions {
 
 pub fn generate(model: &Path, prompt: &str) -> GeneratePlan {
     GeneratePlan {
-        model: Model { name: model.display().to_string(), known: None, path: model.to_path_buf() },
+        model: Model { name: model.display().to_string(), path: model.to_path_buf(), ..Model::default() },
         prompts: vec![prompt.into()],
         runtime: runtime(),
         ..GeneratePlan::default()

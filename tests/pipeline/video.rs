@@ -21,7 +21,7 @@ fn wan() -> GeneratePlan {
 }
 
 fn file(path: &str) -> Model {
-    Model { name: path.into(), known: None, path: path.into() }
+    Model { name: path.into(), path: path.into(), ..Model::default() }
 }
 
 fn interpolation(times: u32) -> Interpolation {

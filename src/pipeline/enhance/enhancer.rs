@@ -16,7 +16,7 @@ use crate::{
     error::{Error, Result},
     media::{FileType, PendingFile, PictureFormat, sniff},
     pipeline::{context::Context, stream::Networks, timings::Timings},
-    plan::{EnhancePlan, Input},
+    plan::{EnhancePlan, Input, Job, Uses, check_enhance_effects},
     sync::lock,
 };
 
@@ -81,6 +81,14 @@ impl<'a> Enhancer<'a> {
     }
 }
 
+/// Whether an input is a single picture. Animations are videos, and so is what cannot be read yet.
+fn is_picture(job: &Job) -> bool {
+    match &job.input {
+        Input::File(path) => path.is_file() && matches!(sniff(path), Ok(FileType::Picture(_))),
+        Input::Sequence { .. } => false,
+    }
+}
+
 /// Checks a plan before any weight is read.
 ///
 /// # Errors
@@ -95,7 +103,21 @@ pub fn check_enhance(plan: &EnhancePlan) -> Result<()> {
             return Err(video_error(only.input.name()));
         }
     }
-    RefineConfig::new(plan)?;
+    let refinement = RefineConfig::new(plan)?;
+    let (negative_prompt, guidance_scale) = refinement.as_ref().map_or((false, false), RefineConfig::check);
+    let lossy = |job: &Job| PictureFormat::of_name(&job.output).is_ok_and(PictureFormat::is_lossy);
+    let uses = Uses {
+        negative_prompt,
+        guidance_scale,
+        upscaling_network: plan.upscaling.as_ref().is_some_and(|u| u.model.is_some()),
+        refinement: refinement.is_some(),
+        videos: !plan.jobs.iter().all(is_picture),
+        lossy_pictures: plan.jobs.iter().any(lossy),
+        files: true,
+        crf: plan.encoding.crf.is_some(),
+        ..Uses::default()
+    };
+    check_enhance_effects(plan, &uses)?;
     let files = plan.jobs.iter().any(|job| matches!(job.input, Input::File(_)));
     if let Some(fps) = plan.fps.filter(|_| files) {
         return Err(Error::usage(format!(

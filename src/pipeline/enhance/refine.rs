@@ -73,9 +73,9 @@ impl<'a> Refiner<'a> {
         let transformer = cx.graph(folder, "transformer", Subgraph::Full, Role::Transformer)?;
         let encoder = cx.graph(folder, "vae", Subgraph::Encoder, Role::Exact)?;
         let decoder = cx.graph(folder, "vae", Subgraph::Decoder, Role::Exact)?;
-        let guided = [0.0, 0.5, 1.0].iter().any(|&sigma| config.guidance.needs_negative(sigma));
         let negative = plan.negative_prompt.as_deref().unwrap_or(family.negative_prompt());
-        let texts: Vec<&str> = std::iter::once(plan.prompt.as_str()).chain(guided.then_some(negative)).collect();
+        let texts: Vec<&str> =
+            std::iter::once(plan.prompt.as_str()).chain(config.is_guided().then_some(negative)).collect();
         let mut conditioning = prompts::encode(&texts, folder, family, cx, &mut Timings::default())?.into_iter();
         let (tile, nothing) = ((config.tile.0, config.tile.0), || Error::failed("no prompt was encoded"));
         Ok(Self {

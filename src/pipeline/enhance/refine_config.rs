@@ -16,8 +16,12 @@ use crate::{
     family::{self, Family, GuidanceRequest, Overrides, Size},
     media::{metadata::Parameters, resize::Filter},
     model::ModelFolder,
-    pipeline::{postprocess::output_size, vae::VaeTiler},
-    plan::{EnhancePlan, Refine, RefineBy, UpscaleTarget, Vae, VaeTiling},
+    pipeline::{
+        components::{model_name, uses_guidance_scale, warn_of_random_weights},
+        postprocess::output_size,
+        vae::VaeTiler,
+    },
+    plan::{BUILT_IN, EnhancePlan, Refine, RefineBy, UpscaleTarget, Vae, VaeTiling},
     schedule::Guidance,
     tiling::Tiles,
 };
@@ -48,6 +52,18 @@ impl RefineConfig {
         let Some(refine) = &plan.refine else { return Ok(None) };
         let folder = ModelFolder::open(&refine.model.path).at("--refine-model")?;
         let family = family::open(&folder, &Overrides::default()).at("--refine-model")?;
+        if refine.model.name == BUILT_IN && folder.has_random_weights() {
+            return Err(Error::usage(
+                "--refine requires --refine-model: the built-in demo model has random weights and would return noise; \
+                 give a trained model of pictures, such as --refine-model flux1-dev",
+            ));
+        }
+        if refine.model.configs_only {
+            let name = &refine.model.name;
+            return Err(Error::failed(format!(
+                "--refine-model {name}: its weights are not cached; run without --offline"
+            )));
+        }
         let name = family.name();
         let error = |why: String| Err(Error::usage(why));
         if family.is_video() {
@@ -67,13 +83,7 @@ impl RefineConfig {
         if steps == 0 {
             return error("num_inference_steps must be a positive int, got 0".into());
         }
-        let request = GuidanceRequest {
-            scale: refine.guidance_scale.map(|s| s as f32),
-            true_cfg: refine.true_cfg_scale.map(|s| s as f32),
-            negative: refine.negative_prompt.is_some(),
-            ..GuidanceRequest::default()
-        };
-        let guidance = family.guidance(request)?;
+        let guidance = family.guidance(guidance_request(refine))?;
         let tile = tile(refine, family.as_ref(), defaults.size)?;
         let automatic = Vae { tiling: VaeTiling::Auto, tile: None, overlap: None };
         let vae = VaeTiler::new(automatic, &plan.runtime, &folder)?;
@@ -89,6 +99,17 @@ impl RefineConfig {
             folder,
             family,
         }))
+    }
+
+    /// Warns of random weights. Returns whether the negative prompt and the guidance scale have an effect.
+    pub fn check(&self) -> (bool, bool) {
+        warn_of_random_weights(&self.folder, "--refine-model");
+        (self.is_guided(), uses_guidance_scale(self.family.as_ref(), guidance_request(&self.plan)))
+    }
+
+    /// Whether the transformer also runs with the negative prompt, at any σ.
+    pub fn is_guided(&self) -> bool {
+        [0.0, 0.5, 1.0].iter().any(|&sigma| self.guidance.needs_negative(sigma))
     }
 
     /// (height, width) of the output for an input of (height, width).
@@ -175,10 +196,19 @@ impl RefineConfig {
             guidance_scale: self.guidance.scale(),
             seed: self.seed,
             size: (width, height),
-            model: self.family.name(),
+            model: model_name(&self.folder, self.family.as_ref()),
             strength: Some(self.plan.strength),
             more: vec![("Refine by", by.into()), ("Refine stages", stages.join(" + "))],
         }
+    }
+}
+
+fn guidance_request(refine: &Refine) -> GuidanceRequest {
+    GuidanceRequest {
+        scale: refine.guidance_scale.map(|s| s as f32),
+        true_cfg: refine.true_cfg_scale.map(|s| s as f32),
+        negative: refine.negative_prompt.is_some(),
+        ..GuidanceRequest::default()
     }
 }
 

@@ -7,7 +7,7 @@ use crate::{
     family::Size,
     onnx::Target,
     pipeline::{
-        components::subgraph_of,
+        components::{model_name, subgraph_of},
         report::{GenerateForecast, LevelRow, SizeRow},
         vae::Direction,
     },
@@ -17,6 +17,33 @@ use crate::{
 /// Forecasts a run. Every graph is built, so missing, misshapen and unused weights are errors.
 pub fn plan_generate(plan: &GeneratePlan) -> Result<GenerateForecast> {
     let config = RunConfig::new(plan)?;
+    let Size { height, width, .. } = config.size;
+    let decoding = config.vae.planned_bytes(Direction::Decode, (height, width));
+    let (weights, memory) = match plan.model.configs_only {
+        true => (None, None),
+        false => networks(plan, &config).map(|(weights, largest)| (Some(weights), Some(largest.max(decoding))))?,
+    };
+    let sizes = sizes(plan, &config)?;
+    let outputs = plan.prompts.len() * plan.seeds.len();
+    // 3 bytes per pixel of a picture, about a tenth of that per pixel of a video.
+    let bytes = |s: &SizeRow| (s.width * s.height) as u64 * if s.fps.is_some() { s.frames.div_ceil(10) } else { 3 };
+    let last = sizes.last().map_or(0, bytes);
+    let levels = levels(&config);
+    Ok(GenerateForecast {
+        model: model_name(&config.folder, config.family.as_ref()).into(),
+        outputs,
+        weights_bytes: weights,
+        memory_bytes: memory,
+        download_bytes: None,
+        disk_bytes: Some(last * outputs as u64),
+        notes: notes(plan, &config, &levels),
+        stages: levels,
+        sizes,
+    })
+}
+
+/// Bytes of all weights, and the memory of the largest network.
+fn networks(plan: &GeneratePlan, config: &RunConfig) -> Result<(u64, u64)> {
     let (mut weights, mut largest) = (0, 0);
     for (name, class) in config.folder.components().filter(|(_, class)| compile::supports(class)) {
         let subgraph = subgraph_of(config.family.as_ref(), name, Subgraph::Decoder);
@@ -25,24 +52,7 @@ pub fn plan_generate(plan: &GeneratePlan) -> Result<GenerateForecast> {
         // The CPU computes in f32: weights are converted once, or stay mapped under a memory limit.
         largest = largest.max(if plan.runtime.engine.memory_limit.is_some() { 0 } else { 4 * model.parameters });
     }
-    let Size { height, width, .. } = config.size;
-    let decoding = config.vae.planned_bytes(Direction::Decode, (height, width));
-    let sizes = sizes(plan, &config)?;
-    let outputs = plan.prompts.len() * plan.seeds.len();
-    // 3 bytes per pixel of a picture, about a tenth of that per pixel of a video.
-    let bytes = |s: &SizeRow| (s.width * s.height) as u64 * if s.fps.is_some() { s.frames.div_ceil(10) } else { 3 };
-    let last = sizes.last().map_or(0, bytes);
-    let levels = levels(&config);
-    Ok(GenerateForecast {
-        model: config.family.name().into(),
-        outputs,
-        weights_bytes: Some(weights),
-        memory_bytes: Some(largest.max(decoding)),
-        disk_bytes: Some(last * outputs as u64),
-        notes: notes(&config, &levels),
-        stages: levels,
-        sizes,
-    })
+    Ok((weights, largest))
 }
 
 /// The resolution levels with their cost.
@@ -59,20 +69,25 @@ fn levels(config: &RunConfig) -> Vec<LevelRow> {
             tokens,
             sigma_start: level.sigma_start.into(),
             sigma_end: level.sigma_end.into(),
-            flop: Some((config.flop)(tokens) * level.steps() as f64),
+            flop: config.flop.as_ref().map(|flop| flop(tokens) * level.steps() as f64),
         }
     };
     config.levels.iter().map(row).collect()
 }
 
 /// Cost of progressive growth, type of the noise, warnings for the input picture, and tiles of the VAE.
-fn notes(config: &RunConfig, levels: &[LevelRow]) -> Vec<String> {
+fn notes(plan: &GeneratePlan, config: &RunConfig, levels: &[LevelRow]) -> Vec<String> {
     let (family, size) = (config.family.as_ref(), config.size);
     let spent: usize = levels.iter().map(|s| s.tokens * s.steps).sum();
     let full = levels.last().map_or(1, |s| s.tokens) * levels.iter().map(|s| s.steps).sum::<usize>();
     let saved = format!("{:.0} % of the token-steps of full resolution", 100.0 * spent as f64 / full as f64);
     let mut notes = if levels.len() > 1 { vec![saved] } else { vec![] };
-    notes.push(format!("noise is drawn in {}", config.noise.name()));
+    notes.push(match plan.model.configs_only {
+        true => {
+            "the weights are not cached: their memory, tiles and FLOP are unknown; plan once without --offline".into()
+        }
+        false => format!("noise is drawn in {}", config.noise.name()),
+    });
     notes.extend(config.start.iter().flat_map(|image| image.notes(family, size)));
     let encoded = config.start.as_ref().map(|image| image.encoded_size(family.vae_scale_factor(), size));
     let encoding = encoded.and_then(|size| config.vae.note(Direction::Encode, size));

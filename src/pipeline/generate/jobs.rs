@@ -8,7 +8,7 @@ use super::{run_config::RunConfig, video_form::VideoForm};
 use crate::{
     error::Result,
     media::{PendingFile, PictureFormat, metadata::Parameters, video::check_rate},
-    pipeline::{context::Context, folders::create_folder_of},
+    pipeline::{components::model_name, context::Context, folders::create_folder_of},
     plan::{GeneratePlan, Item},
 };
 
@@ -80,7 +80,7 @@ pub(super) fn parameters<'a>(run: &Run<'a>, job: &Job<'_>) -> Parameters<'a> {
         guidance_scale: config.guidance.scale(),
         seed: job.item.seed,
         size: (config.size.width, config.size.height),
-        model: config.family.name(),
+        model: model_name(&config.folder, config.family.as_ref()),
         strength: config.strength,
         more: split.into_iter().collect(),
     }

@@ -5,13 +5,21 @@ use crate::{
     compile,
     error::{Error, Result},
     family::{self, Family, GuidanceRequest, Overrides, Size},
+    media::PictureFormat,
     model::ModelFolder,
-    pipeline::{components::noise_dtype, pass::Pass, vae::VaeTiler},
-    plan::{Destination, GeneratePlan},
+    pipeline::{
+        components::{noise_dtype, uses_guidance_scale, warn_of_random_weights},
+        pass::Pass,
+        vae::{Direction, VaeTiler},
+    },
+    plan::{Destination, GeneratePlan, Uses, check_generate_effects},
     schedule::{Guidance, NoiseSource},
     spectral::{self, Growth, Ladder, Level, Mode, Scales},
     tensor::DType,
 };
+
+/// Floating-point operations of one denoising step, by picture tokens.
+type Flop = Box<dyn Fn(usize) -> f64>;
 
 /// All parameters of a run.
 pub(crate) struct RunConfig {
@@ -41,8 +49,8 @@ pub(crate) struct RunConfig {
     pub noise: DType,
     /// The tiles of the VAE.
     pub vae: VaeTiler,
-    /// Floating-point operations of one denoising step, by picture tokens.
-    pub flop: Box<dyn Fn(usize) -> f64>,
+    /// Floating-point operations of one denoising step, by picture tokens. `None`: no weights, for `plan`.
+    pub flop: Option<Flop>,
 }
 
 impl RunConfig {
@@ -69,13 +77,17 @@ impl RunConfig {
         let levels = spectral::from_step(levels, &sigmas, first);
         let clip_fps = start.as_ref().and_then(|image| image.fps).filter(|_| family.is_video());
         let fps = plan.fps.or(clip_fps).or(defaults.fps.map(f64::from)).unwrap_or(0.0);
-        let noise = family.noise_dtype(noise_dtype(plan.runtime.dtype, &folder)?, start.is_some());
-        let vae = VaeTiler::new(plan.vae, &plan.runtime, &folder)?;
-        let calls = if guidance.needs_negative(sigmas[0]) { 2.0 } else { 1.0 };
-        let text = family.text_tokens();
-        let cost = compile::transformer_cost(&folder.path("transformer")?, folder.class_of("transformer")?)?;
-        let flop = Box::new(move |tokens| calls * cost.of(tokens, text));
-        Ok(Self {
+        let dtype = if plan.model.configs_only { Some(DType::F32) } else { plan.runtime.dtype };
+        let noise = family.noise_dtype(noise_dtype(dtype, &folder)?, start.is_some());
+        let (vae, flop) = match plan.model.configs_only {
+            true => (VaeTiler::unknown(&plan.runtime, family.vae_scale_factor()), None),
+            false => (
+                VaeTiler::new(plan.vae, &plan.runtime, &folder)?,
+                Some(flop(&folder, family.as_ref(), guidance.needs_negative(sigmas[0]))?),
+            ),
+        };
+        warn_of_random_weights(&folder, "--model-path");
+        let config = Self {
             folder,
             family,
             size,
@@ -90,7 +102,35 @@ impl RunConfig {
             noise,
             vae,
             flop,
-        })
+        };
+        check_generate_effects(plan, &config.uses(plan))?;
+        Ok(config)
+    }
+
+    /// What the run uses, for warnings about settings without effect.
+    fn uses(&self, plan: &GeneratePlan) -> Uses {
+        let (family, output) = (self.family.as_ref(), &plan.output);
+        let encoded = self.start.as_ref().map(|image| image.encoded_size(family.vae_scale_factor(), self.size));
+        let decoded = (self.size.height, self.size.width);
+        let files = matches!(output.destination, Destination::Folder(_) | Destination::File(_));
+        let lossy = match &output.destination {
+            Destination::File(path) => PictureFormat::of_name(path).is_ok_and(PictureFormat::is_lossy),
+            _ => false,
+        };
+        Uses {
+            growth: plan.progressive.mode != Mode::Fullres,
+            negative_prompt: self.sigmas.iter().any(|&sigma| self.guidance.needs_negative(sigma)),
+            guidance_scale: uses_guidance_scale(family, guidance_request(plan)),
+            bf16_noise: self.noise == DType::BF16,
+            vae_tiles: self.vae.is_tiled(Direction::Decode, decoded)
+                || encoded.is_some_and(|size| self.vae.is_tiled(Direction::Encode, size)),
+            upscaling_network: plan.upscaling.as_ref().is_some_and(|u| u.model.is_some()),
+            refinement: false,
+            videos: files && family.is_video(),
+            lossy_pictures: lossy && !family.is_video(),
+            files,
+            crf: output.crf.is_some(),
+        }
     }
 
     /// The parameters of a pass through the transformer.
@@ -109,6 +149,13 @@ impl RunConfig {
     pub fn split(&self) -> String {
         spectral::split(&self.levels)
     }
+}
+
+/// Floating-point operations of a step, with one or two predictions.
+fn flop(folder: &ModelFolder, family: &dyn Family, two: bool) -> Result<Flop> {
+    let (calls, text) = (if two { 2.0 } else { 1.0 }, family.text_tokens());
+    let cost = compile::transformer_cost(&folder.path("transformer")?, folder.class_of("transformer")?)?;
+    Ok(Box::new(move |tokens| calls * cost.of(tokens, text)))
 }
 
 /// The size of the output. The default number of frames is that of an input clip, or the family's.
@@ -151,17 +198,21 @@ fn levels(plan: &GeneratePlan, family: &dyn Family, size: Size, sigmas: &[f32], 
 
 /// The guidance that the plan selects.
 fn guidance(plan: &GeneratePlan, family: &dyn Family) -> Result<Guidance> {
-    let guidance = family.guidance(GuidanceRequest {
+    let guidance = family.guidance(guidance_request(plan))?;
+    if !matches!(guidance, Guidance::ZImage { .. }) {
+        check_shaping(plan, family)?;
+    }
+    Ok(guidance)
+}
+
+fn guidance_request(plan: &GeneratePlan) -> GuidanceRequest {
+    GuidanceRequest {
         scale: plan.guidance_scale.map(|s| s as f32),
         true_cfg: plan.true_cfg_scale.map(|s| s as f32),
         negative: plan.negative_prompt.is_some(),
         normalization: plan.cfg_normalization.map(|c| c as f32),
         truncation: plan.cfg_truncation.map(|t| t as f32),
-    })?;
-    if !matches!(guidance, Guidance::ZImage { .. }) {
-        check_shaping(plan, family)?;
     }
-    Ok(guidance)
 }
 
 /// The first step that runs from an input picture.

@@ -162,7 +162,9 @@ impl DecodedTiles {
         self.next += 1;
         let whole = self.tiles.assemble(|rows, columns| {
             let shape = (3, rows.len(), columns.len());
-            let offset = self.offsets.get(&(rows.start, columns.start)).copied().unwrap_or(0);
+            let offset = self.offsets.get(&(rows.start, columns.start)).ok_or_else(|| {
+                Error::failed(format!("no tile starts at row {}, column {} of the video", rows.start, columns.start))
+            })?;
             Ok(self.file.read(offset + k * 3 * rows.len() * columns.len(), shape)?.into_dyn())
         });
         planes(whole?).map(Some)
@@ -215,5 +217,28 @@ impl LatentStream {
         let features = self.feature_caches.step(network, ("latents", InputValue::Tensor(&frame)))?;
         self.waiting.extend(features.into_iter().map(|(_, value)| value));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// Two tiles of 3 × 4 × 4 samples, the second with and without its place in the file.
+    #[test]
+    fn a_tile_that_was_not_decoded_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let decoded = |offsets: &[((usize, usize), usize)]| {
+            let file = TileFile::create(folder.path()).unwrap();
+            file.write(0, &Array3::zeros((3, 4, 4))).unwrap();
+            file.write(48, &Array3::ones((3, 4, 4))).unwrap();
+            let (tiles, offsets) = (Tiles::faded((4, 8), 4, 0), offsets.iter().copied().collect());
+            DecodedTiles { file, tiles, offsets, pictures: 1, next: 0 }.next()
+        };
+        let whole = decoded(&[((0, 0), 0), ((0, 4), 48)]).unwrap().unwrap();
+        assert_eq!((whole.dim(), whole[[2, 3, 3]], whole[[0, 0, 4]]), ((3, 4, 8), 0.0, 1.0));
+        let error = decoded(&[((0, 0), 0)]).unwrap_err().to_string();
+        assert_eq!(error, "no tile starts at row 0, column 4 of the video");
     }
 }
