@@ -50,6 +50,7 @@ fn side_files_replace_nothing() {
     fs::create_dir(&copy).unwrap();
     fs::write(copy.join(".crescendo.jsonl"), "mine\n").unwrap();
     symlink("inp.png", bench.path("link.json")).unwrap();
+    symlink("net.safetensors", bench.path("net.png")).unwrap();
     let weights = "model/transformer/diffusion_pytorch_model-00001-of-00004.safetensors";
     let before = bytes(&bench.path("."));
     let up = "--upscale 2 --upscaling-model-path net.safetensors";
@@ -92,7 +93,7 @@ fn side_files_replace_nothing() {
         ),
         (format!("enhance inp.png -o out/o.png {up} --perf-dump-path out/.o.part.png"), "writes the same file"),
         (format!("enhance inp.png photo.png -o part/ {up}"), ".crescendo.jsonl: is another kind of file"),
-        (format!("enhance inp.png -o net.safetensors {up} --overwrite"), "is a model file of this call"),
+        (format!("enhance inp.png -o net.png {up} --overwrite"), "is a model file of this call"),
         (
             format!("{run} --output-file-path out/a.png --save-latents net.safetensors"),
             "net.safetensors already exists; choose another name or pass --overwrite",
