@@ -12,7 +12,7 @@ use crate::{
     catalog,
     error::{Error, Result},
     media::resize::Filter,
-    plan::{Interpolation, MAX_FACTOR, Model, Rate, UpscaleTarget, Upscaling, WeightBlend},
+    plan::{Interpolation, MAX_FACTOR, Model, Rate, UpscaleTarget, Upscaling, WeightBlend, warn_unused},
 };
 
 /// SGLang's default for `--frame-interpolation-model-path`.

@@ -97,7 +97,7 @@ impl<'a> Hub<'a> {
             }),
         };
         match request.filter(|request| request.file.is_none()) {
-            Some(request) => self.access.outline(&request),
+            Some(request) => self.access()?.outline(&request),
             None => {
                 let folder = self.resolve(name, Need::Configs)?;
                 Ok(Outline { folder, has_headers: true, download: Some(0) })
@@ -143,7 +143,7 @@ impl<'a> Hub<'a> {
         std::fs::remove_dir_all(&folder).map_err(|e| Error::io("removing", &folder, &e))?;
         if let Some(repo) = repo {
             // Best effort: without the repository, an outline is made again.
-            let _ = std::fs::remove_dir_all(self.access.outlines(repo));
+            let _ = std::fs::remove_dir_all(self.access()?.outlines(repo));
         }
         Ok(bytes)
     }
