@@ -1,6 +1,11 @@
 //! `enhance`: its flags, and how they become an [`EnhancePlan`].
 
-use std::{ffi::OsStr, io::Read, os::unix::ffi::OsStrExt, path::PathBuf};
+use std::{
+    ffi::OsStr,
+    io::Read,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
 
@@ -17,7 +22,9 @@ use crate::{
     files::remove_leftover,
     media::resize::Filter,
     pipeline,
-    plan::{self, Batch, Destination, EnhancePlan, Input, Quality, Rate, Refine, RefineBy, Trim, UpscaleTarget},
+    plan::{
+        self, Batch, Destination, EnhancePlan, Input, Job, Output, Quality, Rate, Refine, RefineBy, Trim, UpscaleTarget,
+    },
 };
 
 /// Flags of `enhance`.
@@ -240,23 +247,10 @@ impl EnhanceArgs {
         let inputs = self.inputs.into_iter().chain(self.input).collect();
         let typed = typed(inputs, self.output, self.batch.recursive, self.time.fps.is_some())?;
         let Jobs { jobs, folder } = batch::jobs(&typed)?;
-        if let (Some(start), Some(end)) = (self.time.start, self.time.end)
-            && start >= end
-        {
-            return Err(Error::usage(format!("--start {start} must be before --end {end} (seconds)")));
-        }
+        let trim = self.time.trim()?;
         let encoding = self.encoding.resolve(Destination::Nowhere, folder.is_none().then_some(&*typed.output))?;
-        if let (None, [job]) = (&folder, jobs.as_slice()) {
-            let input = match &job.input {
-                Input::File(path) => Some(path.as_path()),
-                Input::Sequence { .. } => None,
-            };
-            plan::check_extension(input, &job.output)?;
-        }
-        // With chunks of a killed run, the new run decides whether it resumes or fails.
-        let left = pipeline::chunk_folder(&typed.output).is_dir();
-        if folder.is_none() && !self.batch.skip_existing && !left {
-            encoding.may_write(&typed.output).inspect_err(|_| remove_leftover(&typed.output))?;
+        if folder.is_none() {
+            check_file(&typed.output, &jobs, &encoding, self.batch.skip_existing)?;
         }
         // A single output gets a journal only with --skip-existing: its folder is the user's.
         let beside = || typed.output.parent().map(|p| if p.as_os_str().is_empty() { ".".into() } else { p.into() });
@@ -302,21 +296,50 @@ impl EnhanceArgs {
             refine,
             fps: self.time.fps,
             encoding,
-            trim: Trim { start: self.time.start, end: self.time.end, chunk: self.time.chunk },
+            trim,
             conceal_errors: self.time.conceal_errors,
             assume_progressive: self.time.assume_progressive,
-            batch: Batch {
-                skip_existing: self.batch.skip_existing,
-                jobs: self.batch.jobs,
-                fail_fast: self.batch.fail_fast,
-                report: self.batch.report,
-            },
+            batch: self.batch.resolve(),
             seed,
             quality: self.quality,
             perf_dump: self.perf_dump_path,
             read_files: shared.config.iter().cloned().collect(),
             runtime: shared.runtime(),
         })
+    }
+}
+
+/// Checks a single output file before any work.
+fn check_file(output: &Path, jobs: &[Job], encoding: &Output, skip_existing: bool) -> Result<()> {
+    if let [job] = jobs {
+        let input = match &job.input {
+            Input::File(path) => Some(path.as_path()),
+            Input::Sequence { .. } => None,
+        };
+        plan::check_extension(input, &job.output)?;
+    }
+    // With chunks of a killed run, the new run decides whether it resumes or fails.
+    if skip_existing || pipeline::chunk_folder(output).is_dir() {
+        return Ok(());
+    }
+    encoding.may_write(output).inspect_err(|_| remove_leftover(output))
+}
+
+impl TimeArgs {
+    fn trim(&self) -> Result<Trim> {
+        if let (Some(start), Some(end)) = (self.start, self.end)
+            && start >= end
+        {
+            return Err(Error::usage(format!("--start {start} must be before --end {end} (seconds)")));
+        }
+        Ok(Trim { start: self.start, end: self.end, chunk: self.chunk })
+    }
+}
+
+impl BatchArgs {
+    fn resolve(self) -> Batch {
+        let Self { skip_existing, jobs, fail_fast, report, .. } = self;
+        Batch { skip_existing, jobs, fail_fast, report }
     }
 }
 

@@ -1,6 +1,6 @@
 //! `generate`: its flags, and how they become a [`GeneratePlan`].
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -211,6 +211,13 @@ impl ProgressiveArgs {
     }
 }
 
+fn check_latents(path: Option<&Path>) -> Result<()> {
+    match path.filter(|path| path.extension().is_none_or(|e| e != "safetensors")) {
+        Some(path) => Err(Error::usage(format!("--save-latents must be a .safetensors file, got {}", path.display()))),
+        None => Ok(()),
+    }
+}
+
 impl GenerateArgs {
     /// Checks the flags and finds the models. Models come last, so that an invalid request downloads nothing.
     pub fn resolve(self, shared: &Shared, models: &Models) -> Result<GeneratePlan> {
@@ -236,11 +243,7 @@ impl GenerateArgs {
         {
             output.may_write(path).inspect_err(|_| remove_leftover(path))?;
         }
-        if let Some(path) = &self.save_latents
-            && path.extension().is_none_or(|e| e != "safetensors")
-        {
-            return Err(Error::usage(format!("--save-latents must be a .safetensors file, got {}", path.display())));
-        }
+        check_latents(self.save_latents.as_deref())?;
         let model = models.folder(self.model_path.as_deref(), "--model-path")?;
         let no_extra = InterpolationExtra { rate: None, scene_threshold: None, dedup: false, force: false };
         Ok(GeneratePlan {

@@ -208,6 +208,7 @@ mod tests {
 
     /// Each row: a written path, what it may have, `--overwrite`, and a part of the error; empty for none.
     #[test]
+    #[allow(clippy::too_many_lines)]
     fn one_rule_for_every_path() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);

@@ -350,6 +350,7 @@ fn linspace_torch(start: f32, end: f32, n: usize) -> Vec<f64> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -59,6 +59,7 @@ fn weigh(line: &mut [f64], first: f64) {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use serde_json::Value;
 

@@ -153,6 +153,7 @@ impl Clock {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::media::video::{
@@ -209,6 +210,7 @@ mod tests {
     const MS: (i32, i32) = (1, 1000);
 
     #[test]
+    #[allow(clippy::too_many_lines)]
     fn stamps_become_positions() {
         let row = Row {
             name: "",
