@@ -1,6 +1,11 @@
 //! `enhance`: its flags, and how they become an [`EnhancePlan`].
 
-use std::{ffi::OsStr, io::Read, os::unix::ffi::OsStrExt, path::PathBuf};
+use std::{
+    ffi::OsStr,
+    io::Read,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
 
@@ -17,7 +22,7 @@ use crate::{
     files::remove_leftover,
     media::resize::Filter,
     pipeline,
-    plan::{self, Batch, Destination, EnhancePlan, Input, Quality, Rate, Refine, RefineBy, Trim, UpscaleTarget},
+    plan::{self, Batch, Destination, EnhancePlan, Input, Job, Quality, Rate, Refine, RefineBy, Trim, UpscaleTarget},
 };
 
 /// Flags of `enhance`.
@@ -227,24 +232,24 @@ pub struct BatchArgs {
 }
 
 impl EnhanceArgs {
+    fn interpolation_extra(&self) -> InterpolationExtra {
+        InterpolationExtra {
+            rate: self.interpolate,
+            scene_threshold: self.scene_threshold,
+            dedup: self.dedup,
+            force: self.force,
+        }
+    }
+
     /// Checks the flags and finds inputs and models. Models come last, so that an invalid request downloads nothing.
     pub fn resolve(self, shared: &Shared, models: &Models) -> Result<EnhancePlan> {
+        let retime = self.interpolation_extra();
         let inputs = self.inputs.into_iter().chain(self.input).collect();
         let typed = typed(inputs, self.output, self.batch.recursive, self.time.fps.is_some())?;
         let Jobs { jobs, folder } = batch::jobs(&typed)?;
-        if let (Some(start), Some(end)) = (self.time.start, self.time.end)
-            && start >= end
-        {
-            return Err(Error::usage(format!("--start {start} must be before --end {end} (seconds)")));
-        }
+        self.time.check()?;
         let encoding = self.encoding.resolve(Destination::Nowhere);
-        if let (None, [job]) = (&folder, jobs.as_slice()) {
-            let input = match &job.input {
-                Input::File(path) => Some(path.as_path()),
-                Input::Sequence { .. } => None,
-            };
-            plan::check_extension(input, &job.output)?;
-        }
+        check_extension(folder.as_deref(), &jobs)?;
         // With chunks of a killed run, the new run decides whether it resumes or fails.
         let left = pipeline::chunk_folder(&typed.output).is_dir();
         if folder.is_none() && !self.batch.skip_existing && !left {
@@ -253,13 +258,7 @@ impl EnhanceArgs {
         // A single output gets a journal only with --skip-existing: its folder is the user's.
         let beside = || typed.output.parent().map(|p| if p.as_os_str().is_empty() { ".".into() } else { p.into() });
         let record = folder.or_else(|| self.batch.skip_existing.then(beside).flatten());
-        let extra = InterpolationExtra {
-            rate: self.interpolate,
-            scene_threshold: self.scene_threshold,
-            dedup: self.dedup,
-            force: self.force,
-        };
-        let interpolation = self.interpolation.resolve(extra, models)?;
+        let interpolation = self.interpolation.resolve(retime, models)?;
         let (seed, refined) = (self.refine.seed, self.refine.is_on());
         let by = refined.then(|| self.refine.by(&self.upscaling, self.filter));
         let mut target = self.upscale;
@@ -306,6 +305,18 @@ impl EnhanceArgs {
             read_files: shared.config.iter().cloned().collect(),
             runtime: shared.runtime(),
         })
+    }
+}
+
+impl TimeArgs {
+    /// Errors: the start is not before the end.
+    fn check(&self) -> Result<()> {
+        match (self.start, self.end) {
+            (Some(start), Some(end)) if start >= end => {
+                Err(Error::usage(format!("--start {start} must be before --end {end} (seconds)")))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -366,6 +377,16 @@ fn refuse_network(upscaling: &UpscalingArgs, denoise_strength: Option<f64>) -> R
         ))),
         None => Ok(()),
     }
+}
+
+/// Checks the extension of a single output file.
+fn check_extension(folder: Option<&Path>, jobs: &[Job]) -> Result<()> {
+    let (None, [job]) = (folder, jobs) else { return Ok(()) };
+    let input = match &job.input {
+        Input::File(path) => Some(path.as_path()),
+        Input::Sequence { .. } => None,
+    };
+    plan::check_extension(input, &job.output)
 }
 
 /// The inputs and output, with the file list on standard input for `-`.

@@ -249,7 +249,6 @@ impl GenerateArgs {
             return Err(Error::usage(format!("--save-latents must be a .safetensors file, got {}", path.display())));
         }
         let model = models.folder(self.model_path.as_deref(), "--model-path")?;
-        let no_extra = InterpolationExtra { rate: None, scene_threshold: None, dedup: false, force: false };
         Ok(GeneratePlan {
             model,
             prompts,
@@ -273,7 +272,7 @@ impl GenerateArgs {
             // Generated videos have no cuts.
             interpolation: self
                 .interpolation
-                .resolve(no_extra, models)?
+                .resolve(InterpolationExtra::default(), models)?
                 .map(|i| Interpolation { scene_threshold: 1.0, ..i }),
             upscaling: self.upscaling.resolve(UpscalingExtra::default(), models)?,
             output,
