@@ -311,7 +311,7 @@ impl GenerateArgs {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::too_many_lines)]
 mod tests {
     use clap::Parser;
     use serde_json::{Value, json};
