@@ -245,7 +245,6 @@ impl GenerateArgs {
         }
         check_latents(self.save_latents.as_deref())?;
         let model = models.folder(self.model_path.as_deref(), "--model-path")?;
-        let no_extra = InterpolationExtra { rate: None, scene_threshold: None, dedup: false, force: false };
         Ok(GeneratePlan {
             model,
             prompts,
@@ -269,7 +268,7 @@ impl GenerateArgs {
             // Generated videos have no cuts.
             interpolation: self
                 .interpolation
-                .resolve(no_extra, models)?
+                .resolve(InterpolationExtra::default(), models)?
                 .map(|i| Interpolation { scene_threshold: 1.0, ..i }),
             upscaling: self.upscaling.resolve(UpscalingExtra::default(), models)?,
             output,
@@ -308,7 +307,7 @@ impl GenerateArgs {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::too_many_lines)]
 mod tests {
     use clap::Parser;
     use serde_json::{Value, json};

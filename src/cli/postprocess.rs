@@ -41,7 +41,7 @@ pub struct InterpolationArgs {
 }
 
 /// Interpolation flags that only `enhance` has.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct InterpolationExtra {
     /// From `--interpolate`.
     pub rate: Option<Rate>,
