@@ -88,7 +88,7 @@ fn fifos_and_sockets_are_no_items() {
         (format!("enhance in/a.png in/b.png -o out3/ {UP}"), 2, vec!["in/b.png: is a FIFO"]),
         (format!("enhance in/d.png -o out/b.png {UP}"), 3, vec!["in/d.png: is a device"]),
         (
-            format!("enhance in/a.png -o out/a.png --upscale 2 --upscaling-model-path in/b.png"),
+            "enhance in/a.png -o out/a.png --upscale 2 --upscaling-model-path in/b.png".to_owned(),
             3,
             vec!["in/b.png: is a FIFO"],
         ),

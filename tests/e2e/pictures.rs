@@ -119,7 +119,8 @@ fn grey_stays_grey() {
 /// A black 1-bit PNG of this size.
 fn black(path: &Path, width: u32, height: u32) {
     let mut encoder = png::Encoder::new(fs::File::create(path).unwrap(), width, height);
-    (encoder.set_color(png::ColorType::Grayscale), encoder.set_depth(png::BitDepth::One));
+    encoder.set_color(png::ColorType::Grayscale);
+    encoder.set_depth(png::BitDepth::One);
     encoder.set_compression(png::Compression::Fast);
     let mut writer = encoder.write_header().unwrap();
     let mut stream = writer.stream_writer().unwrap();
@@ -233,14 +234,9 @@ fn an_enhanced_jpeg_is_as_fine_as_its_source() {
         ("comment.jpg", "--output-compression 97", 97),
         ("comment.jpg", "--output-quality low", 95),
     ] {
-        done(
-            &bench.run(
-                &format!("enhance {{media}}/{from} -o out/a.jpg --overwrite {TWICE} {flags}")
-                    .replace("  ", " ")
-                    .trim()
-                    .to_owned(),
-            ),
-        );
+        done(&bench.run(
+            format!("enhance {{media}}/{from} -o out/a.jpg --overwrite {TWICE} {flags}").replace("  ", " ").trim(),
+        ));
         let read = crescendo::media::picture::read(&bench.path("out/a.jpg")).unwrap();
         let source = crescendo::media::picture::read(Path::new(&here(&format!("tests/data/media/{from}")))).unwrap();
         let kept = read.text == source.text && (!from.starts_with("comment") || read.density == source.density);
@@ -260,7 +256,8 @@ fn generated_pictures_carry_their_prompt() {
         let prompt = "generate --prompt lake --model-path {flux} --width 64 --height 64 --num-inference-steps 1";
         let run = bench.run(&format!("{prompt} -o out/a.{to}").replace("-o", "--output-file-path"));
         let made = bench.path(&format!("out/a.{to}"));
-        let text = made.exists().then(|| crescendo::media::picture::read(&made).unwrap().text).unwrap_or_default();
+        let text =
+            if made.exists() { crescendo::media::picture::read(&made).unwrap().text } else { Default::default() };
         let found = text.iter().any(|(k, v)| k == "parameters" && v.starts_with("lake\nSteps: 1,"));
         if run.code != Some(0) || found != stored {
             bad.push(format!("{to}: {:?} {} {text:?}", run.code, run.err));

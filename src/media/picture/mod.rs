@@ -89,8 +89,8 @@ impl Picture {
     /// rotate 180°, 4 mirror vertically, 5 transpose, 6 rotate 90° clockwise, 7 transverse (mirror along the other
     /// diagonal), 8 rotate 90° counter-clockwise.
     pub fn orientation(&self) -> u8 {
-        let read = self.exif.as_deref().and_then(image::metadata::Orientation::from_exif_chunk);
-        read.map_or(1, image::metadata::Orientation::to_exif)
+        let stored = self.exif.as_deref().and_then(image::metadata::Orientation::from_exif_chunk);
+        stored.map_or(1, image::metadata::Orientation::to_exif)
     }
 }
 
