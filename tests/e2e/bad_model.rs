@@ -244,7 +244,7 @@ const IMPOSSIBLE: &[(&str, &str, &[&str])] = &[
         "--generator-device cuda --generator-torch old",
         &["--generator-torch requires --generator-device cpu"],
     ),
-    ("flux1-dev", "--generator-device cuda --generator-gpu gtx", &["generator_gpu must be one of a100", "132x2048"]),
+    ("flux1-dev", "--generator-device cuda --generator-gpu gtx", &["--generator-gpu must be one of a100", "132x2048"]),
     (
         "wan",
         "--height 64 --width 64 --progressive-mode dct --progressive-transform dwt --progressive-scales 1/3 1",

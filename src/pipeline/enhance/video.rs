@@ -10,7 +10,7 @@ use crate::{
     error::Result,
     media::{
         PendingFile,
-        video::{Summary, VideoInfo, VideoOptions, VideoQuality, VideoSpec, Writer, check_rate, chunk},
+        video::{Rational, Summary, VideoInfo, VideoOptions, VideoQuality, VideoSpec, Writer, check_rate, chunk},
     },
     pipeline::{
         context::Context,
@@ -60,7 +60,11 @@ impl<'a> VideoJob<'a> {
     pub fn open(input: &'a Input, plan: &'a EnhancePlan, output: &Path) -> Result<Self> {
         let source = VideoSource::open(input, plan, output)?;
         let retime = Retime::new(plan.interpolation.as_ref(), source.timing())?;
-        check_rate(output, retime.rate)?;
+        let timing = source.timing();
+        let length = (timing.end + timing.last) as f64 * timing.tick.value();
+        // The rate of a stream without a steady rate may be its tick.
+        let rate = if timing.steady { retime.rate } else { Rational::of_rate(retime.frames as f64 / length) };
+        check_rate(output, rate)?;
         let target = |(h, w): (usize, usize)| plan.upscaling.as_ref().map_or((h, w), |u| output_size(u.target, h, w));
         let (spec, deep) = match &source {
             VideoSource::Video { path, info, part, .. } => {
@@ -75,8 +79,6 @@ impl<'a> VideoJob<'a> {
                 (VideoSpec { bit_depth, alpha: first_picture.alpha, time_base: retime.tick, ..new }, first_picture.deep)
             }
         };
-        let timing = source.timing();
-        let length = (timing.end + timing.last) as f64 * timing.tick.value();
         let given = plan.trim.chunk;
         let chunk = given.filter(|s| *s < length).or((given.is_none() && length > CHUNK_ABOVE).then_some(CHUNK));
         let options = encoder_options(&plan.encoding, VideoQuality::VisuallyLossless);
