@@ -366,9 +366,9 @@ fn invalid_requests_are_rejected_before_loading() {
             "--refine-stages 4x",
             vec!["--refine-stages must be factors from 1x to 2x", "factors from 1x to 2x", "got '4x'"],
         ),
-        ("--refine-stages 2x,0.5x", vec!["refine_stages", "got '0.5x'"]),
-        ("--refine-stages 2x,,2x", vec!["refine_stages", "got ''"]),
-        ("--refine-stages 2y", vec!["refine_stages", "got '2y'"]),
+        ("--refine-stages 2x,0.5x", vec!["--refine-stages", "got '0.5x'"]),
+        ("--refine-stages 2x,,2x", vec!["--refine-stages", "got ''"]),
+        ("--refine-stages 2y", vec!["--refine-stages", "got '2y'"]),
         (
             "--refine-stages 1.5x",
             vec!["--refine-stages: their product, 1.5, must be an integer", "--upscale WIDTHxHEIGHT"],
@@ -383,10 +383,10 @@ fn invalid_requests_are_rejected_before_loading() {
         ("--refine-tile 0", vec!["--refine-tile must be a positive int, got 0"]),
         ("--refine-tile 64 --refine-tile-overlap 33", vec!["--refine-tile-overlap 33: at most half a tile, 32"]),
         ("--num-inference-steps 0", vec!["num_inference_steps must be a positive int, got 0"]),
-        ("--true-cfg-scale 4", vec!["--true-cfg-scale 4 needs --negative-prompt"]),
+        ("--true-cfg-scale 4", vec!["--true-cfg-scale 4 requires --negative-prompt"]),
         (
             "--refine-model Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
-            vec!["--refine-model", "makes videos", "a model of pictures"],
+            vec!["--refine-model", "makes videos", "a picture model"],
         ),
         ("--refine-model nothing/at-all", vec!["--refine-model", "nothing/at-all"]),
     ] {
