@@ -242,7 +242,7 @@ fn invalid_files_give_a_one_line_error() {
     let rows = [
         ("empty.mp4", 0, "the file is empty"),
         ("text.mp4", 0, "is not a video that FFmpeg can read ("),
-        ("text.txt", 0, "contains no video"),
+        ("text.txt", 0, "is neither a picture nor a video"),
         ("sound.m4a", 0, "contains no video (audio aac)"),
         ("no_index.mp4", 0, "moov atom not found"),
         ("half.mp4", 100, "the file is truncated at "),
