@@ -189,6 +189,7 @@ fn invalid_sources_are_rejected_before_loading() {
 /// Returns the latent that a run starts from, and the plan's notes.
 fn started(plan: &mut GeneratePlan, folder: &Path) -> (Vec<f32>, Vec<String>) {
     plan.save_latents = Some(folder.join("latents.safetensors"));
+    plan.output.overwrite = true;
     generate(plan, &Context::start(&plan.runtime, &Silent).unwrap()).unwrap();
     let notes = plan_generate(plan).unwrap().notes;
     (floats(&Checkpoint::open(plan.save_latents.as_ref().unwrap()).unwrap(), "start"), notes)
