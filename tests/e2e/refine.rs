@@ -384,10 +384,7 @@ fn invalid_requests_are_rejected_before_loading() {
         ("--refine-tile 64 --refine-tile-overlap 33", vec!["--refine-tile-overlap 33: at most half a tile, 32"]),
         ("--num-inference-steps 0", vec!["num_inference_steps must be a positive int, got 0"]),
         ("--true-cfg-scale 4", vec!["--true-cfg-scale 4 requires --negative-prompt"]),
-        (
-            "--refine-model Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
-            vec!["--refine-model", "makes videos", "a picture model"],
-        ),
+        ("--refine-model Wan-AI/Wan2.1-T2V-1.3B-Diffusers", vec!["--refine-model", "makes videos", "a picture model"]),
         ("--refine-model nothing/at-all", vec!["--refine-model", "nothing/at-all"]),
     ] {
         let model = if flags.contains("--refine-model") { "" } else { "--refine-model unread" };
