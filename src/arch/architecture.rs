@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// A network architecture. `arch/mod.rs` lists all of them.
-pub struct Architecture {
+pub(crate) struct Architecture {
     /// Name that `inspect` prints.
     pub name: &'static str,
     /// Class names of diffusers and transformers, as in `model_index.json`; empty for networks that are single files.
@@ -28,7 +28,7 @@ pub struct Architecture {
 }
 
 /// Kind of network, with the function that reads its dimensions from a checkpoint.
-pub enum NetworkKind {
+pub(crate) enum NetworkKind {
     /// Token ids → hidden states.
     TextEncoder(fn(&Component<'_>) -> Result<Box<dyn TextEncoder>>),
     /// Diffusion transformer: noisy latents → velocity.
@@ -55,7 +55,7 @@ pub enum NetworkKind {
 
 impl NetworkKind {
     /// The kind as `inspect` prints it: `upscaling`, `interpolation`, `transformer`, `vae` or `text_encoder`.
-    pub fn kind(&self) -> &'static str {
+    pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::TextEncoder(_) => "text_encoder",
             Self::Transformer(_) => "transformer",
@@ -67,7 +67,7 @@ impl NetworkKind {
 }
 
 /// A component of a diffusers checkpoint.
-pub struct Component<'a> {
+pub(crate) struct Component<'a> {
     /// Class name in `model_index.json`.
     pub class: &'a str,
     /// The component's `config.json`.
@@ -78,14 +78,14 @@ pub struct Component<'a> {
 
 impl Component<'_> {
     /// Reads `config.json` as `T`.
-    pub fn config<T: DeserializeOwned>(&self) -> Result<T> {
+    pub(crate) fn config<T: DeserializeOwned>(&self) -> Result<T> {
         let origin = self.weights.origin().display();
         T::deserialize(self.config).map_err(|e| Error::failed(format!("{origin}: config.json: {e}")))
     }
 }
 
 /// Entries of `config.json` that the weights determine, for checking one against the other.
-pub struct ConfigChecks {
+pub(crate) struct ConfigChecks {
     /// Object of `config.json` that holds the entries where present, such as `text_config`.
     pub section: Option<&'static str>,
     /// Possible prefixes of the tensor names; the first that matches a tensor is used.
@@ -96,13 +96,13 @@ pub struct ConfigChecks {
 
 impl ConfigChecks {
     /// Entries at the top of `config.json`, tensors without a prefix.
-    pub const fn new(entries: &'static [(&'static str, Fact)]) -> Self {
+    pub(crate) const fn new(entries: &'static [(&'static str, Fact)]) -> Self {
         Self { section: None, prefixes: &[""], entries }
     }
 }
 
 /// A fact about the weights.
-pub enum Fact {
+pub(crate) enum Fact {
     /// Extent of a tensor along an axis.
     Extent(&'static str, usize),
     /// Length of a list of modules.
@@ -137,14 +137,14 @@ pub enum Subgraph {
 }
 
 /// A text encoder.
-pub trait TextEncoder {
+pub(crate) trait TextEncoder {
     /// Input `ids` [n, s], i64; output `states`, the hidden states [n, s, width]. `states` selects the hidden states of a language
     /// model; encoders with one output ignore it.
     fn build(&self, w: &Scope, states: Option<HiddenStates>) -> Result<()>;
 }
 
 /// A diffusion transformer.
-pub trait Transformer {
+pub(crate) trait Transformer {
     /// Cost of one call.
     fn cost(&self) -> Cost;
     /// Inputs `latents` [n, image, features], `text` [n, text, features] and what the family adds; output `velocity`
@@ -153,7 +153,7 @@ pub trait Transformer {
 }
 
 /// A VAE.
-pub trait Autoencoder {
+pub(crate) trait Autoencoder {
     /// Reference tiles and memory use.
     fn spec(&self, component: &Component<'_>) -> Result<VaeSpec>;
     /// Decoder: input `latents` [n, c, h, w], output `picture` [n, 3, h·factor, w·factor] in about −1..=1. Encoder: input
@@ -162,7 +162,7 @@ pub trait Autoencoder {
 }
 
 /// An upscaling network.
-pub trait Upscaler {
+pub(crate) trait Upscaler {
     /// Output pixels per input pixel, each way.
     fn scale(&self) -> usize;
     /// Rows and columns must be multiples of this.
@@ -178,7 +178,7 @@ pub trait Upscaler {
 }
 
 /// A frame interpolation network.
-pub trait Interpolator {
+pub(crate) trait Interpolator {
     /// Released versions with these dimensions, as `inspect` prints.
     fn version(&self) -> &'static str;
     /// Rows and columns must be multiples of this at a flow scale.

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// CLIP.
-pub const ARCHITECTURE: Architecture = Architecture {
+pub(super) const ARCHITECTURE: Architecture = Architecture {
     name: "CLIPTextModel",
     classes: &["CLIPTextModel"],
     detect: |c| c.contains("text_model.embeddings.position_embedding.weight"),

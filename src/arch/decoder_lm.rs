@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// Qwen3, Qwen2.5-VL and Mistral.
-pub const ARCHITECTURE: Architecture = Architecture {
+pub(super) const ARCHITECTURE: Architecture = Architecture {
     name: "decoder language model",
     classes: &[
         "Mistral3ForConditionalGeneration",

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// FLUX.1.
-pub const ARCHITECTURE: Architecture = Architecture {
+pub(super) const ARCHITECTURE: Architecture = Architecture {
     name: "FluxTransformer2DModel",
     classes: &["FluxTransformer2DModel"],
     detect: |c| c.contains("single_transformer_blocks.0.proj_mlp.weight"),

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// FLUX.2.
-pub const ARCHITECTURE: Architecture = Architecture {
+pub(super) const ARCHITECTURE: Architecture = Architecture {
     name: "Flux2Transformer2DModel",
     classes: &["Flux2Transformer2DModel"],
     detect: |c| c.contains("single_transformer_blocks.0.attn.to_qkv_mlp_proj.weight"),

@@ -24,10 +24,11 @@ mod vae_wan;
 mod wan;
 mod z_image;
 
-pub use architecture::{Architecture, Component, ConfigChecks, Cost, Fact, NetworkKind, Subgraph, VaeSpec};
+pub(crate) use architecture::{Architecture, Component, ConfigChecks, Fact, NetworkKind};
+pub use architecture::{Cost, Subgraph, VaeSpec};
 
 /// All networks, in the order in which a checkpoint is tested for them.
-pub const ARCHITECTURES: &[&Architecture] = &[
+pub(crate) const ARCHITECTURES: &[&Architecture] = &[
     &rrdbnet::ARCHITECTURE,
     &srvgg::ARCHITECTURE,
     &rife::ARCHITECTURE,

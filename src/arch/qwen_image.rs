@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Qwen-Image.
-pub const ARCHITECTURE: Architecture = Architecture {
+pub(super) const ARCHITECTURE: Architecture = Architecture {
     name: "QwenImageTransformer2DModel",
     classes: &["QwenImageTransformer2DModel"],
     detect: |c| c.contains("transformer_blocks.0.img_mod.1.weight"),

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// RIFE.
-pub const ARCHITECTURE: Architecture = Architecture {
+pub(super) const ARCHITECTURE: Architecture = Architecture {
     name: "IFNet (RIFE)",
     classes: &[],
     detect: |c| c.contains("block0.conv0.0.0.weight"),

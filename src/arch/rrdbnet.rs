@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// RRDBNet, with any of its three naming schemes of tensors.
-pub const ARCHITECTURE: Architecture = Architecture {
+pub(super) const ARCHITECTURE: Architecture = Architecture {
     name: "RRDBNet",
     classes: &[],
     detect: |c| {

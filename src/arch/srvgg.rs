@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// SRVGGNetCompact.
-pub const ARCHITECTURE: Architecture = Architecture {
+pub(super) const ARCHITECTURE: Architecture = Architecture {
     name: "SRVGGNetCompact",
     classes: &[],
     detect: |c| {

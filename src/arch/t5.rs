@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// T5 and UMT5.
-pub const ARCHITECTURE: Architecture = Architecture {
+pub(super) const ARCHITECTURE: Architecture = Architecture {
     name: "T5EncoderModel",
     classes: &["T5EncoderModel", "UMT5EncoderModel"],
     detect: |c| c.contains("encoder.block.0.layer.0.SelfAttention.q.weight"),

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// AutoencoderKL, with or without FLUX.2's latent patches.
-pub const ARCHITECTURE: Architecture = Architecture {
+pub(super) const ARCHITECTURE: Architecture = Architecture {
     name: "AutoencoderKL",
     classes: &["AutoencoderKL", "AutoencoderKLFlux2"],
     detect: |c| c.contains("decoder.mid_block.resnets.0.conv1.weight"),

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Wan 2.1's VAE.
-pub const ARCHITECTURE: Architecture = Architecture {
+pub(super) const ARCHITECTURE: Architecture = Architecture {
     name: "AutoencoderKLWan",
     classes: &["AutoencoderKLWan", PICTURE_CLASS],
     detect: |c| c.contains("decoder.up_blocks.0.upsamplers.0.time_conv.weight"),

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Wan 2.1.
-pub const ARCHITECTURE: Architecture = Architecture {
+pub(super) const ARCHITECTURE: Architecture = Architecture {
     name: "WanTransformer3DModel",
     classes: &["WanTransformer3DModel"],
     detect: |c| c.contains("condition_embedder.time_proj.weight"),

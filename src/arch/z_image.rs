@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Z-Image.
-pub const ARCHITECTURE: Architecture = Architecture {
+pub(super) const ARCHITECTURE: Architecture = Architecture {
     name: "ZImageTransformer2DModel",
     classes: &["ZImageTransformer2DModel"],
     detect: |c| c.contains("context_refiner.0.attention.to_q.weight"),

@@ -19,7 +19,7 @@ use crate::{
 
 /// The hashes that all items of a run share.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Recipe {
+pub(super) struct Recipe {
     /// Hash of the interpolation network.
     pub interpolation: Option<String>,
     /// Hash of the upscaling network.
@@ -32,7 +32,7 @@ pub struct Recipe {
 
 impl Recipe {
     /// Computes the hashes; reads the model files.
-    pub fn of(plan: &EnhancePlan) -> Result<Self> {
+    pub(super) fn of(plan: &EnhancePlan) -> Result<Self> {
         let of = |model: Option<&Model>| model.map(|m| tree(&m.path)).transpose();
         let interpolation = of(plan.interpolation.as_ref().map(|i| &i.model))?;
         let upscaling = of(plan.upscaling.as_ref().and_then(|u| u.model.as_ref()))?;
@@ -110,7 +110,7 @@ fn sampled_file(path: &Path) -> Result<String> {
 }
 
 /// Hash of a file's bytes.
-pub fn file(path: &Path) -> Result<String> {
+pub(super) fn file(path: &Path) -> Result<String> {
     let mut hasher = blake3::Hasher::new();
     let read = open_regular(path).and_then(|f| hasher.update_reader(f).map(|_| ()));
     read.map_err(|e| Error::io("reading", path, &e))?;
@@ -118,7 +118,7 @@ pub fn file(path: &Path) -> Result<String> {
 }
 
 /// Hash of an input: of a file, or of the hashes of numbered pictures.
-pub fn input_hash(input: &Input) -> Result<String> {
+pub(super) fn input_hash(input: &Input) -> Result<String> {
     match input {
         Input::File(path) => file(path),
         Input::Sequence { files, .. } => {
@@ -137,7 +137,7 @@ fn hex(hasher: &blake3::Hasher) -> String {
 
 /// Inode, length and times of a file. An equal stamp means an unchanged file, so that a large input is not read again. `None` for
 /// numbered pictures and for a file changed within the last 3 seconds: a further change could leave the stamp equal.
-pub fn stamp(input: &Input) -> Option<String> {
+pub(super) fn stamp(input: &Input) -> Option<String> {
     let Input::File(path) = input else { return None };
     let data = fs::metadata(path).ok()?;
     let changed = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(data.ctime()).ok()?);
@@ -146,7 +146,7 @@ pub fn stamp(input: &Input) -> Option<String> {
 }
 
 /// Inode, length and times of an input, to detect a change during the run.
-pub fn state(input: &Input) -> String {
+pub(super) fn state(input: &Input) -> String {
     let of = |path: &Path| fs::metadata(path).map(|data| written(&data)).unwrap_or_default();
     match input {
         Input::File(path) => of(path),
@@ -160,7 +160,7 @@ fn written(data: &Metadata) -> String {
 }
 
 /// Modification time of a file, nanoseconds since 1970.
-pub fn modified(data: &Metadata) -> i64 {
+pub(super) fn modified(data: &Metadata) -> i64 {
     data.mtime().saturating_mul(1_000_000_000).saturating_add(data.mtime_nsec())
 }
 

@@ -16,11 +16,11 @@ use crate::{error::Result, json_lines::JsonLines, pipeline::OUTPUT_JOURNAL, sync
 pub const JOURNAL: &str = OUTPUT_JOURNAL;
 
 /// Keys of every line; every line begins with the first one.
-pub const RECORD: &[&str] = &["output", "hash"];
+pub(super) const RECORD: &[&str] = &["output", "hash"];
 
 /// A finished output: the file with this name and hash is the complete result of the input, models and settings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record {
+pub(super) struct Record {
     /// Path relative to the folder.
     pub output: String,
     /// Hash of the input.
@@ -44,25 +44,25 @@ pub struct Record {
 
 impl Record {
     /// Whether input, models and settings match.
-    pub fn is_of(&self, input: &str, recipe: &Recipe) -> bool {
+    pub(super) fn is_of(&self, input: &str, recipe: &Recipe) -> bool {
         (&*self.input, &self.models, &self.settings) == (input, &recipe.models, &recipe.settings)
     }
 
     /// Whether the file at `path` has the recorded bytes.
-    pub fn has_bytes_of(&self, path: &Path) -> bool {
+    pub(super) fn has_bytes_of(&self, path: &Path) -> bool {
         let same_length = fs::metadata(path).is_ok_and(|data| data.len() == self.bytes);
         same_length && identity::file(path).is_ok_and(|hash| hash == self.hash)
     }
 
     /// Whether the file at `path` is unchanged. Reads the bytes only if the modification time differs.
-    pub fn is_unchanged(&self, path: &Path) -> bool {
+    pub(super) fn is_unchanged(&self, path: &Path) -> bool {
         let Ok(data) = fs::metadata(path) else { return false };
         data.len() == self.bytes && (identity::modified(&data) == self.modified || self.has_bytes_of(path))
     }
 }
 
 /// The journal of a folder. Threads and processes share it.
-pub struct Journal {
+pub(super) struct Journal {
     folder: PathBuf,
     file: JsonLines,
     known: Mutex<Known>,
@@ -77,12 +77,12 @@ struct Known {
 
 impl Journal {
     /// Reads the journal in `folder`. The first append creates the file.
-    pub fn open(folder: &Path) -> Result<Self> {
+    pub(super) fn open(folder: &Path) -> Result<Self> {
         Self::open_in(folder, folder)
     }
 
     /// Reads the journal in `location` about outputs in `folder`.
-    pub fn open_in(location: &Path, folder: &Path) -> Result<Self> {
+    pub(super) fn open_in(location: &Path, folder: &Path) -> Result<Self> {
         let file = JsonLines::new(location.join(JOURNAL));
         let journal = Self { folder: folder.into(), file, known: Mutex::default() };
         journal.refresh()?;
@@ -90,19 +90,19 @@ impl Journal {
     }
 
     /// The name of an output in the journal.
-    pub fn key(&self, output: &Path) -> String {
+    pub(super) fn key(&self, output: &Path) -> String {
         let inside = output.strip_prefix(&self.folder).unwrap_or(output);
         // Names that are not UTF-8 are escaped, so that they stay distinct.
         inside.to_str().map_or_else(|| inside.as_os_str().as_encoded_bytes().escape_ascii().to_string(), str::to_owned)
     }
 
     /// The last record of an output.
-    pub fn find(&self, output: &Path) -> Option<Record> {
+    pub(super) fn find(&self, output: &Path) -> Option<Record> {
         self.known().records.get(&self.key(output)).cloned()
     }
 
     /// Reads the records that this or another process appended since the last call.
-    pub fn refresh(&self) -> Result<()> {
+    pub(super) fn refresh(&self) -> Result<()> {
         let mut known = self.known();
         for line in self.file.read(known.parsed)? {
             known.parsed = line.end;
@@ -115,7 +115,7 @@ impl Journal {
     }
 
     /// Appends a record. It is on disk when this returns.
-    pub fn append(&self, record: &Record) -> Result<()> {
+    pub(super) fn append(&self, record: &Record) -> Result<()> {
         self.file.append(record)
     }
 

@@ -6,7 +6,7 @@ use crate::pipeline::ItemRow;
 
 /// One line.
 #[derive(Debug, Serialize)]
-pub struct ReportLine<'a> {
+pub(super) struct ReportLine<'a> {
     /// Input, output, status, cause, frames, seconds.
     #[serde(flatten)]
     pub row: &'a ItemRow,

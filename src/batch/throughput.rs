@@ -17,11 +17,11 @@ use crate::{
 
 /// Seconds per megapixel by stage, network and device.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Throughput(BTreeMap<String, f64>);
+pub(super) struct Throughput(BTreeMap<String, f64>);
 
 /// The key of a measurement, in addition to the stage.
 #[derive(Clone, Copy)]
-pub struct Keys<'a> {
+pub(super) struct Keys<'a> {
     /// The requested run.
     pub plan: &'a EnhancePlan,
     /// Hashes of the networks.
@@ -54,7 +54,7 @@ impl Keys<'_> {
 
 /// Megapixels that each stage processes: decoded frames, interpolated frames, upscaled frames (input size), refined pictures
 /// (output size of each pass), encoded frames.
-pub fn megapixels(sizes: &[SizeRow]) -> Vec<(&'static str, f64)> {
+pub(super) fn megapixels(sizes: &[SizeRow]) -> Vec<(&'static str, f64)> {
     let of = |name: &str| sizes.iter().find(|row| row.stage == name);
     let (Some(first), Some(last)) = (sizes.first(), sizes.last()) else { return Vec::new() };
     let area = |row: &SizeRow| (row.width * row.height) as f64 / 1e6;
@@ -70,7 +70,7 @@ pub fn megapixels(sizes: &[SizeRow]) -> Vec<(&'static str, f64)> {
 
 impl Throughput {
     /// Reads the stored measurements; empty if there are none.
-    pub fn load() -> Self {
+    pub(super) fn load() -> Self {
         let text = storage().ok().and_then(|path| fs::read_to_string(path).ok()).unwrap_or_default();
         Self(serde_json::from_str(&text).unwrap_or_default())
     }
@@ -84,7 +84,7 @@ impl Throughput {
 
     /// Estimated seconds of an item: the sum over the stages of a picture, the maximum over the concurrent stages of a video.
     /// `None`: a stage has no measurement.
-    pub fn seconds(&self, sizes: &[SizeRow], keys: Keys<'_>) -> Option<f64> {
+    pub(super) fn seconds(&self, sizes: &[SizeRow], keys: Keys<'_>) -> Option<f64> {
         let video = sizes.first()?.fps.is_some();
         let stages = megapixels(sizes);
         let times = stages.iter().map(|(stage, work)| Some(self.0.get(&keys.key(stage, video))? * work));
@@ -95,11 +95,11 @@ impl Throughput {
 
 /// Seconds and megapixels of a run by stage.
 #[derive(Debug, Default)]
-pub struct Tally(BTreeMap<(bool, &'static str), (f64, f64)>);
+pub(super) struct Tally(BTreeMap<(bool, &'static str), (f64, f64)>);
 
 impl Tally {
     /// Adds a finished item. `seconds`: time of a stage by name.
-    pub fn add(&mut self, sizes: &[SizeRow], seconds: impl Fn(&str) -> f64) {
+    pub(super) fn add(&mut self, sizes: &[SizeRow], seconds: impl Fn(&str) -> f64) {
         let video = sizes.first().is_some_and(|row| row.fps.is_some());
         for (stage, work) in megapixels(sizes) {
             let sum = self.0.entry((video, stage)).or_default();
@@ -108,7 +108,7 @@ impl Tally {
     }
 
     /// Stores the measurements under each name of the device. `jobs`: concurrent jobs, which share the time.
-    pub fn save(&self, jobs: usize, keys: Keys<'_>, devices: &[&str]) -> Result<()> {
+    pub(super) fn save(&self, jobs: usize, keys: Keys<'_>, devices: &[&str]) -> Result<()> {
         if self.0.is_empty() {
             return Ok(());
         }

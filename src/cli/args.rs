@@ -19,7 +19,7 @@ use super::{
     propagate_version = true,
     args_override_self = true
 )]
-pub struct Cli {
+pub(crate) struct Cli {
     /// The subcommand.
     #[command(subcommand)]
     pub command: Command,
@@ -30,7 +30,7 @@ pub struct Cli {
 
 /// A subcommand.
 #[derive(Debug, Clone, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Generate pictures or videos from prompts
     #[command(allow_negative_numbers = true)]
     Generate(Box<GenerateArgs>),
@@ -68,7 +68,7 @@ pub enum Command {
 
 /// A call to plan.
 #[derive(Debug, Clone, Subcommand)]
-pub enum Planned {
+pub(crate) enum Planned {
     /// Show size, steps, memory and disk space of a generate call
     #[command(allow_negative_numbers = true)]
     Generate(Box<GenerateArgs>),

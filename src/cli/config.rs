@@ -16,7 +16,7 @@ use crate::{
 
 /// Replaces SGLang's `--flag_name` by `--flag-name`, and adds the flags of the `--config` file. A typed flag overrides the file's
 /// flag of the same name and those that it conflicts with.
-pub fn expand(argv: Vec<OsString>) -> Result<Vec<OsString>> {
+pub(super) fn expand(argv: Vec<OsString>) -> Result<Vec<OsString>> {
     let argv = dashes(argv);
     let mut command = Cli::command();
     command.build();

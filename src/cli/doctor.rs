@@ -10,7 +10,7 @@ use crate::hub::cache;
 
 /// Report of `doctor`.
 #[derive(Debug, Clone, Serialize)]
-pub struct Diagnosis {
+pub(super) struct Diagnosis {
     /// Version of this program.
     pub version: &'static str,
     /// ONNX Runtime.
@@ -37,7 +37,7 @@ pub struct Diagnosis {
 /// ONNX Runtime.
 #[derive(Debug, Clone, Default, Serialize)]
 #[allow(missing_docs)]
-pub struct OnnxRuntime {
+pub(super) struct OnnxRuntime {
     pub version: Option<String>,
     pub path: Option<PathBuf>,
     /// The required version.
@@ -47,7 +47,7 @@ pub struct OnnxRuntime {
 /// A device.
 #[derive(Debug, Clone, Serialize)]
 #[allow(missing_docs)]
-pub struct DeviceRow {
+pub(super) struct DeviceRow {
     /// As `--device` takes it.
     pub id: String,
     pub name: String,
@@ -57,7 +57,7 @@ pub struct DeviceRow {
 /// FFmpeg.
 #[derive(Debug, Clone, Default, Serialize)]
 #[allow(missing_docs)]
-pub struct Ffmpeg {
+pub(super) struct Ffmpeg {
     pub version: Option<String>,
     /// Names of video encoders, as `--codec` takes them.
     pub encoders: Vec<String>,
@@ -68,7 +68,7 @@ pub struct Ffmpeg {
 /// Processor and memory.
 #[derive(Debug, Clone, Serialize)]
 #[allow(missing_docs)]
-pub struct Machine {
+pub(super) struct Machine {
     pub cpu: String,
     pub cores: usize,
     pub memory_bytes: Option<u64>,
@@ -78,7 +78,7 @@ pub struct Machine {
 /// A model cache.
 #[derive(Debug, Clone, Serialize)]
 #[allow(missing_docs)]
-pub struct CacheFolder {
+pub(super) struct CacheFolder {
     pub path: PathBuf,
     pub bytes: u64,
 }
@@ -86,7 +86,7 @@ pub struct CacheFolder {
 /// A disk.
 #[derive(Debug, Clone, Serialize)]
 #[allow(missing_docs)]
-pub struct Disk {
+pub(super) struct Disk {
     pub path: PathBuf,
     pub free_bytes: u64,
     pub total_bytes: u64,
@@ -94,7 +94,7 @@ pub struct Disk {
 
 impl Diagnosis {
     /// The report without ONNX Runtime and FFmpeg.
-    pub fn new(codecs: bool) -> Self {
+    pub(super) fn new(codecs: bool) -> Self {
         let (caches, problem) = match (cache::hub_cache(), cache::own_cache()) {
             (Ok(hub), Ok(own)) => (vec![hub, own], None),
             (hub, own) => (Vec::new(), hub.and(own).err().map(|e| e.to_string())),

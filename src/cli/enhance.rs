@@ -29,7 +29,7 @@ use crate::{
 
 /// Flags of `enhance`.
 #[derive(Debug, Clone, Args)]
-pub struct EnhanceArgs {
+pub(crate) struct EnhanceArgs {
     /// Pictures, videos, folders, quoted globs, numbered pictures (frame_%05d.png), or `-` for a file list on standard input
     #[arg(value_name = "INPUT")]
     pub inputs: Vec<PathBuf>,
@@ -113,7 +113,7 @@ pub struct EnhanceArgs {
 /// Refinement flags.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Refinement of pictures")]
-pub struct RefineArgs {
+pub(crate) struct RefineArgs {
     /// Upscale in passes, each followed by a short denoising run
     ///
     /// A pass enlarges by at most 2x. Denoising is tiled
@@ -187,7 +187,7 @@ fn stage(typed: &str) -> Result<f64, String> {
 /// Time flags.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Time")]
-pub struct TimeArgs {
+pub(crate) struct TimeArgs {
     /// Start time in a video: seconds, MM:SS or HH:MM:SS
     ///
     /// The output starts with the next frame at or after it
@@ -218,7 +218,7 @@ pub struct TimeArgs {
 /// Flags for several files.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Several files")]
-pub struct BatchArgs {
+pub(crate) struct BatchArgs {
     /// Include subfolders
     #[arg(long)]
     pub recursive: bool,
@@ -243,7 +243,7 @@ pub struct BatchArgs {
 
 impl EnhanceArgs {
     /// Checks the flags and finds inputs and models. Models come last, so that an invalid request downloads nothing.
-    pub fn resolve(self, shared: &Shared, models: &Models) -> Result<EnhancePlan> {
+    pub(crate) fn resolve(self, shared: &Shared, models: &Models) -> Result<EnhancePlan> {
         let inputs = self.inputs.into_iter().chain(self.input).collect();
         let typed = typed(inputs, self.output, self.batch.recursive, self.time.fps.is_some())?;
         let Jobs { jobs, folder } = batch::jobs(&typed)?;

@@ -24,7 +24,7 @@ use crate::{
 
 /// Flags of `generate`.
 #[derive(Debug, Clone, Args)]
-pub struct GenerateArgs {
+pub(crate) struct GenerateArgs {
     /// Diffusion model: folder in diffusers layout, repository, short name, or folder written by export [default: the built-in demo model]
     #[arg(long, alias = "model", value_name = "MODEL", help_heading = "Prompt")]
     pub model_path: Option<String>,
@@ -88,7 +88,7 @@ pub struct GenerateArgs {
 /// Size flags.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Size")]
-pub struct SizeArgs {
+pub(crate) struct SizeArgs {
     /// Height in pixels [default: the model's]
     #[arg(long, value_name = "N", value_parser = value::positive("height"))]
     pub height: Option<usize>,
@@ -142,7 +142,7 @@ impl SizeArgs {
 /// Flags of progressive growth.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Progressive growth")]
-pub struct ProgressiveArgs {
+pub(crate) struct ProgressiveArgs {
     /// Growth of the resolution while denoising
     #[arg(long, value_name = "MODE", default_value = "fullres", value_parser = MODES)]
     pub progressive_mode: Mode,
@@ -220,7 +220,7 @@ fn check_latents(path: Option<&Path>) -> Result<()> {
 
 impl GenerateArgs {
     /// Checks the flags and finds the models. Models come last, so that an invalid request downloads nothing.
-    pub fn resolve(self, shared: &Shared, models: &Models) -> Result<GeneratePlan> {
+    pub(crate) fn resolve(self, shared: &Shared, models: &Models) -> Result<GeneratePlan> {
         self.serving.warn();
         let prompts = self.prompts()?;
         let size = self.size.resolve();

@@ -5,7 +5,7 @@ use clap::{Command, CommandFactory};
 use super::args::Cli;
 
 /// The command line with its help pages.
-pub fn command() -> Command {
+pub(super) fn command() -> Command {
     let root = Cli::command().mut_args(|arg| show(arg, FREQUENT_SHARED));
     PAGES.iter().fold(root, |root, page| {
         let path: Vec<&str> = page.path.split_whitespace().collect();
@@ -19,7 +19,7 @@ pub fn command() -> Command {
 
 /// The examples of all pages.
 #[cfg(test)]
-pub fn examples() -> impl Iterator<Item = &'static str> {
+pub(crate) fn examples() -> impl Iterator<Item = &'static str> {
     PAGES.iter().flat_map(|page| page.examples)
 }
 

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Finds the models that a request names, and downloads those that are not cached.
-pub struct Models<'a> {
+pub(crate) struct Models<'a> {
     hub: Hub<'a>,
     /// Whether configs and headers of weights are enough (`plan`).
     configs_only: bool,
@@ -25,12 +25,12 @@ pub struct Models<'a> {
 
 impl<'a> Models<'a> {
     /// `configs_only`: for `plan`, which reads no weights.
-    pub fn new(shared: &Shared, progress: &'a dyn Progress, configs_only: bool) -> Self {
+    pub(crate) fn new(shared: &Shared, progress: &'a dyn Progress, configs_only: bool) -> Self {
         Self { hub: Hub::from_env(shared.offline, progress), configs_only, download: Cell::new(Some(0)) }
     }
 
     /// The folder of a diffusion model. `name` `None`: the built-in demo model. `flag` is for messages.
-    pub fn folder(&self, name: Option<&str>, flag: &str) -> Result<Model> {
+    pub(crate) fn folder(&self, name: Option<&str>, flag: &str) -> Result<Model> {
         let Some(name) = name else { return demo(flag) };
         if !self.configs_only {
             return self.find(name, Need::Model).at(flag);
@@ -41,12 +41,12 @@ impl<'a> Models<'a> {
     }
 
     /// Bytes of diffusion models that a run downloads first; `None`: unknown.
-    pub fn download(&self) -> Option<u64> {
+    pub(crate) fn download(&self) -> Option<u64> {
         self.download.get()
     }
 
     /// The file of an interpolation or upscaling network. `flag` is for messages.
-    pub fn file(&self, name: &str, flag: &str) -> Result<Model> {
+    pub(crate) fn file(&self, name: &str, flag: &str) -> Result<Model> {
         self.find(name, Need::File).at(flag)
     }
 
@@ -82,7 +82,7 @@ fn shipped(file: &str) -> Vec<PathBuf> {
 }
 
 /// The 2x upscaler that ships.
-pub fn shipped_upscaler() -> Option<PathBuf> {
+pub(crate) fn shipped_upscaler() -> Option<PathBuf> {
     shipped(UPSCALER).into_iter().find(|path| path.is_file())
 }
 

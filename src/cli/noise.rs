@@ -11,7 +11,7 @@ use crate::{
 /// Noise flags.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Sampling")]
-pub struct NoiseArgs {
+pub(crate) struct NoiseArgs {
     /// torch random generator to reproduce
     #[arg(long, value_enum, default_value = "cpu", value_name = "DEVICE")]
     pub generator_device: GeneratorDevice,
@@ -32,7 +32,7 @@ const TORCH: Choice<BfStream> = Choice::new(&[
 
 /// `--generator-device`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum GeneratorDevice {
+pub(crate) enum GeneratorDevice {
     /// torch's CPU generator (mt19937).
     Cpu,
     /// torch's CUDA generator (Philox).
@@ -41,7 +41,7 @@ pub enum GeneratorDevice {
 
 impl NoiseArgs {
     /// The random stream. Errors: a flag of the other device's stream.
-    pub fn resolve(&self) -> Result<NoiseSource> {
+    pub(crate) fn resolve(&self) -> Result<NoiseSource> {
         match (self.generator_device, self.generator_torch, self.generator_gpu) {
             (GeneratorDevice::Cpu, stream, None) => Ok(NoiseSource::Cpu(stream.unwrap_or_default())),
             (GeneratorDevice::Cuda, None, gpu) => Ok(NoiseSource::Cuda(gpu.unwrap_or(Gpu::HOPPER))),

@@ -14,7 +14,7 @@ use crate::{
 /// Encoding flags of `generate` and `enhance`.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Output")]
-pub struct EncodingArgs {
+pub(crate) struct EncodingArgs {
     /// Named value of --output-compression. By default, enhance encodes videos visually lossless (CRF 17 for H.264)
     #[arg(long, value_enum, default_value = "default", value_name = "NAME")]
     pub output_quality: OutputQuality,
@@ -57,7 +57,7 @@ impl EncodingArgs {
     ///
     /// # Errors
     /// An encoder, a pixel format or a rate factor that FFmpeg does not have, or that do not fit each other.
-    pub fn resolve(self, destination: Destination, target: Option<&Path>) -> Result<Output> {
+    pub(crate) fn resolve(self, destination: Destination, target: Option<&Path>) -> Result<Output> {
         let options = VideoOptions {
             codec: self.codec.clone(),
             crf: self.crf,
@@ -87,7 +87,7 @@ impl EncodingArgs {
 /// Flags of generated files.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Output")]
-pub struct DestinationArgs {
+pub(crate) struct DestinationArgs {
     /// Output folder
     #[arg(long, value_name = "FOLDER", default_value = "outputs/")]
     pub output_path: PathBuf,
@@ -111,7 +111,7 @@ pub struct DestinationArgs {
 
 impl DestinationArgs {
     /// The destination. Errors: a name with folders, a path without a file name, an unsupported extension.
-    pub fn resolve(self) -> Result<Destination> {
+    pub(crate) fn resolve(self) -> Result<Destination> {
         let destination = match (self.no_save_output, self.output_file_path, self.output_file_name) {
             (true, ..) => Destination::Nowhere,
             (_, Some(path), _) if path.as_os_str() == "-" => Destination::StandardOutput,
@@ -139,7 +139,7 @@ impl DestinationArgs {
 
 /// `--output-quality`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum OutputQuality {
+pub(crate) enum OutputQuality {
     /// 100
     Maximum,
     /// 90

@@ -11,13 +11,13 @@ use super::{args::Cli, help, value};
 use crate::catalog::nearest;
 
 /// Parses the arguments of the process.
-pub fn parse(argv: &[OsString]) -> Result<Cli, clap::Error> {
+pub(super) fn parse(argv: &[OsString]) -> Result<Cli, clap::Error> {
     let mut matches = help::command().try_get_matches_from(argv)?;
     Cli::from_arg_matches_mut(&mut matches)
 }
 
 /// An error in one line. The parsers of `value` write such lines already, without the flag as typed.
-pub fn one_line(error: &clap::Error, argv: &[OsString]) -> String {
+pub(super) fn one_line(error: &clap::Error, argv: &[OsString]) -> String {
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(s)) => Some(s.clone()),
         Some(ContextValue::Strings(all)) => all.first().cloned(),

@@ -16,12 +16,12 @@ use crate::{
 };
 
 /// SGLang's default for `--frame-interpolation-model-path`.
-pub const RIFE: &str = "rife-4.22.lite";
+pub(super) const RIFE: &str = "rife-4.22.lite";
 
 /// Interpolation flags.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Frame interpolation")]
-pub struct InterpolationArgs {
+pub(crate) struct InterpolationArgs {
     /// Enable frame interpolation
     #[arg(long)]
     pub enable_frame_interpolation: bool,
@@ -42,7 +42,7 @@ pub struct InterpolationArgs {
 
 /// Interpolation flags that only `enhance` has.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct InterpolationExtra {
+pub(crate) struct InterpolationExtra {
     /// From `--interpolate`.
     pub rate: Option<Rate>,
     /// From `--scene-threshold`.
@@ -55,7 +55,7 @@ pub struct InterpolationExtra {
 
 impl InterpolationArgs {
     /// The interpolation settings, with the model's file. `None`: interpolation is off.
-    pub fn resolve(self, extra: InterpolationExtra, models: &Models) -> Result<Option<Interpolation>> {
+    pub(crate) fn resolve(self, extra: InterpolationExtra, models: &Models) -> Result<Option<Interpolation>> {
         if !self.enable_frame_interpolation && extra.rate.is_none() {
             let flags = [
                 (self.frame_interpolation_exp.is_some(), "--frame-interpolation-exp"),
@@ -91,7 +91,7 @@ impl InterpolationArgs {
 /// Upscaling flags.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Upscaling")]
-pub struct UpscalingArgs {
+pub(crate) struct UpscalingArgs {
     /// Enable upscaling
     #[arg(long)]
     pub enable_upscaling: bool,
@@ -117,7 +117,7 @@ pub struct UpscalingArgs {
 
 /// Upscaling flags that only `enhance` has.
 #[derive(Debug, Clone, Default)]
-pub struct UpscalingExtra {
+pub(crate) struct UpscalingExtra {
     /// From `--upscale`.
     pub target: Option<UpscaleTarget>,
     /// From `--filter`.
@@ -134,7 +134,7 @@ pub struct UpscalingExtra {
 
 impl UpscalingArgs {
     /// The upscaling settings, with the model's files. `None`: upscaling is off.
-    pub fn resolve(self, extra: UpscalingExtra, models: &Models) -> Result<Option<Upscaling>> {
+    pub(crate) fn resolve(self, extra: UpscalingExtra, models: &Models) -> Result<Option<Upscaling>> {
         if !self.enable_upscaling && extra.target.is_none() {
             let flags = [
                 (self.upscaling_scale.is_some(), "--upscaling-scale"),

@@ -19,7 +19,7 @@ use crate::{
 const INTERVAL: Duration = Duration::from_secs(10);
 
 /// The display for this terminal and `--quiet`.
-pub fn sink(quiet: bool) -> Box<dyn Progress> {
+pub(super) fn sink(quiet: bool) -> Box<dyn Progress> {
     match (quiet, stdio::is_terminal()) {
         (true, _) => Box::new(Silent),
         (false, true) => Box::new(Bars::default()),

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The report of a subcommand.
-pub trait Report {
+pub(crate) trait Report {
     /// The document of `--json`.
     fn json(&self) -> Value;
     /// The text, empty or with a line end at its end.
@@ -224,13 +224,13 @@ impl Report for Inspection {
 /// `models list`.
 #[derive(Debug, Clone, Serialize)]
 #[allow(missing_docs)]
-pub struct ModelsReport {
+pub(super) struct ModelsReport {
     pub models: Vec<ModelRow>,
 }
 
 /// A model of the catalogue.
 #[derive(Debug, Clone, Serialize)]
-pub struct ModelRow {
+pub(super) struct ModelRow {
     /// The catalogue's entry.
     #[serde(flatten)]
     pub entry: &'static Entry,
@@ -259,7 +259,7 @@ impl Report for ModelsReport {
 /// `models pull`.
 #[derive(Debug, Clone, Serialize)]
 #[allow(missing_docs)]
-pub struct Pulled {
+pub(super) struct Pulled {
     pub name: String,
     pub path: PathBuf,
 }
@@ -275,7 +275,7 @@ impl Report for Pulled {
 /// `models rm`.
 #[derive(Debug, Clone, Serialize)]
 #[allow(missing_docs)]
-pub struct Removed {
+pub(super) struct Removed {
     pub name: String,
     /// Freed bytes.
     pub bytes: u64,
@@ -291,7 +291,7 @@ impl Report for Removed {
 
 /// `models du`.
 #[derive(Debug, Clone, Serialize)]
-pub struct Usage {
+pub(super) struct Usage {
     /// Cache of the hub.
     pub cache: PathBuf,
     /// Cached repositories, largest first.
@@ -305,7 +305,7 @@ pub struct Usage {
 /// A cached repository.
 #[derive(Debug, Clone, Serialize)]
 #[allow(missing_docs)]
-pub struct UsageRow {
+pub(super) struct UsageRow {
     pub repo: String,
     /// Its id in the catalogue.
     pub known: Option<&'static str>,

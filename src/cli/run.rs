@@ -12,12 +12,12 @@ use crate::{
 };
 
 /// `generate`.
-pub fn generate(plan: &GeneratePlan, progress: &dyn Progress) -> Result<Generated> {
+pub(super) fn generate(plan: &GeneratePlan, progress: &dyn Progress) -> Result<Generated> {
     pipeline::generate(plan, &Context::start(&plan.runtime, progress)?)
 }
 
 /// `enhance`.
-pub fn enhance(plan: &EnhancePlan, progress: &dyn Progress) -> Result<Enhanced> {
+pub(super) fn enhance(plan: &EnhancePlan, progress: &dyn Progress) -> Result<Enhanced> {
     let cx = if plan.has_network() {
         Context::start(&plan.runtime, progress)?
     } else {
@@ -27,29 +27,29 @@ pub fn enhance(plan: &EnhancePlan, progress: &dyn Progress) -> Result<Enhanced> 
 }
 
 /// `plan generate`. `download_bytes`: of models that are not cached.
-pub fn plan_generate(plan: &GeneratePlan, download_bytes: Option<u64>) -> Result<GenerateForecast> {
+pub(super) fn plan_generate(plan: &GeneratePlan, download_bytes: Option<u64>) -> Result<GenerateForecast> {
     let forecast = pipeline::plan_generate(plan)?;
     let weights_bytes = forecast.weights_bytes.or(download_bytes);
     Ok(GenerateForecast { download_bytes, weights_bytes, ..forecast })
 }
 
 /// `plan enhance`. `download_bytes`: of models that are not cached.
-pub fn plan_enhance(plan: &EnhancePlan, download_bytes: Option<u64>) -> Result<EnhanceForecast> {
+pub(super) fn plan_enhance(plan: &EnhancePlan, download_bytes: Option<u64>) -> Result<EnhanceForecast> {
     Ok(EnhanceForecast { download_bytes, ..batch::plan_enhance(plan)? })
 }
 
 /// `export`.
-pub fn export(plan: &ExportPlan) -> Result<Exported> {
+pub(super) fn export(plan: &ExportPlan) -> Result<Exported> {
     pipeline::export(plan)
 }
 
 /// `inspect` for a local file or folder.
-pub fn inspect(path: &Path, options: &RuntimeOptions) -> Result<Inspection> {
+pub(super) fn inspect(path: &Path, options: &RuntimeOptions) -> Result<Inspection> {
     pipeline::inspect(path, options)
 }
 
 /// Adds ONNX Runtime and FFmpeg to the diagnosis of `doctor`.
-pub fn diagnose(diagnosis: &mut Diagnosis, options: &RuntimeOptions) {
+pub(super) fn diagnose(diagnosis: &mut Diagnosis, options: &RuntimeOptions) {
     let found = pipeline::libraries(options);
     diagnosis.onnxruntime.version = found.onnxruntime.version;
     diagnosis.onnxruntime.path = found.onnxruntime.library;

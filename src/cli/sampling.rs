@@ -14,7 +14,7 @@ use crate::{
 /// Sampling flags.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Sampling")]
-pub struct SamplingArgs {
+pub(crate) struct SamplingArgs {
     /// Seed of the noise. A list gives one output per seed
     #[arg(long, value_name = "N", num_args = 1.., value_delimiter = ',', default_value = "42", value_parser = value::seed)]
     pub seed: Vec<u64>,
@@ -80,7 +80,7 @@ const CONVENTIONS: Choice<Convention> = Choice::new(&[
 
 impl SamplingArgs {
     /// One seed for each output of a prompt.
-    pub fn seeds(&self) -> Result<Vec<u64>> {
+    pub(crate) fn seeds(&self) -> Result<Vec<u64>> {
         match (self.seed.as_slice(), self.num_outputs_per_prompt) {
             (seeds, 1) => Ok(seeds.to_vec()),
             ([seed], outputs) => Ok((0..outputs as u64).map(|i| seed.wrapping_add(i)).collect()),
@@ -93,7 +93,7 @@ impl SamplingArgs {
     }
 
     /// The picture or clip to start from, and the strength.
-    pub fn start(&self) -> Result<Option<Start>> {
+    pub(crate) fn start(&self) -> Result<Option<Start>> {
         match (self.image_path.as_slice(), self.strength) {
             ([], None) => Ok(None),
             ([], Some(_)) => Err(Error::usage("--strength requires --image-path")),

@@ -12,7 +12,7 @@ use indicatif::{MultiProgress, ProgressDrawTarget, TermLike};
 use crate::stdio;
 
 /// All progress bars.
-pub fn bars() -> &'static MultiProgress {
+pub(super) fn bars() -> &'static MultiProgress {
     static BARS: OnceLock<MultiProgress> = OnceLock::new();
     BARS.get_or_init(|| {
         let terminal = || ProgressDrawTarget::term_like_with_hz(Box::new(Terminal(Term::buffered_stderr())), 20);
@@ -22,12 +22,12 @@ pub fn bars() -> &'static MultiProgress {
 }
 
 /// Writes a line above the bars.
-pub fn line(text: impl Display) {
+pub(super) fn line(text: impl Display) {
     bars().suspend(|| stdio::line(text));
 }
 
 /// Writes log lines above the bars.
-pub struct Log;
+pub(super) struct Log;
 
 impl Write for Log {
     fn write(&mut self, bytes: &[u8]) -> Result<usize> {

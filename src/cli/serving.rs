@@ -27,11 +27,11 @@ const NAMES: [&str; 4] = ["attention-backend", "backend", "diffusers-attention-b
 
 /// The ignored flags that were given.
 #[derive(Debug, Clone, Default)]
-pub struct ServingArgs(Vec<&'static str>);
+pub(crate) struct ServingArgs(Vec<&'static str>);
 
 impl ServingArgs {
     /// Warns of the given flags.
-    pub fn warn(&self) {
+    pub(crate) fn warn(&self) {
         let given: Vec<String> = self.0.iter().map(|name| format!("--{name}")).collect();
         let flags: Vec<(bool, &str)> = given.iter().map(|flag| (true, flag.as_str())).collect();
         warn_unused(&flags, "these flags configure SGLang's server");

@@ -14,7 +14,7 @@ use crate::{
 /// Flags of every subcommand.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Shared")]
-pub struct Shared {
+pub(crate) struct Shared {
     /// YAML, TOML or JSON file of flags, with flag names as keys. The command line overrides it
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -62,7 +62,7 @@ pub struct Shared {
 
 impl Shared {
     /// Device, precision and memory.
-    pub fn runtime(&self) -> RuntimeOptions {
+    pub(crate) fn runtime(&self) -> RuntimeOptions {
         RuntimeOptions {
             engine: runtime::Options {
                 device: self.device,
@@ -90,7 +90,7 @@ const PRECISIONS: Choice<Precision> = Choice::new(&[
 /// `--log-level`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[allow(missing_docs)]
-pub enum LogLevel {
+pub(crate) enum LogLevel {
     Error,
     Warn,
     Info,

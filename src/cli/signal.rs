@@ -9,14 +9,14 @@ use super::screen;
 use crate::{error::Error, progress, stdio};
 
 /// Ignores SIGXFSZ, so that exceeding the file size limit (`ulimit -f`) is a write error and does not end the process.
-pub fn on_file_size_limit() {
+pub(super) fn on_file_size_limit() {
     // SAFETY: ignoring a signal installs no handler.
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }
 
 /// The first Ctrl-C, SIGTERM or SIGHUP requests a stop at the next safe point. The second ends the process with exit code 130.
 /// A SIGHUP that the parent ignores (`nohup`) stays ignored.
-pub fn on_interrupt() {
+pub(super) fn on_interrupt() {
     let hangup = Hangup::block();
     let result = ctrlc::set_handler(|| {
         if progress::stop() {
@@ -64,7 +64,7 @@ impl Hangup {
 static REPORTED: AtomicBool = AtomicBool::new(false);
 
 /// Reports a panic, which is a bug, in one line; with a backtrace if `RUST_BACKTRACE` is set.
-pub fn on_panic() {
+pub(super) fn on_panic() {
     std::panic::set_hook(Box::new(|info| {
         // Joining a thread that panicked panics again.
         if REPORTED.swap(true, Ordering::SeqCst) {
@@ -80,6 +80,6 @@ pub fn on_panic() {
 }
 
 /// The error of the JSON document after a panic.
-pub fn panicked() -> Error {
+pub(super) fn panicked() -> Error {
     Error::failed("internal error; standard error has the location")
 }

@@ -18,7 +18,7 @@ use clap::{Args, Subcommand};
 
 /// Flags of `export`.
 #[derive(Debug, Clone, Args)]
-pub struct ExportArgs {
+pub(crate) struct ExportArgs {
     /// Checkpoint: folder, file, repository or short name
     #[arg(value_name = "MODEL")]
     pub model: String,
@@ -46,7 +46,7 @@ pub struct ExportArgs {
 
 impl ExportArgs {
     /// Finds the checkpoint and chooses the output folder.
-    pub fn resolve(self, shared: &Shared, hub: &Hub) -> Result<ExportPlan> {
+    pub(crate) fn resolve(self, shared: &Shared, hub: &Hub) -> Result<ExportPlan> {
         let model = hub.resolve(&self.model, Need::Any)?;
         let output = match self.output {
             Some(output) => output,
@@ -85,7 +85,7 @@ fn short_name(name: &str, path: &Path) -> Result<String> {
 
 /// Flags of `inspect`.
 #[derive(Debug, Clone, Args)]
-pub struct InspectArgs {
+pub(crate) struct InspectArgs {
     /// Checkpoint or graph: file, folder, repository or short name
     #[arg(value_name = "FILE|FOLDER")]
     pub path: String,
@@ -93,7 +93,7 @@ pub struct InspectArgs {
 
 /// `models …`.
 #[derive(Debug, Clone, Subcommand)]
-pub enum ModelsCommand {
+pub(crate) enum ModelsCommand {
     /// List the short names of the catalogue and whether they are cached
     List,
     /// Download a model
@@ -112,7 +112,7 @@ pub enum ModelsCommand {
 
 impl ModelsCommand {
     /// Runs the action.
-    pub fn run(self, shared: &Shared, progress: &dyn Progress) -> Result<Box<dyn Report>> {
+    pub(crate) fn run(self, shared: &Shared, progress: &dyn Progress) -> Result<Box<dyn Report>> {
         let hub = Hub::from_env(shared.offline, progress);
         Ok(match self {
             Self::List => Box::new(ModelsReport {

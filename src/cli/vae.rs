@@ -11,7 +11,7 @@ use crate::{
 /// VAE flags.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "VAE")]
-pub struct VaeArgs {
+pub(crate) struct VaeArgs {
     /// Decode and encode in tiles. auto: only if the whole picture exceeds the memory limit or the free memory
     #[arg(long, alias = "vae-config.use-tiling", value_name = "auto|on|off", default_value = "auto", num_args = 0..=1,
           default_missing_value = "on", value_parser = tiling)]
@@ -38,7 +38,7 @@ fn tiling(typed: &str) -> Result<plan::VaeTiling, String> {
 
 impl VaeArgs {
     /// Checks the flags as far as possible without the VAE.
-    pub fn resolve(self) -> Result<plan::Vae> {
+    pub(crate) fn resolve(self) -> Result<plan::Vae> {
         if self.vae_tiling == plan::VaeTiling::Off {
             let asked = [("--vae-tile", self.vae_tile), ("--vae-tile-overlap", self.vae_tile_overlap)];
             if let Some((flag, n)) = asked.into_iter().find_map(|(flag, n)| Some((flag, n?))) {

@@ -16,7 +16,7 @@ use crate::{
 
 /// A flag with a fixed set of values.
 #[derive(Clone, Copy)]
-pub struct Choice<T: 'static> {
+pub(super) struct Choice<T: 'static> {
     /// The flag in messages. `None`: clap's message.
     flag: Option<&'static str>,
     /// Name, help, value. An entry without help is a hidden alias.
@@ -25,12 +25,12 @@ pub struct Choice<T: 'static> {
 
 impl<T> Choice<T> {
     /// Name, help and value of each choice. An entry without help is a hidden alias.
-    pub const fn new(values: &'static [(&'static str, &'static str, T)]) -> Self {
+    pub(super) const fn new(values: &'static [(&'static str, &'static str, T)]) -> Self {
         Self { flag: None, values }
     }
 
     /// With the message `{flag} must be one of 'a', 'b', or 'c', got …`.
-    pub const fn named(flag: &'static str, values: &'static [(&'static str, &'static str, T)]) -> Self {
+    pub(super) const fn named(flag: &'static str, values: &'static [(&'static str, &'static str, T)]) -> Self {
         Self { flag: Some(flag), values }
     }
 }
@@ -75,14 +75,14 @@ impl<T: Copy + Send + Sync + 'static> TypedValueParser for Choice<T> {
 }
 
 /// `--quality`.
-pub const QUALITIES: Choice<Quality> = Choice::new(&[
+pub(super) const QUALITIES: Choice<Quality> = Choice::new(&[
     ("exact", "The reference's arithmetic", Quality::Exact),
     ("lossless", "Faster arithmetic, equal within rounding", Quality::Lossless),
     ("high", "Approximations without visible difference; refused, because none is implemented", Quality::High),
 ]);
 
 /// `--filter`.
-pub const FILTERS: Choice<Filter> = Choice::new(&[
+pub(super) const FILTERS: Choice<Filter> = Choice::new(&[
     ("lanczos", "Windowed sinc of radius 3", Filter::Lanczos),
     ("bicubic", "Cubic convolution of radius 2 (Catmull-Rom)", Filter::Bicubic),
     ("bilinear", "Triangle of radius 1", Filter::Bilinear),
@@ -90,17 +90,17 @@ pub const FILTERS: Choice<Filter> = Choice::new(&[
 ]);
 
 /// A library type with a [`FromStr`] that returns the message.
-pub fn parsed<T: FromStr<Err = Error>>(typed: &str) -> Result<T, String> {
+pub(super) fn parsed<T: FromStr<Err = Error>>(typed: &str) -> Result<T, String> {
     typed.parse().map_err(|e: Error| e.to_string())
 }
 
 /// A typed value for a message: a number as it is, text in quotes.
-pub fn shown(typed: &str) -> String {
+pub(super) fn shown(typed: &str) -> String {
     if typed.parse::<f64>().is_ok() { typed.into() } else { format!("'{typed}'") }
 }
 
 /// An integer of at least 1: `{name} must be a positive int, got …`.
-pub fn positive(name: &'static str) -> impl Fn(&str) -> Result<usize, String> + Clone + Send + Sync + 'static {
+pub(super) fn positive(name: &'static str) -> impl Fn(&str) -> Result<usize, String> + Clone + Send + Sync + 'static {
     move |typed| match typed.parse::<usize>() {
         Ok(n) if n > 0 => Ok(n),
         _ => Err(format!("{name} must be a positive int, got {}", shown(typed))),
@@ -108,12 +108,12 @@ pub fn positive(name: &'static str) -> impl Fn(&str) -> Result<usize, String> + 
 }
 
 /// An integer of at least 0: `{name} must be an int of at least 0, got …`.
-pub fn count(name: &'static str) -> impl Fn(&str) -> Result<usize, String> + Clone + Send + Sync + 'static {
+pub(super) fn count(name: &'static str) -> impl Fn(&str) -> Result<usize, String> + Clone + Send + Sync + 'static {
     move |typed| typed.parse().map_err(|_| format!("{name} must be an int of at least 0, got {}", shown(typed)))
 }
 
 /// An integer in a closed range: `{name} must be an int in [a, b], got …`.
-pub fn int_in(
+pub(super) fn int_in(
     name: &'static str,
     range: RangeInclusive<u32>,
 ) -> impl Fn(&str) -> Result<u32, String> + Clone + Send + Sync + 'static {
@@ -124,7 +124,7 @@ pub fn int_in(
 }
 
 /// A number in a closed range: `{name} must be in [a, b], got …`, bounds as written in `bounds`.
-pub fn float_in(
+pub(super) fn float_in(
     name: &'static str,
     range: RangeInclusive<f64>,
     bounds: &'static str,
@@ -136,7 +136,7 @@ pub fn float_in(
 }
 
 /// A finite number of at least 0: `{name} must be a finite number >= 0, got …`.
-pub fn non_negative(name: &'static str) -> impl Fn(&str) -> Result<f64, String> + Clone + Send + Sync + 'static {
+pub(super) fn non_negative(name: &'static str) -> impl Fn(&str) -> Result<f64, String> + Clone + Send + Sync + 'static {
     move |typed| match typed.parse::<f64>() {
         Ok(x) if x.is_finite() && x >= 0.0 => Ok(x),
         _ => Err(format!("{name} must be a finite number >= 0, got {}", shown(typed))),
@@ -144,7 +144,9 @@ pub fn non_negative(name: &'static str) -> impl Fn(&str) -> Result<f64, String> 
 }
 
 /// A finite number above 0: `{name} must be a positive number, got …`.
-pub fn positive_float(name: &'static str) -> impl Fn(&str) -> Result<f64, String> + Clone + Send + Sync + 'static {
+pub(super) fn positive_float(
+    name: &'static str,
+) -> impl Fn(&str) -> Result<f64, String> + Clone + Send + Sync + 'static {
     move |typed| match typed.parse::<f64>() {
         Ok(x) if x.is_finite() && x > 0.0 => Ok(x),
         _ => Err(format!("{name} must be a positive number, got {}", shown(typed))),
@@ -152,12 +154,12 @@ pub fn positive_float(name: &'static str) -> impl Fn(&str) -> Result<f64, String
 }
 
 /// A seed, in 0..2⁶⁴.
-pub fn seed(typed: &str) -> Result<u64, String> {
+pub(super) fn seed(typed: &str) -> Result<u64, String> {
     typed.parse().map_err(|_| format!("seed must be a non-negative int or list of ints, got {}", shown(typed)))
 }
 
 /// `--progressive-delta`, in (0, 1).
-pub fn delta(typed: &str) -> Result<f64, String> {
+pub(super) fn delta(typed: &str) -> Result<f64, String> {
     match typed.parse::<f64>() {
         Ok(x) if x > 0.0 && x < 1.0 => Ok(x),
         _ => Err(format!("progressive_delta must be in (0, 1), got {}", shown(typed))),
@@ -165,7 +167,7 @@ pub fn delta(typed: &str) -> Result<f64, String> {
 }
 
 /// `16`, `23.976` or `24000/1001` → frames per second.
-pub fn frame_rate(typed: &str) -> Result<f64, String> {
+pub(super) fn frame_rate(typed: &str) -> Result<f64, String> {
     let number = match typed.split_once('/') {
         Some((n, d)) => n.parse::<f64>().ok().zip(d.parse::<f64>().ok()).map(|(n, d)| n / d),
         None => typed.parse::<f64>().ok(),
@@ -176,7 +178,7 @@ pub fn frame_rate(typed: &str) -> Result<f64, String> {
 }
 
 /// `WxH` in pixels → (width, height).
-pub fn size(typed: &str) -> Result<(usize, usize), String> {
+pub(super) fn size(typed: &str) -> Result<(usize, usize), String> {
     typed
         .split_once(['x', 'X', '×'])
         .and_then(|(w, h)| Some((w.parse().ok()?, h.parse().ok()?)))
@@ -185,7 +187,7 @@ pub fn size(typed: &str) -> Result<(usize, usize), String> {
 }
 
 /// `8GB`, `512MiB`, `1.5G`, `1000000` → bytes. K, M, G, T are powers of 1000, Ki, Mi, Gi, Ti powers of 1024; the B is optional.
-pub fn memory(typed: &str) -> Result<u64, String> {
+pub(super) fn memory(typed: &str) -> Result<u64, String> {
     let wrong = || format!("memory_limit must be a size such as 8GB, 512MiB or 1000000, got {}", shown(typed));
     let digits = typed.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(typed.len());
     let number: f64 = typed[..digits].parse().map_err(|_| wrong())?;
@@ -201,7 +203,7 @@ pub fn memory(typed: &str) -> Result<u64, String> {
 }
 
 /// `KEY=VALUE`, an encoder option.
-pub fn key_value(typed: &str) -> Result<(String, String), String> {
+pub(super) fn key_value(typed: &str) -> Result<(String, String), String> {
     match typed.split_once('=') {
         Some((k, v)) if !k.is_empty() => Ok((k.into(), v.into())),
         _ => Err(format!("-e takes KEY=VALUE, an encoder option, got {}", shown(typed))),
@@ -209,7 +211,7 @@ pub fn key_value(typed: &str) -> Result<(String, String), String> {
 }
 
 /// `90`, `1:30`, `0:01:30.5` → seconds.
-pub fn time(typed: &str) -> Result<f64, String> {
+pub(super) fn time(typed: &str) -> Result<f64, String> {
     let wrong = || format!("a time must be seconds or [HH:]MM:SS[.mmm], got {}", shown(typed));
     let parts: Vec<f64> = typed.split(':').map(|p| p.parse::<f64>()).collect::<Result<_, _>>().map_err(|_| wrong())?;
     if parts.len() > 3 || parts.iter().any(|p| !p.is_finite() || *p < 0.0) || parts.iter().skip(1).any(|p| *p >= 60.0) {
@@ -219,7 +221,7 @@ pub fn time(typed: &str) -> Result<f64, String> {
 }
 
 /// `2x`, `60fps` → factor or frame rate of interpolation.
-pub fn rate(typed: &str) -> Result<Rate, String> {
+pub(super) fn rate(typed: &str) -> Result<Rate, String> {
     let wrong = || format!("interpolate must be a factor such as 2x or a rate such as 60fps, got {}", shown(typed));
     if let Some(fps) = typed.strip_suffix("fps") {
         return frame_rate(fps).map(Rate::Fps).map_err(|_| wrong());
@@ -232,7 +234,7 @@ pub fn rate(typed: &str) -> Result<Rate, String> {
 }
 
 /// `2`, `1.5x`, `3840x2160`, `2160p`, `4k` → output size of upscaling.
-pub fn upscale(typed: &str) -> Result<UpscaleTarget, String> {
+pub(super) fn upscale(typed: &str) -> Result<UpscaleTarget, String> {
     let wrong =
         || format!("upscale must be a factor, WIDTHxHEIGHT or a height such as 2160p or 4k, got {}", shown(typed));
     if let Some((_, rows)) = HEIGHTS.iter().find(|(name, _)| name.eq_ignore_ascii_case(typed)) {
@@ -283,7 +285,7 @@ const SGLANG: [&str; 20] = [
 ];
 
 /// The message of a parser with the flag as typed, `--scene-threshold must be …`. Messages of SGLang's flags stay as they are.
-pub fn as_typed(message: String, flag: &str) -> String {
+pub(super) fn as_typed(message: String, flag: &str) -> String {
     let name = flag.trim_start_matches('-').replace('-', "_");
     match message.strip_prefix(&name) {
         Some(_) if SGLANG.contains(&name.as_str()) => message,

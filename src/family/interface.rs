@@ -26,7 +26,7 @@ use crate::{
 
 /// One entry of the registry: the pipeline classes that a family runs, and how it opens a checkpoint.
 #[derive(Debug, Clone, Copy)]
-pub struct Descriptor {
+pub(super) struct Descriptor {
     /// Pipeline classes of diffusers, as `model_index.json` names them.
     pub pipelines: &'static [&'static str],
     /// Reads configs and tokenizers, and applies the overrides. Reads no weights.

@@ -36,7 +36,7 @@ pub(super) enum Target {
 
 impl Target {
     /// Follows the links of a path. Errors (usage): a folder, a socket, a circle of links.
-    pub fn of(path: &Path) -> Result<Self> {
+    pub(super) fn of(path: &Path) -> Result<Self> {
         let mut at = path.to_path_buf();
         for _ in 0..MOST_LINKS {
             if let Some(number) = descriptor(&at) {
@@ -67,7 +67,7 @@ impl Target {
     }
 
     /// Whether there is data that writing would replace.
-    pub fn is_taken(&self) -> bool {
+    pub(super) fn is_taken(&self) -> bool {
         match self {
             Self::File(path) => path.symlink_metadata().is_ok(),
             Self::BlockDevice(_) => true,
@@ -76,7 +76,7 @@ impl Target {
     }
 
     /// Copies all bytes of `source` to a target that is not a regular file. Returns their number. Waits for the reader of a FIFO.
-    pub fn write_through(&self, source: &mut File, typed: &Path) -> Result<u64> {
+    pub(super) fn write_through(&self, source: &mut File, typed: &Path) -> Result<u64> {
         let failed = |e: io::Error| Error::io("writing", typed, &e);
         let mut sink = self.open(typed)?;
         let (mut buffer, mut total) = (vec![0; 1 << 16], 0);

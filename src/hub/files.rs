@@ -21,7 +21,7 @@ pub enum Need {
 
 /// A file of a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RepoFile {
+pub(super) struct RepoFile {
     /// Path inside the repository.
     pub path: String,
     /// Bytes.
@@ -30,7 +30,7 @@ pub struct RepoFile {
 
 /// One entry of `model_index.json`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Component {
+pub(super) struct Component {
     /// Its folder.
     pub name: String,
     /// Its class.
@@ -60,7 +60,7 @@ impl Component {
 const WEIGHTS: [&str; 5] = ["safetensors", "pth", "pkl", "pt", "onnx"];
 
 /// The components of a `model_index.json`, without those that are null.
-pub fn components(index: &str) -> Result<Vec<Component>> {
+pub(super) fn components(index: &str) -> Result<Vec<Component>> {
     let wrong =
         |what: &str| Error::failed(format!("model_index.json {what}; the repository is not in diffusers layout"));
     let Ok(Value::Object(entries)) = serde_json::from_str(index) else { return Err(wrong("is not a JSON object")) };
@@ -81,7 +81,7 @@ pub fn components(index: &str) -> Result<Vec<Component>> {
 
 /// The files of `tree` that the components need: configs, tokenizers and, with `weights`, safetensors. Duplicates are skipped:
 /// single-file checkpoints at the root, other precisions, other formats.
-pub fn select(tree: &[RepoFile], components: &[Component], weights: bool) -> Result<Vec<RepoFile>> {
+pub(super) fn select(tree: &[RepoFile], components: &[Component], weights: bool) -> Result<Vec<RepoFile>> {
     let mut wanted: Vec<&RepoFile> = tree.iter().filter(|f| f.path == "model_index.json").collect();
     for component in components {
         let folder: Vec<(&RepoFile, &str)> = tree
@@ -142,7 +142,7 @@ fn is_shard(tail: &str) -> bool {
 }
 
 /// The missing files of a folder in diffusers layout; empty if it is complete.
-pub fn missing(folder: &Path, weights: bool) -> Result<Vec<String>> {
+pub(super) fn missing(folder: &Path, weights: bool) -> Result<Vec<String>> {
     let Ok(index) = std::fs::read_to_string(folder.join("model_index.json")) else {
         return Ok(vec!["model_index.json".into()]);
     };
@@ -193,7 +193,7 @@ fn missing_weights(folder: &Path) -> Vec<String> {
 }
 
 /// The network among the files of a repository or folder: `flownet.pkl` if there is one, else the only file with weights.
-pub fn single<'a>(names: impl Iterator<Item = &'a str>, origin: &str) -> Result<&'a str> {
+pub(super) fn single<'a>(names: impl Iterator<Item = &'a str>, origin: &str) -> Result<&'a str> {
     let weights: Vec<&str> = names.filter(|n| n.rsplit_once('.').is_some_and(|(_, e)| WEIGHTS.contains(&e))).collect();
     if let Some(flownet) = weights.iter().find(|n| n.rsplit('/').next() == Some("flownet.pkl")) {
         return Ok(flownet);

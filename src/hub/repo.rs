@@ -24,7 +24,7 @@ use crate::{
 
 /// A request for a repository or one of its files.
 #[derive(Debug, Clone, Copy)]
-pub struct Request<'a> {
+pub(super) struct Request<'a> {
     /// `owner/name`.
     pub repo: &'a str,
     /// Branch, tag or commit.

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// The folder of a URL in Crescendo's cache.
-pub fn folder(own: &Path, url: &str) -> PathBuf {
+pub(super) fn folder(own: &Path, url: &str) -> PathBuf {
     let digest = Sha256::digest(url.as_bytes());
     let name: String = digest.iter().take(8).map(|b| format!("{b:02x}")).collect();
     own.join("urls").join(name)

@@ -135,7 +135,7 @@ impl fmt::Display for Dim {
 }
 
 /// Formats a shape for messages: `[n, 3, h*2, w*2]`.
-pub fn show(shape: &[Dim]) -> String {
+pub(super) fn show(shape: &[Dim]) -> String {
     format!("[{}]", shape.iter().map(Dim::to_string).collect::<Vec<_>>().join(", "))
 }
 

@@ -29,47 +29,47 @@ pub(super) struct Op {
 
 impl Op {
     /// An operator of ONNX's own domain, of which nothing is known about rows.
-    pub fn new(kind: &'static str) -> Self {
+    pub(super) fn new(kind: &'static str) -> Self {
         Self { kind, domain: "", name: None, attrs: vec![], rows: Rows::All }
     }
 
     /// An operator whose output has the rows and columns of its inputs.
-    pub fn pointwise(kind: &'static str) -> Self {
+    pub(super) fn pointwise(kind: &'static str) -> Self {
         Self { rows: Rows::Same, ..Self::new(kind) }
     }
 
-    pub fn rows(self, rows: Rows) -> Self {
+    pub(super) fn rows(self, rows: Rows) -> Self {
         Self { rows, ..self }
     }
 
-    pub fn domain(mut self, domain: &'static str) -> Self {
+    pub(super) fn domain(mut self, domain: &'static str) -> Self {
         self.domain = domain;
         self
     }
 
-    pub fn named(mut self, name: impl Into<String>) -> Self {
+    pub(super) fn named(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    pub fn attr(mut self, name: &'static str, value: Attr) -> Self {
+    pub(super) fn attr(mut self, name: &'static str, value: Attr) -> Self {
         self.attrs.push((name, value));
         self
     }
 
-    pub fn int(self, name: &'static str, value: usize) -> Self {
+    pub(super) fn int(self, name: &'static str, value: usize) -> Self {
         self.attr(name, Attr::Int(value as i64))
     }
 
-    pub fn ints(self, name: &'static str, values: &[usize]) -> Self {
+    pub(super) fn ints(self, name: &'static str, values: &[usize]) -> Self {
         self.attr(name, Attr::Ints(values.iter().map(|&v| v as i64).collect()))
     }
 
-    pub fn float(self, name: &'static str, value: f32) -> Self {
+    pub(super) fn float(self, name: &'static str, value: f32) -> Self {
         self.attr(name, Attr::Float(value))
     }
 
-    pub fn text(self, name: &'static str, value: &'static str) -> Self {
+    pub(super) fn text(self, name: &'static str, value: &'static str) -> Self {
         self.attr(name, Attr::Str(value))
     }
 }

@@ -19,7 +19,7 @@ use crate::{
 
 /// A prefix in a checkpoint and in a graph. Clones share both.
 #[derive(Clone)]
-pub struct Scope {
+pub(crate) struct Scope {
     graph: Graph,
     weights: Rc<Weights>,
     path: String,
@@ -35,12 +35,12 @@ struct Weights {
 
 impl Scope {
     /// The root of a checkpoint, over an empty graph.
-    pub fn new(graph: &Graph, checkpoint: &Checkpoint) -> Self {
+    pub(crate) fn new(graph: &Graph, checkpoint: &Checkpoint) -> Self {
         Self::over(graph, checkpoint, None)
     }
 
     /// The root of two checkpoints of one network. The graph computes every weight as share·own + (1 − share)·other.
-    pub fn blended(graph: &Graph, own: &Checkpoint, other: &Checkpoint, share: f32) -> Self {
+    pub(crate) fn blended(graph: &Graph, own: &Checkpoint, other: &Checkpoint, share: f32) -> Self {
         let foreign: Vec<&str> = other.names().filter(|n| !own.contains(n)).collect();
         if let Some(first) = foreign.first() {
             let (count, origin) = (foreign.len(), other.origin().display());
@@ -56,12 +56,12 @@ impl Scope {
     }
 
     /// A nested scope: `w.at("attn")`, `w.at("blocks").at(3)`.
-    pub fn at(&self, segment: impl Display) -> Self {
+    pub(crate) fn at(&self, segment: impl Display) -> Self {
         Self { path: self.join(&segment.to_string()), ..self.clone() }
     }
 
     /// The graph that this scope writes to.
-    pub fn graph(&self) -> &Graph {
+    pub(crate) fn graph(&self) -> &Graph {
         &self.graph
     }
 
@@ -87,34 +87,34 @@ impl Scope {
     }
 
     /// A stored tensor in this scope; `None` if it is missing.
-    pub fn stored(&self, name: &str) -> Option<&Stored> {
+    pub(crate) fn stored(&self, name: &str) -> Option<&Stored> {
         self.weights.checkpoint.get(&self.join(name))
     }
 
     /// Whether the checkpoint has this tensor.
-    pub fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         self.stored(name).is_some()
     }
 
     /// Marks a tensor as unused on purpose, so that it is not reported.
-    pub fn ignore(&self, name: &str) {
+    pub(crate) fn ignore(&self, name: &str) {
         self.weights.ignored.borrow_mut().insert(self.join(name));
     }
 
     /// Marks every tensor below a prefix as unused on purpose.
-    pub fn ignore_below(&self, name: &str) {
+    pub(crate) fn ignore_below(&self, name: &str) {
         let prefix = format!("{}.", self.join(name));
         let names = self.weights.checkpoint.names().filter(|n| n.starts_with(&prefix));
         self.weights.ignored.borrow_mut().extend(names.map(str::to_string));
     }
 
     /// A weight of the given shape. If it is missing or misshapen, the error is recorded and a placeholder returned.
-    pub fn weight(&self, name: &str, shape: &[usize]) -> Value {
+    pub(crate) fn weight(&self, name: &str, shape: &[usize]) -> Value {
         self.weight_as(name, shape, shape)
     }
 
     /// A weight of shape `shape`, reinterpreted as `view` without a copy. One view per graph.
-    pub fn weight_as(&self, name: &str, shape: &[usize], view: &[usize]) -> Value {
+    pub(crate) fn weight_as(&self, name: &str, shape: &[usize], view: &[usize]) -> Value {
         let full = self.join(name);
         let placeholder = || Value {
             graph: self.graph.clone(),
@@ -162,7 +162,7 @@ impl Scope {
     }
 
     /// Names the next nodes after this scope.
-    pub fn enter(&self) {
+    pub(crate) fn enter(&self) {
         self.graph.enter(&Self::node_name(&self.path));
     }
 
@@ -181,7 +181,7 @@ impl Scope {
     }
 
     /// Number of modules in a list of this scope.
-    pub fn count(&self, name: &str) -> usize {
+    pub(crate) fn count(&self, name: &str) -> usize {
         let full = self.join(name);
         let found = self.weights.checkpoint.children(&full).len();
         self.weights.checkpoint.sequence_len(&full).unwrap_or(0).min(2 * found)
@@ -191,7 +191,7 @@ impl Scope {
     ///
     /// # Errors
     /// All missing, misshapen and unused weights, in one message.
-    pub fn finish(self) -> Result<Model> {
+    pub(crate) fn finish(self) -> Result<Model> {
         let made = self.weights.made.borrow();
         let ignored = self.weights.ignored.borrow();
         let unused: Vec<&str> =

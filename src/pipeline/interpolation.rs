@@ -83,7 +83,7 @@ pub(crate) struct InterpolationStage<'a> {
 
 impl<'a> InterpolationStage<'a> {
     /// The stage for `retime`, from its beginning or its resume point. `network` is `None` if nothing is interpolated.
-    pub fn new(mut retime: Retime, network: Option<&'a mut Interpolator>) -> Self {
+    pub(super) fn new(mut retime: Retime, network: Option<&'a mut Interpolator>) -> Self {
         let gate = Gate { from: i64::MIN, chunk: retime.chunk, current: None, resume_point: None };
         let resume = retime.resume.take();
         let mut stage = Self {
@@ -111,7 +111,7 @@ impl<'a> InterpolationStage<'a> {
     }
 
     /// Takes the next source frame, or `None` at the end, and emits the output frames before it.
-    pub fn step(&mut self, item: Option<SourceFrame>, emit: &mut Emit<'_, OutputFrame<Planes>>) -> Result<()> {
+    pub(super) fn step(&mut self, item: Option<SourceFrame>, emit: &mut Emit<'_, OutputFrame<Planes>>) -> Result<()> {
         let state = self.gate.chunk.map(|_| (self.retime.timeline.state().clone(), self.changes.usual()));
         let Some(SourceFrame { frame, pts, duration, stamp }) = item else {
             let slots = self.retime.timeline.finish(self.last);

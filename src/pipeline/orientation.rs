@@ -8,7 +8,7 @@ pub(crate) struct Orientation(pub u8);
 
 impl Orientation {
     /// The orientation of a video that players rotate by `degrees` clockwise; upright for angles that are no quarter turn.
-    pub fn of_rotation(degrees: u16) -> Self {
+    pub(super) fn of_rotation(degrees: u16) -> Self {
         Self(match degrees {
             90 => 6,
             180 => 3,
@@ -18,12 +18,12 @@ impl Orientation {
     }
 
     /// Stored planes as they are shown.
-    pub fn upright(self, planes: Array3<f32>) -> Array3<f32> {
+    pub(super) fn upright(self, planes: Array3<f32>) -> Array3<f32> {
         turn(planes, self.0)
     }
 
     /// Shown planes as they are stored.
-    pub fn stored(self, planes: Array3<f32>) -> Array3<f32> {
+    pub(super) fn stored(self, planes: Array3<f32>) -> Array3<f32> {
         // The two quarter turns undo each other; every other orientation undoes itself.
         let inverse = match self.0 {
             6 => 8,
@@ -34,7 +34,7 @@ impl Orientation {
     }
 
     /// A stored size as shown, and the reverse.
-    pub fn size(self, (height, width): (usize, usize)) -> (usize, usize) {
+    pub(super) fn size(self, (height, width): (usize, usize)) -> (usize, usize) {
         if self.0 > 4 { (width, height) } else { (height, width) }
     }
 }

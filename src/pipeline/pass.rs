@@ -41,7 +41,7 @@ impl Pass<'_> {
     ///
     /// `shape`: of the finished latent, [1, c, h, w] or [1, c, t, h, w]. `start`: a clean latent of the first level's size; it becomes
     /// (1 − σ)·start + σ·noise at that level's σ. `None`: the pass starts from noise.
-    pub fn run(
+    pub(super) fn run(
         &self,
         velocity: Velocity<'_>,
         shape: &[usize],

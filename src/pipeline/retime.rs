@@ -96,7 +96,7 @@ impl Retime {
     ///
     /// # Errors
     /// A factor that time stamps cannot represent.
-    pub fn new(interpolation: Option<&Interpolation>, timing: &Timing) -> Result<Self> {
+    pub(super) fn new(interpolation: Option<&Interpolation>, timing: &Timing) -> Result<Self> {
         let near = if timing.steady { 0.0 } else { (ROUNDING / timing.tick.value()).min(0.5) };
         let hold = (MAX_GAP / timing.tick.value() + 1e-6) as i64;
         let timeline = |rate| Timeline::new(rate, near, hold);
@@ -149,13 +149,13 @@ impl Retime {
 
     /// The same, in chunks of `seconds`.
     #[must_use]
-    pub fn in_chunks(self, seconds: f64) -> Self {
+    pub(super) fn in_chunks(self, seconds: f64) -> Self {
         Self { chunk: Some(seconds / self.tick.value()), ..self }
     }
 
     /// The same, resumed at `point`. `anchor`: the pixels of the last distinct frame.
     #[must_use]
-    pub fn resume_at(self, point: ResumePoint, anchor: Planes) -> Self {
+    pub(super) fn resume_at(self, point: ResumePoint, anchor: Planes) -> Self {
         Self { resume: Some((point, anchor)), ..self }
     }
 }

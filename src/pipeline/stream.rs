@@ -35,7 +35,7 @@ pub(crate) struct Networks {
 
 impl Networks {
     /// Loads the networks of a plan.
-    pub fn load(
+    pub(super) fn load(
         interpolation: Option<&Interpolation>,
         upscaling: Option<&Upscaling>,
         cx: &Context<'_>,

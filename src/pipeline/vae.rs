@@ -44,7 +44,7 @@ impl VaeTiler {
     ///
     /// # Errors
     /// A tile or an overlap that the VAE does not support.
-    pub fn new(options: Vae, runtime: &RuntimeOptions, folder: &ModelFolder) -> Result<Self> {
+    pub(super) fn new(options: Vae, runtime: &RuntimeOptions, folder: &ModelFolder) -> Result<Self> {
         let spec = compile::autoencoder(&folder.path("vae")?, folder.class_of("vae")?)?;
         let factor = spec.factor;
         let on_cpu = matches!(runtime.engine.device, DeviceChoice::Auto | DeviceChoice::Cpu);
@@ -68,7 +68,7 @@ impl VaeTiler {
     }
 
     /// Works untiled: for `plan` without the VAE's weights or their headers.
-    pub fn unknown(runtime: &RuntimeOptions, factor: usize) -> Self {
+    pub(super) fn unknown(runtime: &RuntimeOptions, factor: usize) -> Self {
         let options = Vae { tiling: VaeTiling::Off, tile: None, overlap: None };
         let spec = VaeSpec { factor, patch: 1, tile: 0, overlap: 0, decode_bytes: 0, encode_bytes: 0, weights: 0 };
         Self { spec, options, limit: runtime.engine.memory_limit, memory: None }
@@ -121,7 +121,7 @@ impl VaeTiler {
 
     /// A note such as `decoded in tiles of 256 pixels, overlap 64 (about 17.2 GB untiled)`. `None`: untiled, and `--vae-tiling`
     /// does not require tiles.
-    pub fn note(&self, direction: Direction, size: (usize, usize)) -> Option<String> {
+    pub(super) fn note(&self, direction: Direction, size: (usize, usize)) -> Option<String> {
         let done = if direction == Direction::Decode { "decoded" } else { "encoded" };
         let Some(Tiling { side, overlap, .. }) = self.tiling(direction, size) else {
             let side = self.options.tile.unwrap_or(self.spec.tile);
@@ -133,12 +133,12 @@ impl VaeTiler {
     }
 
     /// Whether a picture of (height, width) pixels takes several tiles.
-    pub fn is_tiled(&self, direction: Direction, size: (usize, usize)) -> bool {
+    pub(super) fn is_tiled(&self, direction: Direction, size: (usize, usize)) -> bool {
         self.tiling(direction, size).is_some()
     }
 
     /// The tiles of a picture on the device of the run, logged.
-    pub fn choose(&self, direction: Direction, size: (usize, usize), cx: &Context<'_>) -> Option<Tiling> {
+    pub(super) fn choose(&self, direction: Direction, size: (usize, usize), cx: &Context<'_>) -> Option<Tiling> {
         let this = self.on(cx.device() == Device::Cpu);
         if let Some(note) = this.note(direction, size) {
             tracing::info!("{}×{} pixels are {note}", size.1, size.0);
@@ -147,7 +147,7 @@ impl VaeTiler {
     }
 
     /// Estimate of the bytes that a picture takes with the chosen tiles.
-    pub fn planned_bytes(&self, direction: Direction, (height, width): (usize, usize)) -> u64 {
+    pub(super) fn planned_bytes(&self, direction: Direction, (height, width): (usize, usize)) -> u64 {
         match self.tiling(direction, (height, width)) {
             Some(t) => self.bytes(direction, (t.side.min(height), t.side.min(width))),
             None => self.bytes(direction, (height, width)),

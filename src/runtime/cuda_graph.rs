@@ -24,12 +24,12 @@ struct Captured {
 }
 
 impl Captures {
-    pub fn new(session: &Session, device: i32) -> ort::Result<Self> {
+    pub(super) fn new(session: &Session, device: i32) -> ort::Result<Self> {
         Ok(Self { device, allocator: Allocator::new(session, memory(device)?)?, captured: Vec::new() })
     }
 
     /// Copies the inputs to the device, captures or replays the graph, and returns the outputs on the CPU in the graph's order.
-    pub fn run(
+    pub(super) fn run(
         &mut self,
         session: &mut Session,
         inputs: &[(&str, SessionInputValue<'_>)],

@@ -46,17 +46,17 @@ pub enum Mode {
 }
 
 /// r = √(H'W'/(HW)) of a growth from (H, W) to (H', W').
-pub fn ratio(from: (usize, usize), to: (usize, usize)) -> f64 {
+pub(super) fn ratio(from: (usize, usize), to: (usize, usize)) -> f64 {
     ((to.0 * to.1) as f64 / (from.0 * from.1) as f64).sqrt()
 }
 
 /// κ = r/(1+(r−1)σ).
-pub fn kappa(sigma: f32, ratio: f64) -> f64 {
+pub(super) fn kappa(sigma: f32, ratio: f64) -> f64 {
     ratio / (1.0 + (ratio - 1.0) * f64::from(sigma))
 }
 
 /// σ' = κσ.
-pub fn rewound(sigma: f32, ratio: f64) -> f32 {
+pub(super) fn rewound(sigma: f32, ratio: f64) -> f32 {
     (f64::from(sigma) * kappa(sigma, ratio)) as f32
 }
 

@@ -17,62 +17,62 @@ use ndarray::{ArrayD, IxDyn};
 use serde::de::DeserializeOwned;
 
 /// Maximum error of a network, relative to the maximum magnitude of the reference.
-pub const NETWORK: f32 = 1e-4;
+pub(crate) const NETWORK: f32 = 1e-4;
 
 /// Names and targets that run on the CPU.
-pub const TARGETS: [(&str, Target); 2] =
+pub(crate) const TARGETS: [(&str, Target); 2] =
     [("cpu", Target::CPU), ("portable", Target { provider: Provider::Portable, compute: DType::F32 })];
 
 /// Path of a file or folder in the goldens.
-pub fn goldens(name: &str) -> PathBuf {
+pub(crate) fn goldens(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens").join(name)
 }
 
 /// Reads a JSON file of the goldens.
-pub fn cases<T: DeserializeOwned>(name: &str) -> T {
+pub(crate) fn cases<T: DeserializeOwned>(name: &str) -> T {
     serde_json::from_str(&fs::read_to_string(goldens(name)).unwrap()).unwrap()
 }
 
 /// Named tensors of a golden file.
-pub struct Golden(Checkpoint);
+pub(crate) struct Golden(Checkpoint);
 
 impl Golden {
-    pub fn open(name: &str) -> Self {
+    pub(crate) fn open(name: &str) -> Self {
         Self(Checkpoint::open(&goldens(name)).unwrap())
     }
 
-    pub fn f32(&self, name: &str) -> ArrayD<f32> {
+    pub(crate) fn f32(&self, name: &str) -> ArrayD<f32> {
         let stored = self.0.get(name).unwrap_or_else(|| panic!("no golden {name}"));
         ArrayD::from_shape_vec(IxDyn(&stored.shape), stored.to_f32().unwrap()).unwrap()
     }
 
-    pub fn i64(&self, name: &str) -> ArrayD<i64> {
+    pub(crate) fn i64(&self, name: &str) -> ArrayD<i64> {
         let stored = self.0.get(name).unwrap_or_else(|| panic!("no golden {name}"));
         assert_eq!(stored.dtype, DType::I64, "{name}");
         let values = stored.bytes().unwrap().as_chunks().0.iter().map(|&b| i64::from_le_bytes(b)).collect();
         ArrayD::from_shape_vec(IxDyn(&stored.shape), values).unwrap()
     }
 
-    pub fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         self.0.contains(name)
     }
 }
 
 /// ONNX Runtime on one CPU thread.
-pub fn engine() -> Engine {
+pub(crate) fn engine() -> Engine {
     Engine::start(&Options { device: DeviceChoice::Cpu, threads: Some(1), ..Options::default() }).unwrap()
 }
 
 /// A loaded network, with the defaults.
-pub fn load(model: &Model) -> Result<Network> {
+pub(crate) fn load(model: &Model) -> Result<Network> {
     engine().load("network", &model.bytes, &Load::default())
 }
 
 /// The floating-point outputs of one run by name, or the error.
-pub type Outputs = Result<Vec<(String, ArrayD<f32>)>, String>;
+pub(crate) type Outputs = Result<Vec<(String, ArrayD<f32>)>, String>;
 
 /// Runs a network once.
-pub fn run(network: &mut Network, inputs: &[(&str, Tensor)]) -> Outputs {
+pub(crate) fn run(network: &mut Network, inputs: &[(&str, Tensor)]) -> Outputs {
     let inputs: Vec<(&str, &Tensor)> = inputs.iter().map(|(name, t)| (*name, t)).collect();
     let outputs = network.run(&inputs).map_err(|e| e.to_string())?;
     let floats = outputs.into_iter().filter_map(|(name, t)| match t {
@@ -83,13 +83,13 @@ pub fn run(network: &mut Network, inputs: &[(&str, Tensor)]) -> Outputs {
 }
 
 /// Returns the output with this name.
-pub fn output(outputs: &Outputs, name: &str) -> Result<ArrayD<f32>, String> {
+pub(crate) fn output(outputs: &Outputs, name: &str) -> Result<ArrayD<f32>, String> {
     let found = outputs.as_ref().map_err(String::clone)?.iter().find(|(n, _)| n == name).map(|(_, a)| a.clone());
     found.ok_or_else(|| format!("no output {name}"))
 }
 
 /// max|a − b| / max|b|. Infinite if the shapes differ or a value is NaN.
-pub fn relative_error(got: &ArrayD<f32>, want: &ArrayD<f32>) -> f32 {
+pub(crate) fn relative_error(got: &ArrayD<f32>, want: &ArrayD<f32>) -> f32 {
     if got.shape() != want.shape() || got.iter().any(|v| !v.is_finite()) {
         return f32::INFINITY;
     }
@@ -100,14 +100,14 @@ pub fn relative_error(got: &ArrayD<f32>, want: &ArrayD<f32>) -> f32 {
 
 /// Rows of a parity table.
 #[derive(Default)]
-pub struct Table {
+pub(crate) struct Table {
     rows: Vec<String>,
     failed: usize,
 }
 
 impl Table {
     /// Adds a row that compares two arrays.
-    pub fn compare(
+    pub(crate) fn compare(
         &mut self,
         name: impl Display,
         got: Result<ArrayD<f32>, impl Display>,
@@ -129,13 +129,13 @@ impl Table {
     }
 
     /// Adds any other row.
-    pub fn row(&mut self, good: bool, text: impl Display) {
+    pub(crate) fn row(&mut self, good: bool, text: impl Display) {
         self.failed += usize::from(!good);
         self.rows.push(format!("{} {text}", if good { "  " } else { "✗ " }));
     }
 
     /// Prints the table. Panics if a row failed.
-    pub fn finish(self) {
+    pub(crate) fn finish(self) {
         let Self { rows, failed } = self;
         println!("{}", rows.join("\n"));
         assert!(!rows.is_empty(), "no rows");

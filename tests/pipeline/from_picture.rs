@@ -22,7 +22,7 @@ use image::{DynamicImage, Rgb, RgbImage, imageops::FilterType};
 use super::{floats, plans, relative};
 
 /// Writes a golden's `image` as a PNG or a lossless clip.
-pub fn file(folder: &Path, golden: &Checkpoint, clip: bool) -> PathBuf {
+pub(crate) fn file(folder: &Path, golden: &Checkpoint, clip: bool) -> PathBuf {
     let stored = golden.get("image").unwrap();
     let (bytes, shape) = (stored.bytes().unwrap().to_vec(), stored.shape.clone());
     let (height, width) = (shape[shape.len() - 3], shape[shape.len() - 2]);
@@ -38,7 +38,7 @@ pub fn file(folder: &Path, golden: &Checkpoint, clip: bool) -> PathBuf {
 }
 
 /// Encodes RGB frames with ffmpeg at 12 frames per second.
-pub fn encode(path: &Path, frames: &[u8], (width, height): (usize, usize), options: &[&str]) {
+pub(crate) fn encode(path: &Path, frames: &[u8], (width, height): (usize, usize), options: &[&str]) {
     let size = format!("{width}x{height}");
     let mut ffmpeg = Command::new("ffmpeg")
         .args(["-v", "error", "-y", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", &size, "-r", "12", "-i", "-"])

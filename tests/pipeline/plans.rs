@@ -7,11 +7,11 @@ use crescendo::{
     runtime::{DeviceChoice, Options},
 };
 
-pub fn runtime() -> RuntimeOptions {
+pub(crate) fn runtime() -> RuntimeOptions {
     RuntimeOptions { engine: Options { device: DeviceChoice::Cpu, ..Options::default() }, dtype: None }
 }
 
-pub fn generate(model: &Path, prompt: &str) -> GeneratePlan {
+pub(crate) fn generate(model: &Path, prompt: &str) -> GeneratePlan {
     GeneratePlan {
         model: Model { name: model.display().to_string(), path: model.to_path_buf(), ..Model::default() },
         prompts: vec![prompt.into()],

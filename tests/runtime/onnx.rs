@@ -1,7 +1,7 @@
 //! The subset of onnx.proto (field numbers: onnx/onnx.proto3) for one matrix product with weights in a file.
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct Model {
+pub(crate) struct Model {
     #[prost(int64, tag = "1")]
     pub ir: i64,
     #[prost(message, optional, tag = "7")]
@@ -10,14 +10,14 @@ pub struct Model {
     pub opsets: Vec<Opset>,
 }
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct Opset {
+pub(crate) struct Opset {
     #[prost(string, tag = "1")]
     pub domain: String,
     #[prost(int64, tag = "2")]
     pub version: i64,
 }
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct Graph {
+pub(crate) struct Graph {
     #[prost(message, repeated, tag = "1")]
     pub nodes: Vec<Node>,
     #[prost(string, tag = "2")]
@@ -30,7 +30,7 @@ pub struct Graph {
     pub outputs: Vec<Info>,
 }
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct Node {
+pub(crate) struct Node {
     #[prost(string, repeated, tag = "1")]
     pub inputs: Vec<String>,
     #[prost(string, repeated, tag = "2")]
@@ -43,7 +43,7 @@ pub struct Node {
     pub attributes: Vec<Attribute>,
 }
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct Attribute {
+pub(crate) struct Attribute {
     #[prost(string, tag = "1")]
     pub name: String,
     #[prost(int64, tag = "3")]
@@ -52,7 +52,7 @@ pub struct Attribute {
     pub kind: i32,
 }
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct Weight {
+pub(crate) struct Weight {
     #[prost(int64, repeated, tag = "1")]
     pub dims: Vec<i64>,
     #[prost(int32, tag = "2")]
@@ -65,38 +65,38 @@ pub struct Weight {
     pub location: i32,
 }
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct Entry {
+pub(crate) struct Entry {
     #[prost(string, tag = "1")]
     pub key: String,
     #[prost(string, tag = "2")]
     pub value: String,
 }
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct Info {
+pub(crate) struct Info {
     #[prost(string, tag = "1")]
     pub name: String,
     #[prost(message, optional, tag = "2")]
     pub kind: Option<Kind>,
 }
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct Kind {
+pub(crate) struct Kind {
     #[prost(message, optional, tag = "1")]
     pub tensor: Option<TensorKind>,
 }
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct TensorKind {
+pub(crate) struct TensorKind {
     #[prost(int32, tag = "1")]
     pub element: i32,
     #[prost(message, optional, tag = "2")]
     pub shape: Option<Shape>,
 }
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct Shape {
+pub(crate) struct Shape {
     #[prost(message, repeated, tag = "1")]
     pub dims: Vec<Dim>,
 }
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct Dim {
+pub(crate) struct Dim {
     #[prost(int64, optional, tag = "1")]
     pub value: Option<i64>,
     #[prost(string, optional, tag = "2")]
@@ -111,12 +111,12 @@ fn rows_of(name: &str, columns: i64) -> Info {
 }
 
 /// `y` [rows, n] = `x` [rows, k] · weights [k, n]. The weights are f32 in the file `location` at `offset`.
-pub fn product(location: &str, offset: u64, k: i64, n: i64) -> Vec<u8> {
+pub(crate) fn product(location: &str, offset: u64, k: i64, n: i64) -> Vec<u8> {
     encode(location, offset, [k, n], false)
 }
 
 /// The same with bf16 weights and a cast to f32.
-pub fn product_of_bf16(location: &str, offset: u64, k: i64, n: i64) -> Vec<u8> {
+pub(crate) fn product_of_bf16(location: &str, offset: u64, k: i64, n: i64) -> Vec<u8> {
     encode(location, offset, [k, n], true)
 }
 

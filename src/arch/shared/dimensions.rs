@@ -13,7 +13,7 @@ const MAX_EXTENT: usize = 1 << 24;
 ///
 /// # Errors
 /// The weight is missing, has another number of axes, or an extent outside 1..=2²⁴.
-pub fn shape<const N: usize>(c: &Checkpoint, name: &str) -> Result<[usize; N]> {
+pub(crate) fn shape<const N: usize>(c: &Checkpoint, name: &str) -> Result<[usize; N]> {
     let stored = c.get(name).ok_or_else(|| missing(c, name))?;
     if stored.shape.iter().any(|d| !(1..=MAX_EXTENT).contains(d)) {
         let (origin, found) = (c.origin().display(), &stored.shape);
@@ -30,7 +30,7 @@ pub fn shape<const N: usize>(c: &Checkpoint, name: &str) -> Result<[usize; N]> {
 ///
 /// # Errors
 /// No block, or more than half of them are missing.
-pub fn count(c: &Checkpoint, prefix: &str) -> Result<usize> {
+pub(crate) fn count(c: &Checkpoint, prefix: &str) -> Result<usize> {
     let blocks = c.sequence_len(prefix).ok_or_else(|| missing(c, prefix))?;
     let found = c.children(prefix).len();
     if blocks > 2 * found {
@@ -41,13 +41,13 @@ pub fn count(c: &Checkpoint, prefix: &str) -> Result<usize> {
 }
 
 /// The error for a missing weight.
-pub fn missing(c: &Checkpoint, name: &str) -> Error {
+pub(crate) fn missing(c: &Checkpoint, name: &str) -> Error {
     let origin = c.origin().display();
     Error::failed(format!("{origin}: {name} is missing; the file is incomplete or has another architecture"))
 }
 
 /// Checks that the head dimension is even, for rotary positions, and divides the hidden size.
-pub fn check_heads(c: &Checkpoint, hidden_size: usize, head_dim: usize) -> Result<()> {
+pub(crate) fn check_heads(c: &Checkpoint, hidden_size: usize, head_dim: usize) -> Result<()> {
     if head_dim >= 2 && head_dim.is_multiple_of(2) && hidden_size.is_multiple_of(head_dim) {
         return Ok(());
     }
@@ -58,13 +58,13 @@ pub fn check_heads(c: &Checkpoint, hidden_size: usize, head_dim: usize) -> Resul
 }
 
 /// Output channels of a convolution, from its weight or bias; 1 where both are missing, which the builder then reports.
-pub fn out_channels(w: &Scope, name: &str) -> usize {
+pub(crate) fn out_channels(w: &Scope, name: &str) -> usize {
     let stored = |part| w.at(name).stored(part)?.shape.first().copied();
     stored("weight").or_else(|| stored("bias")).unwrap_or(1)
 }
 
 /// Memory in bytes of the decoder's weights in f32.
-pub fn decoder_bytes(c: &Checkpoint) -> usize {
+pub(crate) fn decoder_bytes(c: &Checkpoint) -> usize {
     let decoder = c.names().filter(|name| name.starts_with("decoder.")).filter_map(|name| c.get(name));
     decoder.map(|stored| 4 * stored.shape.iter().product::<usize>()).sum()
 }

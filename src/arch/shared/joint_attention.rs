@@ -5,13 +5,13 @@ use super::timestep::sinusoid;
 use crate::onnx::{Attention, Rotary, Scope, Value};
 
 /// ε of every norm of these networks.
-pub const EPS: f32 = 1e-6;
+pub(crate) const EPS: f32 = 1e-6;
 
 /// Constructor of a linear layer: [`Scope::linear`] or [`Scope::linear_no_bias`].
-pub type Linear = fn(&Scope, &str, &Value, usize) -> Value;
+pub(crate) type Linear = fn(&Scope, &str, &Value, usize) -> Value;
 
 /// Joint attention: each stream has separate projections, and every token attends to both streams.
-pub struct Joint {
+pub(crate) struct Joint {
     /// Attention heads.
     pub heads: usize,
     /// Positions in the order text, image.
@@ -22,13 +22,13 @@ pub struct Joint {
 
 impl Joint {
     /// Attention of image tokens `x` [n, i, d] and text tokens `c` [n, t, d], after the output projection of each stream.
-    pub fn attend(&self, w: &Scope, x: &Value, c: &Value) -> (Value, Value) {
+    pub(crate) fn attend(&self, w: &Scope, x: &Value, c: &Value) -> (Value, Value) {
         let mixed = self.both(w, x, c);
         (self.image(w, &mixed, x, c), self.project(w, "to_add_out", &mixed.slice(1, 0, c.dim(1))))
     }
 
     /// [`Joint::attend`] for the image stream alone: the last block does not need the text.
-    pub fn attend_image(&self, w: &Scope, x: &Value, c: &Value) -> Value {
+    pub(crate) fn attend_image(&self, w: &Scope, x: &Value, c: &Value) -> Value {
         self.image(w, &self.both(w, x, c), x, c)
     }
 
@@ -54,20 +54,20 @@ impl Joint {
     }
 
     /// Attention over one sequence with rotary positions: q, k, v [n, s, d] → [n, s, d].
-    pub fn mix(&self, q: &Value, k: &Value, v: &Value) -> Value {
+    pub(crate) fn mix(&self, q: &Value, k: &Value, v: &Value) -> Value {
         let [q, k] = [q, k].map(|x| x.rope(self.heads, &self.rotary));
         q.attention(&k, v, self.heads, &Attention::default())
     }
 }
 
 /// adaLN (arXiv:2212.09748): layer norm of `x` [n, t, d], then scale and shift [n, 1, d]; the nodes are named after `w`.
-pub fn modulate(w: &Scope, x: &Value, shift: &Value, scale: &Value) -> Value {
+pub(crate) fn modulate(w: &Scope, x: &Value, shift: &Value, scale: &Value) -> Value {
     w.enter();
     x.layer_norm(EPS) * (scale + 1.0) + shift
 }
 
 /// Embeds σ or the guidance scale, `[n]` → [n, hidden_size]: a sinusoid of 256 features at 1000 times the value, then two linear
 /// layers.
-pub fn embedded(w: &Scope, linear: Linear, number: &Value, hidden_size: usize) -> Value {
+pub(crate) fn embedded(w: &Scope, linear: Linear, number: &Value, hidden_size: usize) -> Value {
     linear(w, "linear_2", &linear(w, "linear_1", &sinusoid(&(number * 1000.0), 256), hidden_size).silu(), hidden_size)
 }

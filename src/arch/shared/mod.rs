@@ -1,5 +1,5 @@
 //! Code that several networks use.
 
-pub mod dimensions;
-pub mod joint_attention;
-pub mod timestep;
+pub(super) mod dimensions;
+pub(super) mod joint_attention;
+pub(super) mod timestep;

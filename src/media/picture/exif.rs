@@ -38,7 +38,7 @@ pub(super) struct Tags {
 
 impl Tags {
     /// The kept tags of a directory of a block.
-    pub fn of(block: Block<'_>, directory: &[Entry]) -> Self {
+    pub(super) fn of(block: Block<'_>, directory: &[Entry]) -> Self {
         let main = directory.iter().filter(|entry| KEPT.contains(&entry.tag)).cloned().collect();
         let child = |tag| {
             let mut entries = block.child(directory, tag);
@@ -50,14 +50,14 @@ impl Tags {
     }
 
     /// The kept tags of an EXIF block; none if it is invalid.
-    pub fn of_exif(exif: &[u8]) -> Self {
+    pub(super) fn of_exif(exif: &[u8]) -> Self {
         let read =
             |block: Block<'_>| block.first().and_then(|at| block.directory(at)).map(|(d, _)| Self::of(block, &d));
         Block::open(exif).and_then(read).unwrap_or(Self { main: Vec::new(), children: Vec::new() })
     }
 
     /// The tags as an EXIF block. `None`: no tags.
-    pub fn into_exif(self) -> Option<Vec<u8>> {
+    pub(super) fn into_exif(self) -> Option<Vec<u8>> {
         if self.main.is_empty() && self.children.is_empty() {
             return None;
         }

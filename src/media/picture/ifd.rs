@@ -19,32 +19,32 @@ pub(super) struct Entry {
 
 impl Entry {
     /// 16-bit values.
-    pub fn shorts(tag: u16, values: &[u16]) -> Self {
+    pub(super) fn shorts(tag: u16, values: &[u16]) -> Self {
         Self { tag, kind: 3, data: values.iter().flat_map(|v| v.to_le_bytes()).collect() }
     }
 
     /// 32-bit values.
-    pub fn longs(tag: u16, values: &[u32]) -> Self {
+    pub(super) fn longs(tag: u16, values: &[u32]) -> Self {
         Self { tag, kind: 4, data: values.iter().flat_map(|v| v.to_le_bytes()).collect() }
     }
 
     /// A ratio.
-    pub fn rational(tag: u16, numerator: u32, denominator: u32) -> Self {
+    pub(super) fn rational(tag: u16, numerator: u32, denominator: u32) -> Self {
         Self { kind: 5, ..Self::longs(tag, &[numerator, denominator]) }
     }
 
     /// Bytes without a type.
-    pub fn undefined(tag: u16, data: Vec<u8>) -> Self {
+    pub(super) fn undefined(tag: u16, data: Vec<u8>) -> Self {
         Self { tag, kind: 7, data }
     }
 
     /// The first value, if it is an unsigned integer.
-    pub fn number(&self) -> Option<u64> {
+    pub(super) fn number(&self) -> Option<u64> {
         matches!(self.kind, 1 | 3 | 4 | 13 | 16 | 18).then(|| little_endian(self.data.get(..width(self.kind)?)?))?
     }
 
     /// The first value, if it is a ratio.
-    pub fn ratio(&self) -> Option<f64> {
+    pub(super) fn ratio(&self) -> Option<f64> {
         let (up, down) = (little_endian(self.data.get(..4)?)?, little_endian(self.data.get(4..8)?)?);
         (self.kind == 5 && down > 0).then(|| up as f64 / down as f64)
     }
@@ -92,7 +92,7 @@ pub(super) struct Block<'a> {
 
 impl<'a> Block<'a> {
     /// Reads the header. `None`: not a TIFF.
-    pub fn open(bytes: &'a [u8]) -> Option<Self> {
+    pub(super) fn open(bytes: &'a [u8]) -> Option<Self> {
         let little = match bytes.get(..2)? {
             b"II" => true,
             b"MM" => false,
@@ -117,12 +117,12 @@ impl<'a> Block<'a> {
     }
 
     /// Offset of the first directory.
-    pub fn first(&self) -> Option<u64> {
+    pub(super) fn first(&self) -> Option<u64> {
         if self.big { self.at(8, 8) } else { self.at(4, 4) }
     }
 
     /// The header with another first directory.
-    pub fn header(&self, first: u64) -> Vec<u8> {
+    pub(super) fn header(&self, first: u64) -> Vec<u8> {
         let length = if self.big { 16 } else { 8 };
         let mut header = self.bytes[..length.min(self.bytes.len())].to_vec();
         let mut offset = first.to_le_bytes()[..length / 2].to_vec();
@@ -136,7 +136,7 @@ impl<'a> Block<'a> {
 
     /// The entries of the directory at an offset, and the offset of the next one; 0: none. Entries with values outside of the
     /// file are left out.
-    pub fn directory(&self, offset: u64) -> Option<(Vec<Entry>, u64)> {
+    pub(super) fn directory(&self, offset: u64) -> Option<(Vec<Entry>, u64)> {
         let (head, size, word) = if self.big { (8, 20, 8) } else { (2, 12, 4) };
         let count = self.at(offset, head)?;
         let start = offset.checked_add(head as u64)?;
@@ -158,7 +158,7 @@ impl<'a> Block<'a> {
     }
 
     /// Every directory of the chain, with its offset.
-    pub fn directories(&self) -> Vec<(u64, Vec<Entry>)> {
+    pub(super) fn directories(&self) -> Vec<(u64, Vec<Entry>)> {
         let (mut found, mut next) = (Vec::new(), self.first().unwrap_or(0));
         while next != 0 && (found.len() as u64) < MOST && !found.iter().any(|(at, _)| *at == next) {
             let Some((entries, after)) = self.directory(next) else { break };
@@ -169,7 +169,7 @@ impl<'a> Block<'a> {
     }
 
     /// The entries of the directory that a tag points to.
-    pub fn child(&self, entries: &[Entry], tag: u16) -> Vec<Entry> {
+    pub(super) fn child(&self, entries: &[Entry], tag: u16) -> Vec<Entry> {
         number(entries, tag).and_then(|at| self.directory(at)).map(|(child, _)| child).unwrap_or_default()
     }
 }

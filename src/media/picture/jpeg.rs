@@ -66,7 +66,7 @@ impl Header {
     }
 
     /// The lowest quality of the encoder, at least `least`, whose steps are nowhere coarser than those of this file.
-    pub fn quality(&self, least: u8) -> u8 {
+    pub(super) fn quality(&self, least: u8) -> u8 {
         let known: Vec<_> = self.tables.iter().flatten().collect();
         let (Some(luma), Some(chroma)) = (known.first(), known.get(1).or(known.first())) else { return least };
         let fine = |quality: &u8| {

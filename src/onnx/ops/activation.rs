@@ -77,7 +77,7 @@ impl Value {
 
 impl Scope {
     /// One learned slope per channel of [n, c, h, w]; the weight is `[c]`.
-    pub fn prelu(&self, name: &str, x: &Value) -> Value {
+    pub(crate) fn prelu(&self, name: &str, x: &Value) -> Value {
         let channels = x.size(1);
         let slope = self.at(name).weight("weight", &[channels]).reshape(&[channels.into(), 1.into(), 1.into()]);
         self.graph().node(self.op("PRelu", name).rows(Rows::Same), &[x, &slope], x.shape().to_vec(), x.dtype)

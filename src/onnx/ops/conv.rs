@@ -4,7 +4,7 @@ use crate::onnx::{dim::Dim, graph::Value, op::Rows, scope::Scope};
 
 /// Parameters of a convolution. Defaults: stride 1, padding that keeps the size for odd kernels, one group.
 #[derive(Debug, Clone, Copy)]
-pub struct Conv {
+pub(crate) struct Conv {
     out: usize,
     kernel: usize,
     stride: usize,
@@ -15,45 +15,45 @@ pub struct Conv {
 
 impl Conv {
     /// `out` channels, a square kernel.
-    pub fn new(out: usize, kernel: usize) -> Self {
+    pub(crate) fn new(out: usize, kernel: usize) -> Self {
         Self { out, kernel, stride: 1, pad: [kernel / 2; 4], groups: 1 }
     }
 
     /// With a stride.
-    pub fn stride(self, stride: usize) -> Self {
+    pub(crate) fn stride(self, stride: usize) -> Self {
         Self { stride, ..self }
     }
 
     /// With zero padding: top, left, bottom, right.
-    pub fn pad(self, pad: [usize; 4]) -> Self {
+    pub(crate) fn pad(self, pad: [usize; 4]) -> Self {
         Self { pad, ..self }
     }
 
     /// With channel groups.
-    pub fn groups(self, groups: usize) -> Self {
+    pub(crate) fn groups(self, groups: usize) -> Self {
         Self { groups, ..self }
     }
 }
 
 impl Scope {
     /// A convolution with bias, stride 1 and padding that keeps the size: [n, c, h, w] → [n, out, h, w].
-    pub fn conv2d(&self, name: &str, x: &Value, out: usize, kernel: usize) -> Value {
+    pub(crate) fn conv2d(&self, name: &str, x: &Value, out: usize, kernel: usize) -> Value {
         self.conv(name, x, Conv::new(out, kernel))
     }
 
     /// [`Scope::conv2d`] without bias.
-    pub fn conv2d_no_bias(&self, name: &str, x: &Value, out: usize, kernel: usize) -> Value {
+    pub(crate) fn conv2d_no_bias(&self, name: &str, x: &Value, out: usize, kernel: usize) -> Value {
         self.convolve(name, x, Conv::new(out, kernel), None)
     }
 
     /// A convolution with bias: [n, c, h, w] → [n, out, h', w'].
-    pub fn conv(&self, name: &str, x: &Value, options: Conv) -> Value {
+    pub(crate) fn conv(&self, name: &str, x: &Value, options: Conv) -> Value {
         let bias = self.at(name).weight("bias", &[options.out]);
         self.convolve(name, x, options, Some(bias))
     }
 
     /// A convolution with bias and a computed kernel [out, c, k, k].
-    pub fn conv_by(&self, name: &str, x: &Value, kernel: &Value, options: Conv) -> Value {
+    pub(crate) fn conv_by(&self, name: &str, x: &Value, kernel: &Value, options: Conv) -> Value {
         let bias = self.at(name).weight("bias", &[options.out]);
         self.convolve_by(name, x, kernel, options, Some(bias))
     }
@@ -84,7 +84,7 @@ impl Scope {
     }
 
     /// A transposed convolution, kernel 4, stride 2, padding 1, with bias: [n, c, h, w] → [n, out, 2h, 2w].
-    pub fn conv_transpose2x(&self, name: &str, x: &Value, out: usize) -> Value {
+    pub(crate) fn conv_transpose2x(&self, name: &str, x: &Value, out: usize) -> Value {
         let [n, _, h, w] = x.nchw();
         let weight = self.at(name).weight("weight", &[x.size(1), out, 4, 4]);
         let bias = self.at(name).weight("bias", &[out]);

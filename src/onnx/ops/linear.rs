@@ -28,7 +28,7 @@ impl Value {
 
 impl Scope {
     /// x·Wᵀ + b over the last axis; W [out, in], b `[out]`.
-    pub fn linear(&self, name: &str, x: &Value, out: usize) -> Value {
+    pub(crate) fn linear(&self, name: &str, x: &Value, out: usize) -> Value {
         let y = self.linear_no_bias(name, x, out);
         let bias = self.at(name).weight("bias", &[out]);
         let sum = self.op("Add", &format!("{name}.Add"));
@@ -36,7 +36,7 @@ impl Scope {
     }
 
     /// x·Wᵀ over the last axis; W [out, in].
-    pub fn linear_no_bias(&self, name: &str, x: &Value, out: usize) -> Value {
+    pub(crate) fn linear_no_bias(&self, name: &str, x: &Value, out: usize) -> Value {
         let weight = self.at(name).weight("weight", &[out, x.size(-1)]);
         let mut shape = x.shape().to_vec();
         if let Some(last) = shape.last_mut() {
@@ -52,7 +52,7 @@ impl Scope {
     }
 
     /// Looks up rows of an embedding table [rows, width] by ids [n, s], i64 → [n, s, width].
-    pub fn embedding(&self, name: &str, ids: &Value, width: usize) -> Value {
+    pub(crate) fn embedding(&self, name: &str, ids: &Value, width: usize) -> Value {
         let compute = self.graph().target().compute;
         let table = self.at(name);
         let (rows, dtype) =

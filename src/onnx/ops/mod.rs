@@ -14,6 +14,6 @@ mod rotary;
 mod shape;
 mod warp;
 
-pub use attention::Attention;
-pub use conv::Conv;
-pub use rotary::Rotary;
+pub(crate) use attention::Attention;
+pub(crate) use conv::Conv;
+pub(crate) use rotary::Rotary;

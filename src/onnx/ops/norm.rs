@@ -37,7 +37,7 @@ impl Value {
 
 impl Scope {
     /// Layer norm over the last axis with weight and bias.
-    pub fn layer_norm(&self, name: &str, x: &Value, eps: f32) -> Value {
+    pub(crate) fn layer_norm(&self, name: &str, x: &Value, eps: f32) -> Value {
         let n = x.size(-1);
         let (weight, bias) = (self.at(name).weight("weight", &[n]), self.at(name).weight("bias", &[n]));
         self.named(name, || {
@@ -47,13 +47,13 @@ impl Scope {
     }
 
     /// RMS norm over the last axis with weight.
-    pub fn rms_norm(&self, name: &str, x: &Value, eps: f32) -> Value {
+    pub(crate) fn rms_norm(&self, name: &str, x: &Value, eps: f32) -> Value {
         let weight = self.at(name).weight("weight", &[x.size(-1)]);
         self.named(name, || x.rms_norm(&weight, eps))
     }
 
     /// RMS norm of each head of [n, s, heads·d] with one weight of extent d.
-    pub fn head_norm(&self, name: &str, x: &Value, heads: usize, eps: f32) -> Value {
+    pub(crate) fn head_norm(&self, name: &str, x: &Value, heads: usize, eps: f32) -> Value {
         let head_dim = x.head_dim(heads);
         let weight = self.at(name).weight("weight", &[head_dim]);
         self.named(name, || {
@@ -63,7 +63,7 @@ impl Scope {
     }
 
     /// Group norm of [n, c, h, w] (arXiv:1803.08494) with weight and bias per channel, statistics in f32.
-    pub fn group_norm(&self, name: &str, x: &Value, groups: usize, eps: f32) -> Value {
+    pub(crate) fn group_norm(&self, name: &str, x: &Value, groups: usize, eps: f32) -> Value {
         let c = x.size(1);
         let [n, _, h, w] = x.nchw();
         let (weight, bias) = (self.at(name).weight("weight", &[c]), self.at(name).weight("bias", &[c]));

@@ -26,7 +26,7 @@ pub(super) struct Concealed<I> {
 
 impl<I: Iterator<Item = Result<SourceFrame>>> Concealed<I> {
     /// Conceals the errors of `frames`. `path`: for the warning.
-    pub fn new(frames: I, path: &Path, timing: &Timing) -> Self {
+    pub(super) fn new(frames: I, path: &Path, timing: &Timing) -> Self {
         Self {
             frames,
             path: path.into(),

@@ -19,7 +19,7 @@ pub(super) struct Decoding {
 
 impl Decoding {
     /// `turn`: how frames are turned.
-    pub fn new(reader: Reader, clock: Clock, timing: Timing, turn: Orientation) -> Self {
+    pub(super) fn new(reader: Reader, clock: Clock, timing: Timing, turn: Orientation) -> Self {
         Self { reader, clock, timing, turn, passed: 0, given: 0 }
     }
 }

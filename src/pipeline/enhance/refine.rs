@@ -67,7 +67,7 @@ pub(super) struct Refiner<'a> {
 
 impl<'a> Refiner<'a> {
     /// Encodes the prompts and loads the networks. Text encoders are freed before the other networks are loaded.
-    pub fn load(config: RefineConfig, cx: &'a Context<'_>) -> Result<Self> {
+    pub(super) fn load(config: RefineConfig, cx: &'a Context<'_>) -> Result<Self> {
         let RefineConfig { folder, family, plan, .. } = &config;
         let family = family.as_ref();
         let transformer = cx.graph(folder, "transformer", Subgraph::Full, Role::Transformer)?;
@@ -93,7 +93,7 @@ impl<'a> Refiner<'a> {
 
     /// Refines planes [3 or 4, h, w] in 0..=1 to the output size, in 0..=1. The transformer sees the picture as it is shown. Alpha, the
     /// fourth plane, is upscaled without refinement.
-    pub fn apply(
+    pub(super) fn apply(
         &mut self,
         picture: Array3<f32>,
         upscaler: Option<&mut Upscaler>,

@@ -48,7 +48,7 @@ impl RefineConfig {
     ///
     /// # Errors
     /// A video model; an unsupported strength, factor, tile or guidance.
-    pub fn new(plan: &EnhancePlan) -> Result<Option<Self>> {
+    pub(super) fn new(plan: &EnhancePlan) -> Result<Option<Self>> {
         let Some(refine) = &plan.refine else { return Ok(None) };
         let folder = ModelFolder::open(&refine.model.path).at("--refine-model")?;
         let family = family::open(&folder, &Overrides::default()).at("--refine-model")?;
@@ -102,45 +102,45 @@ impl RefineConfig {
     }
 
     /// Warns of random weights. Returns whether the negative prompt and the guidance scale have an effect.
-    pub fn check(&self) -> (bool, bool) {
+    pub(super) fn check(&self) -> (bool, bool) {
         warn_of_random_weights(&self.folder, "--refine-model");
         (self.is_guided(), uses_guidance_scale(self.family.as_ref(), guidance_request(&self.plan)))
     }
 
     /// Whether the transformer also runs with the negative prompt, at any σ.
-    pub fn is_guided(&self) -> bool {
+    pub(super) fn is_guided(&self) -> bool {
         [0.0, 0.5, 1.0].iter().any(|&sigma| self.guidance.needs_negative(sigma))
     }
 
     /// (height, width) of the output for an input of (height, width).
-    pub fn target(&self, (height, width): (usize, usize)) -> (usize, usize) {
+    pub(super) fn target(&self, (height, width): (usize, usize)) -> (usize, usize) {
         self.target.map_or((height, width), |target| output_size(target, height, width))
     }
 
     /// (height, width) after each pass, see [`pass_sizes`].
-    pub fn pass_sizes(&self, from: (usize, usize)) -> Vec<(usize, usize)> {
+    pub(super) fn pass_sizes(&self, from: (usize, usize)) -> Vec<(usize, usize)> {
         pass_sizes(&self.plan.stages, from, self.target(from))
     }
 
     /// The tiles of a latent of (rows, columns).
-    pub fn tiles(&self, latent: (usize, usize)) -> Tiles {
+    pub(super) fn tiles(&self, latent: (usize, usize)) -> Tiles {
         let (f, family) = (self.family.vae_scale_factor(), &self.family);
         Tiles::ramped(latent, self.tile.0 / f, self.tile.1.div_ceil(f), family.patch_size())
     }
 
     /// σ of every step, and 0: the schedule for a picture of the size of a tile, which the transformer processes.
-    pub fn sigmas(&self, tiles: &Tiles) -> Result<Vec<f32>> {
+    pub(super) fn sigmas(&self, tiles: &Tiles) -> Result<Vec<f32>> {
         let (f, (h, w)) = (self.family.vae_scale_factor(), tiles.tile_size());
         self.family.sigmas(Size { height: h * f, width: w * f, frames: 1 }, self.steps)
     }
 
     /// Inputs are edge-padded to a multiple of this many pixels.
-    pub fn multiple(&self) -> usize {
+    pub(super) fn multiple(&self) -> usize {
         self.family.vae_scale_factor() * self.family.patch_size()
     }
 
     /// (rows, columns) of the latent of each pass for an input of (height, width).
-    pub fn latent_sizes(&self, from: (usize, usize)) -> Vec<(usize, usize)> {
+    pub(super) fn latent_sizes(&self, from: (usize, usize)) -> Vec<(usize, usize)> {
         let (f, p, m) = (self.family.vae_scale_factor(), self.family.patch_size(), self.multiple());
         let extent = |old: usize, new: usize| match self.plan.by {
             RefineBy::Latent => (old.next_multiple_of(m) / f * new).div_ceil(old).next_multiple_of(p),
@@ -150,7 +150,7 @@ impl RefineConfig {
     }
 
     /// A note on each pass, and the warnings.
-    pub fn notes(&self, from: (usize, usize)) -> Result<Vec<String>> {
+    pub(super) fn notes(&self, from: (usize, usize)) -> Result<Vec<String>> {
         let first = self.family.first_step(self.steps, self.plan.strength)?;
         let (steps, all, name) = (self.steps - first, self.steps, self.family.name());
         let mut notes = Vec::new();
@@ -169,7 +169,7 @@ impl RefineConfig {
     }
 
     /// Warnings about `--refine-stages` that do not match the output size.
-    pub fn warnings(&self, from: (usize, usize)) -> Vec<String> {
+    pub(super) fn warnings(&self, from: (usize, usize)) -> Vec<String> {
         let (sizes, target) = (self.pass_sizes(from), self.target(from));
         let mut warnings = Vec::new();
         let (given, done) = (self.plan.stages.len(), sizes.len());
@@ -184,7 +184,7 @@ impl RefineConfig {
     }
 
     /// The settings in the metadata of the output, for an input of (height, width).
-    pub fn parameters(&self, from: (usize, usize)) -> Parameters<'_> {
+    pub(super) fn parameters(&self, from: (usize, usize)) -> Parameters<'_> {
         let by = if self.plan.by == RefineBy::Latent { "latent" } else { "picture" };
         let stages: Vec<String> = self.pass_sizes(from).iter().map(|(h, w)| format!("{w}x{h}")).collect();
         let (height, width) = self.target(from);

@@ -115,7 +115,7 @@ struct ChunkRecord {
 }
 
 /// The chunks of one output file.
-pub struct Chunks<'a> {
+pub(super) struct Chunks<'a> {
     folder: PathBuf,
     target: PathBuf,
     options: &'a VideoOptions,
@@ -135,7 +135,7 @@ impl<'a> Chunks<'a> {
     ///
     /// # Errors
     /// Chunks of another identity without `overwrite`; a folder that cannot be written.
-    pub fn open(
+    pub(super) fn open(
         target: &Path,
         options: &'a VideoOptions,
         spec: &'a VideoSpec,
@@ -157,17 +157,17 @@ impl<'a> Chunks<'a> {
     }
 
     /// Number of finished chunks.
-    pub fn count(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         self.lines.len()
     }
 
     /// Number of frames in the finished chunks.
-    pub fn frames(&self) -> u64 {
+    pub(super) fn frames(&self) -> u64 {
         self.lines.last().map_or(0, |line| line.chunk.frames())
     }
 
     /// Where to continue: `Some(None)` at the beginning, `Some(Some(_))` at a resume point, `None` if all chunks are finished.
-    pub fn next(&self) -> Option<Option<&ResumePoint>> {
+    pub(super) fn next(&self) -> Option<Option<&ResumePoint>> {
         match self.lines.last() {
             None => Some(None),
             Some(line) => line.next.as_ref().map(Some),
@@ -176,7 +176,10 @@ impl<'a> Chunks<'a> {
 
     /// Encodes the next frame. A frame with a resume point begins a chunk. Waits for the disk only if it is still writing the
     /// chunk before the last one.
-    pub fn write(&mut self, OutputFrame { frame, pts, duration, resume_point }: OutputFrame<Frame>) -> Result<()> {
+    pub(super) fn write(
+        &mut self,
+        OutputFrame { frame, pts, duration, resume_point }: OutputFrame<Frame>,
+    ) -> Result<()> {
         if let Some(point) = resume_point {
             self.seal(Some(*point))?;
         }
@@ -196,14 +199,14 @@ impl<'a> Chunks<'a> {
     }
 
     /// Finishes the last chunk and returns all.
-    pub fn finish(&mut self) -> Result<Vec<Chunk>> {
+    pub(super) fn finish(&mut self) -> Result<Vec<Chunk>> {
         self.seal(None)?;
         self.wait()?;
         Ok(self.lines.iter().map(|line| line.chunk.clone()).collect())
     }
 
     /// Warns that finished chunks stay after an error.
-    pub fn warn_remaining(&mut self) {
+    pub(super) fn warn_remaining(&mut self) {
         // The first error is reported. A chunk that could not be saved is not counted.
         let _ = self.wait();
         if !self.lines.is_empty() {

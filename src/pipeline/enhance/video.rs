@@ -57,7 +57,7 @@ impl<'a> VideoJob<'a> {
     ///
     /// # Errors
     /// Those of reading the input; a frame rate that the output cannot have.
-    pub fn open(input: &'a Input, plan: &'a EnhancePlan, output: &Path) -> Result<Self> {
+    pub(super) fn open(input: &'a Input, plan: &'a EnhancePlan, output: &Path) -> Result<Self> {
         let source = VideoSource::open(input, plan, output)?;
         let retime = Retime::new(plan.interpolation.as_ref(), source.timing())?;
         let timing = source.timing();
@@ -86,7 +86,7 @@ impl<'a> VideoJob<'a> {
     }
 
     /// Enhances the video into `file`.
-    pub fn run(
+    pub(super) fn run(
         self,
         file: PendingFile,
         networks: &mut Networks,

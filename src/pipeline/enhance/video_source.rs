@@ -73,7 +73,7 @@ pub(super) fn pictures<'a>(
 
 impl<'a> VideoSource<'a> {
     /// Opens the input of a plan for the file `output`. Warns of interlaced frames and of frames that are turned.
-    pub fn open(input: &'a Input, plan: &EnhancePlan, output: &Path) -> Result<Self> {
+    pub(super) fn open(input: &'a Input, plan: &EnhancePlan, output: &Path) -> Result<Self> {
         match input {
             Input::File(path) => {
                 let mut info = Reader::open(path)?.with_alpha().info().clone();
@@ -95,7 +95,7 @@ impl<'a> VideoSource<'a> {
     }
 
     /// The file or the pattern, for messages.
-    pub fn name(&self) -> &'a Path {
+    pub(super) fn name(&self) -> &'a Path {
         match self {
             Self::Video { path, .. } => path,
             Self::Pictures { pattern, .. } => pattern,
@@ -103,14 +103,14 @@ impl<'a> VideoSource<'a> {
     }
 
     /// The times of the frames.
-    pub fn timing(&self) -> &Timing {
+    pub(super) fn timing(&self) -> &Timing {
         match self {
             Self::Video { timing, .. } | Self::Pictures { timing, .. } => timing,
         }
     }
 
     /// All frames.
-    pub fn frames(&self) -> Result<Frames<'_>> {
+    pub(super) fn frames(&self) -> Result<Frames<'_>> {
         match self {
             Self::Video { path, timing, conceal: true, .. } => {
                 Ok(Box::new(Concealed::new(self.decoding(None)?, path, timing)))
@@ -124,7 +124,7 @@ impl<'a> VideoSource<'a> {
     ///
     /// # Errors
     /// Those of decoding; a frame that differs from that of the earlier run.
-    pub fn frames_from(&self, point: &ResumePoint) -> Result<(Planes, Frames<'_>)> {
+    pub(super) fn frames_from(&self, point: &ResumePoint) -> Result<(Planes, Frames<'_>)> {
         let between = point.number.saturating_sub(point.anchor + 1);
         if let Some((anchor, mut frames)) = self.seek(point) {
             skip(&mut frames, between)?;

@@ -63,7 +63,7 @@ impl InitImage {
     ///
     /// # Errors
     /// A file that is neither, damaged, or transparent; a clip of too many frames.
-    pub fn open(path: &Path) -> Result<Self> {
+    pub(super) fn open(path: &Path) -> Result<Self> {
         let name = format!("--image-path {}", path.display());
         match sniff(path).at("--image-path")? {
             FileType::Picture(format) => Self::still(path, name, format),
@@ -115,7 +115,7 @@ impl InitImage {
     }
 
     /// Whether this is a video.
-    pub fn is_clip(&self) -> bool {
+    pub(super) fn is_clip(&self) -> bool {
         matches!(self.pixels, Pixels::Clip { .. })
     }
 
@@ -124,7 +124,7 @@ impl InitImage {
     /// # Errors
     /// A clip for a family of pictures; a number of frames that the family does not support or that `--num-frames` contradicts;
     /// another aspect ratio than that of the output.
-    pub fn check(&self, family: &dyn Family, size: Size, frames: Option<usize>) -> Result<()> {
+    pub(super) fn check(&self, family: &dyn Family, size: Size, frames: Option<usize>) -> Result<()> {
         let (name, model, own) = (&self.name, family.name(), self.frames);
         let error = |why: String| Err(Error::usage(format!("{name}{why}")));
         if self.is_clip() && !family.is_video() {
@@ -152,13 +152,13 @@ impl InitImage {
     }
 
     /// (height, width) at which it is encoded for an output of `size`: its size, at most that of the output, rounded to latent pixels.
-    pub fn encoded_size(&self, factor: usize, size: Size) -> (usize, usize) {
+    pub(super) fn encoded_size(&self, factor: usize, size: Size) -> (usize, usize) {
         let snap = |n: usize, most: usize| (n.div_ceil(factor) * factor).min(most);
         (snap(self.size.0, size.height), snap(self.size.1, size.width))
     }
 
     /// Warnings for an output of `size`: what is left out, and any resampling.
-    pub fn notes(&self, family: &dyn Family, size: Size) -> Vec<String> {
+    pub(super) fn notes(&self, family: &dyn Family, size: Size) -> Vec<String> {
         let name = &self.name;
         let mut notes: Vec<String> = self.left_out.iter().map(|what| format!("{name}: left out: {what}")).collect();
         let ((h, w), (eh, ew)) = (self.size, self.encoded_size(family.vae_scale_factor(), size));
@@ -185,7 +185,12 @@ impl InitImage {
     }
 
     /// The normalized latent at the full size of the output.
-    pub fn latent(&self, encoder: &mut VaeEncoder<'_>, size: Size, progress: &dyn Progress) -> Result<ArrayD<f32>> {
+    pub(super) fn latent(
+        &self,
+        encoder: &mut VaeEncoder<'_>,
+        size: Size,
+        progress: &dyn Progress,
+    ) -> Result<ArrayD<f32>> {
         let mut task = Task::new(progress, "encode", Some(size.frames as u64), Unit::Frames);
         let pictures = self.planes(self.encoded_size(encoder.family().vae_scale_factor(), size), size.frames)?;
         let mut pictures = pictures.map(|planes| task.step(1).and(planes));

@@ -19,19 +19,19 @@ pub(super) struct Latents<'a> {
 
 impl<'a> Latents<'a> {
     /// No latents yet.
-    pub fn new(path: Option<&'a Path>, overwrite: bool) -> Self {
+    pub(super) fn new(path: Option<&'a Path>, overwrite: bool) -> Self {
         Self { path, overwrite, latents: BTreeMap::new() }
     }
 
     /// Stores a latent.
-    pub fn add(&mut self, name: String, latent: &ArrayD<f32>) {
+    pub(super) fn add(&mut self, name: String, latent: &ArrayD<f32>) {
         if self.path.is_some() {
             self.latents.insert(name, latent.clone());
         }
     }
 
     /// Writes all latents as f32 tensors to a safetensors file.
-    pub fn write(&self) -> Result<()> {
+    pub(super) fn write(&self) -> Result<()> {
         let Some(path) = self.path else { return Ok(()) };
         let bytes: Vec<(&String, Vec<u8>, &ArrayD<f32>)> =
             self.latents.iter().map(|(n, x)| (n, x.iter().flat_map(|v| v.to_le_bytes()).collect(), x)).collect();

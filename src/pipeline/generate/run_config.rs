@@ -58,7 +58,7 @@ impl RunConfig {
     ///
     /// # Errors
     /// Options that the family does not support, or that contradict each other.
-    pub fn new(plan: &GeneratePlan) -> Result<Self> {
+    pub(super) fn new(plan: &GeneratePlan) -> Result<Self> {
         let folder = ModelFolder::open(&plan.model.path)?;
         let overrides =
             Overrides { convention: plan.defaults, flow_shift: plan.flow_shift, text_tokens: plan.max_sequence_length };
@@ -146,7 +146,7 @@ impl RunConfig {
     }
 
     /// The steps of each level: `18@64x64 + 32@128x128`.
-    pub fn split(&self) -> String {
+    pub(super) fn split(&self) -> String {
         spectral::split(&self.levels)
     }
 }

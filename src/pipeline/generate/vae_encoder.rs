@@ -22,7 +22,7 @@ pub(super) struct EncoderGraphs {
 
 impl EncoderGraphs {
     /// Builds the graphs.
-    pub fn new(folder: &ModelFolder, family: &dyn Family, cx: &Context<'_>) -> Result<Self> {
+    pub(super) fn new(folder: &ModelFolder, family: &dyn Family, cx: &Context<'_>) -> Result<Self> {
         let graph = |part| cx.graph(folder, "vae", part, Role::Exact);
         Ok(Self {
             first: graph(Subgraph::Encoder)?,
@@ -45,12 +45,12 @@ enum Networks {
 
 impl<'a> VaeEncoder<'a> {
     /// The family of the latents.
-    pub fn family(&self) -> &'a dyn Family {
+    pub(super) fn family(&self) -> &'a dyn Family {
         self.family
     }
 
     /// Loads the networks.
-    pub fn load(
+    pub(super) fn load(
         graphs: &EncoderGraphs,
         family: &'a dyn Family,
         tiling: Option<Tiling>,
@@ -66,7 +66,7 @@ impl<'a> VaeEncoder<'a> {
     }
 
     /// Encodes planes [3, h, w] in 0..=1, whose extents are multiples of the VAE's scale factor.
-    pub fn picture(&mut self, planes: &Array3<f32>) -> Result<ArrayD<f32>> {
+    pub(super) fn picture(&mut self, planes: &Array3<f32>) -> Result<ArrayD<f32>> {
         let mean = match &mut self.network {
             Networks::Picture(network) => vae::encode(network, planes, self.tiling)?,
             Networks::Video(video) => video.encode(&mut std::iter::once(Ok(planes.clone())))?,
@@ -75,7 +75,7 @@ impl<'a> VaeEncoder<'a> {
     }
 
     /// Encodes the frames of a clip in order, each as in [`VaeEncoder::picture`]. Their number is one that the family supports.
-    pub fn video(&mut self, pictures: &mut dyn Iterator<Item = Result<Array3<f32>>>) -> Result<ArrayD<f32>> {
+    pub(super) fn video(&mut self, pictures: &mut dyn Iterator<Item = Result<Array3<f32>>>) -> Result<ArrayD<f32>> {
         match &mut self.network {
             Networks::Picture(_) => {
                 Err(Error::failed(format!("{} encodes single pictures, got a clip", self.family.name())))

@@ -21,7 +21,7 @@ pub(super) struct VideoForm {
 
 impl VideoForm {
     /// The output of a plan for `frames` decoded frames of (height, width) pixels at `fps` frames per second.
-    pub fn new(plan: &GeneratePlan, (height, width): (usize, usize), frames: usize, fps: f64) -> Result<Self> {
+    pub(super) fn new(plan: &GeneratePlan, (height, width): (usize, usize), frames: usize, fps: f64) -> Result<Self> {
         let size = match &plan.upscaling {
             Some(u) => output_size(u.target, height, width),
             None => (height, width),

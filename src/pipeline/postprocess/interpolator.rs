@@ -42,7 +42,7 @@ pub(crate) enum Times<'a> {
 
 impl Interpolator {
     /// Loads the network of a plan.
-    pub fn load(plan: &Interpolation, cx: &Context<'_>) -> Result<Self> {
+    pub(crate) fn load(plan: &Interpolation, cx: &Context<'_>) -> Result<Self> {
         let built = compile::interpolator(&plan.model.path, plan.scale as f32, cx.target(Role::Exact))?;
         let network = cx.load_beside("the interpolator", &built.model)?;
         let network = Arc::new(Mutex::new(Interpolate::new(network, built.multiple, BATCH)));
@@ -53,7 +53,7 @@ impl Interpolator {
     ///
     /// # Errors
     /// Those of the network; a result of one colour between two frames of several.
-    pub fn between(&mut self, first: &Planes, second: &Planes, times: Times<'_>) -> Result<Vec<Planes>> {
+    pub(crate) fn between(&mut self, first: &Planes, second: &Planes, times: Times<'_>) -> Result<Vec<Planes>> {
         if first.dim().0 == 3 {
             return self.colours_between(first, second, times);
         }

@@ -40,7 +40,7 @@ pub(crate) struct Upscaler {
 
 impl Upscaler {
     /// Loads the network of a plan; without a network, the filter alone resamples.
-    pub fn load(plan: &Upscaling, cx: &Context<'_>) -> Result<Self> {
+    pub(crate) fn load(plan: &Upscaling, cx: &Context<'_>) -> Result<Self> {
         // The other half is for the stages that run at the same time.
         let memory = memory_budget(cx.options.engine.memory_limit) / 2;
         let limit = cx.options.engine.memory_limit;
@@ -65,7 +65,7 @@ impl Upscaler {
     }
 
     /// Changes the target size for later pictures.
-    pub fn set_target(&mut self, target: plan::UpscaleTarget) {
+    pub(crate) fn set_target(&mut self, target: plan::UpscaleTarget) {
         self.plan.target = target;
     }
 
@@ -74,7 +74,7 @@ impl Upscaler {
     ///
     /// # Errors
     /// Those of the network; a result of one colour from a picture of several.
-    pub fn apply(&mut self, picture: Array3<f32>) -> Result<Array3<f32>> {
+    pub(crate) fn apply(&mut self, picture: Array3<f32>) -> Result<Array3<f32>> {
         if picture.dim().0 == 3 {
             return self.upscale(&picture);
         }
@@ -115,7 +115,7 @@ impl Upscaler {
     }
 
     /// Bytes of the planes that upscaling a picture of (height, width) holds at most, without the network's activations.
-    pub fn planes_bytes(&self, (h, w): (usize, usize)) -> u64 {
+    pub(crate) fn planes_bytes(&self, (h, w): (usize, usize)) -> u64 {
         let (scale, (height, width)) = (self.spec.scale, output_size(self.plan.target, h, w));
         let passes = if self.network.is_some() { passes(self.plan.target, scale, (h, w)) } else { 0 };
         // Three planes of f32.

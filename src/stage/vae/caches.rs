@@ -11,13 +11,13 @@ pub(super) struct Caches(Vec<Held>);
 
 impl Caches {
     /// Whether no call has been made yet.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// Runs a network on an input and the caches, stores its `next.N` outputs as the new caches, and returns its other outputs.
     /// A cache without a `next` output takes the value of the cache after it; at the first call, zeros.
-    pub fn step(&mut self, network: &mut Network, input: (&str, InputValue<'_>)) -> Result<Vec<(String, Held)>> {
+    pub(super) fn step(&mut self, network: &mut Network, input: (&str, InputValue<'_>)) -> Result<Vec<(String, Held)>> {
         let names: Vec<String> = (0..self.0.len()).map(|i| format!("cache.{i}")).collect();
         let caches = names.iter().zip(&self.0).map(|(name, held)| (name.as_str(), InputValue::Held(held)));
         let outputs = network.run_held(&[input].into_iter().chain(caches).collect::<Vec<_>>())?;

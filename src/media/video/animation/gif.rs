@@ -43,7 +43,7 @@ pub(crate) struct Gif {
 
 impl Gif {
     /// Creates the file. Errors: a codec or option that GIF does not have, a size that it cannot store.
-    pub fn create(pending: PendingFile, options: &VideoOptions, spec: &VideoSpec) -> Result<Self> {
+    pub(crate) fn create(pending: PendingFile, options: &VideoOptions, spec: &VideoSpec) -> Result<Self> {
         let path = pending.target();
         let asked = options.codec.as_deref().filter(|c| *c != "gif");
         let other = [(asked, "codec"), (options.pix_fmt.as_deref(), "pixel format")];
@@ -94,7 +94,7 @@ impl Gif {
     }
 
     /// Writes the next frame, displayed from `pts` for `duration` ticks of the spec's time base.
-    pub fn write_at(&mut self, frame: &Frame, pts: i64, duration: i64) -> Result<()> {
+    pub(crate) fn write_at(&mut self, frame: &Frame, pts: i64, duration: i64) -> Result<()> {
         let first = *self.first.get_or_insert(pts);
         self.end = pts + duration;
         let end = (self.end - first) as f64 * self.time_base.value();
@@ -117,12 +117,12 @@ impl Gif {
     }
 
     /// The tick at which the last frame ends.
-    pub fn end(&self) -> i64 {
+    pub(crate) fn end(&self) -> i64 {
         self.end
     }
 
     /// Closes the file, which is not named yet.
-    pub fn close(self) -> Result<(PendingFile, Summary)> {
+    pub(crate) fn close(self) -> Result<(PendingFile, Summary)> {
         if self.frames == 0 {
             return Err(self.failed("no frame was written; a video needs at least one"));
         }

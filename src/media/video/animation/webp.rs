@@ -45,7 +45,7 @@ unsafe impl Send for WebP {}
 
 impl WebP {
     /// Opens a file; `None`: it is not an animated WebP.
-    pub fn open(path: &Path) -> Result<Option<Self>> {
+    pub(crate) fn open(path: &Path) -> Result<Option<Self>> {
         let failed = |e: std::io::Error| Error::io("reading", path, &e);
         let mut head = Vec::new();
         open_regular(path).and_then(|f| f.take(12).read_to_end(&mut head)).map_err(failed)?;
@@ -72,12 +72,12 @@ impl WebP {
     }
 
     /// Returns RGBA frames if the file has transparency.
-    pub fn with_alpha(&mut self) {
+    pub(crate) fn with_alpha(&mut self) {
         self.alpha = self.info.alpha;
     }
 
     /// The frame times.
-    pub fn timing(&self) -> Timing {
+    pub(crate) fn timing(&self) -> Timing {
         let (rate, delays) = (self.info.frame_rate, &self.delays);
         let frames = delays.len() as u64;
         let last = i64::from(delays.last().copied().unwrap_or(DEFAULT_DELAY));

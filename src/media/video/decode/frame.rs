@@ -33,12 +33,12 @@ pub(crate) struct ToRgb {
 
 impl ToRgb {
     /// A converter to RGB.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { alpha: false, converter: None, converted: frame::Video::empty() }
     }
 
     /// Converts a frame. Errors: a size that differs from the stream's, unsupported colour tags.
-    pub fn convert(&mut self, decoded: &frame::Video, info: &VideoInfo) -> Result<Frame, String> {
+    pub(crate) fn convert(&mut self, decoded: &frame::Video, info: &VideoInfo) -> Result<Frame, String> {
         use ffi::AVPixelFormat::*;
         // SAFETY: a frame that the decoder has filled.
         let raw = unsafe { &*decoded.as_ptr() };

@@ -22,7 +22,7 @@ use crate::{
 const AGAIN: i32 = ffi::AVERROR(ffmpeg_next::error::EAGAIN);
 
 /// Decodes a video. See [`Reader`](super::super::Reader) for what the iterator returns.
-pub struct StreamReader {
+pub(crate) struct StreamReader {
     path: PathBuf,
     input: Input,
     jumps: TimeJumps,
@@ -59,7 +59,7 @@ unsafe impl Send for StreamReader {}
 
 impl StreamReader {
     /// Opens a video for decoding. Errors: those of [`probe`](super::super::probe()), or no decoder.
-    pub fn open(path: &Path) -> Result<Self> {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
         let input = open(path)?;
         let mut info = info::of_input(&input, path)?;
         // Codecs store HDR10 metadata in frames, and the container may not repeat it. A separate input is read, so this
@@ -94,29 +94,29 @@ impl StreamReader {
 
     /// Returns RGBA frames if the source has transparency.
     #[must_use]
-    pub fn with_alpha(mut self) -> Self {
+    pub(crate) fn with_alpha(mut self) -> Self {
         self.rgb.alpha = self.info.alpha;
         self
     }
 
     /// Sets the loop count of an animated picture, which FFmpeg does not report.
-    pub fn set_plays(&mut self, plays: Option<u32>) {
+    pub(crate) fn set_plays(&mut self, plays: Option<u32>) {
         self.info.plays = plays;
     }
 
     /// The last returned frame, as decoded.
-    pub fn decoded(&self) -> &frame::Video {
+    pub(crate) fn decoded(&self) -> &frame::Video {
         &self.decoded
     }
 
     /// Information about the file.
-    pub fn info(&self) -> &VideoInfo {
+    pub(crate) fn info(&self) -> &VideoInfo {
         &self.info
     }
 
     /// Seeks to the last key frame at or before a time stamp, and returns frames from that time stamp. `false`: the
     /// container has no reliable index, or it leads elsewhere; the position of the reader is then undefined.
-    pub fn seek(&mut self, pts: i64) -> bool {
+    pub(crate) fn seek(&mut self, pts: i64) -> bool {
         let container = self.info.container.as_str();
         if !(container.starts_with("mov,") || container.starts_with("matroska")) {
             return false;

@@ -36,7 +36,7 @@ pub(crate) struct TimeJumps {
 
 impl TimeJumps {
     /// For an open container.
-    pub fn new(input: &Input) -> Self {
+    pub(crate) fn new(input: &Input) -> Self {
         // SAFETY: the demuxer is static.
         let flags = unsafe { (*(*input.as_ptr()).iformat).flags };
         let may_jump = flags & ffi::AVFMT_TS_DISCONT != 0;
@@ -52,7 +52,7 @@ impl TimeJumps {
     }
 
     /// Makes the demuxer skip all streams but the `kept` ones, unless their packets are needed to find jumps.
-    pub fn keep_only(&self, input: &mut Input, kept: impl Fn(usize) -> bool) {
+    pub(crate) fn keep_only(&self, input: &mut Input, kept: impl Fn(usize) -> bool) {
         for index in 0..info::streams(input).len() {
             let needed = kept(index) || self.clocks.get(index).is_some_and(Option::is_some);
             // SAFETY: a stream of the container.
@@ -65,7 +65,7 @@ impl TimeJumps {
     }
 
     /// Reads the next packet of any stream. Returns FFmpeg's code.
-    pub fn read(&mut self, input: &mut Input, packet: &mut Packet) -> i32 {
+    pub(crate) fn read(&mut self, input: &mut Input, packet: &mut Packet) -> i32 {
         // SAFETY: both structures are owned.
         let code = unsafe { ffi::av_read_frame(input.as_mut_ptr(), packet.as_mut_ptr()) };
         if code >= 0 && !self.clocks.is_empty() {

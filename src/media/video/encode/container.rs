@@ -22,7 +22,7 @@ pub(crate) struct Container {
 
 impl Container {
     /// What opening an encoder depends on: the name, and whether the container stores codec headers globally.
-    pub fn encoder_requirements(&self) -> (&str, bool) {
+    pub(crate) fn encoder_requirements(&self) -> (&str, bool) {
         (&self.name, self.global_header)
     }
 }

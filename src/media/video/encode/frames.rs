@@ -65,7 +65,7 @@ impl FrameEncoder {
     /// this one continues.
     ///
     /// Errors: an unknown encoder (lists the available ones), pixel format or option.
-    pub fn open(
+    pub(crate) fn open(
         (container, global_header): (&str, bool),
         options: &VideoOptions,
         spec: &VideoSpec,
@@ -95,7 +95,7 @@ impl FrameEncoder {
     /// Encodes a frame that is displayed from `pts` for `duration` ticks.
     ///
     /// Errors: those of [`Writer::write_at`](crate::media::video::Writer::write_at), and those of `take`.
-    pub fn write_at(&mut self, frame: &Frame, pts: i64, duration: i64, take: &mut Take<'_>) -> Result<()> {
+    pub(crate) fn write_at(&mut self, frame: &Frame, pts: i64, duration: i64, take: &mut Take<'_>) -> Result<()> {
         let (width, height) = (self.size.0 as usize, self.size.1 as usize);
         let channels = if self.alpha { 3..=4 } else { 3..=3 };
         let (number, (begin, end)) = (self.totals.frames, self.totals.span);
@@ -128,12 +128,12 @@ impl FrameEncoder {
     }
 
     /// Flushes the encoder.
-    pub fn finish(&mut self, take: &mut Take<'_>) -> Result<()> {
+    pub(crate) fn finish(&mut self, take: &mut Take<'_>) -> Result<()> {
         self.send(None, take)
     }
 
     /// The codec header (FFmpeg's extradata).
-    pub fn head(&self) -> Vec<u8> {
+    pub(crate) fn head(&self) -> Vec<u8> {
         // SAFETY: the encoder is open and owned. Its header has that length.
         unsafe {
             let context = &*self.encoder.context.as_ptr();
@@ -144,7 +144,7 @@ impl FrameEncoder {
     }
 
     /// Whether this encoder has received no frame.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.totals.frames == self.before
     }
 

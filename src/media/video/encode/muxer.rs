@@ -47,7 +47,7 @@ pub(super) struct Muxer {
 
 impl Muxer {
     /// Opens the temporary file and writes the container header.
-    pub fn open(
+    pub(super) fn open(
         pending: PendingFile,
         mut target: context::Output,
         container: String,
@@ -120,7 +120,7 @@ impl Muxer {
     }
 
     /// Writes one packet of the video, after the packets of other streams that are due before it.
-    pub fn write(&mut self, mut packet: Packet) -> Result<()> {
+    pub(super) fn write(&mut self, mut packet: Packet) -> Result<()> {
         // SAFETY: the first stream is the video. The container has chosen its time base.
         let to = unsafe { (**(*self.target.as_ptr()).streams).time_base };
         if let Some(dts) = packet.dts().filter(|_| self.concatenates) {
@@ -148,7 +148,7 @@ impl Muxer {
     }
 
     /// Copies the rest of the other streams, closes the file and checks it.
-    pub fn close(mut self, encoder: Encoder, totals: &EncodeTotals) -> Result<(PendingFile, Summary)> {
+    pub(super) fn close(mut self, encoder: Encoder, totals: &EncodeTotals) -> Result<(PendingFile, Summary)> {
         if let Some(remuxer) = &mut self.remuxer {
             remuxer.copy_until(&mut self.target, None).at(self.pending.target().display())?;
         }
@@ -199,14 +199,14 @@ impl Muxer {
     }
 
     /// Reports write errors of the file. Containers ignore them.
-    pub fn check_disk(&self) -> Result<()> {
+    pub(super) fn check_disk(&self) -> Result<()> {
         // SAFETY: the context's open file.
         let code = unsafe { (*(*self.target.as_ptr()).pb).error };
         if code < 0 { Err(self.failed(&reason(code))) } else { Ok(()) }
     }
 
     /// An error that names the output file.
-    pub fn failed(&self, why: &str) -> Error {
+    pub(super) fn failed(&self, why: &str) -> Error {
         Error::failed(format!("writing {}: {why}", self.pending.target().display()))
     }
 }

@@ -31,7 +31,7 @@ pub(crate) struct PacketWriter {
 
 impl PacketWriter {
     /// Creates the file and writes the codec header. Errors: a file that cannot be written.
-    pub fn create(path: &Path, head: &[u8]) -> Result<Self> {
+    pub(crate) fn create(path: &Path, head: &[u8]) -> Result<Self> {
         let file = File::create(path).map_err(|e| Error::io("writing", path, &e))?;
         let file = BufWriter::new(file);
         let mut writer = Self { path: path.into(), file, hasher: blake3::Hasher::new(), bytes: 0 };
@@ -41,12 +41,12 @@ impl PacketWriter {
     }
 
     /// Appends a packet. Errors: a file that cannot be written.
-    pub fn write(&mut self, packet: &Packet) -> Result<()> {
+    pub(crate) fn write(&mut self, packet: &Packet) -> Result<()> {
         self.packet(packet).map_err(|e| Error::io("writing", &self.path, &e))
     }
 
     /// Flushes the buffer. Returns the file, the BLAKE3 hash of its bytes in hexadecimal, and its size.
-    pub fn finish(self) -> Result<(File, String, u64)> {
+    pub(crate) fn finish(self) -> Result<(File, String, u64)> {
         let file = self.file.into_inner().map_err(|e| Error::io("writing", &self.path, e.error()))?;
         Ok((file, self.hasher.finalize().to_hex().to_string(), self.bytes))
     }
@@ -98,7 +98,7 @@ pub(crate) struct PacketReader {
 }
 
 impl PacketReader {
-    pub fn open(path: &Path) -> Result<Self> {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
         let failed = |e: std::io::Error| Error::io("reading", path, &e);
         let mut file = BufReader::new(File::open(path).map_err(failed)?);
         let mut magic = [0; HEAD.len()];

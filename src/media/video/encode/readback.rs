@@ -29,7 +29,7 @@ pub(crate) struct ExpectedTags {
 impl ExpectedTags {
     /// Reads the tags from a container before it is closed. `color`: the encoder's tags; `is_rgb`: whether matrix and
     /// range are those of RGB.
-    pub fn of(target: &context::Output, side_data: &[SideData], color: Color, is_rgb: bool) -> Self {
+    pub(crate) fn of(target: &context::Output, side_data: &[SideData], color: Color, is_rgb: bool) -> Self {
         // SAFETY: the caller owns the context. Its first stream is the video.
         let (aspect, chapters, metadata) = unsafe {
             let context = &*target.as_ptr();
@@ -41,7 +41,7 @@ impl ExpectedTags {
     }
 
     /// Tags that the file at `path` does not have, each a phrase.
-    pub fn missing(&self, path: &Path) -> Result<Vec<String>> {
+    pub(crate) fn missing(&self, path: &Path) -> Result<Vec<String>> {
         let (found, chapters) = match WebP::open(path)? {
             Some(webp) => (webp.info.clone(), 0),
             None => {

@@ -62,7 +62,7 @@ impl Remuxer {
     /// Adds the source's streams, chapters and metadata to an output whose first stream is the video.
     ///
     /// Errors: the source cannot be read, or the container does not support the codec of its audio.
-    pub fn open(source: &Path, range: Option<TimeRange>, target: &mut Output) -> Result<Self> {
+    pub(crate) fn open(source: &Path, range: Option<TimeRange>, target: &mut Output) -> Result<Self> {
         let input = open(source)?;
         let video = info::of_input(&input, source)?;
         let mut remuxer = Self {
@@ -199,7 +199,7 @@ impl Remuxer {
     }
 
     /// Writes all packets that are due before `until` (seconds from the start), or all packets.
-    pub fn copy_until(&mut self, target: &mut Output, until: Option<f64>) -> Result<()> {
+    pub(crate) fn copy_until(&mut self, target: &mut Output, until: Option<f64>) -> Result<()> {
         while !self.finished {
             let packet = match self.pending.take() {
                 Some(packet) => packet,

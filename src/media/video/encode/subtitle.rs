@@ -25,7 +25,7 @@ pub(crate) struct Recoder {
 impl Recoder {
     /// Opens decoder and encoder for a stream and a container. `None`: the stream is not text, or the container
     /// supports no text codec.
-    pub fn new(stream: &ffi::AVStream, container: &str) -> Option<Self> {
+    pub(crate) fn new(stream: &ffi::AVStream, container: &str) -> Option<Self> {
         use ffi::AVCodecID::*;
         let target = match container {
             "mp4" | "mov" | "ipod" => AV_CODEC_ID_MOV_TEXT,
@@ -65,13 +65,13 @@ impl Recoder {
     }
 
     /// Writes the output codec to a stream's parameters.
-    pub fn describe(&self, parameters: &mut ffi::AVCodecParameters) -> Result<(), String> {
+    pub(crate) fn describe(&self, parameters: &mut ffi::AVCodecParameters) -> Result<(), String> {
         // SAFETY: FFmpeg copies from an open encoder.
         check(unsafe { ffi::avcodec_parameters_from_context(parameters, self.encoder.as_ptr()) }).map(|_| ())
     }
 
     /// Converts one packet; the time base does not change. `None`: the packet has no text.
-    pub fn recode(&mut self, packet: &mut Packet) -> Result<Option<Packet>, String> {
+    pub(crate) fn recode(&mut self, packet: &mut Packet) -> Result<Option<Packet>, String> {
         ffmpeg::clear_line();
         // SAFETY: FFmpeg fills the subtitle, and every path frees it. The encoder writes at most the buffer's length.
         let (size, shown) = unsafe {

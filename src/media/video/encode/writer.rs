@@ -10,7 +10,7 @@ use crate::{error::Result, files::PendingFile, tensor::Frame};
 
 /// Encodes frames and muxes them with the source's other streams. See [`Writer`](crate::media::video::Writer) for what
 /// its methods promise.
-pub struct StreamWriter {
+pub(crate) struct StreamWriter {
     encode: FrameEncoder,
     muxer: Muxer,
 }
@@ -20,7 +20,7 @@ unsafe impl Send for StreamWriter {}
 
 impl StreamWriter {
     /// Opens the encoder and the file, and writes the header.
-    pub fn create(pending: PendingFile, options: &VideoOptions, spec: &VideoSpec) -> Result<Self> {
+    pub(crate) fn create(pending: PendingFile, options: &VideoOptions, spec: &VideoSpec) -> Result<Self> {
         let (target, form) = container(pending.target(), spec.plays.is_some())?;
         let mut encode = FrameEncoder::open(form.encoder_requirements(), options, spec, pending.target().into(), None)?;
         let muxer = Muxer::open(pending, target, form.name, options, spec, &mut encode.encoder)?;
@@ -28,12 +28,12 @@ impl StreamWriter {
     }
 
     /// Encodes the next frame, one tick after the previous one.
-    pub fn write(&mut self, frame: &Frame) -> Result<()> {
+    pub(crate) fn write(&mut self, frame: &Frame) -> Result<()> {
         self.write_at(frame, self.encode.totals.span.1, 1)
     }
 
     /// Encodes a frame that is displayed from `pts` for `duration` ticks.
-    pub fn write_at(&mut self, frame: &Frame, pts: i64, duration: i64) -> Result<()> {
+    pub(crate) fn write_at(&mut self, frame: &Frame, pts: i64, duration: i64) -> Result<()> {
         let Self { encode, muxer } = self;
         encode.write_at(frame, pts, duration, &mut |packet| muxer.write(packet))?;
         muxer.check_disk()
@@ -42,7 +42,7 @@ impl StreamWriter {
     /// Flushes the encoder, copies the rest of the other streams and closes the file, which is not named yet.
     ///
     /// Errors: no frame was written, an encoder failure, a full disk.
-    pub fn close(mut self) -> Result<(PendingFile, Summary)> {
+    pub(crate) fn close(mut self) -> Result<(PendingFile, Summary)> {
         if self.encode.is_empty() {
             return Err(self.muxer.failed("no frame was written; a video needs at least one"));
         }

@@ -26,7 +26,7 @@ pub(crate) struct Converter {
 unsafe impl Send for Converter {}
 
 impl Converter {
-    pub fn new(from: Layout, to: Layout, size: (i32, i32)) -> Result<Self, String> {
+    pub(crate) fn new(from: Layout, to: Layout, size: (i32, i32)) -> Result<Self, String> {
         // SAFETY: `converter` owns the context. Options are set by name before it is initialised.
         unsafe {
             let converter = Self { context: ffi::sws_alloc_context(), from, size };
@@ -92,7 +92,7 @@ impl Converter {
     }
 
     /// Converts all rows. Both frames have this converter's size and formats, and FFmpeg's row padding.
-    pub fn run(&mut self, from: &frame::Video, to: &mut frame::Video) -> Result<(), String> {
+    pub(crate) fn run(&mut self, from: &frame::Video, to: &mut frame::Video) -> Result<(), String> {
         // SAFETY: both frames own their planes, which FFmpeg allocated for these formats and this size.
         let rows = unsafe {
             let (f, t) = (&*from.as_ptr(), &*to.as_mut_ptr());

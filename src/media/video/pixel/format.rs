@@ -25,7 +25,7 @@ pub(crate) struct PixelFormat(&'static ffi::AVPixFmtDescriptor);
 
 impl PixelFormat {
     /// The pixel format of an FFmpeg number; `None`: it has no descriptor.
-    pub fn of(format: i32) -> Option<(ffi::AVPixelFormat, Self)> {
+    pub(crate) fn of(format: i32) -> Option<(ffi::AVPixelFormat, Self)> {
         // SAFETY: the descriptor list is static. An enum value is only taken from that list.
         unsafe {
             let mut descriptor = ptr::null();
@@ -44,24 +44,24 @@ impl PixelFormat {
         self.0.flags & flag as u64 != 0
     }
 
-    pub fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         text(self.0.name)
     }
 
-    pub fn is_rgb(&self) -> bool {
+    pub(crate) fn is_rgb(&self) -> bool {
         self.has(ffi::AV_PIX_FMT_FLAG_RGB) || self.has(ffi::AV_PIX_FMT_FLAG_PAL)
     }
 
     /// Whether there is an alpha channel. Palettes always count as having one.
-    pub fn has_alpha(&self) -> bool {
+    pub(crate) fn has_alpha(&self) -> bool {
         self.has(ffi::AV_PIX_FMT_FLAG_ALPHA)
     }
 
-    pub fn bits(&self) -> u8 {
+    pub(crate) fn bits(&self) -> u8 {
         self.0.comp[..self.0.nb_components.into()].iter().map(|c| c.depth).max().unwrap_or(8) as u8
     }
 
-    pub fn sampling(&self) -> Subsampling {
+    pub(crate) fn sampling(&self) -> Subsampling {
         match (self.is_rgb(), self.0.log2_chroma_w, self.0.log2_chroma_h) {
             (true, ..) => Subsampling::Rgb,
             // Grey has no chroma.

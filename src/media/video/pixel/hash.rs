@@ -17,7 +17,7 @@ pub(crate) struct PixelHash {
 
 impl PixelHash {
     /// A hash of no frames; `None`: the encoder is not lossless.
-    pub fn of_encoder(context: &ffi::AVCodecContext) -> Option<Self> {
+    pub(crate) fn of_encoder(context: &ffi::AVCodecContext) -> Option<Self> {
         // SAFETY: FFmpeg looks the number up and returns a constant or null.
         let described = unsafe { ffi::avcodec_descriptor_get(context.codec_id).as_ref() }?;
         let lossless = described.props & (ffi::AV_CODEC_PROP_LOSSLESS | ffi::AV_CODEC_PROP_LOSSY);
@@ -25,12 +25,12 @@ impl PixelHash {
     }
 
     /// A hash of no frames, in the pixel format of `other`.
-    pub fn like(other: &Self) -> Self {
+    pub(crate) fn like(other: &Self) -> Self {
         Self::new(other.format)
     }
 
     /// Whether both hashed the same frames.
-    pub fn agrees(&self, other: &Self) -> bool {
+    pub(crate) fn agrees(&self, other: &Self) -> bool {
         self.hash == other.hash
     }
 
@@ -39,7 +39,7 @@ impl PixelHash {
     }
 
     /// Adds a frame. `None`: it has another pixel format, so hashes cannot be compared.
-    pub fn add(&mut self, frame: &frame::Video) -> Option<()> {
+    pub(crate) fn add(&mut self, frame: &frame::Video) -> Option<()> {
         // SAFETY: the frame owns its planes. FFmpeg writes at most the given length.
         unsafe {
             let raw = &*frame.as_ptr();
