@@ -23,6 +23,9 @@ pub trait Progress: Send + Sync {
     fn started(&self, task: &str, total: Option<u64>, unit: Unit);
     /// `done` units of the task are complete.
     fn advanced(&self, task: &str, done: u64);
+    /// Seconds that the task still takes, where its units differ in their work; `None`: unknown. Without a call, the time left follows
+    /// from the units done.
+    fn estimated(&self, _task: &str, _seconds: Option<f64>) {}
     /// The task ended, with or without success.
     fn finished(&self, task: &str);
 }
@@ -50,6 +53,11 @@ impl<'a> Task<'a> {
         let name = name.into();
         sink.started(&name, total, unit);
         Self { sink, name, done: 0 }
+    }
+
+    /// Reports how many seconds the task still takes, if its units differ in their work; `None`: unknown.
+    pub fn estimate(&mut self, seconds: Option<f64>) {
+        self.sink.estimated(&self.name, seconds);
     }
 
     /// Adds `units` to the units done. Fails after [`stop`], so that `task.step(1)?` ends a loop.

@@ -2,19 +2,42 @@
 
 use super::{
     identity::Recipe,
+    journal::check_written,
     throughput::{Keys, Throughput},
 };
 use crate::{
     error::{Error, Result},
-    pipeline::{self, EnhanceForecast, EnhanceForecastRow},
+    pipeline::{self, EnhanceForecast, EnhanceForecastRow, SizeRow},
     plan::EnhancePlan,
 };
 
+/// The throughput of earlier runs with the networks of a plan.
+struct Estimate {
+    throughput: Throughput,
+    /// `None`: a network is not cached, so its hash is unknown.
+    recipe: Option<Recipe>,
+    device: String,
+}
+
+impl Estimate {
+    fn new(plan: &EnhancePlan) -> Result<Self> {
+        let cached = plan.networks().all(|model| !model.configs_only);
+        let recipe = cached.then(|| Recipe::of(plan)).transpose()?;
+        Ok(Self { throughput: Throughput::load(), recipe, device: plan.runtime.engine.device.to_string() })
+    }
+
+    /// Estimated seconds of an item. `None`: a stage has no measurement.
+    fn seconds(&self, plan: &EnhancePlan, sizes: &[SizeRow]) -> Option<f64> {
+        let keys = Keys { plan, recipe: self.recipe.as_ref()?, device: &self.device };
+        self.throughput.seconds(sizes, keys)
+    }
+}
+
 /// Forecasts an enhance call. Of several inputs, an unreadable one is reported with the cause.
 pub fn plan_enhance(plan: &EnhancePlan) -> Result<EnhanceForecast> {
+    check_written(plan)?;
     pipeline::check_enhance(plan)?;
-    let (recipe, throughput, device) = (Recipe::of(plan)?, Throughput::load(), plan.runtime.engine.device.to_string());
-    let keys = Keys { plan, recipe: &recipe, device: &device };
+    let estimate = Estimate::new(plan)?;
     let (notes, networks) = pipeline::refine_forecast(plan)?;
     let mut forecast = EnhanceForecast { seconds: Some(0.0), notes, ..EnhanceForecast::default() };
     let (mut memory, mut disk) = (0u64, 0u64);
@@ -34,7 +57,7 @@ pub fn plan_enhance(plan: &EnhancePlan) -> Result<EnhanceForecast> {
             memory = memory.max(pixels * 3 * 4 * 8);
             disk += if last.fps.is_none() { pixels * 3 } else { pixels * last.frames / 10 };
             forecast.frames += last.frames;
-            forecast.seconds = forecast.seconds.and_then(|all| Some(all + throughput.seconds(&sizes, keys)?));
+            forecast.seconds = forecast.seconds.and_then(|all| Some(all + estimate.seconds(plan, &sizes)?));
         }
         let (input, output) = (job.input.name().to_path_buf(), job.output.clone());
         forecast.items.push(EnhanceForecastRow { input, output, sizes, cause });

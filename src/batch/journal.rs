@@ -10,13 +10,27 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::identity::{self, Recipe};
-use crate::{error::Result, json_lines::JsonLines, pipeline::OUTPUT_JOURNAL, sync::lock};
+use crate::{
+    error::Result, files::Existing, json_lines::JsonLines, pipeline::OUTPUT_JOURNAL, plan::EnhancePlan, sync::lock,
+};
 
 /// The journal's name in the output folder.
 pub const JOURNAL: &str = OUTPUT_JOURNAL;
 
 /// Keys of every line; every line begins with the first one.
-pub(super) const RECORD: &[&str] = &["output", "hash"];
+const RECORD: &[&str] = &["output", "hash"];
+
+/// Checks the files that a call writes, with the journal. Creates nothing.
+///
+/// # Errors
+/// Those of [`WrittenPaths::check`](crate::files::WrittenPaths::check).
+pub(super) fn check_written(plan: &EnhancePlan) -> Result<()> {
+    let mut paths = plan.written_paths();
+    if let Some(folder) = &plan.record {
+        paths.write("the journal", &folder.join(JOURNAL), Existing::JsonLines(RECORD));
+    }
+    paths.check()
+}
 
 /// A finished output: the file with this name and hash is the complete result of the input, models and settings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

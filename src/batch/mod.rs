@@ -19,6 +19,7 @@ mod report;
 mod run;
 mod sources;
 mod throughput;
+mod work;
 
 pub use forecast::plan_enhance;
 pub use journal::JOURNAL;

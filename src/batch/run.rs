@@ -15,13 +15,14 @@ use std::{
 
 use super::{
     identity::{self, Recipe},
-    journal::{JOURNAL, Journal, RECORD, Record},
+    journal::{Journal, Record, check_written},
     report::ReportLine,
     throughput::{Keys, Tally},
+    work::{self, Work},
 };
 use crate::{
     error::{Error, ErrorKind, Result},
-    files::{self, Existing, PendingFile},
+    files::{self, PendingFile},
     json_lines::JsonLines,
     pipeline::{
         self, Context, Enhanced, Enhancer, Identity, ItemRow, PendingOutput, Status, Timings, chunk_folder,
@@ -38,17 +39,15 @@ use crate::{
 /// Errors that end the run: unsupported options, a network that cannot be loaded, a report or journal that cannot be written,
 /// an interruption. Finished outputs stay valid.
 pub fn enhance(plan: &EnhancePlan, cx: &Context<'_>) -> Result<Enhanced> {
-    let mut paths = plan.written_paths();
-    if let Some(folder) = &plan.record {
-        paths.write("the journal", &folder.join(JOURNAL), Existing::JsonLines(RECORD));
-    }
-    paths.check()?;
+    check_written(plan)?;
     pipeline::check_enhance(plan)?;
     if let Some(path) = &plan.perf_dump {
         drop(PendingFile::create(path, true)?);
     }
     let count = plan.jobs.len();
-    let task = (count > 1).then(|| Task::new(cx.progress, "items", Some(count as u64), Unit::Steps));
+    let threads = plan.batch.jobs.clamp(1, count.max(1));
+    let mut task = (count > 1).then(|| Task::new(cx.progress, "items", Some(count as u64), Unit::Steps));
+    task.iter_mut().for_each(|task| task.estimate(None));
     let run = Run {
         plan,
         cx,
@@ -58,10 +57,14 @@ pub fn enhance(plan: &EnhancePlan, cx: &Context<'_>) -> Result<Enhanced> {
         enhancer: Mutex::new(None),
         next: AtomicUsize::new(0),
         stop: AtomicBool::new(false),
-        state: Mutex::new(State { rows: vec![None; count], task, ..State::default() }),
+        state: Mutex::new(State::new(task, Work::new(count, threads))),
     };
-    let threads = plan.batch.jobs.clamp(1, count.max(1));
-    thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(|| run.work()))));
+    thread::scope(|scope| {
+        (0..threads).for_each(|_| drop(scope.spawn(|| run.work())));
+        if count > 1 {
+            scope.spawn(|| run.read_headers());
+        }
+    });
     run.retry_busy();
     let State { rows, perf, tally, failure, .. } = run.state.into_inner().unwrap_or_else(PoisonError::into_inner);
     if let Some(error) = failure {
@@ -97,14 +100,31 @@ struct Run<'a> {
     state: Mutex<State<'a>>,
 }
 
-#[derive(Default)]
 struct State<'a> {
     rows: Vec<Option<ItemRow>>,
     perf: Timings,
     tally: Tally,
+    work: Work,
     task: Option<Task<'a>>,
     /// The error that ends the run.
     failure: Option<Error>,
+}
+
+impl<'a> State<'a> {
+    fn new(task: Option<Task<'a>>, work: Work) -> Self {
+        let (perf, tally) = (Timings::default(), Tally::default());
+        Self { rows: vec![None; work.count()], perf, tally, work, task, failure: None }
+    }
+}
+
+/// What an attempt at an item measures.
+#[derive(Default)]
+struct Measured {
+    perf: Timings,
+    /// Hash of the input.
+    hash: Option<String>,
+    /// Seconds in which the networks were loaded, by this thread or by another one.
+    loading: f64,
 }
 
 /// How an item ended without an error.
@@ -168,8 +188,9 @@ impl<'a> Run<'a> {
 
     /// Processes one item and stores its row. `first`: a busy item is retried later.
     fn item(&self, k: usize, job: &Job, first: bool) {
-        let (begin, mut perf, mut hash) = (Instant::now(), Timings::default(), None);
-        let done = progress::check().map_err(Failure::Run).and_then(|()| self.attempt(job, &mut perf, &mut hash));
+        let (begin, mut measured) = (Instant::now(), Measured::default());
+        let done = progress::check().map_err(Failure::Run).and_then(|()| self.attempt(job, &mut measured));
+        let Measured { perf, hash, loading } = measured;
         // Only a fully processed item measures the throughput.
         let complete = matches!(done, Ok(Outcome::Done(_)));
         let (status, cause, frames) = match done {
@@ -193,12 +214,33 @@ impl<'a> Run<'a> {
         }
         let sizes = if complete { pipeline::sizes(self.plan, &job.input).ok() } else { None };
         let mut state = lock(&self.state);
+        state.work.end(k, sizes.as_deref().map(|sizes| (seconds - loading, work::pixels(sizes))));
         state.tally.add(&sizes.unwrap_or_default(), |stage| perf.of(stage));
         perf.stages.iter().for_each(|s| state.perf.add(&s.name, s.seconds));
         state.rows[k] = Some(row);
+        let left = state.work.seconds_left();
         if first && let Some(task) = &mut state.task {
+            task.estimate(left);
             // An interruption is detected before the next item.
             let _ = task.step(1);
+        }
+    }
+
+    /// Reads the headers of the items while the first ones are processed, for the time left.
+    fn read_headers(&self) {
+        let timeless = work::without_time(self.plan);
+        for (k, job) in self.plan.jobs.iter().enumerate() {
+            if self.stop.load(Ordering::Relaxed) || progress::stopped() {
+                return;
+            }
+            if !lock(&self.state).work.is_unknown(k) {
+                continue;
+            }
+            let read = catch_unwind(AssertUnwindSafe(|| work::pixels_of(self.plan, &timeless, job)));
+            // An item that cannot be read fails at once.
+            if let Some(pixels) = read.ok().and_then(Result::ok).unwrap_or(Some(0.0)) {
+                lock(&self.state).work.set(k, pixels);
+            }
         }
     }
 
@@ -215,7 +257,8 @@ impl<'a> Run<'a> {
         lock(&self.state).failure.get_or_insert(error);
     }
 
-    fn attempt(&self, job: &Job, perf: &mut Timings, hash: &mut Option<String>) -> Result<Outcome, Failure> {
+    fn attempt(&self, job: &Job, measured: &mut Measured) -> Result<Outcome, Failure> {
+        let Measured { perf, hash, loading } = measured;
         if let Some(why) = &job.refusal {
             return Err(Failure::Item(Error::usage(why.clone())));
         }
@@ -250,7 +293,9 @@ impl<'a> Run<'a> {
         let overwrite = self.plan.encoding.overwrite;
         let identity =
             Identity { input: &hashed, models: &models, settings: &settings, unchanged: &unchanged, overwrite };
+        let begin = Instant::now();
         let mut enhancer = self.enhancer().map_err(Failure::Run)?;
+        *loading = begin.elapsed().as_secs_f64();
         let made = catch_unwind(AssertUnwindSafe(|| enhancer.enhance(&job.input, pending, &identity, perf)));
         let fault = |_| Error::failed("internal error, see standard error; please report it");
         let PendingOutput { file: pending, frames, resumed } = made.map_err(fault)??;

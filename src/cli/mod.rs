@@ -119,11 +119,11 @@ fn command(cli: Cli) -> Result<Option<Box<dyn Report>>> {
         }
         Command::Plan { command: Planned::Generate(args) } => {
             let models = Models::new(shared, progress, true);
-            Box::new(run::plan_generate(&args.resolve(shared, &models)?, models.download())?)
+            Box::new(run::plan_generate(&args.resolve(shared, &models)?, models.downloads())?)
         }
         Command::Plan { command: Planned::Enhance(args) } => {
             let models = Models::new(shared, progress, true);
-            Box::new(run::plan_enhance(&args.resolve(shared, &models)?, models.download())?)
+            Box::new(run::plan_enhance(&args.resolve(shared, &models)?, models.downloads())?)
         }
         Command::Export(args) => {
             let hub = Hub::from_env(shared.offline, progress);

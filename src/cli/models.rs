@@ -14,46 +14,73 @@ use crate::{
     progress::Progress,
 };
 
-/// Finds the models that a request names, and downloads those that are not cached.
+/// Finds the models that a request names, and downloads those that are not cached. For `plan`, it downloads no weights.
 pub(crate) struct Models<'a> {
     hub: Hub<'a>,
     /// Whether configs and headers of weights are enough (`plan`).
     configs_only: bool,
-    /// See [`Models::download`].
-    download: Cell<Option<u64>>,
+    /// See [`Models::downloads`].
+    downloads: Cell<Downloads>,
+}
+
+/// Bytes that a run downloads first. `None`: unknown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Downloads {
+    /// Of diffusion models.
+    pub models: Option<u64>,
+    /// Of interpolation and upscaling networks.
+    pub networks: Option<u64>,
+}
+
+impl Downloads {
+    /// The sum.
+    pub(crate) fn total(self) -> Option<u64> {
+        plus(self.models, self.networks)
+    }
+}
+
+fn plus(a: Option<u64>, b: Option<u64>) -> Option<u64> {
+    a.zip(b).map(|(a, b)| a + b)
 }
 
 impl<'a> Models<'a> {
     /// `configs_only`: for `plan`, which reads no weights.
     pub(crate) fn new(shared: &Shared, progress: &'a dyn Progress, configs_only: bool) -> Self {
-        Self { hub: Hub::from_env(shared.offline, progress), configs_only, download: Cell::new(Some(0)) }
+        let downloads = Downloads { models: Some(0), networks: Some(0) };
+        Self { hub: Hub::from_env(shared.offline, progress), configs_only, downloads: Cell::new(downloads) }
     }
 
     /// The folder of a diffusion model. `name` `None`: the built-in demo model. `flag` is for messages.
     pub(crate) fn folder(&self, name: Option<&str>, flag: &str) -> Result<Model> {
         let Some(name) = name else { return demo(flag) };
         if !self.configs_only {
-            return self.find(name, Need::Model).at(flag);
+            return self.hub.resolve(name, Need::Model).at(flag).map(|path| model(name, path));
         }
-        let Outline { folder, has_headers, download } = self.hub.outline(name).at(flag)?;
-        self.download.set(self.download.get().zip(download).map(|(a, b)| a + b));
-        Ok(Model { configs_only: !has_headers, ..model(name, folder) })
-    }
-
-    /// Bytes of diffusion models that a run downloads first; `None`: unknown.
-    pub(crate) fn download(&self) -> Option<u64> {
-        self.download.get()
+        let outline = self.hub.outline(name).at(flag)?;
+        let known = self.downloads.get();
+        self.downloads.set(Downloads { models: plus(known.models, outline.download), ..known });
+        Ok(outlined(name, outline))
     }
 
     /// The file of an interpolation or upscaling network. `flag` is for messages.
     pub(crate) fn file(&self, name: &str, flag: &str) -> Result<Model> {
-        self.find(name, Need::File).at(flag)
+        if !self.configs_only {
+            return self.hub.resolve(name, Need::File).at(flag).map(|path| model(name, path));
+        }
+        let outline = self.hub.network_outline(name).at(flag)?;
+        let known = self.downloads.get();
+        self.downloads.set(Downloads { networks: plus(known.networks, outline.download), ..known });
+        Ok(outlined(name, outline))
     }
 
-    fn find(&self, name: &str, need: Need) -> Result<Model> {
-        let path = self.hub.resolve(name, need)?;
-        Ok(model(name, path))
+    /// Bytes that a run downloads first, of the models found so far.
+    pub(crate) fn downloads(&self) -> Downloads {
+        self.downloads.get()
     }
+}
+
+fn outlined(name: &str, outline: Outline) -> Model {
+    Model { configs_only: !outline.has_headers, ..model(name, outline.path) }
 }
 
 fn model(name: &str, path: PathBuf) -> Model {

@@ -2,12 +2,15 @@
 
 use std::path::Path;
 
-use super::doctor::{DeviceRow, Diagnosis};
+use super::{
+    doctor::{DeviceRow, Diagnosis},
+    models::Downloads,
+};
 use crate::{
     batch,
     error::Result,
     pipeline::{self, Context, EnhanceForecast, Enhanced, Exported, GenerateForecast, Generated, Inspection},
-    plan::{EnhancePlan, ExportPlan, GeneratePlan, RuntimeOptions},
+    plan::{EnhancePlan, ExportPlan, GeneratePlan, Model, RuntimeOptions},
     progress::Progress,
 };
 
@@ -26,16 +29,29 @@ pub(super) fn enhance(plan: &EnhancePlan, progress: &dyn Progress) -> Result<Enh
     batch::enhance(plan, &cx)
 }
 
-/// `plan generate`. `download_bytes`: of models that are not cached.
-pub(super) fn plan_generate(plan: &GeneratePlan, download_bytes: Option<u64>) -> Result<GenerateForecast> {
-    let forecast = pipeline::plan_generate(plan)?;
-    let weights_bytes = forecast.weights_bytes.or(download_bytes);
-    Ok(GenerateForecast { download_bytes, weights_bytes, ..forecast })
+/// `plan generate`. `downloads`: of models that are not cached.
+pub(super) fn plan_generate(plan: &GeneratePlan, downloads: Downloads) -> Result<GenerateForecast> {
+    let mut forecast = pipeline::plan_generate(plan)?;
+    // A run makes the same check, and knows before whether its outputs are videos.
+    let video = forecast.sizes.first().is_some_and(|decoded| decoded.fps.is_some());
+    plan.written_paths(&plan.outputs(video)?).check()?;
+    forecast.notes.extend(not_cached(plan.networks()));
+    forecast.weights_bytes = forecast.weights_bytes.or(downloads.models);
+    Ok(GenerateForecast { download_bytes: downloads.total(), ..forecast })
 }
 
-/// `plan enhance`. `download_bytes`: of models that are not cached.
-pub(super) fn plan_enhance(plan: &EnhancePlan, download_bytes: Option<u64>) -> Result<EnhanceForecast> {
-    Ok(EnhanceForecast { download_bytes, ..batch::plan_enhance(plan)? })
+/// `plan enhance`. `downloads`: of models that are not cached.
+pub(super) fn plan_enhance(plan: &EnhancePlan, downloads: Downloads) -> Result<EnhanceForecast> {
+    let mut forecast = batch::plan_enhance(plan)?;
+    forecast.notes.extend(not_cached(plan.networks()));
+    Ok(EnhanceForecast { download_bytes: downloads.total(), ..forecast })
+}
+
+/// A note on each network that a run downloads first.
+fn not_cached<'a>(networks: impl Iterator<Item = &'a Model>) -> impl Iterator<Item = String> {
+    let missing = networks.filter(|model| model.configs_only);
+    missing
+        .map(|model| format!("{} is not cached: a run downloads it first; its memory and time are unknown", model.name))
 }
 
 /// `export`.

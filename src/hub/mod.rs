@@ -3,7 +3,7 @@
 //!
 //! Files of repositories are in the cache of Python's `huggingface_hub` (`HF_HOME`, `HF_HUB_CACHE`, `HF_TOKEN`, `HF_ENDPOINT` and
 //! `HF_HUB_OFFLINE` apply). Files of URLs are in `${XDG_CACHE_HOME:-~/.cache}/crescendo/urls`. A model that is cached completely
-//! needs no network. `plan` reads the headers of weights only ([`Hub::outline`]).
+//! needs no network. `plan` reads the headers of weights only ([`Hub::outline`], [`Hub::network_outline`]).
 
 pub mod cache;
 mod files;
@@ -55,53 +55,30 @@ impl<'a> Hub<'a> {
     /// # Errors
     /// One sentence: none of these, a missing model, terms to accept, not enough disk space, or not cached and offline.
     pub fn resolve(&self, name: &str, need: Need) -> Result<PathBuf> {
-        if name.is_empty() {
-            return Err(Error::usage("the name of a model is empty"));
+        match source(name, need)? {
+            Source::Local(path) => {
+                check_regular(path)?;
+                local(path, need)
+            }
+            Source::Url(url) => self.access()?.url(url),
+            Source::Repo(request) => self.repo(&request, need).map_err(|e| advise_near(e, &request)),
         }
-        if name.starts_with("https://") || name.starts_with("http://") {
-            return self.access()?.url(name, need);
-        }
-        if Path::new(name).exists() {
-            check_regular(Path::new(name))?;
-            return local(Path::new(name), need);
-        }
-        if let Some(entry) = catalog::find(name) {
-            return self.known(entry, need);
-        }
-        // `weights/x4.pth` looks like a repository, but is a misspelled path.
-        let weights = [".safetensors", ".pth", ".pkl", ".pt", ".onnx"].iter().any(|end| name.ends_with(end));
-        if let Some((repo, file)) = repository(name).filter(|(_, file)| file.is_some() || !weights) {
-            let found = self.repo(&repo::Request { repo, revision: "main", file, entry: None }, need);
-            return found.map_err(|e| match catalog::near(repo) {
-                Some(near) => e.advise(format_args!("did you mean {near}?")),
-                None => e,
-            });
-        }
-        let hint = catalog::near(name).map(|n| format!("; did you mean {n}?")).unwrap_or_default();
-        Err(Error::usage(format!(
-            "there is no file or folder {name}, and it is neither a short name of `crescendo models list` nor a repository owner/name{hint}"
-        )))
     }
 
     /// As [`resolve`](Self::resolve) for a model in diffusers layout, without its weights: for `plan`.
     pub fn outline(&self, name: &str) -> Result<Outline> {
-        let local = name.is_empty() || Path::new(name).exists();
-        let entry = catalog::find(name).filter(|_| !local);
-        let request = match entry {
-            Some(entry) => entry.repo.as_deref().map(|repo| known_request(entry, repo)),
-            None => repository(name).filter(|_| !local).map(|(repo, file)| repo::Request {
-                repo,
-                revision: "main",
-                file,
-                entry: None,
-            }),
-        };
-        match request.filter(|request| request.file.is_none()) {
-            Some(request) => self.access()?.outline(&request),
-            None => {
-                let folder = self.resolve(name, Need::Configs)?;
-                Ok(Outline { folder, has_headers: true, download: Some(0) })
-            }
+        match source(name, Need::Configs)? {
+            Source::Repo(request) => self.access()?.outline(&request).map_err(|e| advise_near(e, &request)),
+            Source::Local(_) | Source::Url(_) => self.resolve(name, Need::Configs).map(Outline::cached),
+        }
+    }
+
+    /// As [`resolve`](Self::resolve) for the file of a network, which is not downloaded: for `plan`.
+    pub fn network_outline(&self, name: &str) -> Result<Outline> {
+        match source(name, Need::File)? {
+            Source::Local(_) => self.resolve(name, Need::File).map(Outline::cached),
+            Source::Url(url) => self.access()?.url_outline(url),
+            Source::Repo(request) => self.access()?.file_outline(&request).map_err(|e| advise_near(e, &request)),
         }
     }
 
@@ -149,10 +126,10 @@ impl<'a> Hub<'a> {
     }
 
     fn known(&self, entry: &Entry, need: Need) -> Result<PathBuf> {
-        match (&entry.repo, &entry.url) {
-            (Some(repo), _) => self.repo(&known_request(entry, repo), need),
-            (None, Some(url)) => self.access()?.url(url, need),
-            (None, None) => Err(Error::failed(format!("the catalogue has no repository or URL for {}", entry.id))),
+        match known_source(entry)? {
+            Source::Url(url) => self.access()?.url(url),
+            Source::Repo(request) => self.repo(&request, need),
+            Source::Local(path) => local(path, need),
         }
     }
 
@@ -164,6 +141,72 @@ impl<'a> Hub<'a> {
             return Err(self.access()?.offline_error(request, need));
         }
         self.access()?.download(request, need)
+    }
+}
+
+/// Where the files of a model come from.
+#[derive(Debug, Clone, Copy)]
+enum Source<'a> {
+    /// An existing path.
+    Local(&'a Path),
+    /// The URL of a file.
+    Url(&'a str),
+    /// A repository of the hub, or one of its files.
+    Repo(repo::Request<'a>),
+}
+
+/// What a name stands for.
+///
+/// # Errors
+/// Nothing; a single file where a model in diffusers layout is needed.
+fn source(name: &str, need: Need) -> Result<Source<'_>> {
+    if name.is_empty() {
+        return Err(Error::usage("the name of a model is empty"));
+    }
+    let found = find_source(name)?;
+    let one_file = matches!(found, Source::Url(_) | Source::Repo(repo::Request { file: Some(_), .. }));
+    if one_file && matches!(need, Need::Model | Need::Configs) {
+        return Err(Error::usage(format!(
+            "{name}: a model in diffusers layout has several files; give a folder, a repository owner/name or a short name"
+        )));
+    }
+    Ok(found)
+}
+
+fn find_source(name: &str) -> Result<Source<'_>> {
+    if name.starts_with("https://") || name.starts_with("http://") {
+        return Ok(Source::Url(name));
+    }
+    if Path::new(name).exists() {
+        return Ok(Source::Local(Path::new(name)));
+    }
+    if let Some(entry) = catalog::find(name) {
+        return known_source(entry);
+    }
+    // `weights/x4.pth` looks like a repository, but is a misspelled path.
+    let weights = [".safetensors", ".pth", ".pkl", ".pt", ".onnx"].iter().any(|end| name.ends_with(end));
+    if let Some((repo, file)) = repository(name).filter(|(_, file)| file.is_some() || !weights) {
+        return Ok(Source::Repo(repo::Request { repo, revision: "main", file, entry: None }));
+    }
+    let hint = catalog::near(name).map(|n| format!("; did you mean {n}?")).unwrap_or_default();
+    Err(Error::usage(format!(
+        "there is no file or folder {name}, and it is neither a short name of `crescendo models list` nor a repository owner/name{hint}"
+    )))
+}
+
+fn known_source(entry: &Entry) -> Result<Source<'_>> {
+    match (&entry.repo, &entry.url) {
+        (Some(repo), _) => Ok(Source::Repo(known_request(entry, repo))),
+        (None, Some(url)) => Ok(Source::Url(url)),
+        (None, None) => Err(Error::failed(format!("the catalogue has no repository or URL for {}", entry.id))),
+    }
+}
+
+/// Names the known repository or short name that is nearest to an unknown one.
+fn advise_near(error: Error, request: &repo::Request) -> Error {
+    match catalog::near(request.repo).filter(|_| request.entry.is_none()) {
+        Some(near) => error.advise(format_args!("did you mean {near}?")),
+        None => error,
     }
 }
 

@@ -3,6 +3,8 @@
 //! Weight files that are not cached are represented by sparse files of the same length that begin with the same header, fetched by
 //! range requests. They are in Crescendo's cache, `outlines/owner--name/COMMIT`, beside links to the cached files, and never in the
 //! hub's cache, so that no run takes them for weights.
+//!
+//! Of the file of a network that is not cached, only its size is asked.
 
 use std::{
     fs::{self, File},
@@ -19,7 +21,7 @@ use reqwest::{
 };
 
 use super::{
-    cache::HubAccess,
+    cache::{self, HubAccess},
     files::{self, Need, RepoFile},
     repo::{Request, Session, client, complete},
 };
@@ -32,12 +34,24 @@ use crate::{
 /// A model without its weights.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outline {
-    /// A folder in diffusers layout.
-    pub folder: PathBuf,
-    /// Whether the folder has weights or their headers; else it has configs only.
+    /// A folder in diffusers layout, or the file of a network, which does not exist if it is not cached.
+    pub path: PathBuf,
+    /// Whether there are weights or their headers. Without them, a folder has configs only.
     pub has_headers: bool,
     /// Bytes that a run downloads first; `None`: unknown.
     pub download: Option<u64>,
+}
+
+impl Outline {
+    /// A model with all of its weights.
+    pub(super) fn cached(path: PathBuf) -> Self {
+        Self { path, has_headers: true, download: Some(0) }
+    }
+
+    /// A model of which nothing but the size is known.
+    pub(super) fn absent(path: PathBuf, download: Option<u64>) -> Self {
+        Self { path, has_headers: false, download }
+    }
 }
 
 /// Bytes of the first request. Most headers are shorter.
@@ -49,23 +63,43 @@ impl HubAccess<'_> {
     /// A model's outline: from the caches, else from the hub.
     pub(super) fn outline(&self, request: &Request) -> Result<Outline> {
         if let Some(folder) = self.cached_request(request, Need::Model)? {
-            return Ok(Outline { folder, has_headers: true, download: Some(0) });
+            return Ok(Outline::cached(folder));
         }
         if let Some(snapshot) = self.cached_request(request, Need::Configs)? {
             let folder = snapshot.file_name().map(|commit| self.outlines(request.repo).join(commit));
             if let Some(folder) = folder.filter(|folder| files::missing(folder, true).is_ok_and(|m| m.is_empty())) {
                 let download = Some(missing_bytes(&folder, &snapshot, Path::new("")));
-                return Ok(Outline { folder, has_headers: true, download });
+                return Ok(Outline { path: folder, has_headers: true, download });
             }
             if self.offline {
-                let download = request.entry.and_then(Entry::bytes);
-                return Ok(Outline { folder: snapshot, has_headers: false, download });
+                return Ok(Outline::absent(snapshot, request.entry.and_then(Entry::bytes)));
             }
         }
         if self.offline {
             return Err(self.offline_error(request, Need::Configs));
         }
         self.fetch_outline(request)
+    }
+
+    /// The file of a network: from the cache, else its place there. Its size is that of the hub or, without a network, that of the
+    /// catalogue.
+    pub(super) fn file_outline(&self, request: &Request) -> Result<Outline> {
+        if let Some(path) = self.cached_request(request, Need::File)? {
+            return Ok(Outline::cached(path));
+        }
+        if !self.offline {
+            let client = client(&self.cache)?;
+            let session = Session::new(self, &client, request)?;
+            let file = session.network()?;
+            let path = session.snapshot().join(&file.path);
+            let cached = complete(&path, file.size);
+            return Ok(if cached { Outline::cached(path) } else { Outline::absent(path, Some(file.size)) });
+        }
+        let (Some(entry), Some(file)) = (request.entry, request.file) else {
+            return Err(self.offline_error(request, Need::File));
+        };
+        let snapshots = cache::repo_folder(&self.cache, request.repo).join("snapshots");
+        Ok(Outline::absent(snapshots.join(request.revision).join(file), entry.bytes()))
     }
 
     /// The outlines of a repository.
@@ -105,7 +139,7 @@ impl HubAccess<'_> {
         {
             return Err(Error::io("making", &folder, &e));
         }
-        Ok(Outline { folder, has_headers: true, download: Some(download) })
+        Ok(Outline { path: folder, has_headers: true, download: Some(download) })
     }
 }
 

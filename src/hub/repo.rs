@@ -84,18 +84,13 @@ impl HubAccess<'_> {
     pub(super) fn download(&self, request: &Request, need: Need) -> Result<PathBuf> {
         let client = client(&self.cache)?;
         let session = Session::new(self, &client, request)?;
-        let names = || session.tree.iter().map(|f| f.path.as_str());
-        let (wanted, file) = match (request.file, need) {
-            (Some(file), _) => (vec![session.entry(file)?], Some(file.to_owned())),
-            (None, Need::File) => {
-                let file = files::single(names(), request.repo)?;
-                (vec![session.entry(file)?], Some(file.to_owned()))
+        let layout = session.tree.iter().any(|f| f.path == "model_index.json");
+        let (wanted, file) = match need {
+            _ if request.file.is_some() || need == Need::File || (need == Need::Any && !layout) => {
+                let file = session.network()?;
+                (vec![file.clone()], Some(file.path))
             }
-            (None, Need::Any) if names().all(|n| n != "model_index.json") => {
-                let file = files::single(names(), request.repo)?;
-                (vec![session.entry(file)?], Some(file.to_owned()))
-            }
-            (None, _) => (session.select(need != Need::Configs)?, None),
+            _ => (session.select(need != Need::Configs)?, None),
         };
         session.fetch_all(&wanted)?;
         session.record()?;
@@ -156,6 +151,13 @@ impl<'a> Session<'a> {
 
     pub(super) fn snapshot(&self) -> PathBuf {
         cache::repo_folder(&self.access.cache, self.request.repo).join("snapshots").join(&self.commit)
+    }
+
+    /// The requested file, else the only network.
+    pub(super) fn network(&self) -> Result<RepoFile> {
+        let names = self.tree.iter().map(|f| f.path.as_str());
+        let file = self.request.file.map_or_else(|| files::single(names, self.request.repo), Ok)?;
+        self.entry(file)
     }
 
     fn entry(&self, file: &str) -> Result<RepoFile> {

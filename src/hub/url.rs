@@ -10,16 +10,16 @@ use std::{
 use reqwest::{
     StatusCode,
     blocking::{Client, Response},
-    header::{CONTENT_RANGE, ETAG, HeaderMap, IF_RANGE, LAST_MODIFIED, RANGE},
+    header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, IF_RANGE, LAST_MODIFIED, RANGE},
 };
 use sha2::{Digest, Sha256};
 
 use super::{
     cache::{self, HubAccess},
-    files::Need,
+    outline::Outline,
 };
 use crate::{
-    catalog,
+    catalog::{self, Entry},
     error::{Error, Result},
     progress::{Task, Unit},
 };
@@ -33,27 +33,75 @@ pub(super) fn folder(own: &Path, url: &str) -> PathBuf {
 
 impl HubAccess<'_> {
     /// The local copy of the file at `url`.
-    pub(super) fn url(&self, url: &str, need: Need) -> Result<PathBuf> {
-        if matches!(need, Need::Model | Need::Configs) {
-            return Err(Error::usage(format!(
-                "{url}: a model in diffusers layout has several files; give a folder, a repository owner/name or a short name"
-            )));
-        }
-        let directory = folder(&self.own, url);
-        let path = directory.join(file_name(url)?);
+    pub(super) fn url(&self, url: &str) -> Result<PathBuf> {
+        let path = self.url_path(url)?;
         if path.is_file() {
             return Ok(path);
         }
         if self.offline {
-            return Err(Error::failed(format!(
-                "{url} is not in {}; run once without --offline and HF_HUB_OFFLINE to download it",
-                directory.display()
-            )));
+            return Err(offline_error(url, &path));
         }
-        fs::create_dir_all(&directory).map_err(|e| Error::io("creating the folder", &directory, &e))?;
+        let directory = path.parent().unwrap_or(Path::new(""));
+        fs::create_dir_all(directory).map_err(|e| Error::io("creating the folder", directory, &e))?;
         Transfer { url, path: &path, part: with_tail(&path, ".part"), tag: with_tail(&path, ".tag") }.run(self)?;
         Ok(path)
     }
+
+    /// As [`url`](Self::url) without a download. Without a network, the catalogue has the size.
+    pub(super) fn url_outline(&self, url: &str) -> Result<Outline> {
+        let path = self.url_path(url)?;
+        if path.is_file() {
+            return Ok(Outline::cached(path));
+        }
+        let known = entry(url);
+        if !self.offline {
+            return Ok(Outline::absent(path, length(url)?));
+        }
+        known.map(|entry| Outline::absent(path.clone(), entry.bytes())).ok_or_else(|| offline_error(url, &path))
+    }
+
+    fn url_path(&self, url: &str) -> Result<PathBuf> {
+        Ok(folder(&self.own, url).join(file_name(url)?))
+    }
+}
+
+fn offline_error(url: &str, path: &Path) -> Error {
+    let folder = path.parent().unwrap_or(Path::new("")).display();
+    Error::failed(format!("{url} is not in {folder}; run once without --offline and HF_HUB_OFFLINE to download it"))
+}
+
+/// The catalogue's entry of a URL.
+fn entry(url: &str) -> Option<&'static Entry> {
+    catalog::entries().iter().find(|entry| entry.url.as_deref() == Some(url))
+}
+
+fn client(url: &str) -> Result<Client> {
+    let builder = Client::builder().user_agent(concat!("crescendo/", env!("CARGO_PKG_VERSION")));
+    let built = builder.connect_timeout(Duration::from_secs(30)).timeout(None).build();
+    built.map_err(|e| unreachable(url, &e))
+}
+
+/// Bytes of the file at `url`. `None`: the server does not say.
+fn length(url: &str) -> Result<Option<u64>> {
+    let response = client(url)?.head(url).send().map_err(|e| unreachable(url, &e))?;
+    match response.status() {
+        StatusCode::NOT_FOUND => Err(no_file(url)),
+        // A server may refuse this request and allow the download.
+        status if !status.is_success() => Ok(None),
+        _ => Ok(response.headers().get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok())),
+    }
+}
+
+fn no_file(url: &str) -> Error {
+    Error::failed(format!("no file at {url}"))
+}
+
+fn unreachable(url: &str, error: &reqwest::Error) -> Error {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    Error::failed(format!("{url} cannot be reached ({cause}); check the network and the URL"))
 }
 
 fn file_name(url: &str) -> Result<String> {
@@ -86,7 +134,7 @@ impl Transfer<'_> {
         cache::check_space(self.path, rest.unwrap_or(0))?;
         self.note_version(response.headers())?;
         let name = self.path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        let known = catalog::entries().iter().find(|entry| entry.url.as_deref() == Some(self.url));
+        let known = entry(self.url);
         let size = total.map(|bytes| format!(", {}", cache::gigabytes(bytes))).unwrap_or_default();
         let licence = known.map(|entry| format!(", licence {}", entry.licence)).unwrap_or_default();
         tracing::info!("downloading {}{size}{licence}", self.url);
@@ -108,19 +156,13 @@ impl Transfer<'_> {
 
     /// The response, and the number of bytes that `part` already has.
     fn ask(&self) -> Result<(Response, u64)> {
-        let client = Client::builder()
-            .user_agent(concat!("crescendo/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(Duration::from_secs(30))
-            .timeout(None)
-            .build()
-            .map_err(|e| self.wrong(&e))?;
         let have = self.part.metadata().map_or(0, |m| m.len());
-        let mut request = client.get(self.url);
+        let mut request = client(self.url)?.get(self.url);
         let tag = fs::read_to_string(&self.tag).ok().filter(|_| have > 0);
         if let Some(tag) = &tag {
             request = request.header(RANGE, format!("bytes={have}-")).header(IF_RANGE, tag);
         }
-        let response = request.send().map_err(|e| self.wrong(&e))?;
+        let response = request.send().map_err(|e| unreachable(self.url, &e))?;
         let starts_there = response
             .headers()
             .get(CONTENT_RANGE)
@@ -136,7 +178,7 @@ impl Transfer<'_> {
                 self.start_over()?;
                 Ok((response, 0))
             }
-            StatusCode::NOT_FOUND => Err(Error::failed(format!("no file at {}", self.url))),
+            StatusCode::NOT_FOUND => Err(no_file(self.url)),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Error::failed(format!(
                 "{} may not be downloaded ({}); for a file of the hub give owner/name:file and set HF_TOKEN",
                 self.url,
@@ -188,13 +230,5 @@ impl Transfer<'_> {
         }
         file.sync_all().map_err(failed)?;
         Ok(got)
-    }
-
-    fn wrong(&self, error: &reqwest::Error) -> Error {
-        let mut cause: &dyn std::error::Error = error;
-        while let Some(next) = cause.source() {
-            cause = next;
-        }
-        Error::failed(format!("{} cannot be reached ({cause}); check the network and the URL", self.url))
     }
 }

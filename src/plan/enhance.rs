@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::{Interpolation, Model, Output, Quality, RuntimeOptions, Upscaling};
+use super::{Interpolation, Model, Output, Quality, RuntimeOptions, Upscaling, postprocess::networks};
 
 /// Resolved arguments of `enhance`. Its JSON, without some keys, is hashed to recognise finished outputs of earlier runs
 /// (`batch::identity`), so keys, values and their order must not change.
@@ -77,6 +77,11 @@ impl EnhancePlan {
     pub fn has_network(&self) -> bool {
         let upscales = self.upscaling.as_ref().is_some_and(|upscaling| upscaling.model.is_some());
         upscales || self.interpolation.is_some() || self.refine.is_some()
+    }
+
+    /// The interpolation and upscaling networks.
+    pub fn networks(&self) -> impl Iterator<Item = &Model> {
+        networks(self.interpolation.as_ref(), self.upscaling.as_ref())
     }
 }
 

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::{Interpolation, Model, Output, Quality, RuntimeOptions, Upscaling};
+use super::{Interpolation, Item, Model, Output, Quality, RuntimeOptions, Upscaling, postprocess::networks};
 use crate::{
+    error::Result,
     family::Convention,
     schedule::NoiseSource,
     spectral::{Mode, Scales, Spectrum, Transform},
@@ -71,6 +72,29 @@ pub struct GeneratePlan {
     pub defaults: Convention,
     /// Device, precision and memory.
     pub runtime: RuntimeOptions,
+}
+
+impl GeneratePlan {
+    /// The interpolation and upscaling networks.
+    pub fn networks(&self) -> impl Iterator<Item = &Model> {
+        networks(self.interpolation.as_ref(), self.upscaling.as_ref())
+    }
+
+    /// The output files, by prompt, then seed; none if outputs are discarded or written to standard output. Creates nothing. Equal
+    /// automatic names get their suffix when the first file exists, so they are one path here.
+    ///
+    /// # Errors
+    /// Those of [`Output::path`].
+    pub fn outputs(&self, video: bool) -> Result<Vec<PathBuf>> {
+        let count = self.prompts.len() * self.seeds.len();
+        let pairs = self.prompts.iter().flat_map(|prompt| self.seeds.iter().map(move |&seed| (prompt, seed)));
+        let mut outputs = Vec::new();
+        for (index, (prompt, seed)) in pairs.enumerate() {
+            let path = self.output.path(Item { prompt, seed, index, count, video })?;
+            outputs.extend(path.filter(|path| !outputs.contains(path)));
+        }
+        Ok(outputs)
+    }
 }
 
 /// A requested size in pixels. A side that is `None` is the family's default, as in SGLang.

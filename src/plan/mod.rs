@@ -35,7 +35,7 @@ pub struct Model {
     pub known: Option<&'static str>,
     /// Local folder (diffusion) or file (interpolation, upscaling).
     pub path: PathBuf,
-    /// For `plan`: the folder has configs, but neither weights nor their headers.
+    /// For `plan`: the weights are not cached. A folder has configs, but neither weights nor their headers; a file does not exist.
     #[serde(skip)]
     pub configs_only: bool,
 }

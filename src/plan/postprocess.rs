@@ -90,6 +90,16 @@ impl Default for Upscaling {
     }
 }
 
+/// The networks of both stages, without the filter.
+pub(super) fn networks<'a>(
+    interpolation: Option<&'a Interpolation>,
+    upscaling: Option<&'a Upscaling>,
+) -> impl Iterator<Item = &'a Model> {
+    let upscaler = upscaling.and_then(|u| u.model.as_ref());
+    let weak = upscaling.and_then(|u| u.denoise.as_ref()).map(|d| &d.weak);
+    interpolation.map(|i| &i.model).into_iter().chain(upscaler).chain(weak)
+}
+
 /// Blend of two weight sets of one network.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct WeightBlend {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{EnhancePlan, GeneratePlan, Input, Interpolation, RuntimeOptions, Upscaling};
+use super::{EnhancePlan, GeneratePlan, Input, Model, RuntimeOptions};
 use crate::files::{Existing, WrittenPaths};
 
 /// Keys of the file of `--perf-dump-path`.
@@ -24,7 +24,7 @@ impl EnhancePlan {
                 paths.write("-o", &job.output, Existing::Any);
             }
         }
-        read_common(&mut paths, (&self.interpolation, &self.upscaling), &self.runtime, &self.read_files);
+        read_common(&mut paths, self.networks(), &self.runtime, &self.read_files);
         if let Some(refine) = &self.refine {
             paths.read("a model file", &refine.model.path);
         }
@@ -44,7 +44,7 @@ impl GeneratePlan {
         if let Some(start) = &self.start {
             paths.read("an input", &start.image);
         }
-        read_common(&mut paths, (&self.interpolation, &self.upscaling), &self.runtime, &self.read_files);
+        read_common(&mut paths, self.networks(), &self.runtime, &self.read_files);
         // Output names are free, or were checked when they were chosen.
         outputs.iter().for_each(|path| paths.write("the output", path, Existing::Any));
         if let Some(latents) = &self.save_latents {
@@ -55,16 +55,13 @@ impl GeneratePlan {
     }
 }
 
-fn read_common(
+fn read_common<'a>(
     paths: &mut WrittenPaths,
-    (interpolation, upscaling): (&Option<Interpolation>, &Option<Upscaling>),
+    networks: impl Iterator<Item = &'a Model>,
     runtime: &RuntimeOptions,
     files: &[PathBuf],
 ) {
-    let upscaling = upscaling.as_ref();
-    let models = interpolation.iter().map(|i| &i.model).chain(upscaling.and_then(|u| u.model.as_ref()));
-    let models = models.chain(upscaling.and_then(|u| u.denoise.as_ref()).map(|d| &d.weak));
-    models.for_each(|model| paths.read("a model file", &model.path));
+    networks.for_each(|model| paths.read("a model file", &model.path));
     files.iter().chain(&runtime.engine.library).for_each(|file| paths.read("an input", file));
 }
 

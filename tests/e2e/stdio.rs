@@ -38,7 +38,7 @@ impl Sink {
 }
 
 /// Both ends of a new terminal: the screen, and the device that a program writes to.
-fn terminal() -> (File, OwnedFd) {
+pub(crate) fn terminal() -> (File, OwnedFd) {
     let (mut screen, mut device) = (0, 0);
     let null = std::ptr::null_mut();
     // SAFETY: the descriptors that `openpty` returns are open and owned by nobody else.

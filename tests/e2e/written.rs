@@ -35,7 +35,7 @@ fn bytes(folder: &Path) -> Vec<(String, Vec<u8>)> {
     all
 }
 
-/// No file changes, whatever the flag is that names it.
+/// No file changes, whatever the flag is that names it. A plan is refused as the run is.
 #[test]
 fn side_files_replace_nothing() {
     let bench = Bench::new();
@@ -121,6 +121,10 @@ fn side_files_replace_nothing() {
         ("export model -o model --overwrite".into(), "is the folder of the model itself"),
     ] {
         bad.extend(bench.fault(&args, &bench.run(&args), 1, &[wants]));
+        if !args.starts_with("export") {
+            let plan = format!("plan {args}");
+            bad.extend(bench.fault(&plan, &bench.run(&plan), 1, &[wants]));
+        }
         let changed: Vec<_> = bytes(&bench.path(".")).into_iter().filter(|file| !before.contains(file)).collect();
         bad.extend(changed.iter().map(|(name, _)| format!("{args}: {name} has changed")));
     }
