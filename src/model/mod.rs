@@ -1,9 +1,10 @@
-//! What families share: the folder of a checkpoint, tokenizers, hidden states of language models, layouts of latents and
+//! What families share: the folder of a checkpoint, the repair of prompts, tokenizers, hidden states of language models, layouts of latents and
 //! positions.
 
 mod folder;
 mod hidden_states;
 pub(crate) mod layout;
+pub(crate) mod repair;
 mod tokenizer;
 
 pub use folder::{ModelFolder, read_json};

@@ -185,10 +185,8 @@ fn serve(mut stream: Sink, log: &Mutex<Vec<String>>, repos: &HashMap<&str, Serve
             .find_map(|l| l.split_once(": ").filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.to_owned()))
     };
     if let Some(name) = path.strip_prefix("files/") {
-        return match verb {
-            "HEAD" => head_of_url(&mut stream, name),
-            _ => serve_url(&mut stream, name, header("range"), header("if-range"), once),
-        };
+        let whole = verb != "HEAD";
+        return if whole { serve_url(&mut stream, name, &header, once) } else { head_of_url(&mut stream, name) };
     }
     let api = path.strip_prefix("api/models/");
     let parts: Vec<&str> = api.unwrap_or(path).splitn(3, '/').collect();
@@ -246,14 +244,14 @@ fn head_of_url(stream: &mut Sink, name: &str) {
 }
 
 /// Serves a URL. `net.pth` breaks off within the first response; later responses honour Range.
-fn serve_url(stream: &mut Sink, name: &str, range: Option<String>, if_range: Option<String>, once: &Mutex<bool>) {
+fn serve_url(stream: &mut Sink, name: &str, header: &dyn Fn(&str) -> Option<String>, once: &Mutex<bool>) {
     let body: Vec<u8> = (0..200_000_u32).map(|i| i as u8).collect();
     let tag = "ETag: \"v1\"\r\n";
     match name {
         "net.pth" => {
-            let from = range.and_then(|r| r.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok());
+            let from = header("range").and_then(|r| r.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok());
             match from {
-                Some(from) if if_range.as_deref() == Some("\"v1\"") => {
+                Some(from) if header("if-range").as_deref() == Some("\"v1\"") => {
                     let range = format!("{tag}Content-Range: bytes {from}-{}/{}\r\n", body.len() - 1, body.len());
                     stream.respond("206 Partial Content", &range, body.len() - from, &body[from..]);
                 }
