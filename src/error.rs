@@ -53,6 +53,13 @@ impl Error {
         Self::failed(format!("{doing} {}: {what}{}", path.display(), advice(cause.kind())))
     }
 
+    /// A thread that the system does not start.
+    pub fn thread(cause: &std::io::Error) -> Self {
+        let text = cause.to_string();
+        let what = text.split(" (os error ").next().unwrap_or_default();
+        Self::failed(format!("cannot start a thread: {what}; free some memory, or raise the limit on threads"))
+    }
+
     /// Prefixes the message with a location: `transformer: …`. An interruption keeps its message.
     #[must_use]
     pub fn at(mut self, location: impl fmt::Display) -> Self {

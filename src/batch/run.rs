@@ -60,10 +60,15 @@ pub fn enhance(plan: &EnhancePlan, cx: &Context<'_>) -> Result<Enhanced> {
         state: Mutex::new(State::new(task, Work::new(count, threads))),
     };
     thread::scope(|scope| {
-        (0..threads).for_each(|_| drop(scope.spawn(|| run.work())));
-        if count > 1 {
-            scope.spawn(|| run.read_headers());
+        let start = || thread::Builder::new();
+        let more = (1..threads).try_for_each(|_| start().spawn_scoped(scope, || run.work()).map(drop));
+        // Without the headers, progress counts items.
+        let headers = if count > 1 { start().spawn_scoped(scope, || run.read_headers()).map(drop) } else { Ok(()) };
+        if let Err(e) = more.and(headers) {
+            tracing::warn!("{}; fewer files are processed at the same time", Error::thread(&e));
         }
+        // This thread works too.
+        run.work();
     });
     run.retry_busy();
     let State { rows, perf, tally, failure, .. } = run.state.into_inner().unwrap_or_else(PoisonError::into_inner);

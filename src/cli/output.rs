@@ -35,7 +35,10 @@ pub(crate) struct EncodingArgs {
     #[arg(long, value_name = "N", value_parser = value::non_negative("crf"))]
     pub crf: Option<f64>,
 
-    /// Pixel format of the video, by FFmpeg's name [default: chosen for the encoder and the frames]
+    /// Pixel format of the video, by FFmpeg's name [default: the encoder's nearest to the source's]
+    ///
+    /// GIF, APNG and WebP become yuv420p where the encoder is lossy: many players show no other H.264 and H.265, and animations
+    /// are converted to be shared. yuv444p keeps their colour resolution
     #[arg(long, value_name = "NAME")]
     pub pix_fmt: Option<String>,
 

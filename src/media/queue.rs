@@ -115,7 +115,14 @@ impl<'a, T: Send + 'a> Chain<'a, T> {
         let state = State { cancel: self.cancel, stop: AtomicBool::new(false), cause: Mutex::new(None) };
         let (items, stages) = (self.items, self.stages);
         let times = thread::scope(|scope| {
-            let threads: Vec<_> = stages.into_iter().map(|stage| scope.spawn(|| stage(&state))).collect();
+            let mut threads = Vec::new();
+            for stage in stages {
+                // A stage that does not run closes its queues, so the others end.
+                match thread::Builder::new().spawn_scoped(scope, || stage(&state)) {
+                    Ok(thread) => threads.push(thread),
+                    Err(e) => state.fail(Error::thread(&e)),
+                }
+            }
             let mut stage = Worker::new(&state, name);
             while let Some(Some(item)) = stage.receive(&items) {
                 if stage.work(None, |_: &mut Emit<'_, ()>| take(item)).is_none() {

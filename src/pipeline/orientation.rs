@@ -49,7 +49,7 @@ fn turn(mut planes: Array3<f32>, orientation: u8) -> Array3<f32> {
     if matches!(orientation, 3 | 4 | 7 | 8) {
         planes.invert_axis(Axis(1));
     }
-    planes.as_standard_layout().into_owned()
+    if planes.is_standard_layout() { planes } else { planes.as_standard_layout().into_owned() }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use ndarray::{Array3, Array4, ArrayD, Axis, IxDyn, s};
 use crate::{
     error::{Error, Result},
     runtime::{Network, finite},
-    tensor::Tensor,
+    tensor::{Tensor, collected},
 };
 
 /// A loaded RIFE network. Its inputs are in 0..=1, zero-padded at the right and bottom to a multiple.
@@ -17,6 +17,13 @@ pub struct Interpolate {
 
 /// One frame as planes [3, h, w] in 0..=1.
 pub type Planes = Array3<f32>;
+
+/// A copy of a frame. Errors: the memory cannot be allocated, where `clone` would end the process.
+pub fn copied(frame: &Planes) -> Result<Planes> {
+    let samples = collected(frame.len(), frame.iter().copied())?;
+    Planes::from_shape_vec(frame.dim(), samples)
+        .map_err(|e| Error::failed(format!("a frame of {:?}: {e}", frame.dim())))
+}
 
 impl Interpolate {
     /// Binds a loaded network. `multiple`: height and width are padded to it. `batch`: the most pairs per call.
@@ -30,19 +37,15 @@ impl Interpolate {
     /// # Errors
     /// Those of the network; frames of several sizes; values that are not finite.
     pub fn between(&mut self, first: &Planes, second: &Planes, exp: u32) -> Result<Vec<Planes>> {
-        let mut line = vec![first.clone(), second.clone()];
+        let mut line = vec![copied(first)?, copied(second)?];
         for _ in 0..exp {
             let pairs: Vec<(&Planes, &Planes)> = line.windows(2).map(|w| (&w[0], &w[1])).collect();
             let mut middles = Vec::with_capacity(pairs.len());
             for batch in pairs.chunks(self.batch) {
                 middles.extend(self.call(batch, &vec![0.5; batch.len()])?);
             }
-            let mut denser = Vec::with_capacity(2 * line.len());
-            for (frame, middle) in line.iter().zip(&middles) {
-                denser.extend([frame.clone(), middle.clone()]);
-            }
-            denser.extend(line.pop());
-            line = denser;
+            let last = line.pop();
+            line = line.into_iter().zip(middles).flat_map(|(frame, middle)| [frame, middle]).chain(last).collect();
         }
         line.pop();
         line.remove(0);
@@ -69,6 +72,9 @@ impl Interpolate {
                 "interpolation: expected frames [c, h, w] of {expected:?}, got {found:?}"
             )));
         }
+        // Both inputs, padded, the output, and a copy of it. Their allocation cannot fail without ending the process.
+        let padded = h.next_multiple_of(self.multiple) * w.next_multiple_of(self.multiple);
+        drop(collected::<f32>(4 * pairs.len() * 3 * padded, std::iter::empty())?);
         let (first, second) = (self.batch(pairs.iter().map(|p| p.0)), self.batch(pairs.iter().map(|p| p.1)));
         let time = Tensor::F32(ArrayD::from_shape_vec(IxDyn(&[times.len()]), times.to_vec()).unwrap_or_default());
         let outputs = self.network.run(&[("first", &first), ("second", &second), ("time", &time)])?;

@@ -2,9 +2,9 @@
 //!
 //! - **A factor N** puts N − 1 frames evenly into every gap between two source frames, however long the gap. The last frame keeps
 //!   its duration.
-//! - **A rate** of r frames per second puts one frame every 1/r s, from the first source frame to the tick nearest to the end. An
-//!   output time that equals the time of a source frame, up to the rounding of time stamps, shows that frame. Any other time is
-//!   interpolated, also when r is below the source's rate. After the last source frame, it is repeated.
+//! - **A rate** of r frames per second puts one frame every 1/r s, from the first source frame to the tick nearest to the end, but at
+//!   least to the last source frame. An output time that equals the time of a source frame, up to the rounding of time stamps, shows
+//!   that frame. Any other time is interpolated, also when r is below the source's rate. After the last source frame, it is repeated.
 //! - **A cut** is not interpolated: the frame before it is repeated until the cut. The number of frames does not change.
 //! - **A repeat** (with `--dedup`) is not a sample of the motion. It is interpolated over if the distinct frames around it are close
 //!   enough; otherwise the video is taken to stand still, and the frame is shown as it is.

@@ -30,8 +30,16 @@ fn unreadable_media_give_a_one_line_error() {
     for (input, output, wants) in [
         ("zero.png", "a.png", vec!["zero.png: the file is empty"]),
         ("zero.mp4", "a.mp4", vec!["zero.mp4: the file is empty"]),
-        ("text.png", "a.png", vec!["text.png: is neither a picture nor a video"]),
-        ("text.jpg", "a.jpg", vec!["text.jpg: is neither a picture nor a video"]),
+        (
+            "text.png",
+            "a.png",
+            vec!["text.png: is neither a picture nor a video, despite its name; get a complete copy"],
+        ),
+        (
+            "text.jpg",
+            "a.jpg",
+            vec!["text.jpg: is neither a picture nor a video, despite its name; get a complete copy"],
+        ),
         ("text.mp4", "a.mp4", vec!["text.mp4: is not a video that FFmpeg can read", "get a complete copy"]),
         ("half.png", "a.png", vec!["half.png: the PNG is damaged or truncated", "get a complete copy"]),
         ("half.mp4", "a.mp4", vec!["half.mp4: the file is truncated", "get a complete copy"]),

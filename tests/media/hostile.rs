@@ -144,3 +144,28 @@ fn names_have_no_meaning() {
     }
     report(&faults);
 }
+
+/// What is neither a picture nor a video: only a name that promises one is a reason to look for a better copy.
+#[test]
+fn text_is_called_what_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "no video here\n".repeat(100);
+    let what = "is neither a picture nor a video";
+    let mut faults = Vec::new();
+    for (name, advice) in [
+        ("letter.txt", ""),
+        ("Makefile", ""),
+        ("a.b.md", ""),
+        ("photo.jpg", ", despite its name; get a complete copy"),
+        ("photo.PNG", ", despite its name; get a complete copy"),
+    ] {
+        let path = folder.path().join(name);
+        fs::write(&path, &text).unwrap();
+        let wanted = format!("{}: {what}{advice}", path.display());
+        let found = [sniff(&path).map(drop), probe(&path).map(drop)].map(|e| e.unwrap_err().to_string());
+        if found != [&*wanted; 2] {
+            faults.push(format!("{name}: {found:?}"));
+        }
+    }
+    report(&faults);
+}

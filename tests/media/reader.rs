@@ -286,5 +286,5 @@ fn file_types_are_detected_by_content() {
         assert_eq!(sniff(&data(name)).unwrap(), kind, "{name}");
     }
     let error = sniff(&data("README.md")).unwrap_err().to_string();
-    assert!(error.contains("README.md: ") && error.contains("not a video"), "{error}");
+    assert!(error.contains("README.md: ") && error.contains("neither a picture nor a video"), "{error}");
 }

@@ -6,6 +6,7 @@ use super::{
     animation::{gif::Gif, loop_count, webp::WebP},
     decode::{frame::VideoFrame, info::VideoInfo, reader::StreamReader},
     encode::{
+        check::check_rate,
         spec::{Summary, VideoOptions, VideoSpec},
         writer::StreamWriter,
     },
@@ -94,13 +95,17 @@ impl Writer {
     ///
     /// Errors: a file extension without a container, an existing file, an unknown encoder (lists the available ones),
     /// pixel format or option, a codec or audio that the container cannot store, a
-    /// folder that is not writable.
+    /// folder that is not writable, a steady rate above that of an animated picture's format. Without a steady rate, frames
+    /// that are too short for the format are lengthened, and the following ones shortened.
     pub fn create(path: &Path, options: &VideoOptions, spec: &VideoSpec) -> Result<Self> {
         Self::create_in(PendingFile::create(path, options.overwrite)?, options, spec)
     }
 
     /// Like [`Writer::create`], with a pending file, which decides whether a file is replaced.
     pub fn create_in(pending: PendingFile, options: &VideoOptions, spec: &VideoSpec) -> Result<Self> {
+        if spec.is_steady() {
+            check_rate(pending.target(), spec.frame_rate)?;
+        }
         let is_gif = pending.target().extension().is_some_and(|e| e.eq_ignore_ascii_case("gif"));
         Ok(Self(if is_gif {
             WriterBackend::Gif(Box::new(Gif::create(pending, options, spec)?))

@@ -20,7 +20,10 @@ use super::{
     demuxers,
     ffmpeg::{c_string, clear_line, external_track, init, keep, last_line, reason, text},
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    media::format::FileFormat,
+};
 
 /// Opens a file and reads its stream information.
 ///
@@ -46,8 +49,11 @@ pub(crate) fn open(path: &Path) -> Result<Input> {
     };
     clear_line();
     let mut io = StreamIo::from_read_seek(file).map_err(|e| Error::failed(format!("{name}: {e}")))?;
-    let format = demuxer(&mut io, path).map_err(failed)?;
-    check_format(format).map_err(|why| Error::failed(format!("{name}: {why}")))?;
+    let format = demuxer(&mut io, path).map_err(|code| match code {
+        ffi::AVERROR_INVALIDDATA => Error::failed(format!("{name}: {}", no_media(path))),
+        code => failed(code),
+    })?;
+    check_format(format, path).map_err(|why| Error::failed(format!("{name}: {why}")))?;
     // SAFETY: the context is null, or owned by `Input` at every return. FFmpeg frees it if opening fails, but not the
     // stream, which `Input` owns from then on.
     unsafe {
@@ -104,7 +110,8 @@ fn demuxer(io: &mut StreamIo, path: &Path) -> Result<*const ffi::AVInputFormat, 
     if code < 0 { Err(code) } else { Ok(format) }
 }
 
-fn check_format(format: *const ffi::AVInputFormat) -> Result<(), String> {
+/// Errors: a demuxer that is not used. `path` is the name, for the message.
+fn check_format(format: *const ffi::AVInputFormat, path: &Path) -> Result<(), String> {
     // SAFETY: null, or a static demuxer.
     let Some(format) = (unsafe { format.as_ref() }) else { return Err("is of an unknown container".into()) };
     let (name, long) = (text(format.name), text(format.long_name));
@@ -112,12 +119,18 @@ fn check_format(format: *const ffi::AVInputFormat) -> Result<(), String> {
         return Ok(());
     }
     if name == "image2" || name == "tty" || name.ends_with("_pipe") {
-        return Err("is neither a picture nor a video, despite its name; get a complete copy".into());
+        return Err(no_media(path));
     }
     if demuxers::refers_to_others(&name) {
         return Err(format!("is no video but {long} ({name}), which refers to other files; give the video itself"));
     }
     Err(format!("is {long} ({name}), which is not read; convert it to .mkv"))
+}
+
+/// The message for a file of unknown content. Only a name that promises a picture or a video is a reason to look for a better copy.
+fn no_media(path: &Path) -> String {
+    let advice = if FileFormat::of_path(path).is_some() { ", despite its name; get a complete copy" } else { "" };
+    format!("is neither a picture nor a video{advice}")
 }
 
 /// Options for all demuxers, in addition to the refused references.

@@ -15,6 +15,19 @@ impl Rational {
         Self { num, den }
     }
 
+    /// `num/den` of any size, reduced. Parts that do not fit are rounded.
+    pub(crate) fn ratio(num: u64, den: u64) -> Self {
+        let (mut a, mut b) = (num, den);
+        while b > 0 {
+            (a, b) = (b, a % b);
+        }
+        let (mut num, mut den) = (num / a.max(1), den / a.max(1));
+        while num.max(den) > i32::MAX as u64 {
+            (num, den) = (num.div_ceil(2), den.div_ceil(2));
+        }
+        Self::new(num as i32, den as i32)
+    }
+
     /// The exact rate for a rounded number of frames per second. Whole rates, halves and thousandths are exact; 23.976,
     /// 29.97, 59.94 and other NTSC rates get the denominator 1001.
     pub fn of_rate(fps: f64) -> Self {
@@ -65,5 +78,31 @@ impl From<ffmpeg_next::ffi::AVRational> for Rational {
 impl From<Rational> for ffmpeg_next::ffi::AVRational {
     fn from(r: Rational) -> Self {
         Self { num: r.num, den: r.den }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ratios_of_any_size() {
+        let rows = [
+            ((1000, 40), (25, 1)),
+            ((30_000, 1001), (30_000, 1001)),
+            ((0, 7), (0, 1)),
+            ((7, 0), (1, 0)),
+            ((0, 0), (0, 0)),
+            ((u64::MAX, u64::MAX), (1, 1)),
+            ((1 << 40, 1 << 20), (1 << 20, 1)),
+            ((1, 1 << 33), (1, 1 << 30)),
+            ((3_000_000_000, 7), (1_500_000_000, 4)),
+        ];
+        let wrong: Vec<_> = rows
+            .iter()
+            .filter(|((num, den), want)| Rational::ratio(*num, *den) != Rational::new(want.0, want.1))
+            .map(|((num, den), want)| format!("{num}/{den}: {}, wanted {want:?}", Rational::ratio(*num, *den)))
+            .collect();
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     }
 }

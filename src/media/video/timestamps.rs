@@ -55,14 +55,19 @@ impl Timing {
         let (base, rate) = (info.time_base.value(), info.frame_rate);
         let stamped = bare == 0 && !stamps.is_empty();
         stamps.sort_unstable();
-        let count = if stamped { 0 } else { (bare + stamps.len() as u64).max(info.frames.unwrap_or(1)) };
-        let times: Vec<f64> = match stamped {
-            true => stamps.iter().map(|t| *t as f64 * base - info.origin as f64 * 1e-6).collect(),
-            false => (0..count).map(|k| info.start + k as f64 / rate.value()).collect(),
+        // A header may claim any number of frames.
+        let count = match (stamped, bare) {
+            (true, _) => stamps.len() as u64,
+            (false, 0) => info.frames.unwrap_or(1),
+            (false, _) => bare + stamps.len() as u64,
+        };
+        let time = |k: u64| match stamped {
+            true => stamps[k as usize] as f64 * base - info.origin as f64 * 1e-6,
+            false => info.start + k as f64 / rate.value(),
         };
         let (near, usual) = (if stamped { 0.5 * base } else { 1e-6 }, 1.0 / rate.value());
         let length = if stamped && last > 0 { last as f64 * base } else { usual };
-        let over = times.last().map_or(0.0, |t| t + length);
+        let over = count.checked_sub(1).map_or(0.0, |last| time(last) + length);
         for (flag, at, most) in [("--start", begin, over - near), ("--end", end, over + usual + near)] {
             if let Some(at) = at.filter(|at| *at > most) {
                 return Err(Error::failed(format!(
@@ -70,27 +75,38 @@ impl Timing {
                 )));
             }
         }
-        let index = |at: f64| times.partition_point(|t| *t < at - near);
-        let (from, to) = (begin.map_or(0, index), end.map_or(times.len(), index));
+        let index = |at: f64| first_not(count, |k| time(k) < at - near);
+        let (from, to) = (begin.map_or(0, index), end.map_or(count, index));
         if from >= to {
             let (begin, end) = (begin.unwrap_or(0.0), end.unwrap_or(over));
             return Err(Error::failed(format!("{name} has no frame from {begin} s to {end} s; give a longer range")));
         }
         let begin = begin.unwrap_or(0.0);
-        let part = TimeRange { begin, end: end.unwrap_or(1e9), start: times[from] - begin };
-        let mut window = Window { skip: from as u64, first: 0, after: i64::MAX };
+        let part = TimeRange { begin, end: end.unwrap_or(1e9), start: time(from) - begin };
+        let mut window = Window { skip: from, first: 0, after: i64::MAX };
         if !stamped {
-            let timing = Self::at_rate(rate, (to - from) as u64);
+            let timing = Self::at_rate(rate, to - from);
             return Ok((Self { stamped: false, window: Some(window), ..timing }, part));
         }
+        let left = end.map_or(i64::MAX, |end| ((end - time(to - 1)) / base).round().max(1.0) as i64);
+        let (from, to) = (from as usize, to as usize);
         (window.first, window.after) = (stamps[from], stamps.get(to).copied().unwrap_or(i64::MAX));
-        let next = stamps.get(to).map_or(last, |next| next - stamps[to - 1]);
-        let left = end.map_or(i64::MAX, |end| ((end - times[to - 1]) / base).round().max(1.0) as i64);
+        let next = stamps.get(to).map_or(last, |next| next.saturating_sub(stamps[to - 1]));
         let stream = info::streams(&input)[info.index];
         let rates = [info.frame_rate, stream.r_frame_rate.into(), stream.avg_frame_rate.into()];
         let timing = Self::of(&info, &rates, (&stamps[from..to], stamps[from]), next.min(left));
         Ok((Self { window: Some(window), ..timing }, part))
     }
+}
+
+/// The first of `0..count` for which `before` is false; it is true for all smaller ones.
+fn first_not(count: u64, before: impl Fn(u64) -> bool) -> u64 {
+    let (mut low, mut high) = (0, count);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        (low, high) = if before(middle) { (middle + 1, high) } else { (low, middle) };
+    }
+    low
 }
 
 /// Returns time stamps of displayed packets, the number of packets without one, and the duration of the last one. Warns

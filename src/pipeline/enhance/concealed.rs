@@ -43,7 +43,7 @@ impl<I: Iterator<Item = Result<SourceFrame>>> Concealed<I> {
     }
 
     /// The next repeat of the last frame before position `until`. `None`: no frame is missing there.
-    fn repeat(&mut self, until: i64) -> Option<SourceFrame> {
+    fn repeat(&mut self, until: i64) -> Option<Result<SourceFrame>> {
         let last = self.last.as_mut().filter(|last| self.damaged && last.pts + 1 < until)?;
         // Without a steady rate, positions between frames are unknown; the last frame stays longer.
         if !self.steady && !self.ended {
@@ -51,7 +51,7 @@ impl<I: Iterator<Item = Result<SourceFrame>>> Concealed<I> {
         }
         last.pts = if self.steady { last.pts + 1 } else { until - 1 };
         self.repeats += 1;
-        Some(last.clone())
+        Some(last.copied())
     }
 
     fn report(&self) {
@@ -71,12 +71,13 @@ impl<I: Iterator<Item = Result<SourceFrame>>> Iterator for Concealed<I> {
         loop {
             let until = if self.ended { Some(self.end + 1) } else { self.waiting.as_ref().map(|frame| frame.pts) };
             if let Some(repeat) = until.and_then(|until| self.repeat(until)) {
-                return Some(Ok(repeat));
+                return Some(repeat);
             }
             if let Some(frame) = self.waiting.take() {
                 self.damaged = false;
-                self.last = Some(frame.clone());
-                return Some(Ok(frame));
+                let copy = frame.copied();
+                self.last = Some(frame);
+                return Some(copy);
             }
             if self.ended {
                 self.report();

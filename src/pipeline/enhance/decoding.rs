@@ -2,8 +2,10 @@
 
 use crate::{
     error::Result,
-    media::video::{Clock, Reader, Timing},
+    media::video::{Clock, Reader, Timing, VideoFrame},
     pipeline::{orientation::Orientation, retime::SourceFrame},
+    stage::interpolate::Planes,
+    tensor::collected,
 };
 
 /// Decodes the frames of a time range.
@@ -21,6 +23,16 @@ impl Decoding {
     /// `turn`: how frames are turned.
     pub(super) fn new(reader: Reader, clock: Clock, timing: Timing, turn: Orientation) -> Self {
         Self { reader, clock, timing, turn, passed: 0, given: 0 }
+    }
+
+    /// The upright planes of a frame. Errors: the memory cannot be allocated.
+    fn planes(&self, decoded: VideoFrame) -> Result<Planes> {
+        let planes = decoded.frame.try_planes()?;
+        if self.turn != Orientation(1) {
+            // The copy in which rows are columns.
+            drop(collected::<f32>(planes.len(), std::iter::empty())?);
+        }
+        Ok(self.turn.upright(planes))
     }
 }
 
@@ -51,13 +63,9 @@ impl Iterator for Decoding {
                 }
             }
             self.given += 1;
-            let pts = self.clock.position(&frame);
-            return Some(Ok(SourceFrame {
-                stamp: frame.pts,
-                frame: self.turn.upright(frame.frame.planes()),
-                pts,
-                duration: self.timing.last,
-            }));
+            let (pts, stamp, duration) = (self.clock.position(&frame), frame.pts, self.timing.last);
+            let planes = self.planes(frame);
+            return Some(planes.map(|frame| SourceFrame { frame, pts, duration, stamp }));
         }
     }
 }

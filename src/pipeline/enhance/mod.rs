@@ -6,13 +6,15 @@
 //! | `forecast` | `plan enhance` |
 //! | `picture` | one picture |
 //! | `refine_config`, `refine` | `--refine`: diffusion upscaling of a picture |
-//! | `video_source`, `video` | one video or sequence of pictures |
-//! | `resume` | chunks of long videos, and their journal |
+//! | `video_source`, `numbered`, `video` | one video or sequence of pictures |
+//! | `resume`, `chunk_journal` | chunks of long videos, and their journal |
 
+mod chunk_journal;
 mod concealed;
 mod decoding;
 mod enhancer;
 mod forecast;
+mod numbered;
 mod picture;
 mod refine;
 mod refine_config;
@@ -20,7 +22,8 @@ mod resume;
 mod video;
 mod video_source;
 
+pub use chunk_journal::{OUTPUT_JOURNAL, chunk_folder, remove_chunks};
 pub use enhancer::{Enhancer, check_enhance};
 pub use forecast::{refine_forecast, sizes};
-pub use resume::{Identity, OUTPUT_JOURNAL, chunk_folder, remove_chunks};
+pub use resume::Identity;
 pub use video::PendingOutput;

@@ -21,65 +21,24 @@
 //! Output files contain no random numbers (FFmpeg's `bitexact`). `scripts/soak` kills runs at random moments and compares bytes.
 
 use std::{
-    ffi::OsStr,
-    fs::{self, File},
-    io,
+    fs,
     path::{Path, PathBuf},
     thread::JoinHandle,
-    time::Instant,
 };
 
-use serde::{Deserialize, Serialize};
-
+use super::chunk_journal::{
+    ChunkRecord, JournalHead, append, chunk_folder, create_journal, file, read_journal, remove_chunks,
+};
 use crate::{
     error::{Error, Result},
-    files::hidden_name,
-    json_lines::JsonLines,
     media::video::{
         VideoOptions, VideoSpec,
-        chunk::{Chunk, ChunkWriter, UnsyncedChunk},
+        chunk::{Chunk, ChunkWriter},
         ffmpeg_version,
     },
     pipeline::retime::{OutputFrame, ResumePoint},
     tensor::Frame,
 };
-
-/// File name of the journal.
-const JOURNAL: &str = "chunks.jsonl";
-/// File name of the journal of the output, for a single file without a journal in its folder.
-pub const OUTPUT_JOURNAL: &str = ".crescendo.jsonl";
-
-/// The folder of the chunks of an output file.
-pub fn chunk_folder(output: &Path) -> PathBuf {
-    let name = output.file_name().unwrap_or_default();
-    output.with_file_name(hidden_name(name, OsStr::new(".chunks"), name))
-}
-
-/// Removes the folder of the chunks of an output file, if there is one.
-///
-/// # Errors
-/// A folder without a journal of chunks, or with other files, which stay; a link.
-pub fn remove_chunks(folder: &Path) -> io::Result<()> {
-    let Ok(data) = folder.symlink_metadata() else { return Ok(()) };
-    if !data.is_dir() {
-        return Err(io::Error::other("is not a folder of chunks; move it"));
-    }
-    if journal(folder).path().is_file() {
-        for entry in fs::read_dir(folder)? {
-            let name = entry?.file_name();
-            let is_chunk = name.len() >= 5 && name.as_encoded_bytes().iter().all(u8::is_ascii_digit);
-            if is_chunk || name == OUTPUT_JOURNAL {
-                fs::remove_file(folder.join(name))?;
-            }
-        }
-        // Last: a folder with it is known as one of chunks.
-        fs::remove_file(journal(folder).path())?;
-    }
-    fs::remove_dir(folder).map_err(|e| match e.kind() {
-        io::ErrorKind::DirectoryNotEmpty => io::Error::other("has files that are not chunks; move them"),
-        _ => e,
-    })
-}
 
 /// Inputs that must match to resume.
 pub struct Identity<'a> {
@@ -93,25 +52,6 @@ pub struct Identity<'a> {
     pub unchanged: &'a dyn Fn() -> Result<()>,
     /// Whether chunks of another identity are discarded.
     pub overwrite: bool,
-}
-
-/// The journal's first line.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct JournalHead {
-    /// Of this program and of FFmpeg: encoders of different versions must not be mixed.
-    version: String,
-    input: String,
-    models: String,
-    settings: String,
-}
-
-/// Every other line of the journal.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct ChunkRecord {
-    #[serde(flatten)]
-    chunk: Chunk,
-    /// Where to resume after it; `None`: it is the last chunk.
-    next: Option<ResumePoint>,
 }
 
 /// The chunks of one output file.
@@ -229,7 +169,7 @@ impl<'a> Chunks<'a> {
         let thread = std::thread::Builder::new()
             .name("journal".into())
             .spawn(move || append(&folder, written, &entry))
-            .map_err(|e| Error::failed(format!("cannot start a thread: {e}")))?;
+            .map_err(|e| Error::thread(&e))?;
         self.sealing = Some((thread, line));
         Ok(())
     }
@@ -256,73 +196,67 @@ impl Drop for Chunks<'_> {
     }
 }
 
-fn file(folder: &Path, number: usize) -> PathBuf {
-    folder.join(format!("{number:05}"))
-}
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::{media::video::Rational, tensor::Samples};
 
-/// Creates an empty folder with a journal that identifies its chunks.
-fn create_journal(folder: &Path, head: &JournalHead) -> Result<()> {
-    let create = || {
-        remove_chunks(folder)?;
-        fs::create_dir_all(folder)
-    };
-    create().map_err(|e| Error::io("writing", folder, &e))?;
-    journal(folder).append(head)?;
-    // Some file systems cannot sync a folder.
-    let parent = folder.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let _ = File::open(parent).and_then(|f| f.sync_all());
-    Ok(())
-}
-
-fn journal(folder: &Path) -> JsonLines {
-    JsonLines::new(folder.join(JOURNAL))
-}
-
-/// Waits until the chunk is on disk and appends it to the journal. Returns the seconds this took.
-fn append(folder: &Path, written: UnsyncedChunk, line: &ChunkRecord) -> Result<f64> {
-    let begin = Instant::now();
-    written.sync()?;
-    let _ = File::open(folder).and_then(|f| f.sync_all());
-    journal(folder).append(line)?;
-    Ok(begin.elapsed().as_secs_f64())
-}
-
-/// The valid chunks of an earlier run. Truncates the journal after them.
-fn read_journal(folder: &Path, head: &JournalHead, target: &Path, overwrite: bool) -> Result<Vec<ChunkRecord>> {
-    let journal = journal(folder);
-    // The folder of an unreadable journal is replaced.
-    let mut lines = journal.read(0).unwrap_or_default().into_iter();
-    let Some(first) = lines.next() else { return Ok(Vec::new()) };
-    let found: Option<JournalHead> = first.parse().ok();
-    let mut entries = lines.peekable();
-    if found.as_ref() != Some(head) && entries.peek().is_some() {
-        let what = match &found {
-            Some(found) if found.input != head.input => "of an input that has changed since",
-            Some(found) if found.models != head.models => "with other models",
-            Some(found) if found.settings != head.settings => "with other settings",
-            Some(_) => "with another version of this program or of FFmpeg",
-            None => "with an unreadable journal",
-        };
-        let (target, folder) = (target.display(), folder.display());
-        if !overwrite {
-            return Err(Error::usage(format!(
-                "{target}: a run {what} has left finished chunks in {folder}; --overwrite discards them"
-            )));
-        }
-        tracing::warn!("{target}: chunks of a run {what} are discarded");
-        return Ok(Vec::new());
+    /// A frame of one grey. Chunks begin at 3 and 6.
+    fn frame(pts: i64) -> OutputFrame<Frame> {
+        let state = r#"{"anchor":null,"repeats":[],"still":false,"count":0,"next":null,"begun":false}"#;
+        let timeline = serde_json::from_str(state).unwrap();
+        let (number, last, usual, hash) = (pts as u64, 1, 0, String::new());
+        let point =
+            ResumePoint { from: pts, number, before: pts - 1, anchor: 0, stamp: 0, hash, last, usual, timeline };
+        let samples = Samples::U8(vec![pts as u8 * 20; 32 * 32 * 3]);
+        let frame = Frame { width: 32, height: 32, channels: 3, samples };
+        let resume_point = (pts == 3 || pts == 6).then(|| Box::new(point));
+        OutputFrame { frame, pts, duration: 1, resume_point }
     }
-    let (mut valid, mut length) = (Vec::new(), first.end);
-    for entry in entries {
-        let Ok(mut line) = entry.parse::<ChunkRecord>() else { break };
-        line.chunk.file = file(folder, valid.len());
-        if !line.chunk.is_intact() {
-            tracing::warn!("{}: does not match the journal; it is encoded again", line.chunk.file.display());
-            break;
+
+    /// Frames that a run writes before it ends, and whether it is finished or the input changes then; the finished chunks, their frames, and
+    /// where the next run begins. A run without a finished chunk leaves nothing.
+    #[test]
+    fn a_run_resumes_after_its_last_finished_chunk() {
+        let options = VideoOptions { codec: Some("ffv1".into()), ..VideoOptions::default() };
+        let spec = VideoSpec::new(32, 32, Rational::new(25, 1));
+        let mut wrong = Vec::new();
+        for (frames, ends, want) in [
+            (0, "", (0, 0, Some(0))),
+            (3, "", (0, 0, Some(0))),
+            (4, "", (1, 3, Some(3))),
+            (6, "", (1, 3, Some(3))),
+            (7, "", (2, 6, Some(6))),
+            (8, "finished", (3, 8, None)),
+            (3, "finished", (1, 3, None)),
+            (8, "changed", (2, 6, Some(6))),
+        ] {
+            let temporary = tempfile::tempdir().unwrap();
+            let target = temporary.path().join("a.mkv");
+            let changed = std::cell::Cell::new(false);
+            let unchanged = || if changed.get() { Err(Error::failed("changed while it was read")) } else { Ok(()) };
+            let input = || Ok("input".to_owned());
+            let identity =
+                Identity { input: &input, models: "m", settings: "s", unchanged: &unchanged, overwrite: false };
+            let open = || Chunks::open(&target, &options, &spec, &identity).unwrap();
+            let mut chunks = open();
+            (0..frames).for_each(|pts| chunks.write(frame(pts)).unwrap());
+            changed.set(ends == "changed");
+            if !ends.is_empty() {
+                let made = chunks.finish();
+                assert_eq!(made.is_ok(), ends == "finished", "{frames}: {made:?}");
+            }
+            drop(chunks);
+            let left = chunk_folder(&target).is_dir();
+            changed.set(false);
+            let again = open();
+            let from = again.next().map(|point| point.map_or(0, |point| point.from));
+            let found = (again.count(), again.frames(), from);
+            if found != want || left != (want.0 > 0) {
+                wrong.push(format!("{frames} {ends}: wanted {want:?}, got {found:?}, a folder: {left}"));
+            }
         }
-        length = entry.end;
-        valid.push(line);
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     }
-    journal.truncate(length)?;
-    Ok(valid)
 }

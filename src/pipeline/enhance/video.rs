@@ -10,7 +10,7 @@ use crate::{
     error::Result,
     media::{
         PendingFile,
-        video::{Rational, Summary, VideoInfo, VideoOptions, VideoQuality, VideoSpec, Writer, check_rate, chunk},
+        video::{Summary, VideoInfo, VideoOptions, VideoQuality, VideoSpec, Writer, check_rate, chunk, short_frames},
     },
     pipeline::{
         context::Context,
@@ -62,9 +62,10 @@ impl<'a> VideoJob<'a> {
         let retime = Retime::new(plan.interpolation.as_ref(), source.timing())?;
         let timing = source.timing();
         let length = (timing.end + timing.last) as f64 * timing.tick.value();
-        // The rate of a stream without a steady rate may be its tick.
-        let rate = if timing.steady { retime.rate } else { Rational::of_rate(retime.frames as f64 / length) };
-        check_rate(output, rate)?;
+        check_rate(output, retime.rate)?;
+        if let Some(warning) = short_frames(output, retime.shortest as f64 * retime.tick.value()) {
+            tracing::warn!("{warning}");
+        }
         let target = |(h, w): (usize, usize)| plan.upscaling.as_ref().map_or((h, w), |u| output_size(u.target, h, w));
         let (spec, deep) = match &source {
             VideoSource::Video { path, info, part, .. } => {

@@ -5,11 +5,11 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{concealed::Concealed, decoding::Decoding};
+use super::{concealed::Concealed, decoding::Decoding, numbered::FirstPicture};
 use crate::{
     error::{Error, Result},
     media::{
-        self, FileFormat, picture,
+        self, FileFormat,
         video::{Rational, Reader, TimeRange, Timing, VideoInfo},
     },
     pipeline::{
@@ -18,7 +18,6 @@ use crate::{
     },
     plan::{EnhancePlan, Input, Trim},
     stage::interpolate::Planes,
-    tensor::Frame,
 };
 
 /// Decoded frames in order.
@@ -116,7 +115,7 @@ impl<'a> VideoSource<'a> {
                 Ok(Box::new(Concealed::new(self.decoding(None)?, path, timing)))
             }
             Self::Video { .. } => Ok(Box::new(self.decoding(None)?)),
-            Self::Pictures { .. } => Ok(Box::new(self.read_from(0))),
+            Self::Pictures { files, first_picture, .. } => Ok(Box::new(first_picture.frames(files, 0))),
         }
     }
 
@@ -134,7 +133,7 @@ impl<'a> VideoSource<'a> {
         tracing::debug!("{}: decoding from the beginning, the index does not lead to the frame", self.name().display());
         let mut frames: Frames<'_> = match self {
             Self::Video { .. } => self.frames()?,
-            Self::Pictures { .. } => Box::new(self.read_from(point.anchor as usize)),
+            Self::Pictures { files, first_picture, .. } => Box::new(first_picture.frames(files, point.anchor as usize)),
         };
         if matches!(self, Self::Video { .. }) {
             skip(&mut frames, point.anchor)?;
@@ -179,20 +178,6 @@ impl<'a> VideoSource<'a> {
         let clock = timing.clock(info);
         Ok(Decoding::new(reader, clock, *timing, *turn))
     }
-
-    /// Numbered pictures from `number`.
-    fn read_from(&self, number: usize) -> impl Iterator<Item = Result<SourceFrame>> + Send + '_ {
-        let (files, first_picture) = match self {
-            Self::Pictures { files, first_picture, .. } => (*files, Some(first_picture)),
-            Self::Video { .. } => (&[][..], None),
-        };
-        let take = move |(pts, file): (usize, &PathBuf)| {
-            let pts = pts as i64;
-            let first_picture = first_picture.ok_or_else(|| Error::failed("no picture"))?;
-            Ok(SourceFrame { frame: first_picture.read(file)?, pts, duration: 1, stamp: pts })
-        };
-        files.iter().enumerate().skip(number).map(take)
-    }
 }
 
 /// Warns that interlaced frames are not deinterlaced.
@@ -225,54 +210,171 @@ fn skip(frames: &mut dyn Iterator<Item = Result<SourceFrame>>, count: u64) -> Re
     (0..count).try_for_each(|_| frames.next().transpose().map(|_| ()))
 }
 
-/// Properties of the first of numbered pictures, which all others must share.
-pub(super) struct FirstPicture<'a> {
-    first: &'a Path,
-    /// (height, width)
-    pub size: (usize, usize),
-    /// Whether it has 16 bits per sample.
-    pub deep: bool,
-    /// Whether it has transparency.
-    pub alpha: bool,
-}
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
 
-impl<'a> FirstPicture<'a> {
-    fn of(first: &'a Path) -> Result<Self> {
-        let frame = read_page(first)?;
-        Ok(Self { first, size: (frame.height, frame.width), deep: frame.is_deep(), alpha: frame.channels == 4 })
+    const CLIP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/clips/big-buck-bunny.mp4");
+
+    fn plan(fps: Option<f64>, start: Option<f64>, end: Option<f64>) -> EnhancePlan {
+        EnhancePlan { fps, trim: Trim { start, end, chunk: None }, ..EnhancePlan::default() }
     }
 
-    fn read(&self, file: &Path) -> Result<Planes> {
-        let frame = read_page(file)?;
-        let (name, first, (height, width)) = (file.display(), self.first.display(), self.size);
-        if (frame.height, frame.width) != (height, width) {
-            let (w, h) = (frame.width, frame.height);
-            return Err(Error::failed(format!(
-                "{name}: expected {width}x{height} pixels as in {first}, got {w}x{h}; all frames of a video need one size"
-            )));
-        }
-        match (self.alpha, frame.channels) {
-            (false, 4) => Err(Error::failed(format!(
-                "{name} has transparency and {first} has none; all frames of a video need the same channels"
-            ))),
-            (true, 3) => {
-                let mut planes = Planes::ones((4, height, width));
-                planes.slice_mut(ndarray::s![..3, .., ..]).assign(&frame.planes());
-                Ok(planes)
+    /// Frames per second, number of pictures, `--start`, `--end`; the first picture and the one after the last, or what the error says.
+    #[test]
+    fn numbered_pictures_are_trimmed() {
+        type Row<'a> = (f64, usize, Option<f64>, Option<f64>, Result<(usize, usize), &'a str>);
+        let ntsc = 30_000.0 / 1001.0;
+        let none = "f_%03d.png: no picture in the range of --start and --end";
+        let rows: &[Row<'_>] = &[
+            (25.0, 10, None, None, Ok((0, 10))),
+            (25.0, 10, Some(0.0), None, Ok((0, 10))),
+            // A picture that begins at the start belongs to the range.
+            (25.0, 10, Some(0.04), None, Ok((1, 10))),
+            (25.0, 10, Some(0.041), None, Ok((2, 10))),
+            (25.0, 10, Some(0.039), None, Ok((1, 10))),
+            // One that begins at the end does not.
+            (25.0, 10, None, Some(0.2), Ok((0, 5))),
+            (25.0, 10, None, Some(0.201), Ok((0, 6))),
+            (25.0, 10, None, Some(0.4), Ok((0, 10))),
+            (25.0, 10, Some(0.08), Some(0.12), Ok((2, 3))),
+            (25.0, 10, Some(0.36), Some(0.4), Ok((9, 10))),
+            (25.0, 10, Some(0.081), Some(0.119), Err(none)),
+            (25.0, 10, Some(0.4), None, Err(none)),
+            (25.0, 10, None, Some(0.0), Err(none)),
+            (25.0, 10, Some(0.5), None, Err("f_%03d.png ends at 0.400 s, before --start 0.5; give a time within it")),
+            (25.0, 10, None, Some(0.41), Err("f_%03d.png ends at 0.400 s, before --end 0.41")),
+            (ntsc, 10, Some(1.001 / 30.0), None, Ok((1, 10))),
+            (29.97, 10, Some(3.003 / 30.0), Some(6.006 / 30.0), Ok((3, 6))),
+            (0.5, 4, Some(1.0), Some(6.0), Ok((1, 3))),
+            (1000.0, 5000, Some(1.2345), Some(4.9995), Ok((1235, 5000))),
+            (25.0, 1, Some(0.0), Some(0.04), Ok((0, 1))),
+        ];
+        let mut wrong = Vec::new();
+        for (fps, count, start, end, want) in rows {
+            let files: Vec<PathBuf> = (0..*count).map(|k| format!("f_{k:03}.png").into()).collect();
+            let plan = plan(Some(*fps), *start, *end);
+            let right = match (pictures(Path::new("f_%03d.png"), &files, &plan), want) {
+                (Ok((part, timing)), Ok((from, to))) => {
+                    let wanted = Timing::at_rate(Rational::of_rate(*fps), (to - from) as u64);
+                    part == &files[*from..*to] && timing == wanted
+                }
+                (Err(e), Err(words)) => e.to_string().contains(words),
+                _ => false,
+            };
+            if !right {
+                let found = pictures(Path::new("f_%03d.png"), &files, &plan);
+                let found = found.map(|(part, timing)| (part.first().cloned(), part.len(), timing));
+                wrong.push(format!("{fps} {count} {start:?} {end:?}: wanted {want:?}, got {found:?}"));
             }
-            _ => Ok(frame.planes()),
         }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        let files = [PathBuf::from("f_001.png")];
+        assert_eq!(pictures(Path::new("f"), &files, &plan(None, None, None)).unwrap().1.rate, Rational::new(25, 1));
     }
-}
 
-/// The pixels of a picture of one page.
-fn read_page(file: &Path) -> Result<Frame> {
-    let picture = picture::read(file)?;
-    match picture.pages.len() {
-        0 => Ok(picture.frame),
-        more => {
-            let (name, pages) = (file.display(), more + 1);
-            Err(Error::failed(format!("{name} has {pages} pages; a frame of a video has one")))
+    /// `--start`, `--end` of a clip of 50 frames at 25 frames per second; the frames, or what the error says.
+    #[test]
+    fn videos_are_trimmed() {
+        type Row<'a> = (Option<f64>, Option<f64>, Result<std::ops::Range<i64>, &'a str>);
+        let rows: &[Row<'_>] = &[
+            (None, None, Ok(0..50)),
+            (Some(0.0), None, Ok(0..50)),
+            (Some(0.4), Some(0.48), Ok(10..12)),
+            (Some(0.39), Some(0.49), Ok(10..13)),
+            (Some(0.401), None, Ok(11..50)),
+            (None, Some(0.04), Ok(0..1)),
+            (Some(1.96), None, Ok(49..50)),
+            (None, Some(2.0), Ok(0..50)),
+            (Some(0.41), Some(0.43), Err("has no frame from 0.41 s to 0.43 s")),
+            (Some(2.0), None, Err("ends at 2.000 s, before --start 2")),
+            (None, Some(2.2), Err("ends at 2.000 s, before --end 2.2")),
+        ];
+        let input = Input::File(CLIP.into());
+        let mut wrong = Vec::new();
+        for (start, end, want) in rows {
+            let plan = plan(None, *start, *end);
+            let frames = VideoSource::open(&input, &plan, Path::new("a.mkv")).and_then(|source| {
+                let frames: Vec<_> = source.frames()?.collect::<Result<_>>()?;
+                let timing = *source.timing();
+                Ok((timing, frames.iter().map(|frame| (frame.pts, frame.stamp)).collect::<Vec<_>>()))
+            });
+            let right = match (&frames, want) {
+                (Ok((timing, found)), Ok(range)) => {
+                    // The time base of the clip is 1/12800 s.
+                    let wanted: Vec<_> = range.clone().enumerate().map(|(pts, k)| (pts as i64, 512 * k)).collect();
+                    *found == wanted && timing.frames == wanted.len() as u64 && timing.rate == Rational::new(25, 1)
+                }
+                (Err(e), Err(words)) => e.to_string().contains(words),
+                _ => false,
+            };
+            if !right {
+                wrong.push(format!("{start:?} {end:?}: wanted {want:?}, got {frames:?}"));
+            }
         }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+
+    /// Range of a clip, the last distinct frame before the resume point, the number of the next frame; whether the hash of the point is
+    /// that of the frame, and whether its time stamp leads to it.
+    #[test]
+    fn sources_resume_at_a_frame() {
+        let input = Input::File(CLIP.into());
+        let mut wrong = Vec::new();
+        for (start, anchor, number, same_hash, same_stamp) in [
+            (None, 0, 1, true, true),
+            (None, 20, 21, true, true),
+            (None, 20, 24, true, true),
+            (None, 49, 50, true, true),
+            (None, 20, 21, true, false),
+            (None, 20, 24, true, false),
+            (None, 20, 21, false, true),
+            (None, 20, 21, false, false),
+            (Some(0.4), 5, 6, true, true),
+            (Some(0.4), 5, 8, true, false),
+            (Some(0.4), 5, 6, false, true),
+        ] {
+            let plan = plan(None, start, None);
+            let source = VideoSource::open(&input, &plan, Path::new("a.mkv")).unwrap();
+            let all: Vec<SourceFrame> = source.frames().unwrap().collect::<Result<_>>().unwrap();
+            let stands = &all[anchor];
+            let hash = if same_hash { media::hash(&stands.frame) } else { media::hash(&all[0].frame) + "x" };
+            let state = r#"{"anchor":null,"repeats":[],"still":false,"count":0,"next":null,"begun":false}"#;
+            let point = ResumePoint {
+                from: 0,
+                number,
+                before: all[number as usize - 1].pts,
+                anchor: anchor as u64,
+                stamp: if same_stamp { stands.stamp } else { stands.stamp + 1 },
+                hash,
+                last: 1,
+                usual: 0,
+                timeline: serde_json::from_str(state).unwrap(),
+            };
+            let found =
+                source.frames_from(&point).and_then(|(frame, rest)| Ok((frame, rest.collect::<Result<Vec<_>>>()?)));
+            let right = match &found {
+                Ok((frame, rest)) => {
+                    let wanted = &all[number as usize..];
+                    same_hash
+                        && *frame == stands.frame
+                        && rest.len() == wanted.len()
+                        && rest
+                            .iter()
+                            .zip(wanted)
+                            .all(|(a, b)| (a.pts, a.stamp, &a.frame) == (b.pts, b.stamp, &b.frame))
+                }
+                Err(e) => {
+                    !same_hash
+                        && e.to_string().contains(&format!("frame {anchor} differs from that of the earlier run"))
+                }
+            };
+            if !right {
+                let found = found.map(|(_, rest)| rest.iter().map(|f| (f.pts, f.stamp)).collect::<Vec<_>>());
+                wrong.push(format!("{start:?} {anchor} {number} {same_hash} {same_stamp}: {found:?}"));
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     }
 }

@@ -21,7 +21,7 @@ use crate::{
             rational::Rational,
         },
     },
-    tensor::Frame,
+    tensor::{Frame, collected},
 };
 
 /// Writes a GIF. Each frame is stored completely, with its own palette (exact up to 256 colours, else NeuQuant without
@@ -106,6 +106,11 @@ impl Gif {
         // Players slow down shorter frames.
         let hundredths = ((end * 100.0).round() as u64).max(self.written + 2);
         let delay = u32::try_from((hundredths - self.written) * 10).unwrap_or(u32::MAX);
+        // Pixels with alpha at the depth of the frame and at 8 bits, indices, and compressed indices. Their allocation cannot fail
+        // without ending the process.
+        let depth = if frame.is_deep() { 2 } else { 1 };
+        let needed = collected::<u8>(width * height * (4 * depth + 6), std::iter::empty());
+        drop(needed.map_err(|e| self.failed(&e.to_string()))?);
         let pixels = palette_pixels(frame);
         let Some(picture) = RgbaImage::from_raw(width as u32, height as u32, pixels) else {
             return Err(self.failed(&format!("frame {} is not a picture", self.frames)));

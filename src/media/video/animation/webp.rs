@@ -9,7 +9,7 @@ use std::{
 use libwebp_sys as webp;
 
 use crate::{
-    error::{Error, Result},
+    error::{At, Error, Result},
     files::open_regular,
     media::video::{
         decode::{
@@ -20,11 +20,13 @@ use crate::{
         pixel::{color::Color, format::Subsampling},
         rational::Rational,
     },
-    tensor::{Frame, Samples},
+    tensor::{Frame, Samples, collected},
 };
 
 /// Duration in ms that browsers use for frames with a duration of 10 ms or less.
 const DEFAULT_DELAY: u32 = 100;
+
+const DAMAGED: &str = "is damaged or truncated; get a complete copy of the file";
 
 /// Decodes an animated WebP. The iterator returns its frames.
 pub(crate) struct WebP {
@@ -59,10 +61,15 @@ impl WebP {
         let plays = u32::from(u16::from_le_bytes([anim.data[4], anim.data[5]]));
         let profile = chunks.iter().any(|c| c.name == *b"ICCP");
         let alpha = chunks.iter().any(|c| c.name == *b"VP8X" && c.data.first().is_some_and(|flags| flags & 0x10 != 0));
+        if let Some((width, height)) = chunks.iter().find_map(canvas) {
+            // The decoder holds two canvases. It does not say that memory was missing.
+            let needed = collected::<u8>(width.saturating_mul(height).saturating_mul(8), std::iter::empty());
+            drop(needed.at(path.display())?);
+        }
         let (decoder, size, frames) =
             open_decoder(&bytes).filter(|(.., frames)| *frames == delays.len()).ok_or_else(|| {
                 let name = path.display();
-                Error::failed(format!("{name}: the WebP is damaged or truncated; get a complete copy of the file"))
+                Error::failed(format!("{name}: the WebP {DAMAGED}"))
             })?;
         let mut info = info_of(&delays, size, alpha);
         info.frames = Some(frames as u64);
@@ -82,37 +89,29 @@ impl WebP {
         let frames = delays.len() as u64;
         let last = i64::from(delays.last().copied().unwrap_or(DEFAULT_DELAY));
         if !self.info.variable_rate {
-            return Timing {
-                rate,
-                steady: true,
-                tick: rate.inverse(),
-                frames,
-                last: 1,
-                end: frames as i64 - 1,
-                stamped: true,
-                window: None,
-            };
+            return Timing::at_rate(rate, frames);
         }
         let end = delays.iter().map(|d| i64::from(*d)).sum::<i64>() - last;
-        Timing { rate, steady: false, tick: self.info.time_base, frames, last, end, stamped: true, window: None }
+        let shortest = delays.iter().min().copied().unwrap_or(DEFAULT_DELAY).into();
+        let tick = self.info.time_base;
+        Timing { rate, steady: false, tick, frames, shortest, last, end, stamped: true, window: None }
     }
 
-    fn decode(&mut self) -> Option<Frame> {
+    /// The next frame; `None`: libwebp rejects it. Errors: the memory cannot be allocated.
+    fn decode(&mut self) -> Result<Option<Frame>> {
         let (width, height) = (self.info.width, self.info.height);
         let (mut pixels, mut end) = (std::ptr::null_mut(), 0);
         // SAFETY: the decoder is open. It returns an RGBA canvas of its size, which stays valid until the next call.
         let pixels = unsafe {
             if webp::WebPAnimDecoderGetNext(self.decoder, &mut pixels, &mut end) == 0 || pixels.is_null() {
-                return None;
+                return Ok(None);
             }
             std::slice::from_raw_parts(pixels, width * height * 4)
         };
-        let samples = if self.alpha {
-            pixels.to_vec()
-        } else {
-            pixels.as_chunks::<4>().0.iter().flat_map(|p| [p[0], p[1], p[2]]).collect()
-        };
-        Some(Frame { width, height, channels: if self.alpha { 4 } else { 3 }, samples: Samples::U8(samples) })
+        let channels = if self.alpha { 4 } else { 3 };
+        let samples = pixels.as_chunks::<4>().0.iter().flat_map(|p| &p[..channels]).copied();
+        let samples = Samples::U8(collected(width * height * channels, samples)?);
+        Ok(Some(Frame { width, height, channels, samples }))
     }
 }
 
@@ -128,11 +127,14 @@ impl Iterator for WebP {
 
     fn next(&mut self) -> Option<Self::Item> {
         let delay = *self.delays.get(self.next)?;
-        let Some(frame) = self.decode() else {
-            let (path, frame) = (self.path.display(), self.next);
-            let why = format!("{path}: frame {frame} is damaged or truncated; get a complete copy of the file");
-            self.next = self.delays.len();
-            return Some(Err(Error::failed(why)));
+        let frame = match self.decode() {
+            Ok(Some(frame)) => frame,
+            other => {
+                let (path, frame) = (self.path.display(), self.next);
+                self.next = self.delays.len();
+                let damaged = || Error::failed(format!("{path}: frame {frame} {DAMAGED}"));
+                return Some(Err(other.err().map_or_else(damaged, |e| e.at(format!("{path}: frame {frame}")))));
+            }
         };
         let pts = self.time;
         self.time += i64::from(delay);
@@ -182,6 +184,15 @@ pub(crate) fn chunks(bytes: &[u8]) -> impl Iterator<Item = RiffChunk<'_>> {
     })
 }
 
+/// (width, height) of the canvas of a `VP8X` chunk (RFC 9649 §2.7).
+fn canvas(chunk: &RiffChunk<'_>) -> Option<(usize, usize)> {
+    let side = |at: usize| {
+        let bytes = chunk.data.get(at..at + 3)?;
+        Some(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], 0]) as usize + 1)
+    };
+    (chunk.name == *b"VP8X").then(|| Some((side(4)?, side(7)?)))?
+}
+
 /// The duration of a frame in ms, from the header of its ANMF chunk (RFC 9649 §2.7.1.1).
 fn delay(frame: &[u8]) -> u32 {
     let stored = frame.get(12..15).map_or(0, |b| u32::from_le_bytes([b[0], b[1], b[2], 0]));
@@ -189,11 +200,11 @@ fn delay(frame: &[u8]) -> u32 {
 }
 
 fn info_of(delays: &[u32], (width, height): (usize, usize), alpha: bool) -> VideoInfo {
-    let total: u32 = delays.iter().sum::<u32>().max(1);
+    let total = delays.iter().map(|d| u64::from(*d)).sum::<u64>().max(1);
     let first = delays.first().copied().unwrap_or(DEFAULT_DELAY);
     let variable_rate = delays.iter().any(|d| *d != first);
     let frame_rate = if variable_rate {
-        Rational::new(1000 * delays.len() as i32, total as i32)
+        Rational::ratio(1000 * delays.len() as u64, total)
     } else {
         Rational::new(1000, first as i32)
     };
@@ -211,7 +222,7 @@ fn info_of(delays: &[u32], (width, height): (usize, usize), alpha: bool) -> Vide
         frame_rate,
         variable_rate,
         frames: Some(delays.len() as u64),
-        duration: Some(f64::from(total) * 1e-3),
+        duration: Some(total as f64 * 1e-3),
         start: 0.0,
         time_base: Rational::new(1, 1000),
         rotation: 0,
@@ -234,8 +245,8 @@ pub(crate) fn set_last_delay(path: &Path, end: u32) -> Result<()> {
     let bytes = std::fs::read(path).map_err(failed)?;
     let frames: Vec<_> = chunks(&bytes).filter(|c| c.name == *b"ANMF").collect();
     let Some((last, before)) = frames.split_last() else { return Ok(()) };
-    let begin: u32 = before.iter().map(|c| delay(c.data)).sum();
-    let duration = end.saturating_sub(begin).clamp(1, 0xff_ffff).to_le_bytes();
+    let begin: u64 = before.iter().map(|c| u64::from(delay(c.data))).sum();
+    let duration = (u64::from(end).saturating_sub(begin).clamp(1, 0xff_ffff) as u32).to_le_bytes();
     let file = File::options().write(true).open(path).map_err(failed)?;
     std::os::unix::fs::FileExt::write_all_at(&file, &duration[..3], last.at as u64 + 12).map_err(failed)
 }

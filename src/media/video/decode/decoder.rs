@@ -5,6 +5,8 @@ use ffmpeg_next::{Codec, codec, ffi, format::context::Input};
 use super::info::{self, VideoInfo};
 use crate::media::video::ffmpeg;
 
+const AGAIN: i32 = ffi::AVERROR(libc::EAGAIN);
+
 /// Opens the decoder of the video stream. Errors: FFmpeg has no decoder, or it rejects the stream.
 pub(crate) fn open(input: &Input, info: &VideoInfo) -> Result<codec::Context, String> {
     let parameters = info::streams(input)[info.index].codecpar;
@@ -14,14 +16,20 @@ pub(crate) fn open(input: &Input, info: &VideoInfo) -> Result<codec::Context, St
         if codec.is_null() {
             return Err("the linked FFmpeg has no decoder for it".into());
         }
-        let mut context = codec::Context::new_with_codec(Codec::wrap(codec));
-        let pointer = context.as_mut_ptr();
-        ffmpeg::check(ffi::avcodec_parameters_to_context(pointer, parameters))?;
-        (*pointer).pkt_timebase = info.time_base.into();
-        // 0: one thread per core.
-        (*pointer).thread_count = 0;
-        ffmpeg::check(ffi::avcodec_open2(pointer, codec, std::ptr::null_mut()))?;
-        Ok(context)
+        let opened = |threads| {
+            let mut context = codec::Context::new_with_codec(Codec::wrap(codec));
+            let pointer = context.as_mut_ptr();
+            ffmpeg::check(ffi::avcodec_parameters_to_context(pointer, parameters))?;
+            (*pointer).pkt_timebase = info.time_base.into();
+            (*pointer).thread_count = threads;
+            Ok::<_, String>((ffi::avcodec_open2(pointer, codec, std::ptr::null_mut()), context))
+        };
+        // 0: one thread per core, unless the system has no thread or no memory for its stack.
+        let (code, context) = match opened(0)? {
+            (AGAIN, _) => opened(1)?,
+            first => first,
+        };
+        ffmpeg::check(code).map(|_| context)
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
         convert::{Converter, Layout, allocate},
         format::PixelFormat,
     },
-    tensor::{Frame, Samples},
+    tensor::{Frame, Samples, collected},
 };
 
 /// A frame and its time.
@@ -81,12 +81,19 @@ impl ToRgb {
         let row = width * channels * if deep { 2 } else { 1 };
         let rows = bytes.chunks(stride).take(height).map(|r| &r[..row]);
         let samples = if deep {
-            Samples::U16(rows.flat_map(|r| r.as_chunks().0).map(|b| u16::from_ne_bytes(*b)).collect())
+            let mut samples = empty(width * height * channels)?;
+            rows.for_each(|r| samples.extend(r.as_chunks().0.iter().map(|b| u16::from_ne_bytes(*b))));
+            Samples::U16(samples)
         } else {
-            let mut samples = Vec::with_capacity(row * height);
+            let mut samples = empty(row * height)?;
             rows.for_each(|r| samples.extend_from_slice(r));
             Samples::U8(samples)
         };
         Ok(Frame { width, height, channels, samples })
     }
+}
+
+/// An empty vector with space for `count` values.
+fn empty<T>(count: usize) -> Result<Vec<T>, String> {
+    collected(count, std::iter::empty()).map_err(|e| e.to_string())
 }

@@ -158,7 +158,7 @@ pub(crate) fn of_input(input: &Input, path: &Path) -> Result<VideoInfo> {
         let stream = &**context.streams.add(index);
         (stream, &*stream.codecpar)
     };
-    let format = pixel_format(parameters, &container, &streams[index].codec).map_err(failed)?;
+    let format = pixel_format(parameters, &streams[index].codec).map_err(failed)?;
     let origin = if context.start_time == ffi::AV_NOPTS_VALUE { 0 } else { context.start_time };
     let time_base = Rational::from(stream.time_base);
     let seconds = |ticks: i64| (ticks != ffi::AV_NOPTS_VALUE).then(|| ticks as f64 * time_base.value());
@@ -218,12 +218,9 @@ fn video_index(streams: &[StreamInfo]) -> Result<usize, String> {
 }
 
 /// The pixel format of a video stream. Errors: FFmpeg found no frame in it.
-fn pixel_format(parameters: &ffi::AVCodecParameters, container: &str, codec: &str) -> Result<PixelFormat, String> {
+fn pixel_format(parameters: &ffi::AVCodecParameters, codec: &str) -> Result<PixelFormat, String> {
     match PixelFormat::of(parameters.format) {
         Some((_, format)) if parameters.width > 0 && parameters.height > 0 => Ok(format),
-        _ if container.ends_with("_pipe") => {
-            Err("is neither a picture nor a video, despite its name; get a complete copy".into())
-        }
         _ => {
             let why = ffmpeg::last_line().unwrap_or_else(|| "no frame could be found".into());
             Err(format!("the video stream ({codec}) is damaged or truncated: {why}"))

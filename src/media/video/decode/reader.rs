@@ -233,7 +233,7 @@ impl StreamReader {
         let stream = info::streams(&self.input)[packet.stream_index as usize];
         let base = f64::from(stream.time_base.num) / f64::from(stream.time_base.den);
         if packet.pts != ffi::AV_NOPTS_VALUE {
-            let end = (packet.pts + packet.duration.max(0)) as f64 * base - self.info.origin as f64 * 1e-6;
+            let end = packet.pts.saturating_add(packet.duration.max(0)) as f64 * base - self.info.origin as f64 * 1e-6;
             self.read_until = self.read_until.max(end);
             if whole_video {
                 self.video_until = self.video_until.max(end);
@@ -263,6 +263,11 @@ impl StreamReader {
 
     /// The error for a decoder error code. Ignored before the first frame: recordings may start between key frames.
     fn damaged(&mut self, code: i32) -> Result<()> {
+        if code == ffi::AVERROR(libc::ENOMEM) {
+            self.state = State::Done;
+            let (position, VideoInfo { width, height, .. }) = (self.next_position(), &self.info);
+            return Err(self.failed(&format!("{position}: out of memory while decoding {width}x{height} pixels")));
+        }
         if self.frames == 0 {
             return Ok(());
         }

@@ -46,6 +46,8 @@ pub struct Timing {
     pub tick: Rational,
     /// Number of displayed frames.
     pub frames: u64,
+    /// Duration of the shortest frame, in ticks. The last frame does not count: streams may not store its duration.
+    pub shortest: i64,
     /// Duration of the last frame, in ticks.
     pub last: i64,
     /// Position of the last frame, in ticks from the start of the video.
@@ -64,6 +66,7 @@ impl Timing {
             steady: true,
             tick: rate.inverse(),
             frames,
+            shortest: 1,
             last: 1,
             end: frames as i64 - 1,
             stamped: true,
@@ -75,21 +78,27 @@ impl Timing {
     /// last frame, in ticks of the stream; `rates`: candidates for a steady rate.
     pub(crate) fn of(info: &VideoInfo, rates: &[Rational], (stamps, origin): (&[i64], i64), last: i64) -> Self {
         let base = info.time_base.value();
-        let times: Vec<f64> = stamps.iter().map(|t| (t - origin) as f64 * base).collect();
+        let times: Vec<f64> = stamps.iter().map(|t| t.saturating_sub(origin) as f64 * base).collect();
         let frames = times.len() as u64;
         let steady =
             rates.iter().filter(|r| r.is_known()).find_map(|rate| Some((*rate, steady_end(&times, *rate, base)?)));
         match steady {
             Some((rate, end)) => {
                 let last = (last as f64 * base * rate.value()).round().max(1.0) as i64;
-                Self { rate, steady: true, tick: rate.inverse(), frames, last, end, stamped: true, window: None }
+                Self { last, end, ..Self::at_rate(rate, frames) }
             }
             None => {
                 let usual = (1.0 / (info.frame_rate.value() * base)).round() as i64;
                 let last = if last > 0 { last } else { usual.max(1) };
-                let end = stamps.last().map_or(0, |t| t - origin);
-                let (rate, tick) = (info.frame_rate, info.time_base);
-                Self { rate, steady: false, tick, frames, last, end, stamped: true, window: None }
+                let end = stamps.last().map_or(0, |t| t.saturating_sub(origin));
+                let tick = info.time_base;
+                // Measured: the rate in the header may be that of the ticks.
+                let ticks = end.saturating_add(last).max(1) as u64;
+                let per_second = frames.saturating_mul(tick.den.max(1) as u64);
+                let rate = Rational::ratio(per_second, ticks.saturating_mul(tick.num.max(1) as u64));
+                // Equal time stamps are moved one tick apart.
+                let shortest = stamps.windows(2).map(|t| t[1].saturating_sub(t[0]).max(1)).min().unwrap_or(last);
+                Self { rate, steady: false, tick, frames, shortest, last, end, stamped: true, window: None }
             }
         }
     }
@@ -141,12 +150,12 @@ impl Clock {
 
     /// The position of the next frame. A time stamp that does not increase is moved to one tick after the previous one.
     pub fn position(&mut self, frame: &VideoFrame) -> i64 {
-        let ticks = frame.pts - *self.origin.get_or_insert(frame.pts);
+        let ticks = frame.pts.saturating_sub(*self.origin.get_or_insert(frame.pts));
         let ticks = match self.timing.steady {
             true => (ticks as f64 * self.base * self.timing.rate.value()).round() as i64,
             false => ticks,
         };
-        let position = ticks.max(self.last.map_or(0, |last| last + 1));
+        let position = ticks.max(self.last.map_or(0, |last| last.saturating_add(1)));
         self.last = Some(position);
         position
     }
@@ -204,6 +213,10 @@ mod tests {
         last: i64,
         /// Steady, position of the last frame, its duration; all positions.
         want: (bool, i64, i64),
+        /// Duration of the shortest frame but the last, in ticks.
+        shortest: i64,
+        /// Frames per second, measured.
+        per_second: f64,
         positions: &'a [i64],
     }
 
@@ -220,6 +233,8 @@ mod tests {
             origin: 0,
             last: 40,
             want: (true, 0, 1),
+            shortest: 1,
+            per_second: 25.0,
             positions: &[],
         };
         let rows = [
@@ -230,6 +245,7 @@ mod tests {
                 stamps: &[0, 33, 67, 100, 133],
                 last: 33,
                 want: (true, 4, 1),
+                per_second: 30000.0 / 1001.0,
                 positions: &[0, 1, 2, 3, 4],
                 ..row
             },
@@ -252,6 +268,8 @@ mod tests {
                 name: "too many missing",
                 stamps: &[0, 40, 200, 240],
                 want: (false, 240, 40),
+                shortest: 40,
+                per_second: 4.0 / 0.28,
                 positions: &[0, 40, 200, 240],
                 ..row
             },
@@ -259,6 +277,7 @@ mod tests {
                 name: "jitter",
                 stamps: &[0, 40, 93, 120],
                 want: (false, 120, 40),
+                shortest: 27,
                 positions: &[0, 40, 93, 120],
                 ..row
             },
@@ -267,6 +286,7 @@ mod tests {
                 stamps: &[0, 50, 93, 120],
                 last: 0,
                 want: (false, 120, 40),
+                shortest: 27,
                 positions: &[0, 50, 93, 120],
                 ..row
             },
@@ -282,16 +302,40 @@ mod tests {
                 name: "two frames at one time",
                 stamps: &[0, 40, 40, 80],
                 want: (false, 80, 40),
+                per_second: 4.0 / 0.12,
                 positions: &[0, 40, 41, 80],
+                ..row
+            },
+            Row {
+                name: "a header with the rate of the ticks",
+                base: (1, 100),
+                rate: (100, 1),
+                stamps: &[0, 10],
+                last: 10,
+                want: (false, 10, 10),
+                shortest: 10,
+                per_second: 10.0,
+                positions: &[0, 10],
+                ..row
+            },
+            Row {
+                name: "the whole range of time stamps",
+                stamps: &[-(1 << 62), 0, 1 << 62],
+                origin: -(1 << 62),
+                want: (false, i64::MAX, 40),
+                shortest: 1 << 62,
+                per_second: 0.0,
+                positions: &[0, 1 << 62, i64::MAX],
                 ..row
             },
             Row { name: "one frame", stamps: &[0], want: (true, 0, 1), positions: &[0], ..row },
         ];
-        for Row { name, base, rate, stamps, origin, last, want, positions } in rows {
+        for Row { name, base, rate, stamps, origin, last, want, shortest, per_second, positions } in rows {
             let info = info(base, rate);
             let timing = Timing::of(&info, &[info.frame_rate], (stamps, origin), last);
             assert_eq!((timing.steady, timing.end, timing.last), want, "{name}: {timing:?}");
-            assert_eq!(timing.frames, stamps.len() as u64, "{name}");
+            assert_eq!((timing.frames, timing.shortest), (stamps.len() as u64, shortest), "{name}: {timing:?}");
+            assert!((timing.rate.value() - per_second).abs() < 1e-6, "{name}: {timing:?}");
             let window = Window { skip: 0, first: origin, after: i64::MAX };
             let mut clock = Timing { window: Some(window), ..timing }.clock(&info);
             let found: Vec<i64> = stamps.iter().map(|pts| clock.position(&shown_at(*pts))).collect();

@@ -67,6 +67,18 @@ pub fn check_rate(target: &Path, rate: Rational) -> Result<()> {
     )))
 }
 
+/// The warning for frames that a file of this name cannot show as briefly as they last, in a video whose average rate fits
+/// ([`check_rate`]). `shortest`: seconds. `None`: it can.
+pub fn short_frames(target: &Path, shortest: f64) -> Option<String> {
+    let format = FileFormat::of_path(target)?;
+    let least = format.shortest_frame.filter(|least| shortest * 1e3 < f64::from(*least) * (1.0 - 1e-6))?;
+    let (path, name, shortest) = (target.display(), format.name, shortest * 1e3);
+    Some(format!(
+        "{path}: some frames last {shortest:.1} ms, and {name} shows none for less than {least} ms; they are shown longer, \
+         and the frames after them shorter"
+    ))
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -126,6 +138,24 @@ mod tests {
             let found = check_rate(Path::new(name), Rational::new(num, den));
             let found = found.err().map_or_else(String::new, |e| e.to_string());
             assert!(found.contains(want) && found.is_empty() == want.is_empty(), "{name} {num}/{den}: {found}");
+        }
+    }
+
+    /// File, shortest frame in seconds, and a part of the warning; empty: none.
+    #[test]
+    fn short_frames_are_named() {
+        let rows = [
+            ("a.gif", 0.02, ""),
+            ("a.gif", 0.019, "some frames last 19.0 ms, and GIF shows none for less than 20 ms"),
+            ("a.webp", 0.011, ""),
+            ("a.webp", 1.0 / 90.9, ""),
+            ("a.WEBP", 0.0005, "last 0.5 ms, and WebP shows none for less than 11 ms"),
+            ("a.apng", 0.001, ""),
+            ("a.mp4", 0.001, ""),
+        ];
+        for (name, shortest, want) in rows {
+            let found = short_frames(Path::new(name), shortest).unwrap_or_default();
+            assert!(found.is_empty() == want.is_empty() && found.contains(want), "{name} {shortest}: {found}");
         }
     }
 }

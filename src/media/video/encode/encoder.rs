@@ -125,10 +125,15 @@ pub(crate) fn open(options: &VideoOptions, spec: &VideoSpec, container: &str, gl
     };
     let (w, h, pixels) = (spec.width, spec.height, known.name());
     check(code).map_err(|why| {
-        Error::failed(format!("encoder {name} cannot write {w}x{h} at {rate} frames per second in {pixels} ({why})"))
+        // Encoders do not say that memory was missing.
+        let memory = [ffi::AVERROR_EXTERNAL, ffi::AVERROR(libc::ENOMEM)].contains(&code);
+        let advice = if memory { "; it may need more memory: use a smaller size" } else { "" };
+        Error::failed(format!(
+            "encoder {name} cannot write {w}x{h} at {rate} frames per second in {pixels} ({why}){advice}"
+        ))
     })?;
     let unused = unused.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
-    let left_out = if options.pix_fmt.is_some() { Vec::new() } else { losses(spec, &known, &name) };
+    let left_out = if options.pix_fmt.is_some() { Vec::new() } else { losses(spec, &known, codec) };
     let (alpha, is_rgb) = (known.has_alpha(), known.is_rgb());
     Ok(Encoder { context, name, format, color, tags, is_rgb, alpha, left_out, unused })
 }

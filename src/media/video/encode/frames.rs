@@ -19,7 +19,7 @@ use crate::{
             hash::PixelHash,
         },
     },
-    tensor::{Frame, Samples},
+    tensor::{Frame, Samples, collected},
 };
 
 /// Totals of the frames that encoders received so far.
@@ -106,7 +106,12 @@ impl FrameEncoder {
                 channels.end()
             )));
         }
-        let over = (frame.channels == 4 && !self.encoder.alpha).then(|| frame.over_black());
+        let flattens = frame.channels == 4 && !self.encoder.alpha;
+        if flattens {
+            let bytes = width * height * 3 * if frame.is_deep() { 2 } else { 1 };
+            collected::<u8>(bytes, std::iter::empty()).map_err(|e| self.failed(&e.to_string()))?;
+        }
+        let over = flattens.then(|| frame.over_black());
         self.totals.flattened |= over.as_ref().is_some_and(|(_, clear)| *clear);
         let frame = over.as_ref().map_or(frame, |(frame, _)| frame);
         let mut picture = self.convert(frame).map_err(|e| self.failed(&e))?;
@@ -119,7 +124,7 @@ impl FrameEncoder {
         self.totals.span = (if first { pts } else { begin }, pts + duration);
         self.durations.insert(pts, duration);
         if let Some(mut pixels) = self.totals.pixels.take() {
-            self.totals.pixels = pixels.add(&picture).map(|()| pixels);
+            self.totals.pixels = pixels.add(&picture).map_err(|e| self.failed(&e.to_string()))?.then_some(pixels);
         }
         picture.set_pts(Some(pts));
         self.send(Some(&picture), take)?;

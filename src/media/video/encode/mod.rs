@@ -8,6 +8,7 @@ pub(crate) mod encoder;
 pub(crate) mod frames;
 pub(crate) mod hdr;
 pub(crate) mod muxer;
+mod pace;
 pub(crate) mod packet_file;
 pub(crate) mod pixel_choice;
 pub(crate) mod readback;

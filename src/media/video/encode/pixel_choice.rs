@@ -27,7 +27,7 @@ pub(crate) fn choose(
     let wanted = match options.pix_fmt.as_ref().or(webp.as_ref()) {
         Some(name) => by_name(name),
         None => {
-            let names = candidates(spec);
+            let names = candidates(spec, if becomes_420(codec, spec) { Subsampling::S420 } else { spec.sampling });
             names.iter().map(|name| by_name(name)).find(|f| *f != AV_PIX_FMT_NONE).unwrap_or(AV_PIX_FMT_YUV420P)
         }
     };
@@ -45,6 +45,14 @@ pub(crate) fn choose(
     let encoder = text(unsafe { (*codec.as_ptr()).name });
     named(best)
         .ok_or_else(|| Error::usage(format!("encoder {encoder} does not accept frames from memory; choose another")))
+}
+
+/// Whether the frames of an animated picture become 4:2:0: a lossy encoder that has it writes a video. An odd size has no 4:2:0.
+fn becomes_420(codec: Codec, spec: &VideoSpec) -> bool {
+    // SAFETY: FFmpeg looks the number up and returns a constant or null.
+    let described = unsafe { ffi::avcodec_descriptor_get((*codec.as_ptr()).id).as_ref() };
+    let lossy = described.is_some_and(|d| d.props & ffi::AV_CODEC_PROP_LOSSY != 0);
+    spec.plays.is_some() && lossy && offered(codec).contains(&ffi::AVPixelFormat::AV_PIX_FMT_YUV420P)
 }
 
 /// The pixel formats of an encoder; empty: any.
@@ -74,10 +82,10 @@ fn refused(codec: Codec, name: &str) -> Error {
 }
 
 /// Names of the pixel formats that match a spec, best first. FFmpeg does not have every combination.
-fn candidates(spec: &VideoSpec) -> [String; 2] {
+fn candidates(spec: &VideoSpec, sampling: Subsampling) -> [String; 2] {
     let alpha = if spec.alpha { "a" } else { "" };
     let odd = spec.width % 2 + spec.height % 2 > 0;
-    let layout = match spec.sampling {
+    let layout = match sampling {
         Subsampling::Rgb if spec.alpha => "gbrap".into(),
         Subsampling::Rgb => "gbrp".into(),
         Subsampling::S422 if !odd => format!("yuv{alpha}422p"),
@@ -94,8 +102,8 @@ fn candidates(spec: &VideoSpec) -> [String; 2] {
 }
 
 /// Properties of the frames that a pixel format cannot store. Transparency is reported with the first transparent frame.
-pub(crate) fn losses(spec: &VideoSpec, format: &PixelFormat, encoder: &str) -> Vec<String> {
-    let (pixels, depth) = (format.name(), spec.bit_depth);
+pub(crate) fn losses(spec: &VideoSpec, format: &PixelFormat, codec: Codec) -> Vec<String> {
+    let (pixels, depth, encoder) = (format.name(), spec.bit_depth, codec.name());
     let mut losses = Vec::new();
     if format.bits() < depth.min(16) {
         let kept = format.bits();
@@ -103,7 +111,10 @@ pub(crate) fn losses(spec: &VideoSpec, format: &PixelFormat, encoder: &str) -> V
     }
     // RGB and 4:4:4 have the same number of samples.
     if format.sampling() < spec.sampling.min(Subsampling::S444) {
-        losses.push(format!("some of the colour resolution ({encoder} writes {pixels})"));
+        let full = offered(codec).contains(&ffi::AVPixelFormat::AV_PIX_FMT_YUV444P);
+        let chosen = full && becomes_420(codec, spec);
+        let advice = if chosen { ", which every player shows; --pix-fmt yuv444p keeps it" } else { "" };
+        losses.push(format!("some of the colour resolution ({encoder} writes {pixels}{advice})"));
     }
     losses
 }
@@ -140,13 +151,46 @@ mod tests {
         for (encoder, subsampling, bit_depth, alpha, (width, height), want, lost) in rows {
             let new = VideoSpec::new(width, height, Rational::new(25, 1));
             let spec = VideoSpec { sampling: subsampling, bit_depth, alpha, ..new };
-            let (_, found) = choose(find(encoder).unwrap(), &VideoOptions::default(), &spec).unwrap();
-            let losses = losses(&spec, &found, encoder);
+            let codec = find(encoder).unwrap();
+            let (_, found) = choose(codec, &VideoOptions::default(), &spec).unwrap();
+            let losses = losses(&spec, &found, codec);
             if found.name() != want || losses.len() != lost {
                 wrong.push(format!(
                     "{encoder} {subsampling:?} {bit_depth} {alpha} {width}x{height}: {} {losses:?}",
                     found.name()
                 ));
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+
+    /// Encoder of a GIF's frames, with transparency and odd sizes, and the chosen pixel format; what the warning says.
+    #[test]
+    fn animated_pictures_become_420_in_lossy_videos() {
+        let (even, odd) = ((64, 64), (63, 64));
+        let rows = [
+            ("libx264", false, even, "yuv420p", "every player shows; --pix-fmt yuv444p"),
+            ("libx264", true, even, "yuv420p", "--pix-fmt yuv444p"),
+            ("libx264", false, odd, "yuv444p", ""),
+            ("libx265", false, even, "yuv420p", "--pix-fmt yuv444p"),
+            ("libvpx-vp9", true, even, "yuva420p", "--pix-fmt yuv444p"),
+            ("mpeg4", false, even, "yuv420p", "(mpeg4 writes yuv420p)"),
+            ("libx264rgb", false, even, "bgr24", ""),
+            ("prores_ks", true, even, "yuva444p10le", ""),
+            ("ffv1", true, even, "bgra", ""),
+            ("png", false, even, "rgb24", ""),
+            ("apng", true, even, "rgba", ""),
+            ("libwebp_anim", true, even, "bgra", ""),
+        ];
+        let mut wrong = Vec::new();
+        for (encoder, alpha, (width, height), want, says) in rows {
+            let new = VideoSpec::new(width, height, Rational::new(10, 1));
+            let spec = VideoSpec { sampling: Subsampling::Rgb, alpha, plays: Some(0), ..new };
+            let codec = find(encoder).unwrap();
+            let (_, found) = choose(codec, &VideoOptions::default(), &spec).unwrap();
+            let losses = losses(&spec, &found, codec).join("; ");
+            if found.name() != want || losses.is_empty() != says.is_empty() || !losses.contains(says) {
+                wrong.push(format!("{encoder} {alpha} {width}x{height}: {} {losses:?}", found.name()));
             }
         }
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));

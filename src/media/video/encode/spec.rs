@@ -25,7 +25,7 @@ pub struct VideoOptions {
     /// Preset of the encoder: `medium`.
     pub preset: Option<String>,
     /// FFmpeg's pixel format. `None`: the encoder's format that is nearest to the spec's sampling, depth and
-    /// transparency; 4:4:4 for an odd width or height.
+    /// transparency; 4:4:4 for an odd width or height. [`VideoSpec::sampling`] says what animated pictures get.
     pub pix_fmt: Option<String>,
     /// Other options of the encoder or the container, as on ffmpeg's command line.
     pub extra: Vec<(String, String)>,
@@ -78,7 +78,8 @@ pub struct VideoSpec {
     pub time_base: Rational,
     /// Bits per sample, at least 8, if the encoder supports them.
     pub bit_depth: u8,
-    /// Chroma subsampling, if the encoder supports it.
+    /// Chroma subsampling, if the encoder supports it. An animated picture (`plays`) that a lossy encoder turns into a video is
+    /// 4:2:0 whatever this is, because many players show no other H.264 and H.265, and animations are converted to be shared.
     pub sampling: Subsampling,
     /// Whether frames may have transparency. It is kept if the encoder supports it.
     pub alpha: bool,
@@ -134,8 +135,7 @@ impl VideoSpec {
         let range = if info.sampling == Subsampling::Rgb { ColorRange::Limited } else { color.range };
         Self {
             bit_depth: info.bit_depth,
-            // An animated picture becomes 4:2:0, which every player supports.
-            sampling: if info.plays.is_some() { Subsampling::S420 } else { info.sampling },
+            sampling: info.sampling,
             alpha: info.alpha,
             plays: info.plays,
             start: info.start,

@@ -107,7 +107,9 @@ pub(crate) fn decoded(path: &Path, written: &ExpectedFrames) -> Result<(), Strin
         if (frame.width, frame.height) != (w, h) {
             return Err(format!("frame {frames} decodes to {}x{}, expected {w}x{h}", frame.width, frame.height));
         }
-        pixels = pixels.and_then(|mut p| p.add(reader.decoded()).map(|()| p));
+        if let Some(mut hash) = pixels.take() {
+            pixels = hash.add(reader.decoded()).map_err(|e| e.to_string())?.then_some(hash);
+        }
         frames += 1;
     }
     if frames != written.frames && !joined {

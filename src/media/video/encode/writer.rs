@@ -4,6 +4,7 @@ use super::{
     container::container,
     frames::FrameEncoder,
     muxer::Muxer,
+    pace::Pace,
     spec::{Summary, VideoOptions, VideoSpec},
 };
 use crate::{error::Result, files::PendingFile, tensor::Frame};
@@ -13,6 +14,8 @@ use crate::{error::Result, files::PendingFile, tensor::Frame};
 pub(crate) struct StreamWriter {
     encode: FrameEncoder,
     muxer: Muxer,
+    /// `None`: frames may be short.
+    pace: Option<Pace>,
 }
 
 // SAFETY: the writer owns all parts. FFmpeg's contexts may move between threads.
@@ -23,8 +26,9 @@ impl StreamWriter {
     pub(crate) fn create(pending: PendingFile, options: &VideoOptions, spec: &VideoSpec) -> Result<Self> {
         let (target, form) = container(pending.target(), spec.plays.is_some())?;
         let mut encode = FrameEncoder::open(form.encoder_requirements(), options, spec, pending.target().into(), None)?;
+        let pace = Pace::of(pending.target(), spec.time_base);
         let muxer = Muxer::open(pending, target, form.name, options, spec, &mut encode.encoder)?;
-        Ok(Self { encode, muxer })
+        Ok(Self { encode, muxer, pace })
     }
 
     /// Encodes the next frame, one tick after the previous one.
@@ -34,7 +38,8 @@ impl StreamWriter {
 
     /// Encodes a frame that is displayed from `pts` for `duration` ticks.
     pub(crate) fn write_at(&mut self, frame: &Frame, pts: i64, duration: i64) -> Result<()> {
-        let Self { encode, muxer } = self;
+        let Self { encode, muxer, pace } = self;
+        let (pts, duration) = pace.as_mut().map_or((pts, duration), |pace| pace.place(pts, duration));
         encode.write_at(frame, pts, duration, &mut |packet| muxer.write(packet))?;
         muxer.check_disk()
     }
@@ -46,7 +51,7 @@ impl StreamWriter {
         if self.encode.is_empty() {
             return Err(self.muxer.failed("no frame was written; a video needs at least one"));
         }
-        let Self { encode, muxer } = &mut self;
+        let Self { encode, muxer, .. } = &mut self;
         encode.finish(&mut |packet| muxer.write(packet))?;
         self.muxer.close(self.encode.encoder, &self.encode.totals)
     }

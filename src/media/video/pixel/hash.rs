@@ -4,6 +4,7 @@ use ffmpeg_next::{ffi, frame};
 use serde::{Deserialize, Serialize};
 
 use super::format::PixelFormat;
+use crate::{error::Result, tensor::filled};
 
 /// A running hash of frames in one pixel format. Each step hashes the previous hash and the frame, so its state can be
 /// stored and restored.
@@ -38,14 +39,18 @@ impl PixelHash {
         Self { hash: String::new(), format, buffer: Vec::new() }
     }
 
-    /// Adds a frame. `None`: it has another pixel format, so hashes cannot be compared.
-    pub(crate) fn add(&mut self, frame: &frame::Video) -> Option<()> {
+    /// Adds a frame. `false`: it has another pixel format, so hashes cannot be compared. Errors: out of memory.
+    pub(crate) fn add(&mut self, frame: &frame::Video) -> Result<bool> {
         // SAFETY: the frame owns its planes. FFmpeg writes at most the given length.
         unsafe {
             let raw = &*frame.as_ptr();
-            let (format, _) = PixelFormat::of(raw.format).filter(|_| raw.format == self.format)?;
+            let known = PixelFormat::of(raw.format).filter(|_| raw.format == self.format);
+            let Some((format, _)) = known else { return Ok(false) };
             let size = ffi::av_image_get_buffer_size(format, raw.width, raw.height, 1);
-            self.buffer.resize(usize::try_from(size).ok()?, 0);
+            let Ok(length) = usize::try_from(size) else { return Ok(false) };
+            if self.buffer.len() != length {
+                self.buffer = filled(length)?;
+            }
             let (data, strides) = (raw.data.as_ptr().cast(), raw.linesize.as_ptr());
             let (width, height) = (raw.width, raw.height);
             ffi::av_image_copy_to_buffer(self.buffer.as_mut_ptr(), size, data, strides, format, width, height, 1);
@@ -53,6 +58,6 @@ impl PixelHash {
         let mut hasher = blake3::Hasher::new();
         hasher.update(self.hash.as_bytes()).update(&self.buffer);
         self.hash = hasher.finalize().to_hex().to_string();
-        Some(())
+        Ok(true)
     }
 }
