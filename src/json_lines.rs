@@ -8,6 +8,7 @@ use std::{
     io::{self, ErrorKind, Read, Seek, SeekFrom, Write},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
+    sync::Mutex,
 };
 
 use serde::{Serialize, de::DeserializeOwned};
@@ -15,14 +16,15 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{
     error::{Error, Result},
     files::open_regular,
+    sync::lock,
 };
 
 /// A JSON Lines file.
 #[derive(Debug)]
 pub struct JsonLines {
     path: PathBuf,
-    /// `None`: opened for every append.
-    file: Option<File>,
+    /// `None`: opened for every append. Threads that share an open file share its lock too, so they need another one.
+    file: Option<Mutex<File>>,
 }
 
 /// A complete line.
@@ -53,7 +55,7 @@ impl JsonLines {
     pub fn create(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
         let file = open(&path).map_err(|e| Error::io("writing", &path, &e))?;
-        Ok(Self { path, file: Some(file) })
+        Ok(Self { path, file: Some(Mutex::new(file)) })
     }
 
     /// The path of the file.
@@ -87,7 +89,7 @@ impl JsonLines {
             let mut line = serde_json::to_vec(record)?;
             line.push(b'\n');
             if let Some(file) = &self.file {
-                return append_line(file, line);
+                return append_line(&lock(file), line);
             }
             let is_new = !self.path.exists();
             append_line(&open(&self.path)?, line)?;
@@ -166,6 +168,22 @@ mod tests {
         file.truncate(7).unwrap();
         other.append(&6).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"1\n22\n6\n");
+    }
+
+    /// Lines that are longer than a page of memory, from threads that share the file.
+    #[test]
+    fn threads_append_whole_lines() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.jsonl");
+        let file = JsonLines::create(&path).unwrap();
+        std::thread::scope(|scope| {
+            for letter in ["a", "b", "c", "d"] {
+                scope.spawn(|| (0..80).for_each(|_| file.append(&letter.repeat(5000)).unwrap()));
+            }
+        });
+        let text = std::fs::read_to_string(&path).unwrap();
+        let broken = text.lines().filter(|line| serde_json::from_str::<String>(line).is_err()).count();
+        assert_eq!((text.lines().count(), broken), (320, 0));
     }
 
     #[test]
