@@ -342,6 +342,7 @@ mod tests {
     /// Frames, positions (none: 0, 1, …), timing, request, threshold, `--dedup`; time stamp and content of each output frame. `ab@x`: the
     /// network's frame at x between a and b. Then the run is resumed at each of its chunks and shows the same frames.
     #[test]
+    #[allow(clippy::too_many_lines)]
     fn each_output_frame_has_its_pair_and_time() {
         use Rate::{Fps, Times};
         let options = Options { device: DeviceChoice::Cpu, threads: Some(1), ..Options::default() };
@@ -350,7 +351,8 @@ mod tests {
         let plan = Interpolation { model: Model { path, ..Model::default() }, ..Interpolation::default() };
         let mut network = Interpolator::load(&plan, &cx).unwrap();
         let times: &[i64] = &[0, 50, 80];
-        let rows: &[(&str, &[i64], Timing, Rate, f64, bool, &str)] = &[
+        type Row<'a> = (&'a str, &'a [i64], Timing, Rate, f64, bool, &'a str);
+        let rows: &[Row<'_>] = &[
             ("abc", &[], steady(24, 3), Times(2), 0.1, false, "0:a 1:ab@0.5 2:b 3:bc@0.5 4:c"),
             ("ab", &[], steady(24, 2), Times(3), 0.1, false, "0:a 1:ab@1/3 2:ab@2/3 3:b"),
             ("ab", &[], steady(24, 2), Times(6), 0.1, false, "0:a 1:ab@1/6 2:ab@1/3 3:ab@0.5 4:ab@2/3 5:ab@5/6 6:b"),

@@ -298,9 +298,9 @@ fn pixels_of_an_apng_are_not_read_for_its_rate() {
     let bytes = fs::read(data("moving.png")).unwrap();
     let end = bytes.windows(4).position(|w| w == b"IEND").unwrap() - 4;
     let path = folder.path().join("a.png");
-    let mut file = fs::File::create(&path).unwrap();
+    let file = fs::File::create(&path).unwrap();
     // An ancillary private chunk with a hole in the file system.
-    let mut put = |at: u64, bytes: &[u8]| std::os::unix::fs::FileExt::write_all_at(&mut file, bytes, at).unwrap();
+    let put = |at: u64, bytes: &[u8]| std::os::unix::fs::FileExt::write_all_at(&file, bytes, at).unwrap();
     put(0, &bytes[..end]);
     let mut at = end as u64;
     for _ in 0..50 {

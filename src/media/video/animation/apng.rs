@@ -79,7 +79,8 @@ mod tests {
     /// Delays in seconds as fractions, and the rate in frames per second.
     #[test]
     fn rates_follow_from_delays() {
-        let rows: &[(&[(u16, u16)], Option<f64>)] = &[
+        type Row<'a> = (&'a [(u16, u16)], Option<f64>);
+        let rows: &[Row<'_>] = &[
             (&[], None),
             (&[(1, 10), (1, 10)], Some(10.0)),
             (&[(1, 10), (3, 10)], Some(5.0)),

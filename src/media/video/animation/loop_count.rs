@@ -101,7 +101,8 @@ mod tests {
         let foreign = repeats(b"XMP DataXMP", 7);
         let empty = b"\x21\xff\x0bNETSCAPE2.0\0".to_vec();
         let unnamed = b"\x21\xff\0".to_vec();
-        let rows: &[(&str, &[&[u8]], Option<u32>)] = &[
+        type Row<'a> = (&'a str, &'a [&'a [u8]], Option<u32>);
+        let rows: &[Row<'_>] = &[
             ("without", &[CONTROL, FRAME, FRAME, b"\x3b"], None),
             ("endless", &[&endless, CONTROL, FRAME, b"\x3b"], Some(0)),
             ("twice", &[&twice, FRAME], Some(2)),
