@@ -16,7 +16,7 @@ pub(crate) const MODULES: &[(&str, &[&str])] = &[
     ("tiling", &["error"]),
     ("progress", &["error"]),
     ("files", &["error", "progress"]),
-    ("json_lines", &["error", "files"]),
+    ("json_lines", &["error", "sync", "files"]),
     ("catalog", &["error"]),
     ("hub", &["error", "files", "progress", "catalog"]),
     ("weights", &["error", "tensor"]),
