@@ -1,6 +1,8 @@
 //! Data that the parts exchange: element types, network inputs and outputs, and picture frames.
 
-use ndarray::{Array3, ArrayD, Axis, concatenate};
+use std::ops::Range;
+
+use ndarray::{Array3, ArrayD, ArrayView3, Axis, concatenate};
 
 use crate::error::{Error, Result};
 
@@ -137,8 +139,14 @@ pub enum Samples {
     U16(Vec<u16>),
 }
 
-/// One picture or video frame in RGB or RGBA, interleaved.
-#[derive(Debug, Clone, PartialEq)]
+impl Default for Samples {
+    fn default() -> Self {
+        Self::U8(Vec::new())
+    }
+}
+
+/// One picture or video frame in RGB or RGBA, interleaved. The default has no pixels.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Frame {
     /// Width in pixels.
     pub width: usize,
@@ -154,28 +162,38 @@ impl Frame {
     /// Returns the frame as planes [channels, height, width] in 0..=1.
     pub fn planes(&self) -> Array3<f32> {
         let mut planes = Array3::zeros((self.channels, self.height, self.width));
-        self.fill(&mut planes);
+        self.fill(0..self.height, &mut planes);
         planes
     }
 
     /// As [`Frame::planes`]. Errors: the memory cannot be allocated.
     pub fn try_planes(&self) -> Result<Array3<f32>> {
-        let shape = (self.channels, self.height, self.width);
-        let mut planes = planes_of(shape, filled(self.channels * self.height * self.width)?)?;
-        self.fill(&mut planes);
+        self.rows(0..self.height)
+    }
+
+    /// Returns rows of the frame as planes [channels, rows, width] in 0..=1. Errors: the memory cannot be allocated.
+    pub fn rows(&self, rows: Range<usize>) -> Result<Array3<f32>> {
+        let shape = (self.channels, rows.len(), self.width);
+        let values = filled(shape.0 * shape.1 * shape.2)?;
+        let planes = Array3::from_shape_vec(shape, values);
+        let mut planes = planes.map_err(|e| Error::failed(format!("planes of {shape:?}: {e}")))?;
+        self.fill(rows, &mut planes);
         Ok(planes)
     }
 
-    fn fill(&self, planes: &mut Array3<f32>) {
+    fn fill(&self, rows: Range<usize>, planes: &mut Array3<f32>) {
+        let range = rows.start * self.width * self.channels..rows.end * self.width * self.channels;
         for (k, mut plane) in planes.outer_iter_mut().enumerate() {
             let samples = plane.iter_mut();
             match &self.samples {
                 Samples::U8(s) => {
-                    samples.zip(s.iter().skip(k).step_by(self.channels)).for_each(|(p, &v)| *p = f32::from(v) / 255.0);
+                    samples
+                        .zip(s[range.clone()].iter().skip(k).step_by(self.channels))
+                        .for_each(|(p, &v)| *p = f32::from(v) / 255.0);
                 }
                 Samples::U16(s) => {
                     samples
-                        .zip(s.iter().skip(k).step_by(self.channels))
+                        .zip(s[range.clone()].iter().skip(k).step_by(self.channels))
                         .for_each(|(p, &v)| *p = f32::from(v) / 65535.0);
                 }
             }
@@ -184,25 +202,46 @@ impl Frame {
 
     /// Converts planes [channels, height, width] in 0..=1; values are clamped and rounded to nearest. `deep`: 16 bits, else 8.
     pub fn from_planes(planes: &Array3<f32>, deep: bool) -> Self {
+        let (channels, height, width) = planes.dim();
         let n = planes.len();
         let samples = if deep { Samples::U16(vec![0; n]) } else { Samples::U8(vec![0; n]) };
-        Self::interleaved(planes, samples)
+        let mut frame = Self { width, height, channels, samples };
+        frame.put(&planes.view(), (0, 0));
+        frame
     }
 
     /// As [`Frame::from_planes`]. Errors: the memory cannot be allocated.
     pub fn try_from_planes(planes: &Array3<f32>, deep: bool) -> Result<Self> {
-        let n = planes.len();
-        let samples = if deep { Samples::U16(filled(n)?) } else { Samples::U8(filled(n)?) };
-        Ok(Self::interleaved(planes, samples))
+        let (channels, height, width) = planes.dim();
+        let mut frame = Self::zeros((height, width), channels, deep)?;
+        frame.put(&planes.view(), (0, 0));
+        Ok(frame)
     }
 
-    fn interleaved(planes: &Array3<f32>, mut samples: Samples) -> Self {
-        let (channels, height, width) = planes.dim();
-        match &mut samples {
-            Samples::U8(out) => interleave(planes, out, |v| (v.clamp(0.0, 1.0) * 255.0).round() as u8),
-            Samples::U16(out) => interleave(planes, out, |v| (v.clamp(0.0, 1.0) * 65535.0).round() as u16),
+    /// A black frame of (height, width) pixels. Errors: the memory cannot be allocated.
+    pub fn zeros((height, width): (usize, usize), channels: usize, deep: bool) -> Result<Self> {
+        let n = height.saturating_mul(width).saturating_mul(channels);
+        let samples = if deep { Samples::U16(filled(n)?) } else { Samples::U8(filled(n)?) };
+        Ok(Self { width, height, channels, samples })
+    }
+
+    /// Writes planes [channels, h, w] in 0..=1 into the frame from pixel (row, column), clamped and rounded to nearest. The part
+    /// beyond the frame is dropped.
+    pub fn put(&mut self, planes: &ArrayView3<'_, f32>, at: (usize, usize)) {
+        let size = (self.width, self.channels);
+        match &mut self.samples {
+            Samples::U8(to) => interleave(planes, (to, size), at, |v| (v.clamp(0.0, 1.0) * 255.0).round() as u8),
+            Samples::U16(to) => interleave(planes, (to, size), at, |v| (v.clamp(0.0, 1.0) * 65535.0).round() as u16),
         }
-        Self { width, height, channels, samples }
+    }
+
+    /// The sample of channel `c` at (row, column), in 0..=1.
+    pub fn sample(&self, c: usize, y: usize, x: usize) -> f32 {
+        let i = (y * self.width + x) * self.channels + c;
+        match &self.samples {
+            Samples::U8(s) => f32::from(s[i]) / 255.0,
+            Samples::U16(s) => f32::from(s[i]) / 65535.0,
+        }
     }
 
     /// Composites an RGBA frame over black. The flag: whether any pixel is transparent.
@@ -235,16 +274,18 @@ impl Frame {
     }
 }
 
-/// Values in the order plane, row, column as an array.
-fn planes_of(shape: (usize, usize, usize), values: Vec<f32>) -> Result<Array3<f32>> {
-    Array3::from_shape_vec(shape, values).map_err(|e| Error::failed(format!("planes of {shape:?}: {e}")))
-}
-
-fn interleave<T>(planes: &Array3<f32>, out: &mut [T], convert: impl Fn(f32) -> T) {
-    let channels = planes.dim().0;
+/// Writes planes into the samples `to` of a frame of (width, channels) from pixel (row, column).
+fn interleave<T>(
+    planes: &ArrayView3<'_, f32>,
+    (to, (width, channels)): (&mut [T], (usize, usize)),
+    (row, column): (usize, usize),
+    convert: impl Fn(f32) -> T,
+) {
     for (k, plane) in planes.outer_iter().enumerate() {
-        for (slot, &v) in out.iter_mut().skip(k).step_by(channels).zip(plane) {
-            *slot = convert(v);
+        for (line, values) in to.chunks_exact_mut(width * channels).skip(row).zip(plane.outer_iter()) {
+            for (slot, &v) in line.iter_mut().skip(column * channels + k).step_by(channels).zip(values) {
+                *slot = convert(v);
+            }
         }
     }
 }

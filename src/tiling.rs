@@ -114,6 +114,14 @@ impl Tiles {
         self.rows.iter().flat_map(|row| self.columns.iter().map(move |column| (&row.window, &column.window)))
     }
 
+    /// What each tile sees and what it contributes, both as (rows, columns) of the whole, in order. Of tiles that blend, a part is
+    /// contributed by several.
+    pub fn parts(&self) -> impl Iterator<Item = [(&Range<usize>, &Range<usize>); 2]> {
+        self.rows.iter().flat_map(|row| {
+            self.columns.iter().map(move |column| [(&row.window, &column.window), (&row.written, &column.written)])
+        })
+    }
+
     /// Returns the output `[.., height, width]`. `make` returns the tile `[.., rows, columns]` for a range of rows and of columns.
     ///
     /// # Errors

@@ -186,6 +186,8 @@ pub(crate) trait Interpolator {
     /// # Errors
     /// An unsupported flow scale.
     fn multiple(&self, scale: f32) -> Result<usize>;
+    /// Peak activation memory in bytes per pixel of a pair of frames, estimated.
+    fn pixel_bytes(&self) -> usize;
     /// Inputs `first`, `second` [n, 3, h, w] in 0..=1 and `time` `[n]` in 0..=1; output `between` [n, 3, h, w], not clamped.
     /// `scale`: resolution of the flow relative to the frames.
     fn build(&self, w: &Scope, scale: f32) -> Result<()>;

@@ -208,6 +208,15 @@ impl Interpolator for Rife {
         Ok(coarsest.max(coarsest / scale) as usize)
     }
 
+    /// Full-resolution maps of a block: the parts of its input, their concatenation and its reduced copy, with those of the block
+    /// before; and the last block's feature maps, at half the resolution.
+    fn pixel_bytes(&self) -> usize {
+        const INPUT_MAPS: usize = 6;
+        let features = self.encoder.as_ref().map_or(0, |e| e.features);
+        let inputs = 6 + 2 * features + 1 + 1 + 4 + if self.feedback { self.outputs - 5 } else { 0 };
+        4 * (INPUT_MAPS * inputs + 3 * self.widths.last().copied().unwrap_or(0) / 4)
+    }
+
     fn version(&self) -> &'static str {
         let features = self.encoder.as_ref().map_or(0, |e| e.features);
         let newer = self.encoder.as_ref().is_some_and(|e| e.layers[0] == "cnn0");

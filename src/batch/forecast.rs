@@ -40,11 +40,12 @@ pub fn plan_enhance(plan: &EnhancePlan) -> Result<EnhanceForecast> {
     let estimate = Estimate::new(plan)?;
     let (notes, networks) = pipeline::refine_forecast(plan)?;
     let mut forecast = EnhanceForecast { seconds: Some(0.0), notes, ..EnhanceForecast::default() };
-    let (mut memory, mut disk) = (0u64, 0u64);
+    let mut memory = pipeline::MemoryForecast::new(plan)?;
+    let mut disk = 0u64;
     for job in &plan.jobs {
         let sizes = match &job.refusal {
             Some(why) => Err(Error::usage(why.clone())),
-            None => pipeline::sizes(plan, &job.input),
+            None => pipeline::sizes(plan, &job.input).and_then(|sizes| memory.add(job, &sizes).map(|()| sizes)),
         };
         let (sizes, cause) = match sizes {
             Ok(sizes) => (sizes, None),
@@ -52,9 +53,8 @@ pub fn plan_enhance(plan: &EnhancePlan) -> Result<EnhanceForecast> {
             Err(e) => (Vec::new(), Some(e.to_string())),
         };
         if let Some(last) = sizes.last() {
-            let pixels = (last.width * last.height) as u64;
-            // About eight f32 frames are in flight; encoded video takes about 0.1 byte per pixel.
-            memory = memory.max(pixels * 3 * 4 * 8);
+            let pixels = (last.width as u64).saturating_mul(last.height as u64);
+            // Encoded video takes about 0.1 byte per pixel.
             disk += if last.fps.is_none() { pixels * 3 } else { pixels * last.frames / 10 };
             forecast.frames += last.frames;
             forecast.seconds = forecast.seconds.and_then(|all| Some(all + estimate.seconds(plan, &sizes)?));
@@ -62,7 +62,9 @@ pub fn plan_enhance(plan: &EnhancePlan) -> Result<EnhanceForecast> {
         let (input, output) = (job.input.name().to_path_buf(), job.output.clone());
         forecast.items.push(EnhanceForecastRow { input, output, sizes, cause });
     }
-    forecast.memory_bytes = Some(networks + memory * plan.batch.jobs.min(plan.jobs.len()) as u64);
+    let (bytes, note) = memory.finish(networks);
+    forecast.memory_bytes = Some(bytes);
+    forecast.notes.push(note);
     forecast.disk_bytes = Some(disk);
     Ok(forecast)
 }

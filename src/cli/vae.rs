@@ -12,7 +12,7 @@ use crate::{
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "VAE")]
 pub(crate) struct VaeArgs {
-    /// Decode and encode in tiles. auto: only if the whole picture exceeds the memory limit or the free memory
+    /// Decode and encode in tiles. auto: only if the whole picture exceeds the memory limit or, without one, half of the memory
     #[arg(long, alias = "vae-config.use-tiling", value_name = "auto|on|off", default_value = "auto", num_args = 0..=1,
           default_missing_value = "on", value_parser = tiling)]
     pub vae_tiling: plan::VaeTiling,

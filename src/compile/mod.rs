@@ -196,6 +196,8 @@ pub struct Interpolator {
     pub model: Model,
     /// Rows and columns must be multiples of this.
     pub multiple: usize,
+    /// Peak activation memory in bytes per pixel of a pair of frames, estimated.
+    pub pixel_bytes: usize,
 }
 
 /// Compiles a frame interpolation network. `scale`: resolution of the flow relative to the frames.
@@ -211,7 +213,7 @@ pub fn interpolator(path: &Path, scale: f32, target: Target) -> Result<Interpola
     let net = open(&checkpoint)?;
     let scope = Scope::new(&Graph::new("rife", target), &checkpoint);
     net.build(&scope, scale)?;
-    Ok(Interpolator { model: scope.finish()?, multiple: net.multiple(scale)? })
+    Ok(Interpolator { model: scope.finish()?, multiple: net.multiple(scale)?, pixel_bytes: net.pixel_bytes() })
 }
 
 /// The error for a checkpoint of another kind of network.

@@ -1,13 +1,16 @@
 //! Resamples planes to an exact size. It is the last step after a network whose scale differs from the requested one.
 
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer, images::Image};
+use fast_image_resize::{
+    FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer,
+    images::{Image, ImageRef},
+};
 use ndarray::Array3;
 use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::{
     error::{Error, Result},
-    tensor::{collected, filled},
+    tensor::{Frame, collected, filled},
 };
 
 /// Resampling kernels. When downscaling, all but `Nearest` are widened by the ratio (antialiasing), as in Pillow.
@@ -41,7 +44,7 @@ impl Filter {
 ///
 /// Errors: an extent of zero.
 pub fn resize(planes: &Array3<f32>, height: usize, width: usize, filter: Filter) -> Result<Array3<f32>> {
-    let (c, h, w) = planes.dim();
+    let (_, h, w) = planes.dim();
     let failed = |why: String| Error::failed(format!("resampling {w}x{h} to {width}x{height}: {why}"));
     if h * w * height * width == 0 {
         return Err(failed("sides must be at least 1".into()));
@@ -49,24 +52,97 @@ pub fn resize(planes: &Array3<f32>, height: usize, width: usize, filter: Filter)
     if (h, w) == (height, width) {
         return Ok(planes.clone());
     }
-    let options = ResizeOptions::new().resize_alg(filter.algorithm()).use_alpha(false);
-    let extent = |n: usize| u32::try_from(n).map_err(|_| failed("sides must be below 2³²".into()));
-    let (from, to) = ((extent(w)?, extent(h)?), (extent(width)?, extent(height)?));
-    let source = collected(planes.len(), planes.iter().copied())?;
-    let resized: Vec<Vec<f32>> = source
-        .par_chunks(h * w)
-        .map(|plane| {
-            let bytes = collected(4 * plane.len(), plane.iter().flat_map(|v| v.to_ne_bytes()))?;
-            // The target's own buffer would abort the process where memory is short.
-            drop(filled::<f32>(height * width)?);
-            let source =
-                Image::from_vec_u8(from.0, from.1, bytes, PixelType::F32).map_err(|e| failed(e.to_string()))?;
-            let mut target = Image::new(to.0, to.1, PixelType::F32);
-            Resizer::new().resize(&source, &mut target, &options).map_err(|e| failed(e.to_string()))?;
-            let (samples, _) = target.buffer().as_chunks::<4>();
-            collected(samples.len(), samples.iter().map(|b| f32::from_ne_bytes(*b)))
-        })
-        .collect::<Result<_>>()?;
-    Array3::from_shape_vec((c, height, width), collected(c * height * width, resized.into_iter().flatten())?)
-        .map_err(|e| failed(e.to_string()))
+    resample(planes, (height, width), filter, None)
+}
+
+/// Resamples a part of planes, (left, top, width, height), or all of them.
+fn resample(
+    planes: &Array3<f32>,
+    (height, width): (usize, usize),
+    filter: Filter,
+    part: Option<(f64, f64, f64, f64)>,
+) -> Result<Array3<f32>> {
+    let (c, h, w) = planes.dim();
+    let failed = |why: String| Error::failed(format!("resampling {w}x{h} to {width}x{height}: {why}"));
+    let mut resampling = Resampling::new((h, w), (height, width), filter).map_err(failed)?;
+    if let Some((left, top, width, height)) = part {
+        resampling.options = resampling.options.crop(left, top, width, height);
+    }
+    let copy;
+    let from = match planes.as_slice() {
+        Some(values) => values,
+        None => {
+            copy = collected(planes.len(), planes.iter().copied())?;
+            &copy
+        }
+    };
+    let mut resized = filled(c.saturating_mul(height).saturating_mul(width))?;
+    // The resampler allocates the rows of the target's width, which would abort the process where memory is short.
+    drop(filled::<f32>(h.saturating_mul(width))?);
+    from.par_chunks(h * w)
+        .zip(resized.par_chunks_mut(height * width))
+        .try_for_each(|(plane, target)| resampling.plane(plane, target))
+        .map_err(failed)?;
+    Array3::from_shape_vec((c, height, width), resized).map_err(|e| failed(e.to_string()))
+}
+
+/// Resamples an RGB frame as [`resize`] does, to clamped samples of the same depth. Holds the channels as f32 planes of both sizes, and
+/// no other copy.
+///
+/// Errors: an extent of zero; the memory cannot be allocated.
+pub fn resize_frame(frame: &Frame, height: usize, width: usize, filter: Filter) -> Result<Frame> {
+    let (h, w) = (frame.height, frame.width);
+    let mut resized = Frame::zeros((height, width), frame.channels, frame.is_deep())?;
+    let Some(step) = band_rows((h, height)) else {
+        let planes = resize(&frame.try_planes()?, height, width, filter)?;
+        resized.put(&planes.view(), (0, 0));
+        return Ok(resized);
+    };
+    // Rows of the source that a row of the target depends on, to each side.
+    let reach = (3.0 * (h as f64 / height as f64).max(1.0)).ceil() as usize + 1;
+    for first in (0..height).step_by(step) {
+        let rows = step.min(height - first);
+        let (top, end) = (first / (height / gcd(h, height)) * (h / gcd(h, height)), (first + rows) * h / height);
+        let window = top.saturating_sub(reach)..(end + reach).min(h);
+        let source = frame.rows(window.clone())?;
+        let crop = (0.0, (top - window.start) as f64, w as f64, rows as f64 * h as f64 / height as f64);
+        resized.put(&resample(&source, (rows, width), filter, Some(crop))?.view(), (first, 0));
+    }
+    Ok(resized)
+}
+
+/// Rows of the target per band, such that every band begins at a whole row of the source; `None`: the whole picture is one band.
+pub(crate) fn band_rows((h, height): (usize, usize)) -> Option<usize> {
+    const ROWS: usize = 256;
+    let step = height / gcd(h, height).max(1);
+    (step > 0 && step <= 4 * ROWS && height > ROWS).then(|| step * (ROWS / step).max(1))
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+/// Resamples single planes from one size to another.
+struct Resampling {
+    /// (width, height)
+    from: (u32, u32),
+    /// (width, height)
+    to: (u32, u32),
+    options: ResizeOptions,
+}
+
+impl Resampling {
+    fn new((h, w): (usize, usize), (height, width): (usize, usize), filter: Filter) -> Result<Self, String> {
+        let extent = |n: usize| u32::try_from(n).map_err(|_| String::from("sides must be below 2³²"));
+        let options = ResizeOptions::new().resize_alg(filter.algorithm()).use_alpha(false);
+        Ok(Self { from: (extent(w)?, extent(h)?), to: (extent(width)?, extent(height)?), options })
+    }
+
+    fn plane(&self, plane: &[f32], target: &mut [f32]) -> Result<(), String> {
+        let ((w, h), (width, height)) = (self.from, self.to);
+        let source = ImageRef::new(w, h, bytemuck::cast_slice(plane), PixelType::F32).map_err(|e| e.to_string())?;
+        let mut target = Image::from_slice_u8(width, height, bytemuck::cast_slice_mut(target), PixelType::F32)
+            .map_err(|e| e.to_string())?;
+        Resizer::new().resize(&source, &mut target, &self.options).map_err(|e| e.to_string())
+    }
 }

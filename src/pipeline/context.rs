@@ -1,5 +1,6 @@
 //! The engine and the progress reporting of a run.
 
+use super::memory;
 use crate::{
     compile::{self, Subgraph},
     error::{Error, Result},
@@ -7,7 +8,7 @@ use crate::{
     onnx::{Model, Provider, Target},
     plan::RuntimeOptions,
     progress::{Progress, Task, Unit},
-    runtime::{Device, Engine, Load, Network, available_memory},
+    runtime::{Device, Engine, Load, Network, memory_budget},
     tensor::DType,
 };
 
@@ -35,6 +36,7 @@ pub(crate) enum Role {
 impl<'a> Context<'a> {
     /// Starts the engine.
     pub fn start(options: &RuntimeOptions, progress: &'a dyn Progress) -> Result<Self> {
+        memory::check_limit(options.engine.memory_limit)?;
         let engine = Engine::start(&options.engine)?;
         if engine.device() == Device::Cpu && options.dtype.is_some_and(|dtype| dtype != DType::F32) {
             tracing::warn!("the CPU computes in f32; --dtype only affects the noise");
@@ -85,7 +87,9 @@ impl<'a> Context<'a> {
 
     /// Loads a network that shares the cores with the other stages of a stream.
     pub(crate) fn load_beside(&self, name: &str, model: &Model) -> Result<Network> {
-        self.open(name, model, Load { shares_cores: true, ..Load::default() })
+        // An arena holds more than its values. Under a limit, only the values are held.
+        let no_arena = self.options.engine.memory_limit.is_some() && self.device() == Device::Cpu;
+        self.open(name, model, Load { shares_cores: true, no_arena, ..Load::default() })
     }
 
     /// Loads a network with few and large activations, without a memory arena: memory is returned as soon as it is unused.
@@ -95,26 +99,22 @@ impl<'a> Context<'a> {
 
     fn open(&self, name: &str, model: &Model, load: Load) -> Result<Network> {
         let _task = Task::new(self.progress, format!("load {name}"), None, Unit::Steps);
-        let limited = self.options.engine.memory_limit.is_some() || self.too_large(name, model);
+        let limited = self.options.engine.memory_limit.is_some()
+            || (self.device() == Device::Cpu && maps_weights(model, &self.options));
+        if limited && self.options.engine.memory_limit.is_none() {
+            let (weights, budget) = (4e-9 * model.parameters as f64, memory_budget(None) as f64 / 1e9);
+            tracing::warn!(
+                "{name}: {weights:.0} GB of f32 weights exceed half of the memory ({budget:.0} GB); they stay mapped and are converted on use, which is slower"
+            );
+        }
         let bounded_casts = limited && model.is_half();
         let load = Load { bounded_casts, mapped_weights: limited, ..load };
         self.engine()?.load(name, &model.bytes, &load)
     }
 }
 
-impl Context<'_> {
-    /// Whether 16-bit weights, converted to f32 for the CPU, exceed 70 % of the available memory. They then stay mapped.
-    fn too_large(&self, name: &str, model: &Model) -> bool {
-        let (converted, available) = (4 * model.parameters, available_memory());
-        let large = self.device() == Device::Cpu && model.is_half() && converted > available / 10 * 7;
-        if large && self.options.engine.memory_limit.is_none() {
-            let gb = |bytes: u64| bytes as f64 / 1e9;
-            tracing::warn!(
-                "{name}: {:.0} GB of f32 weights exceed {:.0} GB of available memory; weights stay mapped and are converted on use, which is slower",
-                gb(converted),
-                gb(available)
-            );
-        }
-        large
-    }
+/// Whether weights stay mapped on the CPU and are converted on use: with a memory limit, or if 16-bit weights converted to f32 exceed
+/// the budget of tiles ([`memory_budget`]).
+pub(crate) fn maps_weights(model: &Model, options: &RuntimeOptions) -> bool {
+    options.engine.memory_limit.is_some() || (model.is_half() && 4 * model.parameters > memory_budget(None))
 }

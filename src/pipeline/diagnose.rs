@@ -6,6 +6,7 @@ use ndarray::Array3;
 
 use crate::{
     error::{Error, ErrorKind, Result},
+    tensor::{Frame, Samples},
     weights::Checkpoint,
 };
 
@@ -37,8 +38,18 @@ const CONTRAST: f32 = 16.0 / 255.0;
 /// # Errors
 /// A result of one colour.
 pub(crate) fn check_contrast(what: &str, sources: &[&Array3<f32>], result: &Array3<f32>) -> Result<()> {
-    let [low, high] = extremes(result);
-    if high - low >= 1.0 / 255.0 || sources.iter().any(|p| extremes(p)[1] - extremes(p)[0] < CONTRAST) {
+    let sources: Vec<_> = sources.iter().map(|planes| extremes(planes)).collect();
+    check_extremes(what, &sources, extremes(result))
+}
+
+/// As [`check_contrast`], for RGB frames.
+pub(crate) fn check_frame_contrast(what: &str, source: &Frame, result: &Frame) -> Result<()> {
+    check_extremes(what, &[frame_extremes(source)], frame_extremes(result))
+}
+
+fn check_extremes(what: &str, sources: &[[f32; 2]], [low, high]: [f32; 2]) -> Result<()> {
+    // Samples of a frame are rounded: 1/255 may come out as slightly less.
+    if high - low >= 0.999 / 255.0 || sources.iter().any(|[low, high]| high - low < CONTRAST) {
         return Ok(());
     }
     let grey = (low.clamp(0.0, 1.0) * 255.0).round();
@@ -54,6 +65,31 @@ fn extremes(planes: &Array3<f32>) -> [f32; 2] {
         plane.iter().fold([f32::INFINITY, f32::NEG_INFINITY], |[l, h], &v| [l.min(v), h.max(v)])
     };
     planes.outer_iter().map(spread).max_by(|a, b| (a[1] - a[0]).total_cmp(&(b[1] - b[0]))).unwrap_or([0.0; 2])
+}
+
+/// As [`extremes`], of a frame's channels.
+fn frame_extremes(frame: &Frame) -> [f32; 2] {
+    fn channels<T: Copy + PartialOrd>(samples: &[T], n: usize, [least, most]: [T; 2]) -> Vec<[T; 2]> {
+        let mut found = vec![[most, least]; n];
+        for pixel in samples.chunks_exact(n) {
+            for ([low, high], &v) in found.iter_mut().zip(pixel) {
+                *low = if v < *low { v } else { *low };
+                *high = if v > *high { v } else { *high };
+            }
+        }
+        found
+    }
+    let found: Vec<[f32; 2]> = match &frame.samples {
+        Samples::U8(s) => {
+            let of = |v: u8| f32::from(v) / 255.0;
+            channels(s, frame.channels, [0, u8::MAX]).into_iter().map(|e| e.map(of)).collect()
+        }
+        Samples::U16(s) => {
+            let of = |v: u16| f32::from(v) / 65535.0;
+            channels(s, frame.channels, [0, u16::MAX]).into_iter().map(|e| e.map(of)).collect()
+        }
+    };
+    found.into_iter().max_by(|a, b| (a[1] - a[0]).total_cmp(&(b[1] - b[0]))).unwrap_or([0.0; 2])
 }
 
 #[cfg(test)]

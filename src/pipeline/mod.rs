@@ -18,6 +18,7 @@ mod folders;
 mod generate;
 mod inspect;
 mod interpolation;
+mod memory;
 mod orientation;
 mod pass;
 mod postprocess;
@@ -30,8 +31,8 @@ mod vae;
 
 pub use context::Context;
 pub use enhance::{
-    Enhancer, Identity, OUTPUT_JOURNAL, PendingOutput, check_enhance, chunk_folder, refine_forecast, remove_chunks,
-    sizes,
+    Enhancer, Identity, MemoryForecast, OUTPUT_JOURNAL, PendingOutput, check_enhance, chunk_folder, refine_forecast,
+    remove_chunks, sizes,
 };
 pub use export::export;
 pub use folders::create_folder_of;

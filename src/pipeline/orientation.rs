@@ -1,6 +1,11 @@
-//! EXIF orientation of planes.
+//! EXIF orientation of planes and frames.
 
-use ndarray::{Array3, Axis};
+use ndarray::{Array3, ArrayView3, Axis};
+
+use crate::{
+    error::Result,
+    tensor::{Frame, Samples, collected},
+};
 
 /// How a stored picture is shown, as in [`Picture::orientation`](crate::media::picture::Picture::orientation): 1 to 8.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +25,19 @@ impl Orientation {
     /// Stored planes as they are shown.
     pub(super) fn upright(self, planes: Array3<f32>) -> Array3<f32> {
         turn(planes, self.0)
+    }
+
+    /// A stored frame as it is shown. Errors: the memory cannot be allocated.
+    pub(super) fn upright_frame(self, frame: Frame) -> Result<Frame> {
+        let (stored, channels) = ((frame.height, frame.width), frame.channels);
+        let (height, width) = self.size(stored);
+        let shape = (stored.0, stored.1, channels);
+        let samples = match &frame.samples {
+            _ if self.0 < 2 => return Ok(frame),
+            Samples::U8(samples) => Samples::U8(turned(samples, shape, self.0)?),
+            Samples::U16(samples) => Samples::U16(turned(samples, shape, self.0)?),
+        };
+        Ok(Frame { width, height, channels, samples })
     }
 
     /// Shown planes as they are stored.
@@ -52,6 +70,23 @@ fn turn(mut planes: Array3<f32>, orientation: u8) -> Array3<f32> {
     if planes.is_standard_layout() { planes } else { planes.as_standard_layout().into_owned() }
 }
 
+/// Samples of (rows, columns, channels) in a new order of rows and columns.
+fn turned<T: Copy>(samples: &[T], shape: (usize, usize, usize), orientation: u8) -> Result<Vec<T>> {
+    let Ok(mut view) = ArrayView3::from_shape(shape, samples) else {
+        return collected(samples.len(), samples.iter().copied());
+    };
+    if orientation > 4 {
+        view.swap_axes(0, 1);
+    }
+    if matches!(orientation, 2 | 3 | 6 | 7) {
+        view.invert_axis(Axis(1));
+    }
+    if matches!(orientation, 3 | 4 | 7 | 8) {
+        view.invert_axis(Axis(0));
+    }
+    collected(samples.len(), view.iter().copied())
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -75,7 +110,9 @@ mod tests {
             let mut viewed = DynamicImage::from(stored.clone());
             viewed.apply_orientation(Orientation::from_exif(orientation).unwrap());
             let turned = Orientation(orientation).upright(frame(&stored).planes());
-            if turned != frame(&viewed.to_rgb8()).planes() {
+            let turned_frame = Orientation(orientation).upright_frame(frame(&stored)).unwrap();
+            let viewed = frame(&viewed.to_rgb8());
+            if turned != viewed.planes() || turned_frame != viewed {
                 wrong.push(orientation);
             }
         }

@@ -1,13 +1,13 @@
 //! Decides whether the VAE is tiled, and chooses its tiles.
 //!
-//! `--vae-tiling auto` tiles a picture if the estimate for the untiled picture exceeds `--memory-limit` or, without a limit, half of the
-//! machine's memory on the CPU. It does not depend on the memory that is currently free, so the same call always uses the same
+//! `--vae-tiling auto` tiles a picture if the estimate for the whole exceeds what `--memory-limit` leaves or, without a limit, half of
+//! the machine's memory on the CPU. It does not depend on the memory that is currently free, so the same call always uses the same
 //! tiles, and `plan` reports them. The memory of a GPU is unknown, so there only `--memory-limit` causes tiles.
 //!
 //! The estimate is the weights plus peak activation bytes per pixel, from the extents in the checkpoint's config (`pixel_bytes` in
 //! `arch/vae_*.rs`) and a number of feature maps measured on networks of the size of FLUX.1 and Wan 2.1.
 
-use super::context::Context;
+use super::{context::Context, memory::tile_memory};
 use crate::{
     compile::{self, VaeSpec},
     error::{Error, Result},
@@ -19,6 +19,11 @@ use crate::{
 
 /// The smallest side in pixels of a tile that `auto` chooses.
 const MIN_SIDE: usize = 128;
+
+/// Bytes of an f32 RGB pixel.
+const PLANES: u64 = 12;
+/// Bytes per pixel of a tile's picture in ONNX Runtime, and of its copy.
+const TILE_COPIES: u64 = 2 * PLANES;
 
 /// The two directions of a VAE.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +81,8 @@ impl VaeTiler {
 
     /// The same, with the memory limit of the device.
     fn on(self, cpu: bool) -> Self {
-        Self { memory: self.limit.or_else(|| cpu.then(|| memory_budget(None))), ..self }
+        let limited = self.limit.map(|limit| tile_memory(Some(limit), 0));
+        Self { memory: limited.or_else(|| cpu.then(|| memory_budget(None))), ..self }
     }
 
     /// Tiles of a side. The overlap is `--vae-tile-overlap`, or the reference's share of the side in whole latent pixels.
@@ -89,7 +95,14 @@ impl VaeTiler {
     /// Estimate of the bytes that a picture of (height, width) pixels takes untiled.
     fn bytes(&self, direction: Direction, (height, width): (usize, usize)) -> u64 {
         let pixel = if direction == Direction::Decode { self.spec.decode_bytes } else { self.spec.encode_bytes };
-        (self.spec.weights + height * width * pixel) as u64
+        let pixels = (height as u64).saturating_mul(width as u64);
+        pixels.saturating_mul(pixel as u64 + TILE_COPIES).saturating_add(self.spec.weights as u64)
+    }
+
+    /// Bytes of the assembled planes of a picture that is decoded in tiles, with a row of tiles that wait for their blend.
+    fn planes(&self, (height, width): (usize, usize), tiling: Option<Tiling>) -> u64 {
+        let pixels = |h: usize| (h as u64).saturating_mul(width as u64).saturating_mul(PLANES);
+        tiling.map_or(0, |t| pixels(height).saturating_add(pixels(2 * t.side.min(height))))
     }
 
     fn fits(&self, direction: Direction, size: (usize, usize)) -> bool {
@@ -112,7 +125,12 @@ impl VaeTiler {
     /// The reference's side, halved until a tile fits into memory and is smaller than the picture.
     fn fitting_side(&self, direction: Direction, (height, width): (usize, usize)) -> usize {
         let mut side = self.spec.tile;
-        let small = |side: usize| side < height.max(width) && self.fits(direction, (side.min(height), side.min(width)));
+        let fits = |side: usize| {
+            let tile = self.bytes(direction, (side.min(height), side.min(width)));
+            let planes = self.planes((height, width), Some(self.tiles(side)));
+            self.memory.is_none_or(|memory| tile.saturating_add(planes) <= memory)
+        };
+        let small = |side: usize| side < height.max(width) && fits(side);
         while !small(side) && side / 2 >= MIN_SIDE && (side / 2).is_multiple_of(self.spec.factor) {
             side /= 2;
         }
@@ -149,7 +167,10 @@ impl VaeTiler {
     /// Estimate of the bytes that a picture takes with the chosen tiles.
     pub(super) fn planned_bytes(&self, direction: Direction, (height, width): (usize, usize)) -> u64 {
         match self.tiling(direction, (height, width)) {
-            Some(t) => self.bytes(direction, (t.side.min(height), t.side.min(width))),
+            Some(t) => {
+                let tile = self.bytes(direction, (t.side.min(height), t.side.min(width)));
+                tile.saturating_add(self.planes((height, width), Some(t)))
+            }
             None => self.bytes(direction, (height, width)),
         }
     }

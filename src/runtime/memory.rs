@@ -10,8 +10,18 @@ use sysinfo::{MemoryRefreshKind, ProcessRefreshKind, ProcessesToUpdate, System};
 
 /// Peak physical memory of this process in bytes (VmHWM), including mapped files; 0 without `/proc`.
 pub fn peak_memory() -> u64 {
+    status("VmHWM:")
+}
+
+/// Physical memory of this process in bytes (VmRSS), including mapped files; 0 without `/proc`.
+pub fn resident_memory() -> u64 {
+    status("VmRSS:")
+}
+
+/// A row of `/proc/self/status` in bytes.
+fn status(key: &str) -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(key));
     line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).map_or(0, |kib| kib * 1024)
 }
 
@@ -46,27 +56,30 @@ pub fn available_memory() -> u64 {
 
 /// Bytes that the process can still map (`ulimit -v`).
 fn free_addresses() -> u64 {
-    let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
-    // SAFETY: writes the limit.
-    let known = unsafe { libc::getrlimit(libc::RLIMIT_AS, &mut limit) } == 0;
-    if !known || limit.rlim_cur == libc::RLIM_INFINITY {
-        return u64::MAX;
-    }
+    let Some(limit) = address_limit() else { return u64::MAX };
     let pages = fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages: u64 = pages.split_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or(0);
     // SAFETY: reads a constant of the system.
     let size = u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096);
-    limit.rlim_cur.saturating_sub(pages * size)
+    limit.saturating_sub(pages * size)
 }
 
-/// Bytes that activations of networks may take: `--memory-limit`, else half of the memory of the machine or control group. It
-/// does not depend on the memory that is currently free: tiling changes the last digits of a result, so that the same call must
-/// use the same tiles every time, as `plan` predicts.
+/// The limit of the process's address space in bytes (`ulimit -v`), if there is one.
+fn address_limit() -> Option<u64> {
+    let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: writes the limit.
+    let known = unsafe { libc::getrlimit(libc::RLIMIT_AS, &mut limit) } == 0;
+    (known && limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
+}
+
+/// Bytes that a run may take: `--memory-limit`, else half of the memory of the machine or control group. It does not depend on the
+/// memory that is currently free: tiling changes the last digits of a result, so that the same call must use the same tiles every
+/// time, as `plan` predicts.
 pub fn memory_budget(limit: Option<u64>) -> u64 {
     limit.unwrap_or_else(|| total_memory() / 2)
 }
 
-/// Bytes of memory of the machine, or of the control group if that is less; 8 GB if unknown.
+/// Bytes of memory of the machine, of the control group or of the process (`ulimit -v`), whichever is least; 8 GB if unknown.
 fn total_memory() -> u64 {
     static TOTAL: OnceLock<u64> = OnceLock::new();
     *TOTAL.get_or_init(|| {
@@ -78,7 +91,8 @@ fn total_memory() -> u64 {
         let own = own.and_then(|pid| system.process(pid));
         // Within a container, the process's group may lie outside of the visible tree, whose root is then the container's group.
         let group = own.and_then(|process| process.cgroup_limits()).or_else(|| system.cgroup_limits());
-        machine.into_iter().chain(group.map(|limits| limits.total_memory)).min().unwrap_or(8 << 30)
+        let group = group.map(|limits| limits.total_memory);
+        machine.into_iter().chain(group).chain(address_limit()).min().unwrap_or(8 << 30)
     })
 }
 
@@ -106,6 +120,6 @@ mod tests {
         assert_eq!(memory_budget(None), total_memory() / 2);
         let machine = ram().total_memory();
         assert!((1..=machine).contains(&total_memory()), "{} of {machine}", total_memory());
-        assert!((1..=machine).contains(&available_memory()), "{} of {machine}", available_memory());
+        assert!((1..=machine).contains(&resident_memory()), "{} of {machine}", resident_memory());
     }
 }

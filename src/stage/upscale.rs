@@ -4,13 +4,15 @@
 //! least the network's receptive field, tiled equals untiled. All windows of a picture have one shape, so the network
 //! allocates for one shape.
 
-use ndarray::{Array3, ArrayView3, Axis, Ix3, s};
+use std::ops::Range;
+
+use ndarray::{Array3, ArrayViewMut3, Axis, s};
 
 use crate::{
     error::{Error, Result},
     progress,
     runtime::{Network, finite},
-    tensor::Tensor,
+    tensor::{Frame, Tensor, filled},
     tiling::Tiles,
 };
 
@@ -53,28 +55,76 @@ impl Upscale {
     /// Those of the network; values that are not finite; a stop request between tiles.
     pub fn upscale(&mut self, picture: &Array3<f32>) -> Result<Array3<f32>> {
         let (_, h, w) = picture.dim();
-        let UpscaleOptions { scale, multiple, tile, halo } = self.options;
-        let round = |n: usize| n.next_multiple_of(multiple);
-        let (ph, pw) = (round(h), round(w));
-        let padded = Array3::from_shape_fn((3, ph, pw), |(c, y, x)| picture[[c, reflect(y, h), reflect(x, w)]]);
-        let side = if tile == 0 { ph.max(pw) } else { round(tile) };
-        if ph <= side && pw <= side {
-            return Ok(self.call(padded.view())?.slice_move(s![.., ..h * scale, ..w * scale]));
+        if self.tiles((h, w)).count() == 1 {
+            let scale = self.options.scale;
+            let (rows, columns) = (0..self.padded(h), 0..self.padded(w));
+            let window = planes_window(picture, &rows, &columns)?;
+            return Ok(self.call(window)?.slice_move(s![.., ..h * scale, ..w * scale]));
         }
-        let tiles = Tiles::cropped((h, w), (ph, pw), side, round(halo)).scaled(scale);
-        let whole = tiles.assemble(|rows, columns| {
-            progress::check()?;
-            let (rows, columns) = (rows.start / scale..rows.end / scale, columns.start / scale..columns.end / scale);
-            Ok(self.call(padded.slice(s![.., rows, columns]))?.into_dyn())
+        let scale = self.options.scale;
+        let mut whole = planes((3, h * scale, w * scale))?;
+        self.each_tile((h, w), &|rows, columns| planes_window(picture, rows, columns), &mut |tile, (y, x)| {
+            let (_, rows, columns) = tile.dim();
+            whole.slice_mut(s![.., y..y + rows, x..x + columns]).assign(&tile);
         })?;
-        whole.into_dimensionality::<Ix3>().map_err(|e| Error::failed(format!("{}: {e}", self.network.name())))
+        Ok(whole)
+    }
+
+    /// Upscales an RGB frame to one of the same depth, tile by tile: only tiles are held as f32. `finish` changes what a tile
+    /// contributes before it is rounded.
+    ///
+    /// # Errors
+    /// Those of [`Upscale::upscale`]; the memory cannot be allocated.
+    pub fn upscale_frame(&mut self, frame: &Frame, finish: impl Fn(ArrayViewMut3<'_, f32>)) -> Result<Frame> {
+        let (scale, size) = (self.options.scale, (frame.height, frame.width));
+        let mut whole = Frame::zeros((size.0 * scale, size.1 * scale), 3, frame.is_deep())?;
+        let window = |rows: &Range<usize>, columns: &Range<usize>| frame_window(frame, rows, columns);
+        self.each_tile(size, &window, &mut |mut tile, at| {
+            finish(tile.view_mut());
+            whole.put(&tile.view(), at);
+        })?;
+        Ok(whole)
+    }
+
+    /// Runs the network on every tile of a picture of (height, width). `window` returns the picture's rows and columns, reflected
+    /// beyond its end; `put` receives what a tile contributes, and its first row and column.
+    fn each_tile(
+        &mut self,
+        size: (usize, usize),
+        window: &dyn Fn(&Range<usize>, &Range<usize>) -> Result<Array3<f32>>,
+        put: &mut dyn FnMut(ArrayViewMut3<'_, f32>, (usize, usize)),
+    ) -> Result<()> {
+        let scale = self.options.scale;
+        for [seen, kept] in self.tiles(size).parts() {
+            progress::check()?;
+            let mut tile = self.call(window(seen.0, seen.1)?)?;
+            let inside = |seen: &Range<usize>, kept: &Range<usize>| {
+                (kept.start - seen.start) * scale..(kept.end - seen.start) * scale
+            };
+            let part = tile.slice_mut(s![.., inside(seen.0, kept.0), inside(seen.1, kept.1)]);
+            put(part, (kept.0.start * scale, kept.1.start * scale));
+        }
+        Ok(())
+    }
+
+    /// The tiles of a picture of (height, width), in its pixels.
+    fn tiles(&self, (h, w): (usize, usize)) -> Tiles {
+        let UpscaleOptions { tile, halo, .. } = self.options;
+        let padded = (self.padded(h), self.padded(w));
+        let side = if tile == 0 { padded.0.max(padded.1) } else { self.padded(tile) };
+        let halo = if padded.0 <= side && padded.1 <= side { 0 } else { self.padded(halo) };
+        Tiles::cropped((h, w), padded, side, halo)
+    }
+
+    fn padded(&self, n: usize) -> usize {
+        n.next_multiple_of(self.options.multiple)
     }
 
     /// One call of the network. Height and width are multiples of [`UpscaleOptions::multiple`].
-    fn call(&mut self, picture: ArrayView3<'_, f32>) -> Result<Array3<f32>> {
+    fn call(&mut self, picture: Array3<f32>) -> Result<Array3<f32>> {
         let (_, h, w) = picture.dim();
         let scale = self.options.scale;
-        let input = Tensor::F32(picture.to_owned().insert_axis(Axis(0)).into_dyn());
+        let input = Tensor::F32(picture.insert_axis(Axis(0)).into_dyn());
         let output = self.network.run(&[(&self.input, &input)])?.into_iter().next();
         let Some((name, upscaled)) = output else {
             return Err(Error::failed(format!("{}: no output", self.network.name())));
@@ -92,6 +142,41 @@ impl Upscale {
             }
         }
     }
+}
+
+/// Rows and columns of planes [3, h, w], reflected beyond their end.
+fn planes_window(source: &Array3<f32>, rows: &Range<usize>, columns: &Range<usize>) -> Result<Array3<f32>> {
+    let (_, h, w) = source.dim();
+    if rows.end > h || columns.end > w {
+        return window((h, w), rows, columns, |c, y, x| source[[c, y, x]]);
+    }
+    let mut window = planes((3, rows.len(), columns.len()))?;
+    window.assign(&source.slice(s![.., rows.clone(), columns.clone()]));
+    Ok(window)
+}
+
+/// Rows and columns of an RGB frame as planes, reflected beyond its end.
+fn frame_window(frame: &Frame, rows: &Range<usize>, columns: &Range<usize>) -> Result<Array3<f32>> {
+    window((frame.height, frame.width), rows, columns, |c, y, x| frame.sample(c, y, x))
+}
+
+fn window(
+    (h, w): (usize, usize),
+    rows: &Range<usize>,
+    columns: &Range<usize>,
+    sample: impl Fn(usize, usize, usize) -> f32,
+) -> Result<Array3<f32>> {
+    let mut window = planes((3, rows.len(), columns.len()))?;
+    for ((c, y, x), value) in window.indexed_iter_mut() {
+        *value = sample(c, reflect(rows.start + y, h), reflect(columns.start + x, w));
+    }
+    Ok(window)
+}
+
+/// Zeros. Errors: the memory cannot be allocated.
+fn planes(shape: (usize, usize, usize)) -> Result<Array3<f32>> {
+    let values = filled(shape.0.saturating_mul(shape.1).saturating_mul(shape.2))?;
+    Array3::from_shape_vec(shape, values).map_err(|e| Error::failed(format!("planes of {shape:?}: {e}")))
 }
 
 /// Index `i` reflected into 0..n without repeating the border.

@@ -15,6 +15,7 @@ mod generate;
 mod interrupt;
 mod journal;
 mod leftovers;
+mod memory;
 mod pictures;
 mod published;
 mod rates;

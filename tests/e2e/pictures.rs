@@ -139,16 +139,19 @@ fn impossible_sizes_are_refused() {
     for (args, wants) in [
         (
             "a.jpg -o out/a.png --upscale 100000x100000 --filter nearest",
-            ["a.jpg: 16x12 to 100000x100000 pixels takes about", "of memory"],
-        ),
-        ("a.jpg -o out/a.png --upscale 100000x100000 --upscaling-model-path {x2}", ["100000x100000", "of memory"]),
-        (
-            "huge.png -o out/a.png --upscale 2 --filter nearest",
-            ["huge.png: 30000x30000 to 60000x60000", "that are available"],
+            ["a.jpg: 16x12 to 100000x100000 pixels: ", "of available memory: at least"],
         ),
         (
-            "huge.png -o out/a.png --upscale 2 --upscaling-model-path {x2}",
-            ["30000x30000 to 60000x60000", "that are available"],
+            "a.jpg -o out/a.png --upscale 100000x100000 --upscaling-model-path {x2}",
+            ["100000x100000", "of available memory"],
+        ),
+        (
+            "huge.png -o out/a.png --upscale 8 --filter nearest",
+            ["huge.png: 30000x30000 to 240000x240000", "of available memory"],
+        ),
+        (
+            "huge.png -o out/a.png --upscale 8 --upscaling-model-path {x2}",
+            ["30000x30000 to 240000x240000", "of available memory"],
         ),
         (
             "a.jpg -o out/a.webp --upscale 16384x12 --filter nearest",
@@ -165,7 +168,7 @@ fn impossible_sizes_are_refused() {
         ("a.jpg -o out/a.tif --upscale 40000x40000 --filter nearest", ["TIFF allows at most 4 GiB", "use .png"]),
         (
             "a.jpg -o out/a.png --upscale 4000x4000 --filter nearest --memory-limit 100MB",
-            ["4000x4000", "100 MB of --memory-limit"],
+            ["4000x4000", "--memory-limit 100 MB: at least"],
         ),
     ] {
         bad.extend(bench.fault(args, &bench.run(&format!("enhance {args}")), 3, &wants));
@@ -189,7 +192,7 @@ fn impossible_sizes_are_refused() {
     fs::create_dir(bench.path("in")).unwrap();
     fs::copy(bench.path("a.jpg"), bench.path("in/a.jpg")).unwrap();
     fs::rename(bench.path("huge.png"), bench.path("in/huge.png")).unwrap();
-    let run = bench.run(&format!("enhance in -o all {TWICE}"));
+    let run = bench.run("enhance in -o all --upscale 8 --filter nearest --quiet");
     if run.code != Some(2) || !bench.path("all/a.jpg").exists() || !run.err.starts_with("error: in/huge.png: ") {
         bad.push(format!("folder: {:?} {}", run.code, run.err));
     }

@@ -2,7 +2,7 @@
 
 use std::{
     borrow::Cow,
-    io::{BufReader, Cursor, Read},
+    io::{Cursor, Read},
     path::Path,
 };
 
@@ -28,19 +28,8 @@ pub(crate) const JPEG_QUALITY: u8 = 95;
 /// Maximum size of a decoded picture in bytes. A small file can claim any size.
 const MEMORY_LIMIT: u64 = 4 << 30;
 
-/// What a file's header says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Header {
-    /// Width in pixels.
-    pub width: usize,
-    /// Height in pixels.
-    pub height: usize,
-    /// Bytes of a pixel of [`Picture::frame`], at most: of RGB or RGBA with 8 or 16 bits.
-    pub pixel_bytes: usize,
-}
-
 /// Why a file cannot be read.
-enum Fault {
+pub(super) enum Fault {
     Damaged(String),
     /// A kind of file that is not read.
     Unsupported(String),
@@ -50,7 +39,7 @@ enum Fault {
 }
 
 impl Fault {
-    fn of(error: &image::ImageError) -> Self {
+    pub(super) fn of(error: &image::ImageError) -> Self {
         match error {
             image::ImageError::Unsupported(e) => Self::Unsupported(e.to_string()),
             image::ImageError::Limits(_) => Self::TooLarge,
@@ -65,7 +54,7 @@ impl Fault {
         }
     }
 
-    fn error(self, format: PictureFormat) -> Error {
+    pub(super) fn error(self, format: PictureFormat) -> Error {
         let name = format.name();
         Error::failed(match self {
             Self::Damaged(why) => {
@@ -88,38 +77,6 @@ pub fn read(path: &Path) -> Result<Picture> {
     let read = open_regular(path).and_then(|mut file| file.read_to_end(&mut bytes));
     read.map_err(|e| Error::io("reading", path, &e))?;
     decode(&bytes).at(path.display())
-}
-
-/// Returns (width, height) of a picture. Reads only the header.
-///
-/// Errors: a file that is unreadable or not a picture, or a damaged header.
-pub fn size(path: &Path) -> Result<(usize, usize)> {
-    header(path).map(|Header { width, height, .. }| (width, height))
-}
-
-/// Reads the header of a picture.
-///
-/// Errors: a file that is unreadable or not a picture, or a damaged header.
-pub fn header(path: &Path) -> Result<Header> {
-    let reader = open_regular(path).and_then(|file| ImageReader::new(BufReader::new(file)).with_guessed_format());
-    let mut reader = reader.map_err(|e| Error::io("reading", path, &e))?;
-    reader.no_limits();
-    let format = reader.format();
-    let decoder = reader.into_decoder();
-    let broken = |e: &image::ImageError| match (format.and_then(PictureFormat::of_decoder), Fault::of(e)) {
-        (Some(PictureFormat::Tiff), Fault::Unsupported(why)) => {
-            let pages = std::fs::read(path).map(|bytes| tiff::pages(&bytes)).unwrap_or_default();
-            Fault::Unsupported(pages.into_iter().next().map_or(why, |page| page.kind)).error(PictureFormat::Tiff)
-        }
-        (Some(format), fault) => fault.error(format),
-        (None, _) => Error::failed(format!("the picture is damaged or truncated ({e})")),
-    };
-    let decoder = decoder.map_err(|e| broken(&e)).at(path.display())?;
-    let (width, height) = decoder.dimensions();
-    let color = decoder.color_type();
-    let depth = usize::from(color.bytes_per_pixel() / color.channel_count()).min(2);
-    let pixel_bytes = depth * if color.has_alpha() { 4 } else { 3 };
-    Ok(Header { width: width as usize, height: height as usize, pixel_bytes })
 }
 
 /// Decodes a picture from memory. See [`read`].

@@ -11,13 +11,15 @@ mod decode;
 pub(crate) mod eight_bit;
 mod encode;
 mod exif;
+mod header;
 mod ifd;
 mod jpeg;
 mod tiff;
 
-pub use decode::{Header, decode, header, read, size};
 pub(crate) use decode::{JPEG_QUALITY, is_animated};
+pub use decode::{decode, read};
 pub use encode::{PictureOptions, check_size, encode, write, write_in};
+pub use header::{Header, size};
 
 use crate::{media::format::PictureFormat, tensor::Frame};
 

@@ -1,91 +1,68 @@
-//! `plan enhance`: sizes and notes, without reading weights.
-
-use std::path::PathBuf;
+//! `plan enhance`: memory and notes, without reading weights.
 
 use super::{
-    refine_config::{RefineConfig, pass_sizes, video_error},
-    video_source,
+    forecast_memory::{self, NetworkForms, Tiles},
+    refine_config::RefineConfig,
 };
 use crate::{
     compile::{self, Subgraph},
     error::Result,
-    media::{
-        FileType, picture, sniff,
-        video::{Timing, probe},
-    },
+    media::picture,
     onnx::Target,
-    pipeline::{postprocess::output_size, report::SizeRow, retime::Retime, vae::Direction},
-    plan::{EnhancePlan, Input},
+    pipeline::{
+        memory::{self, Phase},
+        report::SizeRow,
+        vae::Direction,
+    },
+    plan::{EnhancePlan, Input, Job},
 };
 
-/// Size, frames and rate of an input, then after each stage, from file headers. Pictures have no rate.
-pub fn sizes(plan: &EnhancePlan, input: &Input) -> Result<Vec<SizeRow>> {
-    match input {
-        Input::File(path) => match sniff(path)? {
-            FileType::Picture(_) => picture::size(path).map(|(width, height)| picture_sizes(plan, (height, width))),
-            FileType::Video if plan.refine.is_some() => Err(video_error(path)),
-            FileType::Video => {
-                let info = probe(path)?;
-                let whole = plan.trim.start.is_none() && plan.trim.end.is_none();
-                let timing = match plan.interpolation {
-                    // Without interpolation, the header is enough.
-                    None if whole => Timing::at_rate(info.frame_rate, info.frames.unwrap_or(0)),
-                    _ => video_source::timing(path, &plan.trim)?.0,
-                };
-                video_sizes(plan, (info.height, info.width), &timing)
+/// Forecasts the memory of inputs.
+pub struct MemoryForecast<'a> {
+    plan: &'a EnhancePlan,
+    forms: NetworkForms,
+    peak: Phase,
+}
+
+impl<'a> MemoryForecast<'a> {
+    /// Reads the headers of the plan's networks.
+    ///
+    /// # Errors
+    /// A network of the wrong kind; a memory limit below what the program needs.
+    pub fn new(plan: &'a EnhancePlan) -> Result<Self> {
+        memory::check_limit(plan.runtime.engine.memory_limit)?;
+        Ok(Self { plan, forms: forecast_memory::forms(plan)?, peak: Phase::default() })
+    }
+
+    /// Adds an input with the rows of [`sizes`].
+    ///
+    /// # Errors
+    /// An input whose smallest form exceeds the limit.
+    pub fn add(&mut self, job: &Job, sizes: &[SizeRow]) -> Result<()> {
+        let (Some(first), Some(last)) = (sizes.first(), sizes.last()) else { return Ok(()) };
+        let size = (first.height, first.width);
+        let of = |tiles| match &job.input {
+            Input::File(path) if first.fps.is_none() => {
+                let header = picture::Header::read(path)?;
+                let form = self.forms.upscale.as_ref();
+                Ok(forecast_memory::picture((&header, path), &job.output, self.plan, form, tiles))
             }
-        },
-        Input::Sequence { .. } if plan.refine.is_some() => Err(video_error(input.name())),
-        Input::Sequence { pattern, files } => {
-            let (files, timing) = video_source::pictures(pattern, files, plan)?;
-            let first = files.first().map_or_else(PathBuf::new, Clone::clone);
-            let (width, height) = picture::size(&first)?;
-            video_sizes(plan, (height, width), &timing)
-        }
+            _ => Ok(forecast_memory::video(size, last.frames, self.plan, &self.forms, tiles)),
+        };
+        memory::check(&of(Tiles::Smallest)?, self.plan.runtime.engine.memory_limit)?;
+        let phase = of(Tiles::Chosen)?;
+        self.peak = memory::peak([std::mem::take(&mut self.peak), phase]);
+        Ok(())
     }
-}
 
-/// The sizes of a picture after each stage.
-pub(super) fn picture_sizes(plan: &EnhancePlan, size: (usize, usize)) -> Vec<SizeRow> {
-    let row = |stage: &str, (height, width): (usize, usize)| SizeRow {
-        stage: stage.into(),
-        width,
-        height,
-        frames: 1,
-        fps: None,
-    };
-    let mut sizes = vec![row("decode", size)];
-    let target = plan.upscaling.as_ref().map(|u| output_size(u.target, size.0, size.1));
-    let Some(refine) = &plan.refine else {
-        sizes.extend(target.map(|target| row("upscale", target)));
-        return sizes;
-    };
-    let target = target.unwrap_or(size);
-    let passes = pass_sizes(&refine.stages, size, target);
-    sizes.extend(passes.iter().enumerate().map(|(k, &size)| row(&format!("refine {}", k + 1), size)));
-    sizes.extend(passes.last().filter(|last| **last != target).map(|_| row("fit", target)));
-    sizes
-}
-
-fn video_sizes(plan: &EnhancePlan, size: (usize, usize), timing: &Timing) -> Result<Vec<SizeRow>> {
-    let row = |stage: &str, (height, width): (usize, usize), frames: u64, fps: f64| SizeRow {
-        stage: stage.into(),
-        width,
-        height,
-        frames,
-        fps: Some(fps),
-    };
-    let (mut count, mut rate) = (timing.frames, timing.rate.value());
-    let mut sizes = vec![row("decode", size, count, rate)];
-    if plan.interpolation.is_some() {
-        let retime = Retime::new(plan.interpolation.as_ref(), timing)?;
-        (count, rate) = (retime.frames, retime.rate.value());
-        sizes.push(row("interpolate", size, count, rate));
+    /// The peak of all inputs with `networks` bytes of a refinement, and a note with its terms.
+    pub fn finish(self, networks: u64) -> (u64, String) {
+        let plan = self.plan;
+        let upscales = plan.upscaling.as_ref().is_some_and(|upscaling| upscaling.model.is_some());
+        let program = memory::baseline(upscales || plan.interpolation.is_some() || plan.refine.is_some());
+        let phase = self.peak.with("refinement", networks);
+        (program + phase.bytes(), format!("memory: program {} MB, {}", program / 1_000_000, phase.text()))
     }
-    if let Some(u) = &plan.upscaling {
-        sizes.push(row("upscale", output_size(u.target, size.0, size.1), count, rate));
-    }
-    Ok(sizes)
 }
 
 /// Notes on every refinement pass of every input size, and the bytes that the networks take; empty without `--refine`.

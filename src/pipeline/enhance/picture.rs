@@ -2,18 +2,21 @@
 
 use std::path::Path;
 
-use ndarray::{Array3, Axis};
-
-use super::{forecast::picture_sizes, refine::Refiner};
+use super::{
+    forecast_memory::{self, Tiles},
+    refine::Refiner,
+    sizes::picture_sizes,
+};
 use crate::{
     error::{At, Error, Result},
     media::{
         PendingFile, PictureFormat,
-        picture::{self, JPEG_QUALITY, Picture, PictureOptions},
+        picture::{self, Header, JPEG_QUALITY, Picture, PictureOptions},
     },
     pipeline::{
+        memory,
         orientation::Orientation,
-        postprocess::{Upscaler, check_memory},
+        postprocess::{Upscaler, to_luma},
         timings::Timings,
     },
     plan::EnhancePlan,
@@ -36,8 +39,7 @@ pub(super) fn enhance_picture(
 ) -> Result<PendingFile> {
     let (name, output) = (input.display(), &plan.encoding);
     let format = PictureFormat::of_name(file.target())?;
-    let header = picture::header(input)?;
-    check_size(header, format, plan, &networks).at(&name)?;
+    check_size((input, file.target()), format, plan, &mut networks)?;
     let mut source = timings.time("decode", || picture::read(input))?;
     let pages = std::mem::take(&mut source.pages);
     if !pages.is_empty() && format != PictureFormat::Tiff {
@@ -55,24 +57,27 @@ pub(super) fn enhance_picture(
     Ok(file)
 }
 
-/// Checks from the header that the format can store the output, and that memory suffices.
+/// Checks from the header of `input` that the format of `output` can store the result, and that memory suffices. Leaves the memory
+/// of the other jobs to them.
 fn check_size(
-    header: picture::Header,
+    (input, output): (&Path, &Path),
     format: PictureFormat,
     plan: &EnhancePlan,
-    networks: &PictureNetworks<'_, '_>,
+    networks: &mut PictureNetworks<'_, '_>,
 ) -> Result<()> {
+    let header = Header::read(input)?;
     let from = (header.height, header.width);
-    let sizes = picture_sizes(plan, from);
-    let to = sizes.last().map_or(from, |row| (row.height, row.width));
-    picture::check_size(format, (to.1, to.0))?;
-    let pixels = |(height, width): (usize, usize)| (height as u64).saturating_mul(width as u64);
-    // A decoder expands the samples of the file to planes of f32, and the encoder the planes to samples.
-    let pixel_bytes = header.pixel_bytes as u64 * 2 + if header.pixel_bytes.is_multiple_of(4) { 16 } else { 12 };
-    let (read, written) = (pixels(from).saturating_mul(pixel_bytes), pixels(to).saturating_mul(pixel_bytes));
-    let upscaled = networks.upscaler.as_ref().map_or(0, |upscaler| upscaler.planes_bytes(from));
-    let limit = plan.runtime.engine.memory_limit;
-    check_memory(read.max(upscaled).max(written), limit, from, to)
+    let to = picture_sizes(plan, from).last().map_or(from, |row| (row.height, row.width));
+    picture::check_size(format, (to.1, to.0)).at(input.display())?;
+    let form = networks.upscaler.as_ref().map(|upscaler| upscaler.form().clone());
+    let need = forecast_memory::picture((&header, input), output, plan, form.as_ref(), Tiles::Smallest);
+    let sizes = || format!("{}: {}x{} to {}x{} pixels", input.display(), from.1, from.0, to.1, to.0);
+    memory::check(&need, plan.runtime.engine.memory_limit).at(sizes())?;
+    if let Some(upscaler) = &mut networks.upscaler {
+        let jobs = plan.batch.jobs.min(plan.jobs.len()).max(1) as u64;
+        upscaler.reserve(need.bytes() / jobs * (jobs - 1));
+    }
+    Ok(())
 }
 
 /// Enhances one page.
@@ -89,8 +94,8 @@ fn enhance_page(
     }
     let (deep, orientation) = (source.frame.is_deep(), Orientation(source.orientation()));
     let size = (source.frame.height, source.frame.width);
-    let planes = source.frame.try_planes()?;
-    let mut planes = match networks {
+    let frame = std::mem::take(&mut source.frame);
+    let mut frame = match networks {
         PictureNetworks { refiner: Some(refiner), upscaler } => {
             for warning in refiner.config.warnings(size) {
                 tracing::warn!("{name}: {warning}");
@@ -98,49 +103,26 @@ fn enhance_page(
             if format.stores_parameters() {
                 refiner.config.parameters(size).sign_picture(&mut source);
             }
-            timings.time("refine", || refiner.apply(planes, upscaler.as_deref_mut(), orientation))?
+            let planes = frame.try_planes()?;
+            drop(frame);
+            let mut refined = timings.time("refine", || refiner.apply(planes, upscaler.as_deref_mut(), orientation))?;
+            if source.grey {
+                to_luma(refined.view_mut());
+            }
+            Frame::try_from_planes(&refined, deep)?
         }
-        PictureNetworks { upscaler: Some(upscaler), .. } => timings.time("upscale", || upscaler.apply(planes))?,
-        _ => planes,
+        PictureNetworks { upscaler: Some(upscaler), .. } => {
+            timings.time("upscale", || upscaler.apply_frame(frame, source.grey))?
+        }
+        _ => frame,
     };
-    if source.grey {
-        to_grey(&mut planes);
-    }
     if !format.stores_orientation() {
-        planes = orientation.upright(planes);
+        frame = orientation.upright_frame(frame)?;
         source.set_upright();
     }
-    let enhanced = Picture { frame: Frame::try_from_planes(&planes, deep)?, ..source };
+    let enhanced = Picture { frame, ..source };
     for left in enhanced.unsupported_by(format) {
         tracing::warn!("{name}: left out: {left}");
     }
     Ok(enhanced)
-}
-
-/// Replaces red, green and blue by the luma of Rec. 601, as Real-ESRGAN does with grey pictures: a network makes three channels.
-fn to_grey(planes: &mut Array3<f32>) {
-    let (mut colours, _) = planes.view_mut().split_at(Axis(0), 3);
-    for mut pixel in colours.lanes_mut(Axis(0)) {
-        let (r, g, b) = (pixel[0], pixel[1], pixel[2]);
-        if r != g || g != b {
-            pixel.fill(0.299 * r + 0.587 * g + 0.114 * b);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn grey_is_the_luma() {
-        let mut planes = Array3::from_shape_fn((4, 1, 3), |(k, _, x)| {
-            [[1.0, 0.5, 0.0], [0.0, 0.5, 0.0], [0.0, 0.5, 1.0], [0.2, 0.3, 0.4]][k][x]
-        });
-        to_grey(&mut planes);
-        for (x, want) in [0.299_f32, 0.5, 0.114].into_iter().enumerate() {
-            assert!((0..3).all(|k| planes[[k, 0, x]] == want), "{planes}");
-        }
-        assert_eq!(planes[[3, 0, 1]], 0.3);
-    }
 }

@@ -3,17 +3,19 @@
 use std::path::Path;
 
 use super::{
+    forecast_memory::{self, NetworkForms, Tiles},
     resume::{Chunks, Identity},
     video_source::VideoSource,
 };
 use crate::{
-    error::Result,
+    error::{At, Result},
     media::{
         PendingFile,
         video::{Summary, VideoInfo, VideoOptions, VideoQuality, VideoSpec, Writer, check_rate, chunk, short_frames},
     },
     pipeline::{
         context::Context,
+        memory,
         postprocess::output_size,
         retime::{OutputFrame, ResumePoint, Retime},
         stream::{self, Networks, encoder_options},
@@ -41,6 +43,7 @@ const CHUNK: f64 = 10.0;
 
 /// One video to enhance.
 pub(super) struct VideoJob<'a> {
+    plan: &'a EnhancePlan,
     source: VideoSource<'a>,
     retime: Retime,
     deep: bool,
@@ -83,7 +86,7 @@ impl<'a> VideoJob<'a> {
         let given = plan.trim.chunk;
         let chunk = given.filter(|s| *s < length).or((given.is_none() && length > CHUNK_ABOVE).then_some(CHUNK));
         let options = encoder_options(&plan.encoding, VideoQuality::VisuallyLossless);
-        Ok(Self { source, retime, deep, spec, options, chunk, chunk_given: given.is_some() })
+        Ok(Self { plan, source, retime, deep, spec, options, chunk, chunk_given: given.is_some() })
     }
 
     /// Enhances the video into `file`.
@@ -95,6 +98,7 @@ impl<'a> VideoJob<'a> {
         identity: &Identity<'_>,
         timings: &mut Timings,
     ) -> Result<PendingOutput> {
+        self.check_memory(networks, cx)?;
         let supported = chunk::supports_chunks(file.target());
         match self.chunk.filter(|_| supported) {
             Some(seconds) => self.in_chunks(seconds, (file, identity), networks, cx, timings),
@@ -106,6 +110,20 @@ impl<'a> VideoJob<'a> {
                 self.in_one_piece(file, networks, cx, timings)
             }
         }
+    }
+
+    /// Checks that the video fits into memory before anything is decoded, and leaves to other stages what they hold.
+    fn check_memory(&self, networks: &mut Networks, cx: &Context<'_>) -> Result<()> {
+        let (plan, forms, size) = (self.plan, forecast_memory::loaded(networks), self.source.size());
+        let frames = self.retime.frames;
+        let smallest = forecast_memory::video(size, frames, plan, &forms, Tiles::Smallest);
+        memory::check(&smallest, cx.options.engine.memory_limit).at(self.source.name().display())?;
+        if let Some(upscaler) = &mut networks.upscale {
+            let without = NetworkForms { upscale: None, ..forms.clone() };
+            let target = upscaler.form().output_size(size);
+            upscaler.reserve(forecast_memory::streams(size, target, frames, plan, &without).bytes());
+        }
+        Ok(())
     }
 
     fn in_one_piece(

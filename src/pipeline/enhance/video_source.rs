@@ -101,6 +101,14 @@ impl<'a> VideoSource<'a> {
         }
     }
 
+    /// (height, width) of the frames.
+    pub(super) fn size(&self) -> (usize, usize) {
+        match self {
+            Self::Video { info, .. } => (info.height, info.width),
+            Self::Pictures { first_picture, .. } => first_picture.size,
+        }
+    }
+
     /// The times of the frames.
     pub(super) fn timing(&self) -> &Timing {
         match self {

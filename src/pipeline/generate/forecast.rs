@@ -1,6 +1,10 @@
 //! `plan generate`: what a run would do, without reading weights.
 
-use super::{run_config::RunConfig, video_form::VideoForm};
+use super::{
+    forecast_memory::{self, Networks},
+    run_config::RunConfig,
+    video_form::VideoForm,
+};
 use crate::{
     compile::{self, Subgraph},
     error::Result,
@@ -8,6 +12,7 @@ use crate::{
     onnx::Target,
     pipeline::{
         components::{model_name, subgraph_of},
+        memory,
         report::{GenerateForecast, LevelRow, SizeRow},
         vae::Direction,
     },
@@ -17,42 +22,51 @@ use crate::{
 /// Forecasts a run. Every graph is built, so missing, misshapen and unused weights are errors.
 pub fn plan_generate(plan: &GeneratePlan) -> Result<GenerateForecast> {
     let config = RunConfig::new(plan)?;
-    let Size { height, width, .. } = config.size;
-    let decoding = config.vae.planned_bytes(Direction::Decode, (height, width));
+    let limit = plan.runtime.engine.memory_limit;
+    memory::check_limit(limit)?;
+    let levels = levels(&config);
+    let mut notes = notes(plan, &config, &levels);
     let (weights, memory) = match plan.model.configs_only {
         true => (None, None),
-        false => networks(plan, &config).map(|(weights, largest)| (Some(weights), Some(largest.max(decoding))))?,
+        false => {
+            let (weights, networks) = networks(plan, &config)?;
+            let (program, phase) = (memory::baseline(true), forecast_memory::peak_of(plan, &config, &networks)?);
+            notes.extend(networks.notes());
+            notes.push(format!("memory: program {} MB, {}", program / 1_000_000, phase.text()));
+            notes.extend(memory::check(&phase, limit).err().map(|e| format!("generate refuses this: {e}")));
+            (Some(weights), Some(program.saturating_add(phase.bytes())))
+        }
     };
     let sizes = sizes(plan, &config)?;
     let outputs = plan.prompts.len() * plan.seeds.len();
     // 3 bytes per pixel of a picture, about a tenth of that per pixel of a video.
-    let bytes = |s: &SizeRow| (s.width * s.height) as u64 * if s.fps.is_some() { s.frames.div_ceil(10) } else { 3 };
+    let bytes = |s: &SizeRow| {
+        (s.width as u64).saturating_mul(s.height as u64) * if s.fps.is_some() { s.frames.div_ceil(10) } else { 3 }
+    };
     let last = sizes.last().map_or(0, bytes);
-    let levels = levels(&config);
     Ok(GenerateForecast {
         model: model_name(&config.folder, config.family.as_ref()).into(),
         outputs,
         weights_bytes: weights,
         memory_bytes: memory,
         download_bytes: None,
-        disk_bytes: Some(last * outputs as u64),
-        notes: notes(plan, &config, &levels),
+        disk_bytes: Some(last.saturating_mul(outputs as u64)),
+        notes,
         stages: levels,
         sizes,
     })
 }
 
-/// Bytes of all weights, and the memory of the largest network.
-fn networks(plan: &GeneratePlan, config: &RunConfig) -> Result<(u64, u64)> {
-    let (mut weights, mut largest) = (0, 0);
+/// Bytes of all weights in the files, and what the networks hold.
+fn networks(plan: &GeneratePlan, config: &RunConfig) -> Result<(u64, Networks)> {
+    let (mut weights, mut networks) = (0, Networks::default());
     for (name, class) in config.folder.components().filter(|(_, class)| compile::supports(class)) {
         let subgraph = subgraph_of(config.family.as_ref(), name, Subgraph::Decoder);
         let model = compile::component(&config.folder.path(name)?, class, subgraph, None, Target::CPU)?;
         weights += model.weight_bytes;
-        // The CPU computes in f32: weights are converted once, or stay mapped under a memory limit.
-        largest = largest.max(if plan.runtime.engine.memory_limit.is_some() { 0 } else { 4 * model.parameters });
+        networks.add(name, &model, &plan.runtime);
     }
-    Ok((weights, largest))
+    Ok((weights, networks))
 }
 
 /// The resolution levels with their cost.

@@ -13,6 +13,7 @@
 
 mod denoise;
 mod forecast;
+mod forecast_memory;
 mod init_image;
 mod jobs;
 mod latents;

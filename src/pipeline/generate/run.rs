@@ -2,6 +2,7 @@
 
 use super::{
     denoise::{Inputs, denoise},
+    forecast_memory::{self, Networks},
     jobs::{Run, check_outputs, check_rates, items},
     latents::Latents,
     picture::write_pictures,
@@ -17,7 +18,7 @@ use crate::{
     pipeline::{
         context::{Context, Role},
         diagnose::name_damaged_tensor,
-        prompts,
+        memory, prompts,
         report::Generated,
         timings::Timings,
         vae::Direction,
@@ -41,6 +42,7 @@ pub fn generate(plan: &GeneratePlan, cx: &Context<'_>) -> Result<Generated> {
     // Graphs come first, so that errors in the checkpoint are reported before anything slow runs.
     let transformer = cx.graph(&config.folder, "transformer", Subgraph::Full, Role::Transformer)?;
     let decoder = DecoderGraphs::new(&config, cx)?;
+    check_memory(&run, &transformer)?;
     let mut latents = Latents::new(plan.save_latents.as_deref(), plan.output.overwrite);
     let inputs = inputs(&run, &mut timings)?;
     if let Some(start) = &inputs.start {
@@ -56,6 +58,14 @@ pub fn generate(plan: &GeneratePlan, cx: &Context<'_>) -> Result<Generated> {
         timings.write(path)?;
     }
     Ok(Generated { outputs, seconds: timings.seconds(), peak_memory_bytes: peak_memory() })
+}
+
+/// Checks that the run fits into memory before weights are read.
+fn check_memory(run: &Run<'_>, transformer: &Model) -> Result<()> {
+    let mut networks = Networks::default();
+    networks.add("transformer", transformer, &run.plan.runtime);
+    let limit = run.plan.runtime.engine.memory_limit;
+    memory::check(&forecast_memory::peak_of(run.plan, run.config, &networks)?, limit)
 }
 
 /// The graphs of a VAE decoder.

@@ -173,8 +173,26 @@ fn output_size(plan: &GeneratePlan, family: &dyn Family, start: Option<&InitImag
     if let Some(image) = start {
         image.check(family, size, plan.frames)?;
     }
+    check_maximum(size)?;
     family.check_size(size)?;
     Ok(size)
+}
+
+/// The largest side in pixels, and the most frames. Schedules that depend on the number of tokens end beyond f64 above it.
+const MAX_SIDE: usize = 16_384;
+const MAX_FRAMES: usize = 100_000;
+
+/// Sizes beyond the maximum are errors.
+fn check_maximum(size: Size) -> Result<()> {
+    let rows = [
+        ("--width", size.width, MAX_SIDE, "pixels"),
+        ("--height", size.height, MAX_SIDE, "pixels"),
+        ("--num-frames", size.frames, MAX_FRAMES, "frames"),
+    ];
+    match rows.into_iter().find(|(_, n, most, _)| n > most) {
+        Some((flag, n, most, unit)) => Err(Error::usage(format!("{flag} {n}: at most {most} {unit} are supported"))),
+        None => Ok(()),
+    }
 }
 
 /// The resolution levels of the whole schedule.

@@ -29,6 +29,8 @@ pub(crate) struct Interpolator {
     network: Arc<Mutex<Interpolate>>,
     /// For messages.
     weights: PathBuf,
+    /// Peak activation memory in bytes per pixel of a pair of frames.
+    pub pixel_bytes: u64,
 }
 
 /// The times of frames between two frames.
@@ -46,7 +48,7 @@ impl Interpolator {
         let built = compile::interpolator(&plan.model.path, plan.scale as f32, cx.target(Role::Exact))?;
         let network = cx.load_beside("the interpolator", &built.model)?;
         let network = Arc::new(Mutex::new(Interpolate::new(network, built.multiple, BATCH)));
-        Ok(Self { network, weights: plan.model.path.clone() })
+        Ok(Self { network, weights: plan.model.path.clone(), pixel_bytes: built.pixel_bytes as u64 })
     }
 
     /// Frames between two, in order. Alpha, the fourth plane, is interpolated separately as a grey picture.

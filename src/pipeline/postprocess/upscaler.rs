@@ -7,33 +7,34 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use ndarray::{Array3, Axis};
+use ndarray::{Array3, ArrayViewMut3, Axis};
 
-use crate::sync::lock;
+use super::upscale_form::{DEFAULT_HALO, UpscaleForm};
 use crate::{
     compile::{self, UpscalerSpec},
     error::{At, Error, Result},
-    media::{alpha, resize::resize},
+    media::{
+        alpha,
+        resize::{resize, resize_frame},
+    },
     pipeline::{
         context::{Context, Role},
-        diagnose::{check_contrast, name_damaged_tensor},
+        diagnose::{check_contrast, check_frame_contrast, name_damaged_tensor},
     },
     plan::{self, Upscaling},
-    runtime::{Load, Network, Signature, available_memory, memory_budget},
+    runtime::{Load, Network, Signature},
     stage::upscale::{Upscale, UpscaleOptions},
-    tensor::{DType, Tensor},
+    sync::lock,
+    tensor::{DType, Frame, Tensor},
 };
 
 /// The upscaling stage. Clones share the network, which processes one picture at a time on all cores or the whole device.
 #[derive(Clone)]
 pub(crate) struct Upscaler {
     network: Option<Arc<Mutex<Upscale>>>,
-    spec: UpscalerSpec,
-    plan: Upscaling,
-    /// Bytes that the activations of the network may take.
-    memory: u64,
-    /// `--memory-limit`.
-    limit: Option<u64>,
+    form: UpscaleForm,
+    /// Bytes that are held besides the pictures that are upscaled: those of the other stages and jobs.
+    reserved: u64,
     /// Keys of the messages that were logged; each is logged once.
     logged: Arc<Mutex<BTreeSet<&'static str>>>,
 }
@@ -41,13 +42,9 @@ pub(crate) struct Upscaler {
 impl Upscaler {
     /// Loads the network of a plan; without a network, the filter alone resamples.
     pub(crate) fn load(plan: &Upscaling, cx: &Context<'_>) -> Result<Self> {
-        // The other half is for the stages that run at the same time.
-        let memory = memory_budget(cx.options.engine.memory_limit) / 2;
-        let limit = cx.options.engine.memory_limit;
-        let none = UpscalerSpec { scale: 1, multiple: 1, receptive_field: 0, pixel_bytes: 0 };
-        let logged = Arc::default();
+        let (logged, limit) = (Arc::default(), cx.options.engine.memory_limit);
         let Some(model) = &plan.model else {
-            return Ok(Self { network: None, spec: none, plan: plan.clone(), memory, limit, logged });
+            return Ok(Self { network: None, form: UpscaleForm::new(None, plan, limit), reserved: 0, logged });
         };
         let (network, spec) = if model.path.extension().is_some_and(|e| e == "onnx") {
             load_graph(&model.path, cx)?
@@ -61,12 +58,22 @@ impl Upscaler {
         };
         let untiled = UpscaleOptions { scale: spec.scale, multiple: spec.multiple, tile: 0, halo: 0 };
         let network = Some(Arc::new(Mutex::new(Upscale::new(network, untiled))));
-        Ok(Self { network, spec, plan: plan.clone(), memory, limit, logged })
+        Ok(Self { network, form: UpscaleForm::new(Some(spec), plan, limit), reserved: 0, logged })
+    }
+
+    /// Sizes, tiles and memory.
+    pub(crate) fn form(&self) -> &UpscaleForm {
+        &self.form
+    }
+
+    /// Sets the bytes that are held besides the pictures that are upscaled.
+    pub(crate) fn reserve(&mut self, bytes: u64) {
+        self.reserved = bytes;
     }
 
     /// Changes the target size for later pictures.
     pub(crate) fn set_target(&mut self, target: plan::UpscaleTarget) {
-        self.plan.target = target;
+        self.form.plan.target = target;
     }
 
     /// Upscales planes [3 or 4, h, w] in 0..=1 to the target size, in 0..=1. The same network upscales alpha, the fourth plane,
@@ -87,69 +94,87 @@ impl Upscaler {
         alpha::join(&colours, &alpha)
     }
 
+    /// Upscales a frame to the target size, with the same depth. An RGB frame that takes one pass of the network to the exact size, or
+    /// the filter alone, is never held as f32 planes beside the network's tiles. `grey`: red, green and blue of the frame are equal,
+    /// and those of the result become its luma.
+    ///
+    /// # Errors
+    /// Those of [`Upscaler::apply`]; the memory cannot be allocated.
+    pub(crate) fn apply_frame(&mut self, frame: Frame, grey: bool) -> Result<Frame> {
+        let (h, w, deep) = (frame.height, frame.width, frame.is_deep());
+        let (height, width) = self.form.output_size((h, w));
+        if frame.channels != 3 || !self.form.is_direct((h, w)) {
+            let planes = frame.try_planes()?;
+            drop(frame);
+            let mut upscaled = self.apply(planes)?;
+            if grey {
+                to_luma(upscaled.view_mut());
+            }
+            return Frame::try_from_planes(&upscaled, deep);
+        }
+        let bytes = if deep { 6 } else { 3 } * (h * w).saturating_add(height.saturating_mul(width)) as u64;
+        let options = self.tiles((h, w), bytes);
+        let Some(network) = self.network.as_ref().filter(|_| self.form.passes((h, w)) == 1) else {
+            self.log_resampled((h, w), (height, width));
+            return resize_frame(&frame, height, width, self.form.plan.filter);
+        };
+        let mut network = lock(network);
+        network.set_options(options);
+        let weights = self.form.plan.model.as_ref().map(|m| m.path.clone()).unwrap_or_default();
+        let upscaled = network.upscale_frame(&frame, |tile| {
+            if grey {
+                to_luma(tile)
+            }
+        });
+        let upscaled = upscaled.map_err(name_damaged_tensor(&weights))?;
+        check_frame_contrast(&format!("upscaling with {}", weights.display()), &frame, &upscaled)?;
+        Ok(upscaled)
+    }
+
     /// Upscales three planes: runs the network until the target size is reached, then resamples to it. A picture that is already
     /// large enough is only resampled, unless the target is a factor.
     fn upscale(&mut self, picture: &Array3<f32>) -> Result<Array3<f32>> {
         let (_, h, w) = picture.dim();
-        let (height, width) = output_size(self.plan.target, h, w);
-        check_memory(self.planes_bytes((h, w)), self.limit, (h, w), (height, width))?;
-        let passes = passes(self.plan.target, self.spec.scale, (h, w));
-        if passes == 0 && self.network.is_some() {
-            self.log_once("large", format!("{w}×{h} is not below {width}×{height}: resampled without the network"));
+        let (height, width) = self.form.output_size((h, w));
+        let passes = self.form.passes((h, w));
+        let held = self.form.plane_bytes((h, w), 3);
+        if passes == 0 {
+            self.log_resampled((h, w), (height, width));
         }
         let mut planes = Cow::Borrowed(picture);
         for _ in 0..passes {
-            let options = self.tiles(planes.dim().1, planes.dim().2);
+            let options = self.tiles((planes.dim().1, planes.dim().2), held);
             let Some(network) = &self.network else { break };
             let mut network = lock(network);
             network.set_options(options);
-            let weights = self.plan.model.as_ref().map(|m| m.path.clone()).unwrap_or_default();
+            let weights = self.form.plan.model.as_ref().map(|m| m.path.clone()).unwrap_or_default();
             let upscaled = network.upscale(&planes).map_err(name_damaged_tensor(&weights))?;
             check_contrast(&format!("upscaling with {}", weights.display()), &[&planes], &upscaled)?;
             planes = Cow::Owned(upscaled.mapv_into(|v| v.clamp(0.0, 1.0)));
         }
         if (planes.dim().1, planes.dim().2) == (height, width) {
-            return Ok(planes.into_owned());
+            return Ok(planes.into_owned().mapv_into(|v| v.clamp(0.0, 1.0)));
         }
-        Ok(resize(&planes, height, width, self.plan.filter)?.mapv_into(|v| v.clamp(0.0, 1.0)))
+        Ok(resize(&planes, height, width, self.form.plan.filter)?.mapv_into(|v| v.clamp(0.0, 1.0)))
     }
 
-    /// Bytes of the planes that upscaling a picture of (height, width) holds at most, without the network's activations.
-    pub(crate) fn planes_bytes(&self, (h, w): (usize, usize)) -> u64 {
-        let (scale, (height, width)) = (self.spec.scale, output_size(self.plan.target, h, w));
-        let passes = if self.network.is_some() { passes(self.plan.target, scale, (h, w)) } else { 0 };
-        // Three planes of f32.
-        let planes = |h: usize, w: usize| (h as u64).saturating_mul(w as u64).saturating_mul(12);
-        let after = |n: u32| (h.saturating_mul(scale.saturating_pow(n)), w.saturating_mul(scale.saturating_pow(n)));
-        let at = |n: u32| planes(after(n).0, after(n).1);
-        // A pass holds its input, padded, and its output.
-        let passed = (1..=passes).map(|n| at(n - 1).saturating_mul(2).saturating_add(at(n))).max();
-        // Resampling holds two copies of its input and of its output.
-        let fitted = (after(passes) != (height, width))
-            .then(|| at(passes).saturating_mul(3).saturating_add(planes(height, width).saturating_mul(3)));
-        passed.max(fitted).unwrap_or(0)
+    fn log_resampled(&mut self, (h, w): (usize, usize), (height, width): (usize, usize)) {
+        if self.network.is_some() {
+            self.log_once("large", format!("{w}×{h} is not below {width}×{height}: resampled without the network"));
+        }
     }
 
-    /// The tiles of a picture: none if its activations fit into memory untiled, else the largest that fit.
-    fn tiles(&mut self, h: usize, w: usize) -> UpscaleOptions {
-        let UpscalerSpec { scale, multiple, receptive_field, pixel_bytes } = self.spec;
-        let pixels = self.memory as usize / pixel_bytes.max(1);
-        let window = ((pixels as f64).sqrt() as usize).max(64);
-        let tile = self.plan.tile.unwrap_or(if h * w <= pixels { 0 } else { window });
-        let untiled = tile == 0 || (h <= tile && w <= tile);
-        // A halo above half the tile more than quadruples the work.
-        let affordable = DEFAULT_HALO.max(if self.plan.tile.is_some() { tile / 2 } else { window / 4 });
-        let own = if receptive_field <= affordable { receptive_field } else { DEFAULT_HALO };
-        let halo = self.plan.tile_overlap.unwrap_or(own);
-        if !untiled && halo < receptive_field {
+    /// The tiles of a picture of (height, width) beside `held` bytes.
+    fn tiles(&mut self, size: (usize, usize), held: u64) -> UpscaleOptions {
+        let options = self.form.tiles(size, self.reserved.saturating_add(held));
+        let (halo, receptive_field) = (options.halo, self.form.spec.map_or(0, |spec| spec.receptive_field));
+        if options.tile > 0 && halo < receptive_field {
             self.log_once(
                 "halo",
                 format!("tiles overlap by {halo} pixels, the network's receptive field is {receptive_field}: tile borders may differ slightly (--tile-overlap {receptive_field} is exact; Real-ESRGAN uses 10)"),
             );
         }
-        let side = if self.plan.tile.is_some() { tile } else { tile.saturating_sub(2 * halo).max(32) };
-        let tile = if untiled { 0 } else { (side / multiple).max(1) * multiple };
-        UpscaleOptions { scale, multiple, tile, halo }
+        options
     }
 
     /// Logs a message once.
@@ -160,55 +185,14 @@ impl Upscaler {
     }
 }
 
-/// Checks that memory suffices before anything is allocated. `needed`: bytes; `limit`: `--memory-limit`; then (height, width) of
-/// the input and the output.
-///
-/// # Errors
-/// `needed` exceeds the limit or, without one, the memory that is available.
-pub(crate) fn check_memory(needed: u64, limit: Option<u64>, from: (usize, usize), to: (usize, usize)) -> Result<()> {
-    let (most, what) = match limit {
-        Some(limit) => (limit, "of --memory-limit"),
-        None => (available_memory(), "that are available"),
-    };
-    if needed <= most {
-        return Ok(());
-    }
-    let ((h, w), (height, width)) = (from, to);
-    let (needed, most) = (gigabytes(needed), gigabytes(most));
-    Err(Error::failed(format!(
-        "{w}x{h} to {width}x{height} pixels takes about {needed} of memory, more than the {most} {what}; use a smaller size"
-    )))
-}
-
-fn gigabytes(bytes: u64) -> String {
-    if bytes < 1_000_000_000 {
-        format!("{:.0} MB", bytes as f64 / 1e6)
-    } else {
-        format!("{:.1} GB", bytes as f64 / 1e9)
-    }
-}
-
-/// The halo, in input pixels, of a network whose receptive field is too large for its tiles: six times the halo of Real-ESRGAN's
-/// own tiling. Deep RRDBNets have a receptive field of hundreds of pixels; the difference at tile borders is small and logged.
-const DEFAULT_HALO: usize = 64;
-
-/// How many passes of a network of this scale reach the target size.
-fn passes(target: plan::UpscaleTarget, scale: usize, (height, width): (usize, usize)) -> u32 {
-    let goal = output_size(target, height, width);
-    let least = u32::from(matches!(target, plan::UpscaleTarget::Times(_) | plan::UpscaleTarget::Factor(_)));
-    let factor = |n: u32| scale.saturating_pow(n);
-    let reached = |n: u32| height.saturating_mul(factor(n)) >= goal.0 && width.saturating_mul(factor(n)) >= goal.1;
-    if scale == 1 { 1 } else { (least..=10).find(|&n| reached(n)).unwrap_or(10) }
-}
-
-/// (height, width) of the upscaled picture for an input size.
-pub(crate) fn output_size(target: plan::UpscaleTarget, height: usize, width: usize) -> (usize, usize) {
-    let rounded = |side: usize, factor: f64| (side as f64 * factor).round().max(1.0) as usize;
-    match target {
-        plan::UpscaleTarget::Times(n) => (height.saturating_mul(n), width.saturating_mul(n)),
-        plan::UpscaleTarget::Factor(factor) => (rounded(height, factor), rounded(width, factor)),
-        plan::UpscaleTarget::Size { width, height } => (height, width),
-        plan::UpscaleTarget::Height(rows) => (rows, ((width * rows) as f64 / height as f64).round().max(1.0) as usize),
+/// Replaces red, green and blue by the luma of Rec. 601, as Real-ESRGAN does with grey pictures: a network makes three channels.
+pub(crate) fn to_luma(mut planes: ArrayViewMut3<'_, f32>) {
+    let (mut colours, _) = planes.view_mut().split_at(Axis(0), 3);
+    for mut pixel in colours.lanes_mut(Axis(0)) {
+        let (r, g, b) = (pixel[0], pixel[1], pixel[2]);
+        if r != g || g != b {
+            pixel.fill(0.299 * r + 0.587 * g + 0.114 * b);
+        }
     }
 }
 
@@ -257,30 +241,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn passes_until_the_size_is_reached() {
-        use crate::plan::UpscaleTarget::{Factor, Height, Size, Times};
-        let rows = [
-            (Times(1), 4, (100, 100), 1),
-            (Times(2), 2, (100, 100), 1),
-            (Times(3), 2, (100, 100), 2),
-            (Times(4), 4, (7, 9), 1),
-            (Times(8), 2, (7, 9), 3),
-            (Times(8), 4, (7, 9), 2),
-            (Times(2), 1, (7, 9), 1),
-            (Factor(1.5), 2, (7, 9), 1),
-            (Factor(2.5), 2, (7, 9), 2),
-            (Height(2160), 2, (1080, 1920), 1),
-            (Height(2160), 2, (540, 960), 2),
-            (Height(2161), 2, (540, 960), 3),
-            (Height(720), 2, (1080, 1920), 0),
-            (Height(1080), 4, (1080, 1920), 0),
-            (Size { width: 3840, height: 1080 }, 2, (1080, 1920), 1),
-        ];
-        let bad: Vec<String> = rows
-            .iter()
-            .filter(|(target, scale, size, want)| passes(*target, *scale, *size) != *want)
-            .map(|row| format!("{row:?}: {}", passes(row.0, row.1, row.2)))
-            .collect();
-        assert!(bad.is_empty(), "\n{}", bad.join("\n"));
+    fn grey_is_the_luma() {
+        let mut planes = Array3::from_shape_fn((4, 1, 3), |(k, _, x)| {
+            [[1.0, 0.5, 0.0], [0.0, 0.5, 0.0], [0.0, 0.5, 1.0], [0.2, 0.3, 0.4]][k][x]
+        });
+        to_luma(planes.view_mut());
+        for (x, want) in [0.299_f32, 0.5, 0.114].into_iter().enumerate() {
+            assert!((0..3).all(|k| planes[[k, 0, x]] == want), "{planes}");
+        }
+        assert_eq!(planes[[3, 0, 1]], 0.3);
     }
 }

@@ -1,0 +1,192 @@
+//! Memory of one input of `enhance`, phase by phase, from headers.
+
+use std::path::Path;
+
+use super::sizes::picture_sizes;
+use crate::{
+    compile,
+    error::Result,
+    media::{PictureFormat, picture::Header},
+    onnx::Target,
+    pipeline::{
+        memory::{Phase, SESSION, peak},
+        postprocess::UpscaleForm,
+        stream::Networks,
+    },
+    plan::EnhancePlan,
+    stage::upscale::UpscaleOptions,
+};
+
+/// Bytes of an f32 RGB pixel, and of an 8-bit one.
+const PLANES: u64 = 12;
+const BYTES: u64 = 3;
+
+/// Frames that wait or are processed between decoding and upscaling: two queues of two, one in each stage, and the last distinct one.
+const SOURCE_FRAMES: u64 = 7;
+/// Finished frames that wait for the encoder, are made or are encoded.
+const OUTPUT_FRAMES: u64 = 4;
+/// Pictures that a decoder of H.264 or HEVC keeps, in YUV 4:2:0.
+const DECODED_FRAMES: u64 = 16;
+/// Frames of x264's default lookahead, and its references.
+const LOOKAHEAD: u64 = 48;
+/// Tenths of a byte per pixel of a frame in the lookahead: YUV 4:2:0, a quarter-size copy in four phases, motion vectors.
+const LOOKAHEAD_TENTHS: u64 = 33;
+/// Contexts of both codecs and the heaps of their threads.
+const CODECS: u64 = 40_000_000;
+/// Pairs of frames that the interpolation network gets at once.
+const PAIRS: u64 = 1;
+
+/// The networks of an enhance plan, as far as memory needs them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct NetworkForms {
+    /// `None`: no upscaling, or a network without headers.
+    pub upscale: Option<UpscaleForm>,
+    /// Activation bytes per pixel of the interpolation network; 0: none.
+    pub interpolation: u64,
+}
+
+fn pixels((height, width): (usize, usize)) -> u64 {
+    (height as u64).saturating_mul(width as u64)
+}
+
+/// Which tiles a forecast takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tiles {
+    /// Those that the run chooses.
+    Chosen,
+    /// The smallest.
+    Smallest,
+}
+
+fn options(form: &UpscaleForm, size: (usize, usize), held: u64, tiles: Tiles) -> UpscaleOptions {
+    match tiles {
+        Tiles::Chosen => form.tiles(size, held),
+        Tiles::Smallest => form.smallest_tiles(size),
+    }
+}
+
+/// The peak of one picture, without the networks of a refinement. `form`: that of the upscaler, if there is one.
+pub(super) fn picture(
+    (header, path): (&Header, &Path),
+    output: &Path,
+    plan: &EnhancePlan,
+    form: Option<&UpscaleForm>,
+    tiles: Tiles,
+) -> Phase {
+    let jobs = plan.batch.jobs.min(plan.jobs.len()).max(1) as u64;
+    let times = |bytes: u64| bytes.saturating_mul(jobs);
+    let size = (header.height, header.width);
+    let target = picture_sizes(plan, size).last().map_or(size, |row| (row.height, row.width));
+    let source = times(header.frame_bytes());
+    let samples = if header.deep { 2 * header.channels } else { header.channels } as u64;
+    let output_bytes = times(pixels(target).saturating_mul(samples));
+    let file = times(std::fs::metadata(path).map_or(0, |data| data.len()));
+    let wide = if header.deep { source } else { 0 };
+    let decode = Phase::default().with("file", file).with("decoded picture", source).with("16-bit samples", wide);
+    let direct = plan.refine.is_none() && header.channels == 3 && form.is_some_and(|form| form.is_direct(size));
+    let planes = match form {
+        _ if direct => 0,
+        Some(form) if plan.refine.is_none() => times(form.plane_bytes(size, header.channels)),
+        // A refinement holds a picture at the final size, and the same before the last pass.
+        _ => times(pixels(size).max(pixels(target)).saturating_mul(2 * PLANES)),
+    };
+    let frames = if direct { source.saturating_add(output_bytes) } else { 0 };
+    let network =
+        form.map_or(0, |form| form.network_bytes(options(form, size, planes.saturating_add(frames), tiles), size));
+    let upscale = match direct {
+        true => Phase::default().with("decoded picture", source).with("output picture", output_bytes),
+        false => Phase::default().with("f32 planes", planes),
+    };
+    let upscale = upscale.with("network and its tiles", network);
+    // Without a limit, the arena keeps its memory.
+    let arena = if plan.runtime.engine.memory_limit.is_some() { 0 } else { network };
+    let whole_planes = if direct { 0 } else { times(PLANES.saturating_mul(pixels(target))) };
+    let convert = Phase::default()
+        .with("f32 planes", whole_planes)
+        .with("output picture", output_bytes)
+        .with("network and its tiles", arena);
+    let encode = Phase::default()
+        .with("output picture", output_bytes)
+        .with("encoded picture", encoded_bytes(output, output_bytes))
+        .with("network and its tiles", arena);
+    peak([decode, upscale, convert, encode])
+}
+
+/// Estimate of the bytes of an encoded picture, by its format: lossless compression saves about half, lossy nine tenths.
+fn encoded_bytes(output: &Path, bytes: u64) -> u64 {
+    match PictureFormat::of_name(output) {
+        Ok(PictureFormat::Png) => bytes / 2,
+        Ok(PictureFormat::Tiff | PictureFormat::Bmp) => bytes,
+        _ => bytes / 10,
+    }
+}
+
+/// Bytes of a video's frames and codecs, without networks. `frames`: frames of the output.
+fn video_frames(size: (usize, usize), target: (usize, usize), frames: u64, jobs: u64) -> Phase {
+    let (source, target) = (pixels(size), pixels(target));
+    let times = |bytes: u64| bytes.saturating_mul(jobs);
+    Phase::default()
+        .with("decoder", times(source.saturating_mul(DECODED_FRAMES) / 2 * 3))
+        .with("source frames", times(source.saturating_mul(PLANES * SOURCE_FRAMES)))
+        .with("f32 planes", times(target.saturating_mul(PLANES)))
+        .with("output frames", times(target.saturating_mul(BYTES * OUTPUT_FRAMES)))
+        .with("encoder", times((target / 10).saturating_mul(LOOKAHEAD_TENTHS * frames.min(LOOKAHEAD))))
+        .with("codecs", times(CODECS))
+}
+
+/// What the stages of a video hold besides the upscaling network.
+pub(super) fn streams(
+    size: (usize, usize),
+    target: (usize, usize),
+    frames: u64,
+    plan: &EnhancePlan,
+    forms: &NetworkForms,
+) -> Phase {
+    let jobs = plan.batch.jobs.min(plan.jobs.len()).max(1) as u64;
+    let interpolation = match forms.interpolation {
+        0 => 0,
+        bytes => pixels(size).saturating_mul(bytes * PAIRS).saturating_add(SESSION),
+    };
+    video_frames(size, target, frames, jobs).with("interpolation network", interpolation)
+}
+
+/// The peak of one video.
+pub(super) fn video(
+    size: (usize, usize),
+    frames: u64,
+    plan: &EnhancePlan,
+    forms: &NetworkForms,
+    tiles: Tiles,
+) -> Phase {
+    let target = forms.upscale.as_ref().map_or(size, |form| form.output_size(size));
+    let held = streams(size, target, frames, plan, forms);
+    let upscale = forms.upscale.as_ref().map_or(0, |form| {
+        let options = options(form, size, held.bytes().saturating_add(form.plane_bytes(size, 3)), tiles);
+        form.network_bytes(options, size)
+    });
+    held.with("upscaling network and its tiles", upscale)
+}
+
+/// The forms of loaded networks.
+pub(super) fn loaded(networks: &Networks) -> NetworkForms {
+    NetworkForms {
+        upscale: networks.upscale.as_ref().map(|upscaler| upscaler.form().clone()),
+        interpolation: networks.interpolate.as_ref().map_or(0, |network| network.pixel_bytes),
+    }
+}
+
+/// The forms of a plan's networks, from headers.
+///
+/// # Errors
+/// A file of the wrong kind.
+pub(super) fn forms(plan: &EnhancePlan) -> Result<NetworkForms> {
+    let limit = plan.runtime.engine.memory_limit;
+    let upscale = plan.upscaling.as_ref().map(|u| UpscaleForm::read(u, limit)).transpose()?.flatten();
+    let interpolation = match &plan.interpolation {
+        Some(i) if i.model.path.is_file() => {
+            compile::interpolator(&i.model.path, i.scale as f32, Target::CPU)?.pixel_bytes as u64
+        }
+        _ => 0,
+    };
+    Ok(NetworkForms { upscale, interpolation })
+}

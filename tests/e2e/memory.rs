@@ -1,0 +1,111 @@
+//! `plan` estimates peak memory, and `--memory-limit` holds or refuses.
+
+use image::{Rgb, RgbImage};
+use serde_json::Value;
+
+use crate::{Bench, CLIP, FLUX, RIFE, X2, here};
+
+/// A picture with some detail.
+fn picture(bench: &Bench, name: &str, (width, height): (u32, u32)) {
+    let pixel = |x: u32, y: u32| Rgb([(x * 7 + y * 3) as u8, (x ^ y) as u8, (y * 5) as u8]);
+    RgbImage::from_fn(width, height, pixel).save(bench.path(name)).unwrap();
+}
+
+fn number(bytes: &[u8], key: &str) -> Option<f64> {
+    serde_json::from_slice::<Value>(bytes).ok()?[key].as_f64()
+}
+
+/// Planned and measured peak of a call, in MB.
+fn peaks(bench: &Bench, args: &str) -> Result<(f64, f64), String> {
+    let (plan, run) = (bench.run(&format!("plan {args} --json")), bench.run(&format!("{args} --json")));
+    let planned = number(&plan.out, "memory_bytes").ok_or_else(|| format!("{args}: {}", plan.err))?;
+    let measured = number(&run.out, "peak_memory_bytes").ok_or_else(|| format!("{args}: {}", run.err))?;
+    Ok((planned / 1e6, measured / 1e6))
+}
+
+/// `scripts/bench/plan-memory` has a larger table and a smaller margin. This one runs beside other tests.
+#[test]
+fn plans_estimate_peak_memory() {
+    let bench = Bench::new();
+    picture(&bench, "small.png", (400, 300));
+    picture(&bench, "large.png", (1000, 750));
+    let (clip, x2, rife, flux) = (here(CLIP), here(X2), here(RIFE), here(FLUX));
+    let rows = [
+        "enhance small.png -o out/a.png --device cpu --upscale 2 --filter bicubic".to_owned(),
+        "enhance large.png -o out/b.png --device cpu --upscale 2 --filter bicubic".to_owned(),
+        format!("enhance small.png -o out/c.png --device cpu --upscale 2 --upscaling-model-path {x2}"),
+        format!("enhance large.png -o out/d.png --device cpu --upscale 2 --upscaling-model-path {x2}"),
+        format!(
+            "enhance large.png -o out/e.png --device cpu --upscale 2 --upscaling-model-path {x2} --memory-limit 200MB"
+        ),
+        format!("enhance {clip} -o out/f.mp4 --device cpu --interpolate 2x --frame-interpolation-model-path {rife}"),
+        format!(
+            "generate --model-path {flux} --prompt a --device cpu --height 512 --width 512 --num-inference-steps 1 --output-file-path out/g.png"
+        ),
+    ];
+    let mut bad = Vec::new();
+    for row in &rows {
+        match peaks(&bench, row) {
+            Ok((planned, measured)) if (0.8..1.35).contains(&(planned / measured)) => {}
+            Ok((planned, measured)) => bad.push(format!("{row}: planned {planned:.0} MB, measured {measured:.0} MB")),
+            Err(e) => bad.push(e),
+        }
+    }
+    assert!(bad.is_empty(), "{}", bad.join("\n"));
+}
+
+/// A job stays below its limit, or is refused before any work.
+#[test]
+fn a_memory_limit_holds_or_refuses() {
+    let bench = Bench::new();
+    picture(&bench, "large.png", (1500, 1000));
+    let upscale = format!("enhance large.png --device cpu --upscale 2 --upscaling-model-path {}", here(X2));
+    let generate = format!("generate --model-path {} --prompt a --device cpu --num-inference-steps 1", here(FLUX));
+    let mut bad = Vec::new();
+    for (args, limit) in [
+        (format!("{upscale} -o out/a.png --memory-limit 250MB --json"), 250e6),
+        (
+            format!("{generate} --height 512 --width 512 --memory-limit 150MB --output-file-path out/c.png --json"),
+            150e6,
+        ),
+    ] {
+        let run = bench.run(&args);
+        match number(&run.out, "peak_memory_bytes") {
+            Some(peak) if peak <= limit => {}
+            found => bad.push(format!("{args}: {found:?}; {}", run.err)),
+        }
+    }
+    let bench = Bench::new();
+    picture(&bench, "large.png", (2400, 1600));
+    for (args, code, wanted) in [
+        (format!("{upscale} -o out/a.png --memory-limit 1"), 1, "--memory-limit 1 bytes: the program"),
+        (format!("plan {upscale} -o out/a.png --memory-limit 1"), 1, "--memory-limit 1 bytes: the program"),
+        (format!("{generate} --memory-limit 1 --output-file-path out/a.png"), 1, "--memory-limit 1 bytes: the program"),
+        (
+            format!("{generate} --height 4096 --width 4096 --memory-limit 110MB --output-file-path out/a.png"),
+            3,
+            "--memory-limit 110 MB: at least",
+        ),
+        (format!("plan {generate} --height 1000000 --width 1024"), 1, "--height 1000000: at most 16384 pixels"),
+        (format!("plan {generate} --height 64 --width 1000000"), 1, "--width 1000000: at most 16384 pixels"),
+    ] {
+        bad.extend(bench.fault(&args, &bench.run(&args), code, &[wanted]));
+    }
+    for (args, wanted) in [
+        (format!("{upscale} -o out/a.png --memory-limit 130MB"), "--memory-limit 130 MB: at least"),
+        (
+            "enhance large.png -o out/a.png --device cpu --filter bicubic --upscale 100000x100000".to_owned(),
+            "MB of memory: at least",
+        ),
+        (
+            "enhance large.png -o out/a.png --device cpu --filter bicubic --upscale 9000000000x9000000000".to_owned(),
+            ": at least",
+        ),
+    ] {
+        let run = bench.run(&args);
+        if run.code == Some(0) || !run.err.contains(wanted) || !bench.made().is_empty() {
+            bad.push(format!("{args}: {:?} {} {:?}", run.code, run.err, bench.made()));
+        }
+    }
+    assert!(bad.is_empty(), "{}", bad.join("\n"));
+}
