@@ -85,21 +85,26 @@ pub(crate) fn check_limit(limit: Option<u64>) -> Result<()> {
 /// # Errors
 /// The limit, the need and its terms.
 pub(crate) fn check(need: &Phase, limit: Option<u64>) -> Result<()> {
-    let bytes = need.bytes().saturating_add(RESERVE);
-    let machine = available_memory().saturating_add(resident_memory()).min(memory_budget(None).saturating_mul(2));
-    if bytes <= limit.unwrap_or(machine) {
+    let (most, needed, limit, need, remedy) = match limit {
+        Some(limit) => {
+            let program = Phase::default().with("program", RESERVE);
+            let need = need.terms.iter().fold(program, |phase, (name, bytes)| phase.with(name, *bytes));
+            let text = format!("--memory-limit {}", exact(limit));
+            (limit, need.bytes(), text, need, "raise the limit or choose a smaller size")
+        }
+        None => {
+            // The need covers all jobs; what the process holds beyond the program belongs to those that run.
+            let held = resident_memory().saturating_sub(RESERVE);
+            let most = available_memory().saturating_add(held).min(memory_budget(None).saturating_mul(2));
+            let text = format!("{} of available memory", megabytes(most));
+            (most, need.bytes(), text, need.clone(), "choose a smaller size")
+        }
+    };
+    if needed <= most {
         return Ok(());
     }
-    let (limit, remedy) = match limit {
-        Some(limit) => (format!("--memory-limit {}", exact(limit)), "raise the limit or choose a smaller size"),
-        None => (format!("{} of available memory", megabytes(machine)), "choose a smaller size"),
-    };
-    Err(Error::failed(format!(
-        "{limit}: at least {} are needed (program {}, {}); {remedy}",
-        megabytes(bytes),
-        megabytes(RESERVE),
-        need.text()
-    )))
+    let (needed, terms) = (megabytes(needed), need.text());
+    Err(Error::failed(format!("{limit}: at least {needed} are needed ({terms}); {remedy}")))
 }
 
 fn exact(bytes: u64) -> String {

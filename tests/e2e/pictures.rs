@@ -176,7 +176,7 @@ fn impossible_sizes_are_refused() {
     // With little address space the item fails, and the process does not.
     black(&bench.path("large.png"), 6_000, 6_000);
     let binary = assert_cmd::cargo::cargo_bin("crescendo");
-    for limit in [1_500_000, 2_500_000] {
+    for limit in [450_000, 600_000] {
         let args = split(
             "enhance large.png a.jpg -o small/ --overwrite --upscale 2 --filter nearest --json --quiet --threads 1",
         );
