@@ -10,15 +10,16 @@ mod registries;
 mod rules;
 mod seen;
 mod syntax;
+mod tracked;
 mod tree;
 
-use std::{collections::BTreeSet, fs, process::Command};
+use std::{collections::BTreeSet, fs};
 
 use circles::circles;
 use imports::{MODULES, import_faults, siblings};
 use registries::registry_faults;
 use rules::{class_name_faults, length_fault};
-use tree::{Source, name, root, rust_files, sources};
+use tree::{Source, name, rust_files, sources};
 
 #[test]
 fn modules_import_what_the_table_allows() {
@@ -85,29 +86,4 @@ fn report(faults: impl IntoIterator<Item = String>) {
     let faults: BTreeSet<String> = faults.into_iter().collect();
     let lines: Vec<&str> = faults.iter().map(String::as_str).collect();
     assert!(faults.is_empty(), "{} violations:\n{}", faults.len(), lines.join("\n"));
-}
-
-#[test]
-fn no_tracked_file_names_a_machine_or_a_registry() {
-    // This machine's own folders, other systems' homes, and the settings that choose where packages come from.
-    let mut never: Vec<String> = ["/home/", "/Users/", "C:\\Users", "index-url"].map(String::from).into();
-    never.push(format!("{}/", env!("CARGO_MANIFEST_DIR")));
-    never.extend(std::env::var("HOME").ok().filter(|home| home.len() > 1).map(|home| format!("{home}/")));
-    const SELF: &str = "tests/architecture/main.rs";
-    if !root().join(".git").exists() {
-        eprintln!("not a git checkout: tracked files are not known, nothing was looked at");
-        return;
-    }
-    let listed = Command::new("git").args(["ls-files", "-z"]).current_dir(root()).output().unwrap();
-    assert!(listed.status.success(), "git ls-files: {}", String::from_utf8_lossy(&listed.stderr));
-    let mut faults = Vec::new();
-    for name in String::from_utf8(listed.stdout).unwrap().split('\0').filter(|name| !name.is_empty() && *name != SELF) {
-        let Ok(text) = fs::read_to_string(root().join(name)) else { continue };
-        for (number, line) in text.lines().enumerate() {
-            for part in never.iter().filter(|part| line.contains(part.as_str())) {
-                faults.push(format!("{name}:{}: {part}", number + 1));
-            }
-        }
-    }
-    assert!(faults.is_empty(), "{} places:\n{}", faults.len(), faults.join("\n"));
 }
