@@ -6,6 +6,8 @@ pub(crate) mod args;
 mod config;
 mod doctor;
 mod enhance;
+#[cfg(test)]
+mod flags;
 mod generate;
 mod help;
 pub(crate) mod models;

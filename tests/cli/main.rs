@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::too_many_lines)]
 
+mod flags;
 mod habits;
 mod help;
 
@@ -250,6 +251,7 @@ fn completions() {
     }
 }
 
+/// `src/cli/flags.rs` shows what each of them changes.
 #[test]
 fn help_names_every_flag() {
     const SHARED: &str = "config log-level quiet json device dtype threads memory-limit onnxruntime offline";
