@@ -124,10 +124,12 @@ pub fn collected<T>(count: usize, values: impl Iterator<Item = T>) -> Result<Vec
 fn reserved<T>(count: usize) -> Result<Vec<T>> {
     let mut values = Vec::new();
     let bytes = count.saturating_mul(size_of::<T>());
-    values.try_reserve_exact(count).map_err(|_| {
-        Error::failed(format!("out of memory: {:.1} GB more are needed; use a smaller size", bytes as f64 / 1e9))
-    })?;
+    values.try_reserve_exact(count).map_err(|_| out_of_memory(bytes))?;
     Ok(values)
+}
+
+fn out_of_memory(bytes: usize) -> Error {
+    Error::failed(format!("out of memory: {:.1} GB more are needed; use a smaller size", bytes as f64 / 1e9))
 }
 
 /// Pixel samples in the order row, column, channel; full range.
@@ -225,6 +227,32 @@ impl Frame {
         Ok(Self { width, height, channels, samples })
     }
 
+    /// An RGB frame of (height, width) pixels without samples: what is known of a frame whose rows are made or read one after another.
+    pub fn empty((height, width): (usize, usize), deep: bool) -> Self {
+        let samples = if deep { Samples::U16(Vec::new()) } else { Samples::U8(Vec::new()) };
+        Self { width, height, channels: 3, samples }
+    }
+
+    /// Removes the first rows.
+    pub fn drop_rows(&mut self, rows: usize) {
+        let rows = rows.min(self.height);
+        let count = rows * self.width * self.channels;
+        match &mut self.samples {
+            Samples::U8(s) => drop(s.drain(..count.min(s.len()))),
+            Samples::U16(s) => drop(s.drain(..count.min(s.len()))),
+        }
+        self.height -= rows;
+    }
+
+    /// Makes room for further rows. Errors: the memory cannot be allocated.
+    pub fn reserve_rows(&mut self, rows: usize) -> Result<()> {
+        let count = rows.saturating_mul(self.width).saturating_mul(self.channels);
+        match &mut self.samples {
+            Samples::U8(s) => s.try_reserve_exact(count).map_err(|_| out_of_memory(count)),
+            Samples::U16(s) => s.try_reserve_exact(count).map_err(|_| out_of_memory(count.saturating_mul(2))),
+        }
+    }
+
     /// Writes planes [channels, h, w] in 0..=1 into the frame from pixel (row, column), clamped and rounded to nearest. The part
     /// beyond the frame is dropped.
     pub fn put(&mut self, planes: &ArrayView3<'_, f32>, at: (usize, usize)) {
@@ -271,6 +299,25 @@ impl Frame {
     /// Whether samples have more than 8 bits.
     pub fn is_deep(&self) -> bool {
         matches!(self.samples, Samples::U16(_))
+    }
+}
+
+/// An RGB picture whose rows are read once, from the top.
+pub trait RowSource {
+    /// Its size and depth.
+    fn header(&self) -> &Frame;
+
+    /// A frame that contains these rows, and the number of its first row. Rows before the start of an earlier call are gone.
+    fn window(&mut self, rows: Range<usize>) -> Result<(&Frame, usize)>;
+}
+
+impl RowSource for &Frame {
+    fn header(&self) -> &Frame {
+        self
+    }
+
+    fn window(&mut self, _: Range<usize>) -> Result<(&Frame, usize)> {
+        Ok((self, 0))
     }
 }
 

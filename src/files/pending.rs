@@ -90,6 +90,11 @@ impl PendingFile {
         &self.path
     }
 
+    /// Another handle of the temporary file, with the same position.
+    pub fn open(&self) -> std::io::Result<File> {
+        self.file.try_clone()
+    }
+
     /// Writes all bytes to the temporary file.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.file.write_all(bytes).map_err(|e| Error::io("writing", &self.path, &e))

@@ -10,7 +10,8 @@ use serde::Serialize;
 
 use crate::{
     error::{Error, Result},
-    tensor::{Frame, collected, filled},
+    progress,
+    tensor::{Frame, RowSource, collected, filled},
 };
 
 /// Resampling kernels. When downscaling, all but `Nearest` are widened by the ratio (antialiasing), as in Pillow.
@@ -91,24 +92,66 @@ fn resample(
 ///
 /// Errors: an extent of zero; the memory cannot be allocated.
 pub fn resize_frame(frame: &Frame, height: usize, width: usize, filter: Filter) -> Result<Frame> {
-    let (h, w) = (frame.height, frame.width);
+    let h = frame.height;
     let mut resized = Frame::zeros((height, width), frame.channels, frame.is_deep())?;
     let Some(step) = band_rows((h, height)) else {
         let planes = resize(&frame.try_planes()?, height, width, filter)?;
         resized.put(&planes.view(), (0, 0));
         return Ok(resized);
     };
-    // Rows of the source that a row of the target depends on, to each side.
-    let reach = (3.0 * (h as f64 / height as f64).max(1.0)).ceil() as usize + 1;
+    let mut source = frame;
+    resample_bands(&mut source, (height, width), (filter, step), &mut |planes, first| {
+        resized.put(&planes.view(), (first, 0));
+        Ok(())
+    })?;
+    Ok(resized)
+}
+
+/// Resamples rows of an RGB picture as [`resize_frame`] does, and passes them on in bands.
+///
+/// Errors: those of `source` and `sink`; sizes without bands ([`band_rows`]); the memory cannot be allocated.
+pub fn resize_rows(
+    source: &mut dyn RowSource,
+    (height, width): (usize, usize),
+    filter: Filter,
+    sink: &mut dyn FnMut(&Frame) -> Result<()>,
+) -> Result<()> {
+    let Frame { height: h, width: w, .. } = *source.header();
+    let deep = source.header().is_deep();
+    let step = band_rows((h, height));
+    let step = step.ok_or_else(|| Error::failed(format!("{w}x{h} to {width}x{height} is not resampled in bands")))?;
+    resample_bands(source, (height, width), (filter, step), &mut |planes, _| {
+        let band = Frame::try_from_planes(&planes, deep)?;
+        drop(planes);
+        sink(&band)
+    })
+}
+
+/// Rows of the source that a row of the target depends on, to each side.
+pub(crate) fn band_reach((h, height): (usize, usize)) -> usize {
+    (3.0 * (h as f64 / height as f64).max(1.0)).ceil() as usize + 1
+}
+
+/// Resamples bands of `step` rows. `put` receives a band and its first row.
+fn resample_bands(
+    source: &mut dyn RowSource,
+    (height, width): (usize, usize),
+    (filter, step): (Filter, usize),
+    put: &mut dyn FnMut(Array3<f32>, usize) -> Result<()>,
+) -> Result<()> {
+    let Frame { height: h, width: w, .. } = *source.header();
+    let reach = band_reach((h, height));
     for first in (0..height).step_by(step) {
+        progress::check()?;
         let rows = step.min(height - first);
         let (top, end) = (first / (height / gcd(h, height)) * (h / gcd(h, height)), (first + rows) * h / height);
         let window = top.saturating_sub(reach)..(end + reach).min(h);
-        let source = frame.rows(window.clone())?;
+        let (held, start) = source.window(window.clone())?;
+        let planes = held.rows(window.start - start..window.end - start)?;
         let crop = (0.0, (top - window.start) as f64, w as f64, rows as f64 * h as f64 / height as f64);
-        resized.put(&resample(&source, (rows, width), filter, Some(crop))?.view(), (first, 0));
+        put(resample(&planes, (rows, width), filter, Some(crop))?, first)?;
     }
-    Ok(resized)
+    Ok(())
 }
 
 /// Rows of the target per band, such that every band begins at a whole row of the source; `None`: the whole picture is one band.

@@ -1,6 +1,6 @@
 //! Finds the cause of a wrong network output: a damaged weight, or a result without contrast.
 
-use std::path::Path;
+use std::{ops::Range, path::Path};
 
 use ndarray::Array3;
 
@@ -44,7 +44,15 @@ pub(crate) fn check_contrast(what: &str, sources: &[&Array3<f32>], result: &Arra
 
 /// As [`check_contrast`], for RGB frames.
 pub(crate) fn check_frame_contrast(what: &str, source: &Frame, result: &Frame) -> Result<()> {
-    check_extremes(what, &[frame_extremes(source)], frame_extremes(result))
+    let [mut seen, mut made] = [Extremes::default(), Extremes::default()];
+    seen.add(source, 0..source.height);
+    made.add(result, 0..result.height);
+    check_row_contrast(what, &seen, &made)
+}
+
+/// As [`check_contrast`], for the rows of RGB frames.
+pub(crate) fn check_row_contrast(what: &str, source: &Extremes, result: &Extremes) -> Result<()> {
+    check_extremes(what, &[source.widest()], result.widest())
 }
 
 fn check_extremes(what: &str, sources: &[[f32; 2]], [low, high]: [f32; 2]) -> Result<()> {
@@ -67,29 +75,44 @@ fn extremes(planes: &Array3<f32>) -> [f32; 2] {
     planes.outer_iter().map(spread).max_by(|a, b| (a[1] - a[0]).total_cmp(&(b[1] - b[0]))).unwrap_or([0.0; 2])
 }
 
-/// As [`extremes`], of a frame's channels.
-fn frame_extremes(frame: &Frame) -> [f32; 2] {
-    fn channels<T: Copy + PartialOrd>(samples: &[T], n: usize, [least, most]: [T; 2]) -> Vec<[T; 2]> {
-        let mut found = vec![[most, least]; n];
-        for pixel in samples.chunks_exact(n) {
-            for ([low, high], &v) in found.iter_mut().zip(pixel) {
-                *low = if v < *low { v } else { *low };
-                *high = if v > *high { v } else { *high };
+/// The smallest and largest value of each channel of rows of RGB frames, as [`extremes`].
+#[derive(Debug, Default)]
+pub(crate) struct Extremes(Vec<[f32; 2]>);
+
+impl Extremes {
+    /// Adds rows of a frame.
+    pub(crate) fn add(&mut self, frame: &Frame, rows: Range<usize>) {
+        fn channels<T: Copy + PartialOrd>(samples: &[T], n: usize, [least, most]: [T; 2]) -> Vec<[T; 2]> {
+            let mut found = vec![[most, least]; n];
+            for pixel in samples.chunks_exact(n) {
+                for ([low, high], &v) in found.iter_mut().zip(pixel) {
+                    *low = if v < *low { v } else { *low };
+                    *high = if v > *high { v } else { *high };
+                }
             }
+            found
         }
-        found
+        let row = frame.width * frame.channels;
+        let part = rows.start * row..rows.end * row;
+        let found: Vec<[f32; 2]> = match &frame.samples {
+            Samples::U8(s) => {
+                let of = |v: u8| f32::from(v) / 255.0;
+                channels(&s[part], frame.channels, [0, u8::MAX]).into_iter().map(|e| e.map(of)).collect()
+            }
+            Samples::U16(s) => {
+                let of = |v: u16| f32::from(v) / 65535.0;
+                channels(&s[part], frame.channels, [0, u16::MAX]).into_iter().map(|e| e.map(of)).collect()
+            }
+        };
+        match self.0.len() == found.len() {
+            true => self.0.iter_mut().zip(found).for_each(|(all, [l, h])| *all = [all[0].min(l), all[1].max(h)]),
+            false => self.0 = found,
+        }
     }
-    let found: Vec<[f32; 2]> = match &frame.samples {
-        Samples::U8(s) => {
-            let of = |v: u8| f32::from(v) / 255.0;
-            channels(s, frame.channels, [0, u8::MAX]).into_iter().map(|e| e.map(of)).collect()
-        }
-        Samples::U16(s) => {
-            let of = |v: u16| f32::from(v) / 65535.0;
-            channels(s, frame.channels, [0, u16::MAX]).into_iter().map(|e| e.map(of)).collect()
-        }
-    };
-    found.into_iter().max_by(|a, b| (a[1] - a[0]).total_cmp(&(b[1] - b[0]))).unwrap_or([0.0; 2])
+
+    fn widest(&self) -> [f32; 2] {
+        self.0.iter().copied().max_by(|a, b| (a[1] - a[0]).total_cmp(&(b[1] - b[0]))).unwrap_or([0.0; 2])
+    }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::{
     error::{Error, Result},
     progress,
     runtime::{Network, finite},
-    tensor::{Frame, Tensor, filled},
+    tensor::{Frame, RowSource, Tensor, filled},
     tiling::Tiles,
 };
 
@@ -63,9 +63,10 @@ impl Upscale {
         }
         let scale = self.options.scale;
         let mut whole = planes((3, h * scale, w * scale))?;
-        self.each_tile((h, w), &|rows, columns| planes_window(picture, rows, columns), &mut |tile, (y, x)| {
+        self.each_tile((h, w), &mut |rows, columns| planes_window(picture, rows, columns), &mut |tile, (y, x)| {
             let (_, rows, columns) = tile.dim();
             whole.slice_mut(s![.., y..y + rows, x..x + columns]).assign(&tile);
+            Ok(())
         })?;
         Ok(whole)
     }
@@ -78,12 +79,39 @@ impl Upscale {
     pub fn upscale_frame(&mut self, frame: &Frame, finish: impl Fn(ArrayViewMut3<'_, f32>)) -> Result<Frame> {
         let (scale, size) = (self.options.scale, (frame.height, frame.width));
         let mut whole = Frame::zeros((size.0 * scale, size.1 * scale), 3, frame.is_deep())?;
-        let window = |rows: &Range<usize>, columns: &Range<usize>| frame_window(frame, rows, columns);
-        self.each_tile(size, &window, &mut |mut tile, at| {
+        let mut window = |rows: &Range<usize>, columns: &Range<usize>| frame_window(&mut &*frame, rows, columns);
+        self.each_tile(size, &mut window, &mut |mut tile, at| {
             finish(tile.view_mut());
             whole.put(&tile.view(), at);
+            Ok(())
         })?;
         Ok(whole)
+    }
+
+    /// Upscales the rows of an RGB picture as [`Upscale::upscale_frame`] does, and passes each row of tiles on.
+    ///
+    /// # Errors
+    /// Those of [`Upscale::upscale_frame`], `source` and `sink`.
+    pub fn upscale_rows(
+        &mut self,
+        source: &mut dyn RowSource,
+        finish: impl Fn(ArrayViewMut3<'_, f32>),
+        sink: &mut dyn FnMut(&Frame) -> Result<()>,
+    ) -> Result<()> {
+        let Frame { height, width, .. } = *source.header();
+        let (deep, scaled) = (source.header().is_deep(), width * self.options.scale);
+        let mut band = Frame::default();
+        let mut window = |rows: &Range<usize>, columns: &Range<usize>| frame_window(source, rows, columns);
+        self.each_tile((height, width), &mut window, &mut |mut tile, (_, x)| {
+            finish(tile.view_mut());
+            let (_, rows, columns) = tile.dim();
+            if x == 0 {
+                drop(std::mem::take(&mut band));
+                band = Frame::zeros((rows, scaled), 3, deep)?;
+            }
+            band.put(&tile.view(), (0, x));
+            if x + columns == scaled { sink(&band) } else { Ok(()) }
+        })
     }
 
     /// Runs the network on every tile of a picture of (height, width). `window` returns the picture's rows and columns, reflected
@@ -91,8 +119,8 @@ impl Upscale {
     fn each_tile(
         &mut self,
         size: (usize, usize),
-        window: &dyn Fn(&Range<usize>, &Range<usize>) -> Result<Array3<f32>>,
-        put: &mut dyn FnMut(ArrayViewMut3<'_, f32>, (usize, usize)),
+        window: &mut dyn FnMut(&Range<usize>, &Range<usize>) -> Result<Array3<f32>>,
+        put: &mut dyn FnMut(ArrayViewMut3<'_, f32>, (usize, usize)) -> Result<()>,
     ) -> Result<()> {
         let scale = self.options.scale;
         for [seen, kept] in self.tiles(size).parts() {
@@ -102,7 +130,7 @@ impl Upscale {
                 (kept.start - seen.start) * scale..(kept.end - seen.start) * scale
             };
             let part = tile.slice_mut(s![.., inside(seen.0, kept.0), inside(seen.1, kept.1)]);
-            put(part, (kept.0.start * scale, kept.1.start * scale));
+            put(part, (kept.0.start * scale, kept.1.start * scale))?;
         }
         Ok(())
     }
@@ -155,9 +183,13 @@ fn planes_window(source: &Array3<f32>, rows: &Range<usize>, columns: &Range<usiz
     Ok(window)
 }
 
-/// Rows and columns of an RGB frame as planes, reflected beyond its end.
-fn frame_window(frame: &Frame, rows: &Range<usize>, columns: &Range<usize>) -> Result<Array3<f32>> {
-    window((frame.height, frame.width), rows, columns, |c, y, x| frame.sample(c, y, x))
+/// Rows and columns of an RGB picture as planes, reflected beyond its end.
+fn frame_window(source: &mut dyn RowSource, rows: &Range<usize>, columns: &Range<usize>) -> Result<Array3<f32>> {
+    let Frame { height, width, .. } = *source.header();
+    // Rows beyond the end are reflections of rows that may lie before the window.
+    let start = rows.clone().map(|y| reflect(y, height)).min().unwrap_or(0);
+    let (frame, first) = source.window(start..rows.end.min(height))?;
+    window((height, width), rows, columns, |c, y, x| frame.sample(c, y - first, x))
 }
 
 fn window(

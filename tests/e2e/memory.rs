@@ -109,3 +109,41 @@ fn a_memory_limit_holds_or_refuses() {
     }
     assert!(bad.is_empty(), "{}", bad.join("\n"));
 }
+
+/// A picture that does not fit as a whole is processed in bands, with the same bytes.
+#[test]
+fn bands_make_the_same_file() {
+    let bench = Bench::new();
+    let (width, height) = (400, 6000);
+    picture(&bench, "a.png", (width, height));
+    picture(&bench, "small.png", (300, 2000));
+    image::open(bench.path("small.png")).unwrap().save(bench.path("small.jpg")).unwrap();
+    let grey = image::open(bench.path("a.png")).unwrap();
+    grey.to_luma8().save(bench.path("grey.png")).unwrap();
+    grey.to_rgb16().save(bench.path("deep.png")).unwrap();
+    let (filter, network) = ("--filter bicubic", format!("--upscaling-model-path {}", here(X2)));
+    let rows = [
+        ("a.png", "a.png", format!("{filter} --verify"), 118),
+        ("a.png", "b.jpg", filter.into(), 118),
+        ("grey.png", "c.png", filter.into(), 118),
+        ("deep.png", "d.tif", filter.into(), 122),
+        ("small.png", "e.png", network.clone(), 112),
+        ("small.jpg", "f.jpg", network.clone(), 112),
+    ];
+    let mut bad = Vec::new();
+    for (input, output, flags, limit) in rows {
+        let args = format!("enhance {input} --device cpu --upscale 2 {flags} --json");
+        let whole = bench.run(&format!("{args} -o out/whole-{output}"));
+        let (args, size) = (format!("{args} -o out/{output} --memory-limit {limit}MB"), f64::from(limit) * 1e6);
+        let (plan, bands) = (bench.run(&format!("plan {args}")), bench.run(&args));
+        let planned = number(&plan.out, "memory_bytes").unwrap_or(f64::NAN) / 1e6;
+        let peak = number(&bands.out, "peak_memory_bytes").unwrap_or(f64::NAN);
+        let [wanted, found] = ["whole-", ""].map(|kind| std::fs::read(bench.path(&format!("out/{kind}{output}"))).ok());
+        if !(peak <= size) || wanted.is_none() || wanted != found {
+            let same = wanted == found;
+            let peak = peak / 1e6;
+            bad.push(format!("{args}: planned {planned} MB, peak {peak} MB, same {same}: {} {}", whole.err, bands.err));
+        }
+    }
+    assert!(bad.is_empty(), "{}", bad.join("\n"));
+}

@@ -12,62 +12,22 @@ use image::{
 };
 
 use super::{
-    COMMENT, Density, PARAMETERS, Picture, exif, jpeg,
+    COMMENT, PARAMETERS, Picture,
+    exif::{self, without_prefix},
+    fault::{Fault, MEMORY_LIMIT},
+    jpeg,
+    png_in::{self, is_neutral},
     tiff::{self, Page},
 };
 use crate::{
     error::{At, Error, Result},
     files::open_regular,
     media::format::PictureFormat,
-    tensor::{Frame, Samples, collected, filled},
+    tensor::{Frame, Samples, filled},
 };
 
 /// The quality of an enhanced JPEG or WebP, unless a JPEG source is finer.
 pub(crate) const JPEG_QUALITY: u8 = 95;
-
-/// Maximum size of a decoded picture in bytes. A small file can claim any size.
-const MEMORY_LIMIT: u64 = 4 << 30;
-
-/// Why a file cannot be read.
-pub(super) enum Fault {
-    Damaged(String),
-    /// A kind of file that is not read.
-    Unsupported(String),
-    TooLarge,
-    /// The memory for the samples cannot be had.
-    Memory(Error),
-}
-
-impl Fault {
-    pub(super) fn of(error: &image::ImageError) -> Self {
-        match error {
-            image::ImageError::Unsupported(e) => Self::Unsupported(e.to_string()),
-            image::ImageError::Limits(_) => Self::TooLarge,
-            other => Self::Damaged(other.to_string()),
-        }
-    }
-
-    fn of_png(error: &png::DecodingError) -> Self {
-        match error {
-            png::DecodingError::LimitsExceeded => Self::TooLarge,
-            other => Self::Damaged(other.to_string()),
-        }
-    }
-
-    pub(super) fn error(self, format: PictureFormat) -> Error {
-        let name = format.name();
-        Error::failed(match self {
-            Self::Damaged(why) => {
-                format!("the {name} is damaged or truncated ({why}); get a complete copy of the file")
-            }
-            Self::Unsupported(why) => {
-                format!("this kind of {name} is not read ({why}); convert it to grey or RGB with 8 or 16 bits")
-            }
-            Self::TooLarge => format!("the {name} takes more than 4 GiB when it is decoded, the most that is read"),
-            Self::Memory(error) => return error,
-        })
-    }
-}
 
 /// Reads a picture. The content decides the format, not the name. Of an animation, only the first frame is read.
 ///
@@ -88,23 +48,28 @@ pub fn decode(bytes: &[u8]) -> Result<Picture> {
         return Err(Error::failed("is not a picture this program reads (PNG, JPEG, WebP, GIF, TIFF, BMP)"));
     };
     let picture = match format {
-        PictureFormat::Png => png(bytes),
+        PictureFormat::Png => png_in::decode(bytes),
         PictureFormat::Jpeg => jpeg(bytes),
         PictureFormat::Tiff => tiff(bytes),
         _ => with_image_crate(format, bytes),
     };
     let mut picture = picture.map_err(|fault| fault.error(format))?;
+    complete(&mut picture);
+    if is_animated(format, bytes) {
+        picture.left_out.push("all frames of the animation but the first".into());
+    }
+    Ok(picture)
+}
+
+/// Takes the parameters of the EXIF block as a text, and drops profiles of another colour space.
+pub(super) fn complete(picture: &mut Picture) {
     if let Some(text) = picture.exif.as_deref().and_then(exif::parameters)
         && picture.text.iter().all(|(keyword, _)| keyword != PARAMETERS)
     {
         picture.text.push((PARAMETERS.into(), text));
     }
-    drop_other_profile(&mut picture);
+    drop_other_profile(picture);
     picture.pages.iter_mut().for_each(drop_other_profile);
-    if is_animated(format, bytes) {
-        picture.left_out.push("all frames of the animation but the first".into());
-    }
-    Ok(picture)
 }
 
 /// Whether a picture file has more than one frame. A damaged file counts the frames that can be read.
@@ -170,54 +135,6 @@ fn tiff(bytes: &[u8]) -> Result<Picture, Fault> {
     Ok(Picture { pages: rest?, ..first })
 }
 
-/// Decodes PNG with the png crate, which gives access to text and ancillary chunks.
-fn png(bytes: &[u8]) -> Result<Picture, Fault> {
-    let fault = |e: png::DecodingError| Fault::of_png(&e);
-    let limits = png::Limits { bytes: MEMORY_LIMIT as usize };
-    let mut decoder = png::Decoder::new_with_limits(Cursor::new(bytes), limits);
-    decoder.set_transformations(png::Transformations::EXPAND);
-    let mut reader = decoder.read_info().map_err(fault)?;
-    let size = reader.output_buffer_size().filter(|&n| n as u64 <= MEMORY_LIMIT).ok_or(Fault::TooLarge)?;
-    let mut samples = filled(size).map_err(Fault::Memory)?;
-    let out = reader.next_frame(&mut samples).map_err(fault)?;
-    let animated = reader.info().animation_control.is_some_and(|a| a.num_frames > 1);
-    if !animated {
-        reader.finish().map_err(fault)?;
-    }
-    samples.truncate(out.buffer_size());
-    let samples = match out.bit_depth {
-        png::BitDepth::Sixteen => {
-            let pairs = samples.as_chunks().0;
-            Samples::U16(collected(pairs.len(), pairs.iter().map(|b| u16::from_be_bytes(*b))).map_err(Fault::Memory)?)
-        }
-        _ => Samples::U8(samples),
-    };
-    let info = reader.info();
-    let palette = info.color_type == png::ColorType::Indexed;
-    let frame = expand(out.width, out.height, out.color_type.samples(), samples).map_err(Fault::Memory)?;
-    let mut picture = Picture { grey: out.color_type.samples() < 3 || palette && is_neutral(&frame), ..frame.into() };
-    picture.icc = info.icc_profile.as_ref().map(|b| b.to_vec());
-    picture.exif = info.exif_metadata.as_ref().map(|b| strip_exif_prefix(b).to_vec());
-    let plain = info.uncompressed_latin1_text.iter().map(|t| Ok((t.keyword.clone(), t.text.clone())));
-    let packed = info.compressed_latin1_text.iter().map(|t| Ok((t.keyword.clone(), t.get_text()?)));
-    let utf8 = info.utf8_text.iter().map(|t| Ok((t.keyword.clone(), t.get_text()?)));
-    picture.text = plain.chain(packed).chain(utf8).collect::<Result<_, _>>().map_err(fault)?;
-    let metric = info.pixel_dims.filter(|d| d.unit == png::Unit::Meter);
-    picture.density = metric.map(|d| Density { x: d.xppu.into(), y: d.yppu.into() });
-    // A gamma of 1/2.2 adds nothing to sRGB. An ICC profile replaces it.
-    let plain_gamma = info.srgb.is_some() || info.icc_profile.is_some();
-    let gamma = info.gama_chunk.filter(|g| !plain_gamma && g.into_scaled().abs_diff(45_455) > 100);
-    let shape = info.pixel_dims.filter(|d| d.unit != png::Unit::Meter && d.xppu != d.yppu);
-    for (found, what) in [
-        (info.coding_independent_code_points.is_some(), "its colour space by code points (cICP)"),
-        (gamma.is_some(), "its gamma"),
-        (shape.is_some(), "the shape of its pixels"),
-    ] {
-        picture.left_out.extend(found.then(|| what.to_string()));
-    }
-    Ok(picture)
-}
-
 /// Decodes every other format with the image crate.
 fn with_image_crate(format: PictureFormat, bytes: &[u8]) -> Result<Picture, Fault> {
     let fault = |e: image::ImageError| Fault::of(&e);
@@ -234,7 +151,7 @@ fn with_image_crate(format: PictureFormat, bytes: &[u8]) -> Result<Picture, Faul
         PictureFormat::Tiff => TiffDecoder::new(Cursor::new(bytes)).and_then(|mut d| d.icc_profile()).map_err(fault)?,
         _ => decoder.icc_profile().map_err(fault)?,
     };
-    let exif = decoder.exif_metadata().map_err(fault)?.map(|e| strip_exif_prefix(&e).to_vec());
+    let exif = decoder.exif_metadata().map_err(fault)?.map(|e| without_prefix(&e).to_vec());
     // Malformed XMP does not affect the picture.
     let xmp = decoder.xmp_metadata().ok().flatten().is_some();
     // The buffer that the image crate allocates would abort the process where memory is short.
@@ -258,36 +175,4 @@ fn with_image_crate(format: PictureFormat, bytes: &[u8]) -> Result<Picture, Faul
     let palette = matches!(format, PictureFormat::Gif | PictureFormat::Bmp);
     let grey = !color.has_color() || palette && is_neutral(&frame);
     Ok(Picture { grey, icc, exif, left_out, ..frame.into() })
-}
-
-/// Strips the prefix `Exif\0\0`, which JPEG and some WebP writers add, from an EXIF block.
-fn strip_exif_prefix(exif: &[u8]) -> &[u8] {
-    exif.strip_prefix(b"Exif\0\0").unwrap_or(exif)
-}
-
-/// Whether red, green and blue are equal everywhere.
-fn is_neutral(frame: &Frame) -> bool {
-    fn equal<T: PartialEq>(samples: &[T], channels: usize) -> bool {
-        samples.chunks_exact(channels).all(|p| p[0] == p[1] && p[1] == p[2])
-    }
-    match &frame.samples {
-        Samples::U8(s) => equal(s, frame.channels),
-        Samples::U16(s) => equal(s, frame.channels),
-    }
-}
-
-/// Expands interleaved samples of 1 (grey), 2 (grey, alpha), 3 or 4 channels to RGB or RGBA.
-fn expand(width: u32, height: u32, channels: usize, samples: Samples) -> Result<Frame> {
-    fn grey<T: Copy>(samples: &[T], channels: usize) -> Result<Vec<T>> {
-        let count = samples.len() / channels * (channels + 2);
-        let pixel = |p: &'_ [T]| [p[0], p[0], p[0]].into_iter().chain(p.get(1).copied());
-        collected(count, samples.chunks_exact(channels).flat_map(pixel))
-    }
-    let samples = match samples {
-        Samples::U8(s) if channels < 3 => Samples::U8(grey(&s, channels)?),
-        Samples::U16(s) if channels < 3 => Samples::U16(grey(&s, channels)?),
-        rgb => rgb,
-    };
-    let channels = if channels.is_multiple_of(2) { 4 } else { 3 };
-    Ok(Frame { width: width as usize, height: height as usize, channels, samples })
 }

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 
-use super::Picture;
 use crate::tensor::{Frame, Samples};
 
 /// Sampling factor of the NeuQuant colour quantizer, 1 (every pixel) to 30.
@@ -37,12 +36,12 @@ pub(super) fn eight_bits(samples: &Samples) -> Cow<'_, [u8]> {
 }
 
 /// The samples that a format with grey stores: one channel, or two with alpha, of a grey picture.
-pub(super) fn without_repetition(picture: &Picture) -> (Cow<'_, Samples>, usize) {
+pub(super) fn without_repetition(frame: &Frame, grey: bool) -> (Cow<'_, Samples>, usize) {
     fn firsts<T: Copy>(samples: &[T], channels: usize) -> Vec<T> {
         samples.chunks_exact(channels).flat_map(|p| [p[0]].into_iter().chain(p.get(3).copied())).collect()
     }
-    let Frame { channels, samples, .. } = &picture.frame;
-    if !picture.grey {
+    let Frame { channels, samples, .. } = frame;
+    if !grey {
         return (Cow::Borrowed(samples), *channels);
     }
     let grey = match samples {

@@ -1,21 +1,17 @@
 //! Encodes pictures.
 
-use std::{borrow::Cow, path::Path};
+use std::path::Path;
 
 use image::{
-    ExtendedColorType, ImageEncoder,
-    codecs::{
-        bmp::BmpEncoder,
-        gif::GifEncoder,
-        jpeg::{JpegEncoder, PixelDensity, PixelDensityUnit},
-    },
+    ExtendedColorType,
+    codecs::{bmp::BmpEncoder, gif::GifEncoder},
 };
 
 use super::{
-    COMMENT, Density, Picture,
+    Picture,
     decode::decode,
-    eight_bit::{PALETTE_SPEED, eight_bits, opaque, palette_pixels, without_repetition},
-    exif, jpeg, tiff,
+    eight_bit::{PALETTE_SPEED, eight_bits, palette_pixels},
+    exif, jpeg_out, png_out, tiff,
 };
 use crate::{
     error::{At, Error, Result},
@@ -131,8 +127,8 @@ pub fn encode(picture: &Picture, format: PictureFormat, options: &PictureOptions
         return Err(Error::usage(format!("there are {pages} pages, and a {name} holds one; use .tiff")));
     }
     match format {
-        PictureFormat::Png => png(picture).map_err(|e| Error::failed(format!("encoding PNG: {e}"))),
-        PictureFormat::Jpeg => jpeg(picture, options),
+        PictureFormat::Png => png_out::encode(picture),
+        PictureFormat::Jpeg => jpeg_out::encode(picture, options),
         PictureFormat::Gif => gif(frame),
         PictureFormat::Tiff => tiff::encode(picture),
         PictureFormat::Bmp => bmp(frame),
@@ -170,82 +166,6 @@ fn sample_count(samples: &Samples) -> usize {
         Samples::U8(s) => s.len(),
         Samples::U16(s) => s.len(),
     }
-}
-
-fn png(picture: &Picture) -> Result<Vec<u8>, png::EncodingError> {
-    let frame = &picture.frame;
-    let mut info = png::Info::with_size(frame.width as u32, frame.height as u32);
-    let (samples, channels) = without_repetition(picture);
-    info.color_type = match channels {
-        1 => png::ColorType::Grayscale,
-        2 => png::ColorType::GrayscaleAlpha,
-        3 => png::ColorType::Rgb,
-        _ => png::ColorType::Rgba,
-    };
-    let metres = |per: f64| per.round().clamp(0.0, f64::from(u32::MAX)) as u32;
-    info.pixel_dims = picture.density.map(|Density { x, y }| png::PixelDimensions {
-        xppu: metres(x),
-        yppu: metres(y),
-        unit: png::Unit::Meter,
-    });
-    info.icc_profile = picture.icc.as_deref().map(Cow::Borrowed);
-    info.exif_metadata = picture.exif.as_deref().map(Cow::Borrowed);
-    let samples = match &*samples {
-        Samples::U8(s) => Cow::Borrowed(s.as_slice()),
-        Samples::U16(s) => Cow::Owned(s.iter().flat_map(|v| v.to_be_bytes()).collect()),
-    };
-    info.bit_depth = match frame.samples {
-        Samples::U8(_) => png::BitDepth::Eight,
-        Samples::U16(_) => png::BitDepth::Sixteen,
-    };
-    let mut bytes = Vec::new();
-    let mut encoder = png::Encoder::with_info(&mut bytes, info)?;
-    for (keyword, text) in &picture.text {
-        if text.chars().all(|c| u32::from(c) < 256) {
-            encoder.add_text_chunk(keyword.clone(), text.clone())?;
-        } else {
-            encoder.add_itxt_chunk(keyword.clone(), text.clone())?;
-        }
-    }
-    let mut writer = encoder.write_header()?;
-    writer.write_image_data(&samples)?;
-    writer.finish()?;
-    Ok(bytes)
-}
-
-fn jpeg(picture: &Picture, options: &PictureOptions) -> Result<Vec<u8>> {
-    let Some(mut samples) = opaque(&picture.frame) else {
-        return Err(Error::usage("JPEG does not support transparency; use .png or .webp"));
-    };
-    let failed = |e: &dyn std::fmt::Display| Error::failed(format!("encoding JPEG: {e}"));
-    let mut bytes = Vec::new();
-    let mut encoder = JpegEncoder::new_with_quality(&mut bytes, options.quality);
-    if let Some(icc) = &picture.icc {
-        encoder.set_icc_profile(icc.clone()).map_err(|e| failed(&e))?;
-    }
-    if let Some(exif) = exif::with_parameters(picture) {
-        // A segment holds 65,533 bytes. The block's name takes six.
-        if exif.len() > 65527 {
-            let size = exif.len();
-            return Err(Error::usage(format!("JPEG stores at most 65,527 bytes of EXIF, got {size}; use .png")));
-        }
-        encoder.set_exif_metadata(exif).map_err(|e| failed(&e))?;
-    }
-    if let Some(Density { x, y }) = picture.density {
-        let inches = |per: f64| (per * 0.0254).round().clamp(1.0, f64::from(u16::MAX)) as u16;
-        encoder.set_pixel_density(PixelDensity { density: (inches(x), inches(y)), unit: PixelDensityUnit::Inches });
-    }
-    let color = if picture.grey { ExtendedColorType::L8 } else { ExtendedColorType::Rgb8 };
-    if picture.grey {
-        samples = samples.iter().step_by(3).copied().collect();
-    }
-    let (width, height) = (picture.frame.width as u32, picture.frame.height as u32);
-    encoder.write_image(&samples, width, height, color).map_err(|e| failed(&e))?;
-    let comments = picture.text.iter().filter(|(keyword, _)| keyword == COMMENT).map(|(_, text)| text);
-    let long = |text: &str| {
-        Error::usage(format!("JPEG stores comments of at most 65,533 bytes, got {}; use .png", text.len()))
-    };
-    jpeg::insert_comments(bytes, comments).map_err(long)
 }
 
 /// Quantizes to 256 colours with NeuQuant; up to 256 colours are exact. Alpha of at least 0.5 is opaque.

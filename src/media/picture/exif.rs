@@ -113,3 +113,8 @@ impl Picture {
         }
     }
 }
+
+/// Strips the prefix `Exif\0\0`, which JPEG and some WebP writers add, from an EXIF block.
+pub(super) fn without_prefix(exif: &[u8]) -> &[u8] {
+    exif.strip_prefix(b"Exif\0\0").unwrap_or(exif)
+}

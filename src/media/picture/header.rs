@@ -4,7 +4,7 @@ use std::{io::BufReader, path::Path};
 
 use image::{ImageDecoder, ImageReader};
 
-use super::{decode::Fault, tiff};
+use super::{fault::Fault, png_in::has_plain_rows, tiff};
 use crate::{
     error::{At, Error, Result},
     files::open_regular,
@@ -22,6 +22,8 @@ pub struct Header {
     pub channels: usize,
     /// Whether samples have more than 8 bits.
     pub deep: bool,
+    /// Whether the file is decoded row by row.
+    pub by_rows: bool,
 }
 
 impl Header {
@@ -47,7 +49,8 @@ impl Header {
         let ((width, height), color) = (decoder.dimensions(), decoder.color_type());
         let deep = color.bytes_per_pixel() > color.channel_count();
         let channels = if color.has_alpha() { 4 } else { 3 };
-        Ok(Self { width: width as usize, height: height as usize, channels, deep })
+        let by_rows = channels == 3 && format == Some(image::ImageFormat::Png) && has_plain_rows(path);
+        Ok(Self { width: width as usize, height: height as usize, channels, deep, by_rows })
     }
 
     /// Bytes of the decoded frame.

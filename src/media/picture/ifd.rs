@@ -177,6 +177,17 @@ impl<'a> Block<'a> {
 /// Appends a directory and its values. Returns its offset, and the place of the offset of the next directory. `None`: beyond the
 /// 4 GiB of 32-bit offsets.
 pub(super) fn append(out: &mut Vec<u8>, entries: &[Entry], next: u32, little: bool) -> Option<(u32, usize)> {
+    append_behind(0, out, entries, (next, little))
+}
+
+/// As [`append`], to what follows `base` bytes of a file.
+pub(super) fn append_behind(
+    base: usize,
+    out: &mut Vec<u8>,
+    entries: &[Entry],
+    (next, little): (u32, bool),
+) -> Option<(u32, usize)> {
+    let even = |out: &mut Vec<u8>| out.resize((base + out.len()).next_multiple_of(2) - base, 0);
     let ordered = |bytes: &[u8]| if little { bytes.to_vec() } else { bytes.iter().rev().copied().collect() };
     let mut entries = entries.to_vec();
     entries.sort_by_key(|entry| entry.tag);
@@ -187,21 +198,21 @@ pub(super) fn append(out: &mut Vec<u8>, entries: &[Entry], next: u32, little: bo
             swap(kind, &mut data);
         }
         if data.len() > 4 {
-            out.resize(out.len().next_multiple_of(2), 0);
-            let at = u32::try_from(out.len()).ok()?;
+            even(out);
+            let at = u32::try_from(base + out.len()).ok()?;
             out.extend(data);
             data = ordered(&at.to_le_bytes());
         }
         data.resize(4, 0);
         rows.extend([ordered(&tag.to_le_bytes()), ordered(&kind.to_le_bytes()), ordered(&count.to_le_bytes()), data]);
     }
-    out.resize(out.len().next_multiple_of(2), 0);
-    let at = u32::try_from(out.len()).ok()?;
+    even(out);
+    let at = u32::try_from(base + out.len()).ok()?;
     out.extend(ordered(&((rows.len() / 4) as u16).to_le_bytes()));
     out.extend(rows.concat());
     let link = out.len();
     out.extend(ordered(&next.to_le_bytes()));
-    u32::try_from(out.len()).ok().map(|_| (at, link))
+    u32::try_from(base + out.len()).ok().map(|_| (at, link))
 }
 
 /// An EXIF block with changed entries in its first directory and in the directories that tags of it point to. The old bytes stay

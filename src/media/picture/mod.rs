@@ -5,21 +5,31 @@
 //!
 //! - `decode`, `encode`: the six formats.
 //! - `tiff`, `exif`, `ifd`: pages and tags of TIFF files, EXIF blocks, and the directories of both.
+//! - `rows_in`, `rows_out`: pictures that are never held whole.
+//! - `png_in`, `png_out`, `jpeg_out`: PNG and JPEG, whole or by rows.
 //! - `jpeg`: comments, resolution and quantisation of JPEG.
 
 mod decode;
 pub(crate) mod eight_bit;
 mod encode;
 mod exif;
+mod fault;
 mod header;
 mod ifd;
 mod jpeg;
+mod jpeg_out;
+mod png_in;
+mod png_out;
+mod rows_in;
+mod rows_out;
 mod tiff;
 
 pub(crate) use decode::{JPEG_QUALITY, is_animated};
 pub use decode::{decode, read};
 pub use encode::{PictureOptions, check_size, encode, write, write_in};
 pub use header::{Header, size};
+pub use rows_in::RowReader;
+pub use rows_out::{RowWriter, writes_rows};
 
 use crate::{media::format::PictureFormat, tensor::Frame};
 

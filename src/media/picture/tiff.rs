@@ -1,6 +1,10 @@
 //! TIFF files: pages, tags, and the encoder (TIFF 6.0). The image crate decodes the pixels of a page.
 
-use std::borrow::Cow;
+use std::{
+    borrow::Cow,
+    fs::File,
+    io::{Seek, SeekFrom, Write},
+};
 
 use super::{
     Density, Picture,
@@ -94,36 +98,70 @@ fn too_large() -> Error {
     Error::usage("a TIFF holds at most 4 GiB; use .png")
 }
 
+/// How the samples of a page are stored.
+#[derive(Clone, Copy)]
+struct Layout {
+    channels: usize,
+    /// Bytes of a sample.
+    bytes: usize,
+    /// Bytes of a row.
+    row: usize,
+    /// Rows of a strip.
+    rows: usize,
+}
+
+impl Layout {
+    fn of(page: &Picture) -> Self {
+        // The decoder does not read grey with alpha.
+        let channels = if page.grey && page.frame.channels == 3 { 1 } else { page.frame.channels };
+        let bytes = if page.frame.is_deep() { 2 } else { 1 };
+        let row = page.frame.width * channels * bytes;
+        Self { channels, bytes, row, rows: (STRIP / row).clamp(1, page.frame.height) }
+    }
+}
+
 /// Appends page `k` of `count`, and writes its offset to `link`. Returns the next link. `None`: more than 4 GiB.
 fn append_page(out: &mut Vec<u8>, page: &Picture, (k, count): (usize, usize), link: usize) -> Option<(usize, u32)> {
-    let (samples, channels) = match page.frame.channels {
-        3 => without_repetition(page),
-        // The decoder does not read grey with alpha.
-        channels => (Cow::Borrowed(&page.frame.samples), channels),
+    let layout = Layout::of(page);
+    let samples = match page.frame.channels {
+        3 => without_repetition(&page.frame, page.grey).0,
+        _ => Cow::Borrowed(&page.frame.samples),
     };
-    let icc = page.icc.as_ref().filter(|_| !page.grey || channels < 3);
-    let (width, height) = (page.frame.width, page.frame.height);
-    let bytes = if page.frame.is_deep() { 2 } else { 1 };
-    let row = width * channels * bytes;
-    u32::try_from(out.len() + row * height).ok()?;
-    let rows = (STRIP / row).clamp(1, height);
-    let (mut offsets, mut lengths) = (Vec::new(), Vec::new());
+    u32::try_from(out.len() + layout.row * page.frame.height).ok()?;
+    let mut strips = Vec::new();
     let mut strip = |data: &mut dyn Iterator<Item = u8>| {
-        offsets.push(out.len() as u32);
+        let from = out.len();
         out.extend(data);
-        lengths.push((out.len() - offsets[offsets.len() - 1] as usize) as u32);
+        strips.push([from as u32, (out.len() - from) as u32]);
     };
+    let length = layout.rows * layout.row;
     match &*samples {
-        Samples::U8(s) => s.chunks(rows * row).for_each(|part| strip(&mut part.iter().copied())),
+        Samples::U8(s) => s.chunks(length).for_each(|part| strip(&mut part.iter().copied())),
         Samples::U16(s) => {
-            s.chunks(rows * row / 2).for_each(|part| strip(&mut part.iter().flat_map(|v| v.to_le_bytes())));
+            s.chunks(length / 2).for_each(|part| strip(&mut part.iter().flat_map(|v| v.to_le_bytes())));
         }
     }
-    let alpha = channels.is_multiple_of(2);
+    let (at, next) = append_directory(0, out, page, &strips, (k, count))?;
+    out[link..link + 4].copy_from_slice(&at.to_le_bytes());
+    Some((next, at))
+}
+
+/// Appends the directory of page `k` of `count`, whose strips have these offsets and lengths, to what follows `base` bytes of a
+/// file. Returns its offset and the place of the next link. `None`: more than 4 GiB.
+fn append_directory(
+    base: usize,
+    out: &mut Vec<u8>,
+    page: &Picture,
+    strips: &[[u32; 2]],
+    (k, count): (usize, usize),
+) -> Option<(u32, usize)> {
+    let Layout { channels, bytes, rows, .. } = Layout::of(page);
+    let icc = page.icc.as_ref().filter(|_| !page.grey || channels < 3);
+    let [offsets, lengths] = [0, 1].map(|k| strips.iter().map(|strip| strip[k]).collect::<Vec<_>>());
     let mut entries = vec![
         Entry::longs(SUBFILE, &[if count > 1 { 2 } else { 0 }]),
-        Entry::longs(256, &[width as u32]),
-        Entry::longs(257, &[height as u32]),
+        Entry::longs(256, &[page.frame.width as u32]),
+        Entry::longs(257, &[page.frame.height as u32]),
         Entry::shorts(258, &vec![8 * bytes as u16; channels]),
         Entry::shorts(259, &[1]),
         Entry::shorts(PHOTOMETRIC, &[if channels < 3 { 1 } else { 2 }]),
@@ -133,7 +171,7 @@ fn append_page(out: &mut Vec<u8>, page: &Picture, (k, count): (usize, usize), li
         Entry::longs(279, &lengths),
         Entry::shorts(284, &[1]),
     ];
-    if alpha {
+    if channels.is_multiple_of(2) {
         // Straight alpha.
         entries.push(Entry::shorts(338, &[2]));
     }
@@ -150,10 +188,88 @@ fn append_page(out: &mut Vec<u8>, page: &Picture, (k, count): (usize, usize), li
     }
     let tags = exif::with_parameters(page).map(|exif| Tags::of_exif(&exif));
     for (tag, child) in tags.iter().flat_map(|tags| &tags.children) {
-        entries.push(Entry::longs(*tag, &[ifd::append(out, child, 0, true)?.0]));
+        entries.push(Entry::longs(*tag, &[ifd::append_behind(base, out, child, (0, true))?.0]));
     }
     entries.extend(tags.into_iter().flat_map(|tags| tags.main));
-    let (at, next) = ifd::append(out, &entries, 0, true)?;
-    out[link..link + 4].copy_from_slice(&at.to_le_bytes());
-    Some((next, at))
+    ifd::append_behind(base, out, &entries, (0, true))
+}
+
+/// Writes the rows of a picture of one page to a file.
+pub(super) struct TiffRows {
+    file: File,
+    layout: Layout,
+    /// Bytes of the next strip.
+    strip: Vec<u8>,
+    /// Offsets and lengths.
+    strips: Vec<[u32; 2]>,
+    /// Bytes that are written.
+    length: usize,
+}
+
+impl TiffRows {
+    /// Begins a file. The frame of `picture` is without samples.
+    pub(super) fn create(file: File, picture: &Picture) -> Result<Self> {
+        let layout = Layout::of(picture);
+        let (strip, strips) = (Vec::with_capacity(layout.rows * layout.row), Vec::new());
+        let mut rows = Self { file, layout, strip, strips, length: 0 };
+        u32::try_from(layout.row.saturating_mul(picture.frame.height)).map_err(|_| too_large())?;
+        rows.put(b"II*\0\0\0\0\0")?;
+        Ok(rows)
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file.write_all(bytes).map_err(failed)?;
+        self.length += bytes.len();
+        Ok(())
+    }
+
+    /// Writes samples of the channels that the file stores.
+    pub(super) fn write(&mut self, samples: &Samples) -> Result<()> {
+        let full = self.layout.rows * self.layout.row / self.layout.bytes;
+        let count = match samples {
+            Samples::U8(s) => s.len(),
+            Samples::U16(s) => s.len(),
+        };
+        let mut from = 0;
+        while from < count {
+            let end = count.min(from + full - self.strip.len() / self.layout.bytes);
+            match samples {
+                Samples::U8(s) => self.strip.extend(&s[from..end]),
+                Samples::U16(s) => self.strip.extend(s[from..end].iter().flat_map(|v| v.to_le_bytes())),
+            }
+            if self.strip.len() == full * self.layout.bytes {
+                self.end_strip()?;
+            }
+            from = end;
+        }
+        Ok(())
+    }
+
+    fn end_strip(&mut self) -> Result<()> {
+        let mut strip = std::mem::take(&mut self.strip);
+        self.strips.push([self.length as u32, strip.len() as u32]);
+        self.put(&strip)?;
+        strip.clear();
+        self.strip = strip;
+        Ok(())
+    }
+
+    /// Writes the directory.
+    pub(super) fn finish(mut self, picture: &Picture) -> Result<()> {
+        if !self.strip.is_empty() {
+            self.end_strip()?;
+        }
+        if self.length != 8 + self.layout.row * picture.frame.height {
+            return Err(Error::failed("encoding TIFF: rows are missing"));
+        }
+        let mut tail = Vec::new();
+        let directory = append_directory(self.length, &mut tail, picture, &self.strips, (0, 1));
+        let (at, _) = directory.ok_or_else(too_large)?;
+        self.put(&tail)?;
+        self.file.seek(SeekFrom::Start(4)).and_then(|_| self.file.write_all(&at.to_le_bytes())).map_err(failed)
+    }
+}
+
+fn failed(e: std::io::Error) -> Error {
+    Error::failed(format!("encoding TIFF: {e}"))
 }

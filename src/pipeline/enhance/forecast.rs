@@ -45,7 +45,7 @@ impl<'a> MemoryForecast<'a> {
             Input::File(path) if first.fps.is_none() => {
                 let header = picture::Header::read(path)?;
                 let form = self.forms.upscale.as_ref();
-                Ok(forecast_memory::picture((&header, path), &job.output, self.plan, form, tiles))
+                Ok(forecast_memory::picture((&header, path), &job.output, self.plan, form, tiles).0)
             }
             _ => Ok(forecast_memory::video(size, last.frames, self.plan, &self.forms, tiles)),
         };

@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-use super::sizes::picture_sizes;
+use super::{bands, sizes::picture_sizes};
 use crate::{
     compile,
     error::Result,
     media::{PictureFormat, picture::Header},
     onnx::Target,
     pipeline::{
-        memory::{Phase, SESSION, peak},
+        memory::{Phase, SESSION, check, peak},
         postprocess::UpscaleForm,
         stream::Networks,
     },
@@ -65,8 +65,27 @@ fn options(form: &UpscaleForm, size: (usize, usize), held: u64, tiles: Tiles) ->
     }
 }
 
-/// The peak of one picture, without the networks of a refinement. `form`: that of the upscaler, if there is one.
+/// The peak of one picture, without the networks of a refinement, and whether it is processed in bands: if it does not fit as a
+/// whole. `form`: that of the upscaler, if there is one.
 pub(super) fn picture(
+    source: (&Header, &Path),
+    output: &Path,
+    plan: &EnhancePlan,
+    form: Option<&UpscaleForm>,
+    tiles: Tiles,
+) -> (Phase, bool) {
+    let smallest = whole(source, output, plan, form, Tiles::Smallest);
+    let fits = check(&smallest, plan.runtime.engine.memory_limit).is_ok();
+    let banded = if fits { None } else { bands::forecast(source, output, plan, form, tiles == Tiles::Smallest) };
+    match banded {
+        Some(banded) if banded.bytes() < smallest.bytes() => (banded, true),
+        _ if tiles == Tiles::Smallest => (smallest, false),
+        _ => (whole(source, output, plan, form, tiles), false),
+    }
+}
+
+/// The peak of one picture that is held whole.
+fn whole(
     (header, path): (&Header, &Path),
     output: &Path,
     plan: &EnhancePlan,

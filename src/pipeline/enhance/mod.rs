@@ -9,6 +9,7 @@
 //! | `video_source`, `numbered`, `video` | one video or sequence of pictures |
 //! | `resume`, `chunk_journal` | chunks of long videos, and their journal |
 
+mod bands;
 mod chunk_journal;
 mod concealed;
 mod decoding;

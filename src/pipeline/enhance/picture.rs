@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::{
+    bands,
     forecast_memory::{self, Tiles},
     refine::Refiner,
     sizes::picture_sizes,
@@ -39,7 +40,10 @@ pub(super) fn enhance_picture(
 ) -> Result<PendingFile> {
     let (name, output) = (input.display(), &plan.encoding);
     let format = PictureFormat::of_name(file.target())?;
-    check_size((input, file.target()), format, plan, &mut networks)?;
+    let (header, banded) = check_size((input, file.target()), format, plan, &mut networks)?;
+    if let (true, Some(upscaler)) = (banded, &mut networks.upscaler) {
+        return bands::enhance(input, file, (&header, plan), upscaler, timings);
+    }
     let mut source = timings.time("decode", || picture::read(input))?;
     let pages = std::mem::take(&mut source.pages);
     if !pages.is_empty() && format != PictureFormat::Tiff {
@@ -58,26 +62,26 @@ pub(super) fn enhance_picture(
 }
 
 /// Checks from the header of `input` that the format of `output` can store the result, and that memory suffices. Leaves the memory
-/// of the other jobs to them.
+/// of the other jobs to them. Returns the header, and whether the picture is processed in bands.
 fn check_size(
     (input, output): (&Path, &Path),
     format: PictureFormat,
     plan: &EnhancePlan,
     networks: &mut PictureNetworks<'_, '_>,
-) -> Result<()> {
+) -> Result<(Header, bool)> {
     let header = Header::read(input)?;
     let from = (header.height, header.width);
     let to = picture_sizes(plan, from).last().map_or(from, |row| (row.height, row.width));
     picture::check_size(format, (to.1, to.0)).at(input.display())?;
     let form = networks.upscaler.as_ref().map(|upscaler| upscaler.form().clone());
-    let need = forecast_memory::picture((&header, input), output, plan, form.as_ref(), Tiles::Smallest);
+    let (need, banded) = forecast_memory::picture((&header, input), output, plan, form.as_ref(), Tiles::Smallest);
     let sizes = || format!("{}: {}x{} to {}x{} pixels", input.display(), from.1, from.0, to.1, to.0);
     memory::check(&need, plan.runtime.engine.memory_limit).at(sizes())?;
     if let Some(upscaler) = &mut networks.upscaler {
         let jobs = plan.batch.jobs.min(plan.jobs.len()).max(1) as u64;
         upscaler.reserve(need.bytes() / jobs * (jobs - 1));
     }
-    Ok(())
+    Ok((header, banded))
 }
 
 /// Enhances one page.

@@ -3,6 +3,7 @@
 use crate::{
     compile::{self, UpscalerSpec},
     error::Result,
+    media::resize::{band_reach, band_rows},
     onnx::Target,
     pipeline::memory::{SESSION, tile_memory},
     plan::{UpscaleTarget, Upscaling},
@@ -105,6 +106,39 @@ impl UpscaleForm {
         }
         let side = |n: usize| if options.tile == 0 { n } else { n.min(options.tile + 2 * options.halo) };
         (side(h) as u64).saturating_mul(side(w) as u64).saturating_mul(self.tile_pixel_bytes()).saturating_add(SESSION)
+    }
+
+    /// Whether an RGB picture of (height, width) is upscaled in bands of rows.
+    pub(crate) fn has_bands(&self, size: (usize, usize)) -> bool {
+        self.is_direct(size) && (self.passes(size) == 1 || band_rows((size.0, self.output_size(size).0)).is_some())
+    }
+
+    /// Bytes of the rows of source and output that are held at once while an RGB picture is upscaled in bands: a row of tiles with
+    /// its surroundings, or a band of the filter. The encoder holds two more copies of a band.
+    pub(crate) fn band_bytes(&self, options: UpscaleOptions, (h, w): (usize, usize), deep: bool) -> u64 {
+        let (pixel, (height, width)) = (if deep { 6 } else { 3 }, self.output_size((h, w)));
+        let bytes = |rows: usize, width: usize, pixel: u64| (rows as u64).saturating_mul(width as u64) * pixel;
+        if self.passes((h, w)) == 0 {
+            let rows = band_rows((h, height)).unwrap_or(height).min(height);
+            let seen = (rows.saturating_mul(h) / height.max(1) + 2 * band_reach((h, height))).min(h);
+            // The filter resamples rows, then columns.
+            let planes = bytes(rows, width, PLANES) + bytes(seen, w, PLANES) + bytes(seen, width, PLANES);
+            return planes + bytes(seen, w, pixel) + bytes(rows, width, 3 * pixel);
+        }
+        let side = if options.tile == 0 { h } else { options.tile };
+        let (seen, rows) = (side.saturating_add(2 * options.halo).min(h), side.min(h) * options.scale);
+        bytes(seen, w, pixel) + bytes(rows, width, 3 * pixel)
+    }
+
+    /// The tiles of an RGB picture that is upscaled in bands beside `held` bytes: the largest that leave room for their bands.
+    pub(crate) fn band_tiles(&self, size: (usize, usize), deep: bool, held: u64) -> UpscaleOptions {
+        let memory = tile_memory(self.limit, held);
+        let eighths = (1..=8).rev().map(|part| self.tiles_in(size, memory / 8 * part));
+        let mut fitting = eighths.filter(|options| {
+            let bands = self.band_bytes(*options, size, deep);
+            self.network_bytes(*options, size).saturating_sub(SESSION).saturating_add(bands) <= memory
+        });
+        fitting.next().unwrap_or_else(|| self.smallest_tiles(size))
     }
 
     /// Bytes of f32 planes of a picture of (height, width) and `channels` while it is upscaled, beside the network's tiles: the input

@@ -3,6 +3,7 @@
 use std::{
     borrow::Cow,
     collections::BTreeSet,
+    ops::Range,
     path::Path,
     sync::{Arc, Mutex},
 };
@@ -15,17 +16,17 @@ use crate::{
     error::{At, Error, Result},
     media::{
         alpha,
-        resize::{resize, resize_frame},
+        resize::{resize, resize_frame, resize_rows},
     },
     pipeline::{
         context::{Context, Role},
-        diagnose::{check_contrast, check_frame_contrast, name_damaged_tensor},
+        diagnose::{Extremes, check_contrast, check_frame_contrast, check_row_contrast, name_damaged_tensor},
     },
     plan::{self, Upscaling},
     runtime::{Load, Network, Signature},
     stage::upscale::{Upscale, UpscaleOptions},
     sync::lock,
-    tensor::{DType, Frame, Tensor},
+    tensor::{DType, Frame, RowSource, Tensor},
 };
 
 /// The upscaling stage. Clones share the network, which processes one picture at a time on all cores or the whole device.
@@ -131,6 +132,41 @@ impl Upscaler {
         Ok(upscaled)
     }
 
+    /// Upscales the rows of an RGB picture as [`Upscaler::apply_frame`] does, and passes them on in bands. The picture takes one pass
+    /// of the network to the exact size, or the filter alone. `held`: bytes of the picture that `source` holds.
+    ///
+    /// # Errors
+    /// Those of [`Upscaler::apply_frame`], `source` and `sink`.
+    pub(crate) fn apply_rows(
+        &mut self,
+        source: &mut dyn RowSource,
+        (grey, held): (bool, u64),
+        sink: &mut dyn FnMut(&Frame) -> Result<()>,
+    ) -> Result<()> {
+        let (size, deep) = ((source.header().height, source.header().width), source.header().is_deep());
+        let target = self.form.output_size(size);
+        let options = self.form.band_tiles(size, deep, self.reserved.saturating_add(held));
+        let Some(network) = self.network.as_ref().filter(|_| self.form.passes(size) == 1) else {
+            self.log_resampled(size, target);
+            return resize_rows(source, target, self.form.plan.filter, sink);
+        };
+        let mut network = lock(network);
+        network.set_options(options);
+        let weights = self.form.plan.model.as_ref().map(|m| m.path.clone()).unwrap_or_default();
+        let (mut watched, mut made) = (Watched { source, read: 0, extremes: Extremes::default() }, Extremes::default());
+        let finish = |tile: ArrayViewMut3<'_, f32>| {
+            if grey {
+                to_luma(tile)
+            }
+        };
+        let upscaled = network.upscale_rows(&mut watched, finish, &mut |band| {
+            made.add(band, 0..band.height);
+            sink(band)
+        });
+        upscaled.map_err(name_damaged_tensor(&weights))?;
+        check_row_contrast(&format!("upscaling with {}", weights.display()), &watched.extremes, &made)
+    }
+
     /// Upscales three planes: runs the network until the target size is reached, then resamples to it. A picture that is already
     /// large enough is only resampled, unless the target is a factor.
     fn upscale(&mut self, picture: &Array3<f32>) -> Result<Array3<f32>> {
@@ -182,6 +218,28 @@ impl Upscaler {
         if lock(&self.logged).insert(key) {
             tracing::info!("{message}");
         }
+    }
+}
+
+/// Rows, and the extremes of those that were read.
+struct Watched<'s> {
+    source: &'s mut dyn RowSource,
+    read: usize,
+    extremes: Extremes,
+}
+
+impl RowSource for Watched<'_> {
+    fn header(&self) -> &Frame {
+        self.source.header()
+    }
+
+    fn window(&mut self, rows: Range<usize>) -> Result<(&Frame, usize)> {
+        let (frame, first) = self.source.window(rows.clone())?;
+        if rows.end > self.read {
+            self.extremes.add(frame, self.read.max(first) - first..rows.end - first);
+            self.read = rows.end;
+        }
+        Ok((frame, first))
     }
 }
 
