@@ -92,7 +92,8 @@ fn a_memory_limit_holds_or_refuses() {
         bad.extend(bench.fault(&args, &bench.run(&args), code, &[wanted]));
     }
     for (args, wanted) in [
-        (format!("{upscale} -o out/a.png --memory-limit 130MB"), "--memory-limit 130 MB: at least"),
+        // A BMP is not written in bands.
+        (format!("{upscale} -o out/a.bmp --memory-limit 130MB"), "--memory-limit 130 MB: at least"),
         (
             "enhance large.png -o out/a.png --device cpu --filter bicubic --upscale 100000x100000".to_owned(),
             "MB of available memory: at least",
@@ -114,21 +115,18 @@ fn a_memory_limit_holds_or_refuses() {
 #[test]
 fn bands_make_the_same_file() {
     let bench = Bench::new();
-    let (width, height) = (400, 6000);
-    picture(&bench, "a.png", (width, height));
-    picture(&bench, "small.png", (300, 2000));
-    image::open(bench.path("small.png")).unwrap().save(bench.path("small.jpg")).unwrap();
-    let grey = image::open(bench.path("a.png")).unwrap();
-    grey.to_luma8().save(bench.path("grey.png")).unwrap();
-    grey.to_rgb16().save(bench.path("deep.png")).unwrap();
+    picture(&bench, "rgb.png", (300, 2000));
+    picture(&bench, "large.png", (400, 3600));
+    let large = image::open(bench.path("large.png")).unwrap();
+    large.to_luma8().save(bench.path("grey.png")).unwrap();
+    large.crop_imm(0, 0, 400, 2000).to_rgb16().save(bench.path("deep.png")).unwrap();
+    image::open(bench.path("rgb.png")).unwrap().save(bench.path("rgb.jpg")).unwrap();
     let (filter, network) = ("--filter bicubic", format!("--upscaling-model-path {}", here(X2)));
     let rows = [
-        ("a.png", "a.png", format!("{filter} --verify"), 118),
-        ("a.png", "b.jpg", filter.into(), 118),
-        ("grey.png", "c.png", filter.into(), 118),
-        ("deep.png", "d.tif", filter.into(), 122),
-        ("small.png", "e.png", network.clone(), 112),
-        ("small.jpg", "f.jpg", network.clone(), 112),
+        ("grey.png", "a.png", format!("{filter} --verify"), 112),
+        ("deep.png", "b.tif", filter.into(), 114),
+        ("rgb.png", "c.png", network.clone(), 112),
+        ("rgb.jpg", "d.jpg", network, 112),
     ];
     let mut bad = Vec::new();
     for (input, output, flags, limit) in rows {

@@ -128,7 +128,7 @@ pub fn encode(picture: &Picture, format: PictureFormat, options: &PictureOptions
     }
     match format {
         PictureFormat::Png => png_out::encode(picture),
-        PictureFormat::Jpeg => jpeg_out::encode(picture, options),
+        PictureFormat::Jpeg => jpeg_out::encode(picture, options.quality),
         PictureFormat::Gif => gif(frame),
         PictureFormat::Tiff => tiff::encode(picture),
         PictureFormat::Bmp => bmp(frame),

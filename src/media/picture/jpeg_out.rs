@@ -15,7 +15,7 @@ use image::{
 };
 
 use super::{
-    COMMENT, Density, Picture, PictureOptions,
+    COMMENT, Density, Picture,
     eight_bit::{eight_bits, opaque},
     exif, jpeg,
 };
@@ -28,12 +28,12 @@ use crate::{
 const BLOCK: usize = 8;
 
 /// Encodes a picture.
-pub(super) fn encode(picture: &Picture, options: &PictureOptions) -> Result<Vec<u8>> {
+pub(super) fn encode(picture: &Picture, quality: u8) -> Result<Vec<u8>> {
     let Some(mut samples) = opaque(&picture.frame) else {
         return Err(Error::usage("JPEG does not support transparency; use .png or .webp"));
     };
     let mut bytes = Vec::new();
-    let encoder = encoder(&mut bytes, picture, options)?;
+    let encoder = encoder(&mut bytes, picture, quality)?;
     let color = if picture.grey { ExtendedColorType::L8 } else { ExtendedColorType::Rgb8 };
     if picture.grey {
         samples = samples.iter().step_by(3).copied().collect();
@@ -56,8 +56,8 @@ fn comments(picture: &Picture) -> impl Iterator<Item = &String> {
 }
 
 /// An encoder with the quality and the metadata of a picture.
-fn encoder<W: Write>(out: W, picture: &Picture, options: &PictureOptions) -> Result<JpegEncoder<W>> {
-    let mut encoder = JpegEncoder::new_with_quality(out, options.quality);
+fn encoder<W: Write>(out: W, picture: &Picture, quality: u8) -> Result<JpegEncoder<W>> {
+    let mut encoder = JpegEncoder::new_with_quality(out, quality);
     if let Some(icc) = &picture.icc {
         encoder.set_icc_profile(icc.clone()).map_err(|e| failed(&e))?;
     }
@@ -85,19 +85,19 @@ pub(super) struct JpegRows {
 
 impl JpegRows {
     /// Starts the encoder. The frame of `picture` is without samples.
-    pub(super) fn create(file: File, picture: &Picture, options: &PictureOptions) -> Result<Self> {
+    pub(super) fn create(file: File, picture: &Picture, quality: u8) -> Result<Self> {
         let comments = jpeg::insert_comments(vec![0xff, 0xd8], comments(picture)).map_err(too_long)?.split_off(2);
-        encoder(io::sink(), picture, options)?;
+        encoder(io::sink(), picture, quality)?;
         // One band waits while another is encoded.
         let (rows, received) = sync_channel(0);
-        let (picture, options) = (picture.clone(), options.clone());
+        let picture = picture.clone();
         let work = move || {
             let size = (picture.frame.width as u32, picture.frame.height as u32);
             let rows = Held { received, samples: Vec::new(), first: 0 };
             let missing = Cell::new(false);
             let file = BufWriter::with_capacity(1 << 16, file);
             let mut out = Output { file, comments, head: Some(Vec::new()), missing: &missing };
-            let mut encoder = encoder(&mut out, &picture, &options)?;
+            let mut encoder = encoder(&mut out, &picture, quality)?;
             let encoded = match picture.grey {
                 true => encoder.encode_image(&Rows::<Luma<u8>>::new(size, rows, &missing)),
                 false => encoder.encode_image(&Rows::<Rgb<u8>>::new(size, rows, &missing)),

@@ -58,7 +58,7 @@ impl RowWriter {
         let format = match format {
             PictureFormat::Png => PngRows::create(file, &head).map(Format::Png),
             PictureFormat::Tiff => TiffRows::create(file, &head).map(Format::Tiff),
-            PictureFormat::Jpeg => JpegRows::create(file, &head, options).map(Format::Jpeg),
+            PictureFormat::Jpeg => JpegRows::create(file, &head, options.quality).map(Format::Jpeg),
             other => Err(Error::failed(format!("a {} is not written in rows", other.name()))),
         };
         let hash = options.verify.then(blake3::Hasher::new);

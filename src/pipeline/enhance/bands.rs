@@ -21,6 +21,9 @@ use crate::{
 /// Bytes of codecs: chunks, strips and the encoder's tables.
 const CODECS: u64 = 6_000_000;
 
+/// The largest output in bytes of samples: the most that this program reads.
+const LARGEST: u64 = 4 << 30;
+
 /// Bytes of a picture that is held whole although it is processed in bands.
 fn held(header: &Header) -> u64 {
     if header.by_rows { 0 } else { header.frame_bytes() }
@@ -36,7 +39,9 @@ pub(super) fn forecast(
 ) -> Option<Phase> {
     let (form, size) = (form?, (header.height, header.width));
     let written = PictureFormat::of_name(output).is_ok_and(|format| writes_rows(format, plan.encoding.verify));
-    if plan.refine.is_some() || header.channels != 3 || !written || !form.has_bands(size) {
+    let (height, width) = form.output_size(size);
+    let output = (height as u64).saturating_mul(width as u64).saturating_mul(if header.deep { 6 } else { 3 });
+    if plan.refine.is_some() || header.channels != 3 || !written || output > LARGEST || !form.has_bands(size) {
         return None;
     }
     let jobs = plan.batch.jobs.min(plan.jobs.len()).max(1) as u64;
