@@ -3,7 +3,7 @@
 
 use super::{
     architecture::{Architecture, ConfigChecks, NetworkKind, Upscaler},
-    shared::dimensions::{count, shape},
+    shared::dimensions::{blocked, count, shape},
 };
 use crate::{
     error::{Error, Result},
@@ -116,10 +116,10 @@ impl Upscaler for Rrdb {
         self.blocks
     }
 
-    /// Three feature maps at the output's resolution, or those of a dense block.
+    /// Input and output of a convolution at the output's resolution, or the maps of a dense block.
     fn pixel_bytes(&self) -> usize {
-        let out = 3 * self.features * self.scale * self.scale;
-        let dense = (3 * self.features + 8 * self.growth) / (self.unshuffle * self.unshuffle);
+        let out = 2 * blocked(self.features) * self.scale * self.scale;
+        let dense = (3 * blocked(self.features) + 8 * blocked(self.growth)) / (self.unshuffle * self.unshuffle);
         4 * out.max(dense)
     }
 

@@ -3,7 +3,7 @@
 
 use super::{
     architecture::{Architecture, ConfigChecks, NetworkKind, Upscaler},
-    shared::dimensions::{count, shape},
+    shared::dimensions::{blocked, count, shape},
 };
 use crate::{
     error::{Error, Result},
@@ -61,8 +61,9 @@ impl Upscaler for Srvgg {
         self.depth
     }
 
+    /// The maps around an activation, or the input of the last convolution and its output in two layouts.
     fn pixel_bytes(&self) -> usize {
-        4 * (3 * self.features).max(9 * self.scale * self.scale)
+        4 * (3 * self.features).max(blocked(self.features) + 2 * 3 * self.scale * self.scale)
     }
 
     fn build(&self, w: &Scope) {

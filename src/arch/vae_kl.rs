@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::{
     architecture::{Architecture, Autoencoder, Component, ConfigChecks, Fact::Extent, NetworkKind, Subgraph, VaeSpec},
-    shared::dimensions::{count, decoder_bytes, out_channels, shape},
+    shared::dimensions::{blocked, count, decoder_bytes, out_channels, shape},
 };
 use crate::{
     error::{Error, Result},
@@ -27,9 +27,8 @@ pub(super) const ARCHITECTURE: Architecture = Architecture {
 const EPS: f32 = 1e-6;
 /// Feature maps that a group norm and the convolutions around it hold at once. Measured with FLUX.1's dimensions.
 const FEATURE_MAPS: usize = 5;
-/// Those of them that are inputs or outputs of a convolution, and the channels of a block of these (MLAS's NCHWc, AVX-512).
+/// Those of them that are inputs or outputs of a convolution.
 const BLOCKED_MAPS: usize = 3;
-const BLOCK: usize = 16;
 /// Tile side of `AutoencoderKL` where `config.json` has no `sample_size`: the default in diffusers.
 const KL_TILE: usize = 32;
 /// The same of `AutoencoderKLFlux2`.
@@ -94,10 +93,8 @@ impl VaeKl {
         let last = format!("decoder.up_blocks.{}.resnets.0.conv1.weight", self.levels.saturating_sub(1));
         let [_, decoder, _, _] = shape(c, &last)?;
         let [encoder, _, _, _] = shape(c, "encoder.conv_in.weight")?;
-        // The maps around a convolution are in ONNX Runtime's layout of blocks, which pads channels.
-        let maps = |count: usize, channels: usize| {
-            4 * (BLOCKED_MAPS * channels.next_multiple_of(BLOCK) + (count - BLOCKED_MAPS) * channels)
-        };
+        let maps =
+            |count: usize, channels: usize| 4 * (BLOCKED_MAPS * blocked(channels) + (count - BLOCKED_MAPS) * channels);
         Ok([maps(FEATURE_MAPS, decoder), maps(FEATURE_MAPS + 1, encoder)])
     }
 

@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 use super::{
     architecture::{Architecture, Autoencoder, Component, ConfigChecks, Fact::Extent, NetworkKind, Subgraph, VaeSpec},
-    shared::dimensions::{count, decoder_bytes, out_channels, shape},
+    shared::dimensions::{blocked, count, decoder_bytes, out_channels, shape},
 };
 use crate::{
     error::{Error, Result},
@@ -42,6 +42,8 @@ const PICTURE_CLASS: &str = "AutoencoderKLQwenImage";
 const TILE: (usize, usize) = (256, 64);
 /// Full-resolution feature maps at the peak. Measured with Wan 2.1's dimensions.
 const FEATURE_MAPS: usize = 8;
+/// Those of them that are inputs or outputs of a convolution.
+const BLOCKED_MAPS: usize = 2;
 
 /// Entries of `config.json` that the shapes do not determine.
 #[derive(Debug, Clone, Deserialize)]
@@ -128,7 +130,8 @@ impl VaeWan {
             cached += (convolutions * channels) >> (2 * (self.levels - 1 - level));
         }
         let cached = if self.video { 4 * 3 * (cached + channels) } else { 0 };
-        Ok([cached + 4 * FEATURE_MAPS * channels; 2])
+        let maps = BLOCKED_MAPS * blocked(channels) + (FEATURE_MAPS - BLOCKED_MAPS) * channels;
+        Ok([cached + 4 * maps; 2])
     }
 
     /// Input `latents` [1, latent_channels, h, w], one un-scaled frame; output `picture` [p, 3, h·factor, w·factor] in about −1..=1,

@@ -14,7 +14,7 @@ use crate::{
 pub(crate) const RESERVE: u64 = 96_000_000;
 
 /// Resident bytes of ONNX Runtime 1.31 on the CPU after the test of the device, without a network.
-const ENGINE: u64 = 30_000_000;
+const ENGINE: u64 = 23_000_000;
 
 /// Bytes of a session besides weights and activations: the graph, kernels and stacks of threads. Measured on the networks of
 /// `tests/goldens`.

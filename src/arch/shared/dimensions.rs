@@ -9,6 +9,12 @@ use crate::{
 /// Largest accepted extent of a weight.
 const MAX_EXTENT: usize = 1 << 24;
 
+/// Channels of an input or output of a convolution in ONNX Runtime's blocked layout (MLAS's NCHWc, AVX-512), which pads them.
+pub(crate) fn blocked(channels: usize) -> usize {
+    const BLOCK: usize = 16;
+    channels.next_multiple_of(BLOCK)
+}
+
 /// Shape of a required weight.
 ///
 /// # Errors

@@ -32,7 +32,7 @@ const LOOKAHEAD: u64 = 48;
 /// Tenths of a byte per pixel of a frame in the lookahead: YUV 4:2:0, a quarter-size copy in four phases, motion vectors.
 const LOOKAHEAD_TENTHS: u64 = 33;
 /// Contexts of both codecs and the heaps of their threads.
-const CODECS: u64 = 40_000_000;
+const CODECS: u64 = 50_000_000;
 /// Pairs of frames that the interpolation network gets at once.
 const PAIRS: u64 = 1;
 

@@ -99,13 +99,22 @@ impl UpscaleForm {
         UpscaleOptions { scale, multiple, tile, halo }
     }
 
-    /// Bytes of the network on one tile of a picture of (height, width).
+    /// Bytes of the network on one tile of a picture of (height, width), or of the filter on one band.
     pub(crate) fn network_bytes(&self, options: UpscaleOptions, (h, w): (usize, usize)) -> u64 {
-        if self.spec.is_none() {
-            return 0;
+        if self.passes((h, w)) == 0 {
+            return self.filter_bytes((h, w));
         }
         let side = |n: usize| if options.tile == 0 { n } else { n.min(options.tile + 2 * options.halo) };
         (side(h) as u64).saturating_mul(side(w) as u64).saturating_mul(self.tile_pixel_bytes()).saturating_add(SESSION)
+    }
+
+    /// Bytes of f32 planes of a band of the filter: of the source, of the target, and of the source's rows at the target's width.
+    fn filter_bytes(&self, (h, w): (usize, usize)) -> u64 {
+        let (height, width) = self.output_size((h, w));
+        let rows = band_rows((h, height)).unwrap_or(height);
+        let above = (rows.saturating_mul(h) / height.max(1)).saturating_add(2 * band_reach((h, height))).min(h);
+        let planes = |rows: usize, columns: usize| (rows as u64).saturating_mul(columns as u64).saturating_mul(PLANES);
+        planes(above, w).saturating_add(planes(rows, width)).saturating_add(planes(above, width))
     }
 
     /// Whether an RGB picture of (height, width) is upscaled in bands of rows.
@@ -121,9 +130,7 @@ impl UpscaleForm {
         if self.passes((h, w)) == 0 {
             let rows = band_rows((h, height)).unwrap_or(height).min(height);
             let seen = (rows.saturating_mul(h) / height.max(1) + 2 * band_reach((h, height))).min(h);
-            // The filter resamples rows, then columns.
-            let planes = bytes(rows, width, PLANES) + bytes(seen, w, PLANES) + bytes(seen, width, PLANES);
-            return planes + bytes(seen, w, pixel) + bytes(rows, width, 3 * pixel);
+            return bytes(seen, w, pixel) + bytes(rows, width, 3 * pixel);
         }
         let side = if options.tile == 0 { h } else { options.tile };
         let (seen, rows) = (side.saturating_add(2 * options.halo).min(h), side.min(h) * options.scale);
