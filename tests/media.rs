@@ -10,6 +10,8 @@ mod chain;
 mod containers;
 #[path = "media/hostile.rs"]
 mod hostile;
+#[path = "media/mutations.rs"]
+mod mutations;
 #[path = "media/picture.rs"]
 mod picture;
 #[path = "media/reader.rs"]

@@ -7,9 +7,10 @@ use std::{
     sync::{Mutex, MutexGuard},
 };
 
-use serde::{Deserialize, Serialize};
-
-use super::identity::{self, Recipe};
+use super::{
+    identity::{self, Recipe},
+    record::Record,
+};
 use crate::{
     error::Result, files::Existing, json_lines::JsonLines, pipeline::OUTPUT_JOURNAL, plan::EnhancePlan, sync::lock,
 };
@@ -30,30 +31,6 @@ pub(super) fn check_written(plan: &EnhancePlan) -> Result<()> {
         paths.write("the journal", &folder.join(JOURNAL), Existing::JsonLines(RECORD));
     }
     paths.check()
-}
-
-/// A finished output: the file with this name and hash is the complete result of the input, models and settings.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Record {
-    /// Path relative to the folder.
-    pub output: String,
-    /// Hash of the input.
-    pub input: String,
-    /// [`identity::stamp`] of the input.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stamp: Option<String>,
-    /// [`Recipe::models`].
-    pub models: String,
-    /// [`Recipe::settings`].
-    pub settings: String,
-    /// Hash of the output.
-    pub hash: String,
-    /// Size of the output in bytes.
-    pub bytes: u64,
-    /// Modification time of the output, nanoseconds since 1970.
-    pub modified: i64,
-    /// Frames of the output.
-    pub frames: u64,
 }
 
 impl Record {

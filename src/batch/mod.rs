@@ -15,6 +15,7 @@
 mod forecast;
 mod identity;
 mod journal;
+mod record;
 mod report;
 mod run;
 mod sources;

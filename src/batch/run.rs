@@ -15,7 +15,8 @@ use std::{
 
 use super::{
     identity::{self, Recipe},
-    journal::{Journal, Record, check_written},
+    journal::{Journal, check_written},
+    record::Record,
     report::ReportLine,
     throughput::{Keys, Tally},
     work::{self, Work},

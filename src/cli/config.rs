@@ -1,14 +1,14 @@
 //! `--config FILE`: its keys become flags on the command line, so that each rule and message exists once.
 
 use std::{
-    ffi::{OsStr, OsString},
+    ffi::OsString,
     path::{Path, PathBuf},
 };
 
 use clap::{ArgAction, ArgMatches, Command, CommandFactory, parser::ValueSource};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::args::Cli;
+use super::{args::Cli, config_file};
 use crate::{
     catalog::nearest,
     error::{Error, Result},
@@ -25,7 +25,7 @@ pub(super) fn expand(argv: Vec<OsString>) -> Result<Vec<OsString>> {
     let (leaf, typed) = leaf(&command, &matches);
     let Ok(Some(path)) = typed.try_get_one::<PathBuf>("config") else { return Ok(argv) };
     let mut flags = Vec::new();
-    for (key, value) in read(path)? {
+    for (key, value) in config_file::read(path)? {
         flags.extend(flag(path, &key, &value, leaf, typed)?);
     }
     let end = argv.iter().position(|a| a == "--").unwrap_or(argv.len());
@@ -60,25 +60,6 @@ fn leaf<'a>(mut command: &'a Command, mut matches: &'a ArgMatches) -> (&'a Comma
         (command, matches) = (sub, inner);
     }
     (command, matches)
-}
-
-fn read(path: &Path) -> Result<Map<String, Value>> {
-    let text = std::fs::read_to_string(path).map_err(|e| Error::usage(format!("--config {}: {e}", path.display())))?;
-    let wrong = |e: String| {
-        let first = e.lines().map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join(" ");
-        Error::usage(format!("--config {}: {first}", path.display()))
-    };
-    let value: Value = match path.extension().and_then(OsStr::to_str).map(str::to_ascii_lowercase).as_deref() {
-        Some("yaml" | "yml") => serde_norway::from_str(&text).map_err(|e| wrong(e.to_string()))?,
-        Some("toml") => toml::from_str(&text).map_err(|e| wrong(e.message().to_owned()))?,
-        Some("json") => serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))?,
-        _ => return Err(wrong("the file name must end in .yaml, .yml, .toml or .json".into())),
-    };
-    match value {
-        Value::Object(map) => Ok(map),
-        Value::Null => Ok(Map::new()),
-        _ => Err(wrong("expected flag names with their values".into())),
-    }
 }
 
 /// The flags of one key. Empty if a typed flag overrides it.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::{
+    config_file,
     models::Models,
     noise::NoiseArgs,
     output::{DestinationArgs, EncodingArgs},
@@ -298,7 +299,7 @@ impl GenerateArgs {
                 .and_then(std::io::read_to_string)
                 .map_err(|e| Error::usage(format!("--prompt-path {}: {e}", path.display())))?
         };
-        let prompts: Vec<String> = text.lines().map(str::trim).filter(|l| !l.is_empty()).map(Into::into).collect();
+        let prompts: Vec<String> = config_file::prompts(&text).map(Into::into).collect();
         if prompts.is_empty() {
             return Err(Error::usage(format!("--prompt-path {} contains no prompt", path.display())));
         }

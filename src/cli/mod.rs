@@ -4,6 +4,7 @@
 
 pub(crate) mod args;
 mod config;
+mod config_file;
 mod doctor;
 mod enhance;
 #[cfg(test)]

@@ -20,7 +20,7 @@ pub use identify::{CheckpointInfo, identify};
 use crate::{
     arch::{ARCHITECTURES, Architecture, Component, NetworkKind},
     error::{Error, Result},
-    model::read_json,
+    model::read_config,
     onnx::{Graph, Model, Scope, Target},
     weights::Checkpoint,
 };
@@ -58,7 +58,7 @@ impl<'a> Opened<'a> {
             known.sort_unstable();
             Error::failed(format!("{}: class {class} is not known; known: {}", folder.display(), known.join(", ")))
         })?;
-        let (config, weights) = (read_json(&folder.join("config.json"))?, Checkpoint::open(folder)?);
+        let (config, weights) = (read_config(&folder.join("config.json"))?, Checkpoint::open(folder)?);
         Ok(Self { folder, class, architecture, config, weights })
     }
 

@@ -4,8 +4,8 @@ use ndarray::{ArrayD, IxDyn};
 use serde::Deserialize;
 
 use super::interface::{
-    Conditioning, Convention, Defaults, Descriptor, Family, GuidanceRequest, LatentLayout, Overrides, Sampling, Size,
-    TextCall, TextConditioning, TransformerIo,
+    CHANNELS, Conditioning, Convention, Defaults, Descriptor, Family, GuidanceRequest, LEVELS, LatentLayout, Overrides,
+    Sampling, Size, TextCall, TextConditioning, TransformerIo,
 };
 use crate::{
     error::{At, Error, Result},
@@ -74,6 +74,11 @@ impl Flux {
         let tokenizer = |name| Tokenizer::open(&folder.path(name)?, folder.class_of(name)?);
         let transformer: TransformerConfig = folder.config("transformer")?;
         let vae: VaeConfig = folder.config("vae")?;
+        let clip: ClipConfig = folder.config("text_encoder")?;
+        folder.check_range("latent_channels", vae.latent_channels, CHANNELS)?;
+        folder.check_range("the number of block_out_channels", vae.block_out_channels.len(), LEVELS)?;
+        folder.check_range("max_position_embeddings", clip.max_position_embeddings, 1..=1 << 16)?;
+        folder.check_axes("axes_dims_rope", &transformer.axes_dims_rope)?;
         if transformer.in_channels != 4 * vae.latent_channels {
             let (a, b) = (transformer.in_channels, vae.latent_channels);
             let root = folder.root().display();
@@ -86,7 +91,7 @@ impl Flux {
             name,
             transformer,
             vae,
-            clip: folder.config("text_encoder")?,
+            clip,
             clip_tokens: tokenizer("tokenizer").at("tokenizer")?,
             t5_tokens: tokenizer("tokenizer_2").at("tokenizer_2")?,
             schedule: FlowMatch::read(&folder.path("scheduler")?.join("scheduler_config.json"))?,

@@ -5,8 +5,8 @@ use ndarray::{ArrayD, Axis};
 use serde::Deserialize;
 
 use super::interface::{
-    Conditioning, Defaults, Descriptor, Family, GuidanceRequest, LatentLayout, Overrides, Sampling, Size, TextCall,
-    TextConditioning, TransformerIo,
+    CHANNELS, Conditioning, Defaults, Descriptor, Family, GuidanceRequest, LEVELS, LatentLayout, Overrides, Sampling,
+    Size, TextCall, TextConditioning, TransformerIo,
 };
 use crate::{
     error::{At, Error, Result},
@@ -104,6 +104,9 @@ impl Flux2 {
     fn open(folder: &ModelFolder, overrides: &Overrides) -> Result<Self> {
         let transformer: TransformerConfig = folder.config("transformer")?;
         let vae: VaeConfig = folder.config("vae")?;
+        folder.check_range("latent_channels", vae.latent_channels, CHANNELS)?;
+        folder.check_range("the number of block_out_channels", vae.block_out_channels.len(), LEVELS)?;
+        folder.check_axes("axes_dims_rope", &transformer.axes_dims_rope)?;
         let root = folder.root().display();
         if vae.patch_size != [2, 2] || transformer.in_channels != 4 * vae.latent_channels {
             let (a, b, c) = (transformer.in_channels, vae.latent_channels, vae.patch_size);

@@ -33,6 +33,11 @@ pub(super) struct Descriptor {
     pub open: fn(&ModelFolder, &Overrides) -> Result<Box<dyn Family>>,
 }
 
+/// Channels that a latent may have. Released models have 16 to 128.
+pub(super) const CHANNELS: RangeInclusive<usize> = 1..=4096;
+/// Resolution levels that a VAE may have. Released models have 4.
+pub(super) const LEVELS: RangeInclusive<usize> = 1..=8;
+
 /// Settings that override those of the checkpoint. The default changes nothing.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Overrides {

@@ -4,8 +4,8 @@ use ndarray::{Array1, ArrayD, Axis, IxDyn, Slice};
 use serde::Deserialize;
 
 use super::interface::{
-    Conditioning, Convention, Defaults, Descriptor, Family, GuidanceRequest, LatentLayout, Overrides, Sampling, Size,
-    TextCall, TextConditioning, TransformerIo,
+    CHANNELS, Conditioning, Convention, Defaults, Descriptor, Family, GuidanceRequest, LEVELS, LatentLayout, Overrides,
+    Sampling, Size, TextCall, TextConditioning, TransformerIo,
 };
 use crate::{
     error::{At, Error, Result},
@@ -71,6 +71,9 @@ impl QwenImage {
     fn open(folder: &ModelFolder, overrides: &Overrides) -> Result<Self> {
         let transformer: TransformerConfig = folder.config("transformer")?;
         let vae: VaeConfig = folder.config("vae")?;
+        folder.check_range("z_dim", vae.z_dim, CHANNELS)?;
+        folder.check_range("the number of dim_mult", vae.dim_mult.len(), LEVELS)?;
+        folder.check_axes("axes_dims_rope", &transformer.axes_dims_rope)?;
         let (channels, z) = (transformer.in_channels, vae.z_dim);
         let statistics = (vae.latents_mean.len(), vae.latents_std.len());
         if channels != 4 * z || statistics != (z, z) {

@@ -4,8 +4,8 @@ use ndarray::{ArrayD, Axis, IxDyn, Slice};
 use serde::Deserialize;
 
 use super::interface::{
-    Conditioning, Convention, Defaults, Descriptor, Family, GuidanceRequest, LatentLayout, Overrides, Sampling, Size,
-    TextCall, TextConditioning, TransformerIo,
+    CHANNELS, Conditioning, Convention, Defaults, Descriptor, Family, GuidanceRequest, LatentLayout, Overrides,
+    Sampling, Size, TextCall, TextConditioning, TransformerIo,
 };
 use crate::{
     error::{At, Error, Result},
@@ -73,6 +73,9 @@ impl Wan {
     fn open(folder: &ModelFolder, overrides: &Overrides) -> Result<Self> {
         let transformer: TransformerConfig = folder.config("transformer")?;
         let vae: VaeConfig = folder.config("vae")?;
+        folder.check_range("z_dim", vae.z_dim, CHANNELS)?;
+        folder.check_range("patch_size", transformer.patch_size[1], 1..=64)?;
+        folder.check_axes("attention_head_dim", &[transformer.attention_head_dim])?;
         let (root, TransformerConfig { in_channels, patch_size, .. }) = (folder.root().display(), &transformer);
         let (latent, mean, std) = (vae.z_dim, vae.latents_mean.len(), vae.latents_std.len());
         if [*in_channels, mean, std] != [latent; 3] {

@@ -4,8 +4,8 @@ use ndarray::ArrayD;
 use serde::Deserialize;
 
 use super::interface::{
-    Conditioning, Convention, Defaults, Descriptor, Family, GuidanceRequest, LatentLayout, Overrides, Sampling, Size,
-    TextCall, TextConditioning, TransformerIo,
+    CHANNELS, Conditioning, Convention, Defaults, Descriptor, Family, GuidanceRequest, LEVELS, LatentLayout, Overrides,
+    Sampling, Size, TextCall, TextConditioning, TransformerIo,
 };
 use crate::{
     error::{At, Error, Result},
@@ -72,6 +72,9 @@ impl ZImage {
     fn open(folder: &ModelFolder, overrides: &Overrides) -> Result<Self> {
         let transformer: TransformerConfig = folder.config("transformer")?;
         let vae: VaeConfig = folder.config("vae")?;
+        folder.check_range("latent_channels", vae.latent_channels, CHANNELS)?;
+        folder.check_range("the number of block_out_channels", vae.block_out_channels.len(), LEVELS)?;
+        folder.check_axes("axes_dims", &transformer.axes_dims)?;
         if transformer.in_channels != vae.latent_channels {
             let (a, b, root) = (transformer.in_channels, vae.latent_channels, folder.root().display());
             let wanted = "the transformer takes the VAE's latent";

@@ -18,6 +18,7 @@ pub mod metadata;
 pub mod picture;
 pub mod queue;
 pub mod resize;
+pub(crate) mod riff;
 pub mod video;
 
 pub use crate::files::PendingFile;

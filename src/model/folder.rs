@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     io::ErrorKind,
+    ops::RangeInclusive,
     path::{Path, PathBuf},
 };
 
@@ -14,6 +15,10 @@ use crate::error::{Error, Result};
 
 /// Key of `model_index.json` that says that the weights are random. diffusers ignores keys that begin with an underscore.
 const RANDOM: &str = "_random_weights";
+/// The largest number of a config.
+const MAX_NUMBER: f64 = (1_u32 << 31) as f64;
+/// The largest size of an attention head.
+const MAX_HEAD: usize = 4096;
 
 /// An opened folder. Only its index has been read.
 #[derive(Debug, Clone)]
@@ -85,9 +90,59 @@ impl ModelFolder {
         Err(Error::failed(format!("{} is missing; the checkpoint is incomplete: download it again", path.display())))
     }
 
-    /// A component's `config.json`.
+    /// A component's `config.json`. Errors: those of [`read_config`].
     pub fn config<T: DeserializeOwned>(&self, component: &str) -> Result<T> {
-        read_json(&self.path(component)?.join("config.json"))
+        read_config(&self.path(component)?.join("config.json"))
+    }
+
+    /// Checks a number of a config: memory is taken for it.
+    ///
+    /// # Errors
+    /// A number outside of the range.
+    pub(crate) fn check_range(&self, name: &str, value: usize, range: RangeInclusive<usize>) -> Result<()> {
+        if range.contains(&value) {
+            return Ok(());
+        }
+        let (root, least, most) = (self.root.display(), range.start(), range.end());
+        Err(Error::failed(format!("{root}: {name} is {value}, expected {least} to {most}; download the configs again")))
+    }
+
+    /// Checks the sizes of rotary axes, which are even.
+    ///
+    /// # Errors
+    /// An odd size, or a sum that no attention head has.
+    pub(crate) fn check_axes(&self, name: &str, axes: &[usize]) -> Result<()> {
+        if axes.iter().all(|axis| axis.is_multiple_of(2)) && (2..=MAX_HEAD).contains(&axes.iter().sum()) {
+            return Ok(());
+        }
+        let root = self.root.display();
+        Err(Error::failed(format!(
+            "{root}: {name} is {axes:?}, expected even sizes with a sum of 2 to {MAX_HEAD}; download the configs again"
+        )))
+    }
+}
+
+/// Reads a `config.json`.
+///
+/// # Errors
+/// Those of [`read_json`]; a number above 2³¹, which no model has. Sums and products of two numbers therefore do not overflow.
+pub fn read_config<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let value: Value = read_json(path)?;
+    let shown = path.display();
+    if let Some(number) = largest(&value).filter(|number| *number > MAX_NUMBER) {
+        return Err(Error::failed(format!("{shown}: {number} is too large for any model; download it again")));
+    }
+    serde_json::from_value(value).map_err(|e| Error::failed(format!("{shown}: {e}")))
+}
+
+/// The largest magnitude of a number in a document.
+fn largest(value: &Value) -> Option<f64> {
+    let most = |all: &mut dyn Iterator<Item = &Value>| all.filter_map(largest).reduce(f64::max);
+    match value {
+        Value::Number(number) => number.as_f64().map(f64::abs),
+        Value::Array(list) => most(&mut list.iter()),
+        Value::Object(map) => most(&mut map.values()),
+        _ => None,
     }
 }
 

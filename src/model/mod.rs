@@ -7,6 +7,6 @@ pub(crate) mod layout;
 pub(crate) mod repair;
 mod tokenizer;
 
-pub use folder::{ModelFolder, read_json};
+pub use folder::{ModelFolder, read_config, read_json};
 pub use hidden_states::{HiddenStates, Padding};
 pub use tokenizer::{Ids, Tokenizer};

@@ -45,7 +45,11 @@ impl Tokenizer {
     pub fn open(folder: &Path, class: &str) -> Result<Self> {
         let file = folder.join("tokenizer.json");
         let bytes = if file.exists() {
-            fs::read(&file).map_err(|e| Error::io("reading", &file, &e))?
+            let bytes = fs::read(&file).map_err(|e| Error::io("reading", &file, &e))?;
+            // The tokenizers crate panics where the JSON ends or breaks inside of some parts.
+            serde_json::from_slice::<Value>(&bytes)
+                .map_err(|e| Error::failed(format!("{}: is not JSON ({e}); download it again", file.display())))?;
+            bytes
         } else {
             let built = if class.starts_with("CLIP") {
                 clip(folder)?

@@ -5,7 +5,8 @@
 
 use super::{
     postprocess::{Interpolator, Times},
-    retime::{OutputFrame, ResumePoint, Retime, SourceFrame},
+    resume_point::ResumePoint,
+    retime::{OutputFrame, Retime, SourceFrame},
 };
 use crate::{
     error::{Error, Result},

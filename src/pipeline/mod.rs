@@ -24,6 +24,7 @@ mod pass;
 mod postprocess;
 mod prompts;
 mod report;
+mod resume_point;
 mod retime;
 mod stream;
 mod timings;

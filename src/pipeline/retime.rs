@@ -6,15 +6,14 @@
 //! the times from RIFE directly. With `--dedup`, repeats are interpolated over if the distinct frames around them are at most 0.25 s
 //! apart. Streams keep their offsets, and audio is never changed.
 
-use serde::{Deserialize, Serialize};
-
+use super::resume_point::ResumePoint;
 use crate::{
     error::{Error, Result},
     media::video::{Rational, Timing},
     plan::{Interpolation, MAX_FACTOR, Rate},
     stage::{
         interpolate::{Planes, copied},
-        timeline::{OutputRate, Timeline, TimelineState},
+        timeline::{OutputRate, Timeline},
     },
 };
 
@@ -54,30 +53,6 @@ pub(crate) struct OutputFrame<T> {
     pub duration: i64,
     /// Set on the first frame of a chunk: the state to resume from here.
     pub resume_point: Option<Box<ResumePoint>>,
-}
-
-/// Everything that a later run needs to continue before an output frame. The pixels it needs are decoded again. The serialized
-/// field names are part of the journal format.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct ResumePoint {
-    /// Time stamp of the output frame.
-    pub(super) from: i64,
-    /// Number of the next source frame.
-    pub number: u64,
-    /// Position of the source frame before it.
-    pub before: i64,
-    /// Number of the last distinct source frame.
-    pub anchor: u64,
-    /// Its time stamp in the stream.
-    pub stamp: i64,
-    /// [`media::hash`](crate::media::hash) of its planes.
-    pub hash: String,
-    /// Duration in ticks of the source frame before `number`, used if it is the last.
-    pub(super) last: i64,
-    /// Bits of [`ChangeDetector::usual`](crate::stage::scene_change::ChangeDetector::usual).
-    pub(super) usual: u32,
-    #[serde(rename = "standing")]
-    pub(super) timeline: TimelineState,
 }
 
 /// The times of an output, and how its frames are found.
@@ -172,6 +147,11 @@ impl Retime {
     #[must_use]
     pub(super) fn in_chunks(self, seconds: f64) -> Self {
         Self { chunk: Some(seconds / self.tick.value()), ..self }
+    }
+
+    /// Whether an earlier run of this video can have left the resume point.
+    pub(super) fn can_resume_at(&self, point: &ResumePoint, timing: &Timing) -> bool {
+        point.fits(&self.timeline, timing)
     }
 
     /// The same, resumed at `point`. `anchor`: the pixels of the last distinct frame.

@@ -102,6 +102,25 @@ impl Timeline {
         &self.state
     }
 
+    /// Whether this timeline can have been in a saved state after the source frames 0 to `count` − 1, with the last one at position
+    /// `before` and the last distinct one with the number `anchor`.
+    pub fn can_resume(&self, state: &TimelineState, count: u64, before: i64, anchor: u64) -> bool {
+        let Some((number, from)) = state.anchor.filter(|(number, from)| *number == anchor && *from >= 0) else {
+            return false;
+        };
+        let Some(since) = count.checked_sub(1).and_then(|newest| newest.checked_sub(number)) else { return false };
+        let repeats = &state.repeats;
+        let known = if state.still { repeats.is_empty() } else { repeats.len() as u64 == since };
+        let ascending = [from].iter().chain(repeats).is_sorted_by(|a, b| a < b);
+        let (num, den) = self.ratio();
+        let next = match self.rate {
+            OutputRate::Grid { .. } if state.begun || state.next.is_some() => Some(ceil(from, num, den)),
+            _ => None,
+        };
+        let same = (state.count, state.next, repeats.last().unwrap_or(&from)) == (count, next, &before);
+        known && ascending && same
+    }
+
     /// The same timeline with a saved state.
     #[must_use]
     pub fn resume(self, state: TimelineState) -> Self {
@@ -129,7 +148,7 @@ impl Timeline {
                 self.state.still = false;
                 self.fill(from, position, |_, _| Content::Source(anchor))
             }
-            Transition::Repeat if !self.state.still && position - from <= self.hold => {
+            Transition::Repeat if !self.state.still && position.saturating_sub(from) <= self.hold => {
                 self.state.repeats.push(position);
                 Vec::new()
             }
@@ -147,13 +166,13 @@ impl Timeline {
         let Some((anchor, from)) = self.state.anchor.take() else { return Vec::new() };
         let last = self.state.repeats.pop().unwrap_or(from);
         let mut slots = if last > from { self.fill(from, last, |_, _| Content::Source(anchor)) } else { Vec::new() };
-        let (end, content) = (last + duration.max(1), Content::Source(anchor));
+        let (end, content) = (last.saturating_add(duration.max(1)), Content::Source(anchor));
         let (num, den) = self.ratio();
         match self.rate {
             // A clip of one frame stays one frame.
             OutputRate::Grid { .. } if self.state.count == 1 => {
                 let pts = self.state.next.unwrap_or_else(|| ceil(from, num, den));
-                slots.push(Slot { pts, duration: round(end - from, num, den).max(1), content });
+                slots.push(Slot { pts, duration: round(end.saturating_sub(from), num, den).max(1), content });
             }
             OutputRate::Grid { .. } => {
                 let begin = self.state.next.unwrap_or_else(|| ceil(from, num, den));
@@ -161,7 +180,10 @@ impl Timeline {
                 let end = round(end, num, den).max(begin + i64::from(!self.state.begun && slots.is_empty()));
                 slots.extend((begin..end).map(|pts| Slot { pts, duration: 1, content }));
             }
-            _ => slots.push(Slot { pts: last * num, duration: (end - last) * num, content }),
+            _ => {
+                let (pts, end) = (last.saturating_mul(num), end.saturating_mul(num));
+                slots.push(Slot { pts, duration: end.saturating_sub(pts), content });
+            }
         }
         slots
     }
@@ -190,18 +212,21 @@ impl Timeline {
             }
             _ => {
                 for gap in stops.windows(2) {
-                    times.extend((0..num).map(|k| gap[0] * num + k * (gap[1] - gap[0])));
+                    let [begin, end, num] = [gap[0], gap[1], num].map(i128::from);
+                    times.extend((0..num).map(|k| saturated(begin * num + k * (end - begin))));
                 }
-                times.push(to * num);
+                times.push(to.saturating_mul(num));
             }
         }
         self.state.begun |= times.len() > 1;
-        times.windows(2).map(|t| Slot { pts: t[0], duration: t[1] - t[0], content: show(self, t[0]) }).collect()
+        let slot = |t: &[i64]| Slot { pts: t[0], duration: t[1].saturating_sub(t[0]), content: show(self, t[0]) };
+        times.windows(2).map(slot).collect()
     }
 
     /// What an output time between two source frames shows.
     fn between(&self, pts: i64, (first, from): (u64, i64), (second, to): (u64, i64)) -> Content {
         let (num, den) = self.ratio();
+        let [pts, from, to, num, den] = [pts, from, to, num, den].map(i128::from);
         let (passed, whole) = (pts * den - from * num, (to - from) * num);
         let near = self.near * num as f64;
         match () {
@@ -214,12 +239,19 @@ impl Timeline {
 
 /// The first output tick at or after a source position.
 fn ceil(position: i64, num: i64, den: i64) -> i64 {
-    (position * num).div_euclid(den) + i64::from((position * num).rem_euclid(den) > 0)
+    let [position, num, den] = [position, num, den].map(i128::from);
+    saturated((position * num).div_euclid(den) + i128::from((position * num).rem_euclid(den) > 0))
 }
 
 /// The output tick nearest to a source position.
 fn round(position: i64, num: i64, den: i64) -> i64 {
-    (2 * position * num + den).div_euclid(2 * den)
+    let [position, num, den] = [position, num, den].map(i128::from);
+    saturated((2 * position * num + den).div_euclid(2 * den))
+}
+
+/// Time stamps of damaged files have any value.
+fn saturated(tick: i128) -> i64 {
+    tick.clamp(i64::MIN.into(), i64::MAX.into()) as i64
 }
 
 #[cfg(test)]
@@ -383,6 +415,54 @@ mod tests {
             parts.extend(frames[cut..].iter().flat_map(|(p, f)| later.push(*p, *f)));
             parts.extend(later.finish(last));
             assert_eq!(parts, slots);
+        }
+    }
+
+    /// States of a timeline, and changes that no run makes.
+    #[test]
+    fn states_that_no_run_leaves() {
+        let frames = [(0, M), (40, M), (80, R), (120, R)];
+        for rate in [OutputRate::Keep, OutputRate::Times(2), OutputRate::Grid { num: 60, den: 1000 }] {
+            let mut timeline = Timeline::new(rate, 0.0, 1000);
+            frames.iter().for_each(|(position, transition)| drop(timeline.push(*position, *transition)));
+            let state = timeline.state().clone();
+            assert!(timeline.can_resume(&state, 4, 120, 1), "{rate:?}: {state:?}");
+            let changes: [fn(&mut TimelineState); 9] = [
+                |s| s.anchor = None,
+                |s| s.anchor = Some((0, 40)),
+                |s| s.anchor = Some((1, -40)),
+                |s| s.anchor = Some((1, 90)),
+                |s| s.repeats = vec![80, 100, 120],
+                |s| s.repeats = vec![120, 80],
+                |s| s.still = true,
+                |s| s.count = u64::MAX,
+                |s| s.next = Some(i64::MIN),
+            ];
+            for (k, change) in changes.iter().enumerate() {
+                let mut changed = state.clone();
+                change(&mut changed);
+                assert!(!timeline.can_resume(&changed, 4, 120, 1), "{rate:?}, change {k}: {changed:?}");
+            }
+            assert!(!timeline.can_resume(&state, 0, 120, 1) && !timeline.can_resume(&state, 4, 120, u64::MAX));
+        }
+    }
+
+    /// Time stamps of damaged files.
+    #[test]
+    fn the_largest_times_do_not_overflow() {
+        for rate in
+            [OutputRate::Keep, OutputRate::Times(u32::MAX), OutputRate::Grid { num: i64::MAX, den: i64::MAX - 1 }]
+        {
+            let far = 1 << 60;
+            let mut timeline = Timeline::new(rate, 0.5, far);
+            // As many frames as a factor makes of one gap would not fit into memory.
+            if rate != OutputRate::Times(u32::MAX) {
+                timeline.push(far - 2, M);
+                assert!(timeline.push(far, M).len() <= 3, "{rate:?}");
+            } else {
+                timeline.push(far, M);
+            }
+            assert!(timeline.finish(1).len() <= 1, "{rate:?}");
         }
     }
 }

@@ -69,7 +69,7 @@ fn timing_equals_the_packets() {
         let reader = Reader::open(&path).unwrap();
         let info = reader.info().clone();
         let mut clock = timing.clock(&info);
-        let positions: Vec<i64> = reader.map(|f| clock.position(&f.unwrap())).collect();
+        let positions: Vec<i64> = reader.map(|f| clock.position(f.unwrap().pts)).collect();
         let found = timing.steady.then(|| timing.rate.value());
         if found != steady.map(|(num, den)| f64::from(num) / f64::from(den))
             || timing.frames != positions.len() as u64

@@ -6,42 +6,9 @@ use crescendo::{
     Result,
     weights::{Contents, Data, safetensors, torch_legacy, torch_zip},
 };
+use crescendo_fuzz::Mutations;
 
 use crate::{LIVE, PEAK, assert_no_failures, root};
-
-/// splitmix64: the same mutations on every run.
-struct Draw(u64);
-
-impl Draw {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ z >> 31) % n.max(1) as u64) as usize
-    }
-
-    fn mutate(&mut self, seeds: &[Vec<u8>]) -> Vec<u8> {
-        let mut bytes = seeds[self.below(seeds.len())].clone();
-        for _ in 0..=self.below(4) {
-            let at = self.below(bytes.len());
-            match self.below(5) {
-                0 if !bytes.is_empty() => bytes[at] ^= 1 << self.below(8),
-                1 if !bytes.is_empty() => bytes[at] = [0, 0x7f, 0x80, 0xff, b'(', b'.', b'R', b'9'][self.below(8)],
-                2 => bytes.truncate(at),
-                3 => {
-                    let other = &seeds[self.below(seeds.len())];
-                    let (a, b) = (self.below(other.len()), self.below(other.len()));
-                    bytes.splice(at..at, other[a.min(b)..a.max(b)].iter().copied());
-                }
-                _ => {
-                    let end = (at + self.below(64)).min(bytes.len());
-                    bytes.drain(at..end);
-                }
-            }
-        }
-        bytes
-    }
-}
 
 /// Reads the bytes. Returns the failure: a tensor outside the file, or a panic.
 fn read_failure(read: fn(&[u8]) -> Result<Contents>, bytes: &[u8]) -> Option<String> {
@@ -70,9 +37,8 @@ fn seeds(reader: &str) -> Vec<Vec<u8>> {
 fn safetensors_are_read_as_the_safetensors_crate_reads_them() {
     use ::safetensors::SafeTensors;
     let stricter = |e: &str| e.contains("duplicate tensor") || e.contains("element type");
-    let (seeds, mut draw, mut failures) = (seeds("safetensors"), Draw(7), vec![]);
-    for round in 0..6000 {
-        let bytes = if round < seeds.len() { seeds[round].clone() } else { draw.mutate(&seeds) };
+    let (seeds, mut failures) = (seeds("safetensors"), vec![]);
+    for (round, bytes) in seeds.iter().cloned().chain(Mutations::new(&seeds, 7)).take(6000).enumerate() {
         match (safetensors::read(&bytes), SafeTensors::deserialize(&bytes)) {
             (Ok(ours), Ok(theirs)) => {
                 let same = |(name, view): (&str, ::safetensors::tensor::TensorView<'_>)| {
@@ -100,10 +66,8 @@ fn random_bytes_cause_no_panic_and_no_large_allocation() {
     for bytes in seeds.iter().flatten() {
         failures.extend(readers.iter().filter_map(|read| read_failure(*read, bytes)));
     }
-    let mut draw = Draw(20);
-    for round in 0..10_000 {
-        for (read, seeds) in readers.iter().zip(&seeds) {
-            let bytes = draw.mutate(seeds);
+    for (read, seeds) in readers.iter().zip(&seeds) {
+        for (round, bytes) in Mutations::new(seeds, 20).take(10_000).enumerate() {
             failures.extend(read_failure(*read, &bytes).map(|e| format!("round {round}: {e}")));
         }
     }

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     error::{At, Error, Result},
     files::open_regular,
-    media::format::PictureFormat,
+    media::{format::PictureFormat, riff},
     tensor::{Frame, Samples, filled},
 };
 
@@ -41,17 +41,27 @@ pub fn read(path: &Path) -> Result<Picture> {
 
 /// Decodes a picture from memory. See [`read`].
 pub fn decode(bytes: &[u8]) -> Result<Picture> {
+    decode_within(bytes, MEMORY_LIMIT)
+}
+
+/// As [`decode`], with another limit than 4 GiB for the bytes of all decoded pages.
+pub fn decode_within(bytes: &[u8], limit: u64) -> Result<Picture> {
     if bytes.is_empty() {
         return Err(Error::failed("the file is empty"));
     }
     let Some(format) = PictureFormat::of_content(bytes) else {
         return Err(Error::failed("is not a picture this program reads (PNG, JPEG, WebP, GIF, TIFF, BMP)"));
     };
+    let metadata = [b"ICCP", b"EXIF", b"XMP "];
+    if format == PictureFormat::WebP && riff::incomplete(bytes).is_some_and(|name| metadata.contains(&&name)) {
+        // The decoder would take memory for all that the chunk claims.
+        return Err(Fault::Damaged("the metadata ends early".into()).error(format));
+    }
     let picture = match format {
-        PictureFormat::Png => png_in::decode(bytes),
-        PictureFormat::Jpeg => jpeg(bytes),
-        PictureFormat::Tiff => tiff(bytes),
-        _ => with_image_crate(format, bytes),
+        PictureFormat::Png => png_in::decode(bytes, limit),
+        PictureFormat::Jpeg => jpeg(bytes, limit),
+        PictureFormat::Tiff => tiff(bytes, limit),
+        _ => with_image_crate(format, bytes, limit),
     };
     let mut picture = picture.map_err(|fault| fault.error(format))?;
     complete(&mut picture);
@@ -76,7 +86,11 @@ pub(super) fn complete(picture: &mut Picture) {
 pub(crate) fn is_animated(format: PictureFormat, bytes: &[u8]) -> bool {
     let bytes = Cursor::new(bytes);
     match format {
-        PictureFormat::Gif => GifDecoder::new(bytes).is_ok_and(|d| d.into_frames().nth(1).is_some()),
+        PictureFormat::Gif => GifDecoder::new(bytes).is_ok_and(|mut decoder| {
+            let mut limits = Limits::no_limits();
+            limits.max_alloc = Some(MEMORY_LIMIT);
+            decoder.set_limits(limits).is_ok() && decoder.into_frames().nth(1).is_some()
+        }),
         PictureFormat::WebP => WebPDecoder::new(bytes).is_ok_and(|d| d.has_animation()),
         PictureFormat::Png => png::Decoder::new(bytes)
             .read_info()
@@ -95,9 +109,9 @@ fn drop_other_profile(picture: &mut Picture) {
 }
 
 /// Decodes a JPEG, with the segments that the decoder does not return.
-fn jpeg(bytes: &[u8]) -> Result<Picture, Fault> {
+fn jpeg(bytes: &[u8], limit: u64) -> Result<Picture, Fault> {
     let header = jpeg::header(bytes).map_err(|why| Fault::Damaged(why.into()))?;
-    let mut picture = with_image_crate(PictureFormat::Jpeg, bytes)?;
+    let mut picture = with_image_crate(PictureFormat::Jpeg, bytes, limit)?;
     if header.components == 4 {
         picture.left_out.push("the CMYK inks (converted to RGB without a profile)".into());
     }
@@ -108,7 +122,7 @@ fn jpeg(bytes: &[u8]) -> Result<Picture, Fault> {
 }
 
 /// Decodes all pages of a TIFF.
-fn tiff(bytes: &[u8]) -> Result<Picture, Fault> {
+fn tiff(bytes: &[u8], limit: u64) -> Result<Picture, Fault> {
     let pages = tiff::pages(bytes);
     let [first, rest @ ..] = pages.as_slice() else {
         return Err(match tiff::has_directory(bytes) {
@@ -117,17 +131,23 @@ fn tiff(bytes: &[u8]) -> Result<Picture, Fault> {
         });
     };
     // The decoder reads the first page of a file, so that every page is decoded with its own header.
-    let mut file = Cow::Borrowed(bytes);
+    let (mut file, mut left) = (Cow::Borrowed(bytes), limit);
     let mut page = |page: &Page| {
+        if !page.complete {
+            return Err(Fault::Damaged("values of a page lie outside of the file".into()));
+        }
         if !bytes.starts_with(&page.header) {
             file.to_mut()[..page.header.len()].copy_from_slice(&page.header);
         } else if let Cow::Owned(file) = &mut file {
             file[..page.header.len()].copy_from_slice(&page.header);
         }
-        let decoded = with_image_crate(PictureFormat::Tiff, &file).map_err(|fault| match fault {
+        let decoded = with_image_crate(PictureFormat::Tiff, &file, left).map_err(|fault| match fault {
             Fault::Unsupported(_) => Fault::Unsupported(page.kind.clone()),
             other => other,
         })?;
+        let sample = if decoded.frame.is_deep() { 2 } else { 1 };
+        left =
+            left.saturating_sub((decoded.frame.width * decoded.frame.height * decoded.frame.channels * sample) as u64);
         Ok(Picture { exif: page.exif.clone(), density: page.density, ..decoded })
     };
     let first = page(first)?;
@@ -136,14 +156,14 @@ fn tiff(bytes: &[u8]) -> Result<Picture, Fault> {
 }
 
 /// Decodes every other format with the image crate.
-fn with_image_crate(format: PictureFormat, bytes: &[u8]) -> Result<Picture, Fault> {
+fn with_image_crate(format: PictureFormat, bytes: &[u8], limit: u64) -> Result<Picture, Fault> {
     let fault = |e: image::ImageError| Fault::of(&e);
     let mut limits = Limits::no_limits();
-    limits.max_alloc = Some(MEMORY_LIMIT);
+    limits.max_alloc = Some(limit);
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format.decoder());
     reader.limits(limits);
     let mut decoder = reader.into_decoder().map_err(fault)?;
-    if decoder.total_bytes() > MEMORY_LIMIT {
+    if decoder.total_bytes() > limit {
         return Err(Fault::TooLarge);
     }
     // The allocation limit also applies to the ICC profile of a TIFF. A new decoder without the limit reads it.

@@ -30,6 +30,11 @@ const KEPT: &[u16] = &[
 /// Offset of the interoperability directory, which is not kept.
 const INTEROPERABILITY: u16 = 0xa005;
 
+/// Whether a tag of a TIFF's directory describes the picture.
+pub(super) fn is_kept(tag: u16) -> bool {
+    KEPT.contains(&tag)
+}
+
 /// The directories of an EXIF block that are stored in a TIFF page: the first, EXIF and GPS.
 pub(super) struct Tags {
     pub main: Vec<Entry>,
@@ -38,8 +43,8 @@ pub(super) struct Tags {
 
 impl Tags {
     /// The kept tags of a directory of a block.
-    pub(super) fn of(block: Block<'_>, directory: &[Entry]) -> Self {
-        let main = directory.iter().filter(|entry| KEPT.contains(&entry.tag)).cloned().collect();
+    pub(super) fn of(block: &Block<'_>, directory: &[Entry]) -> Self {
+        let main = directory.iter().filter(|entry| is_kept(entry.tag)).cloned().collect();
         let child = |tag| {
             let mut entries = block.child(directory, tag);
             entries.retain(|entry| entry.tag != INTEROPERABILITY);
@@ -52,7 +57,7 @@ impl Tags {
     /// The kept tags of an EXIF block; none if it is invalid.
     pub(super) fn of_exif(exif: &[u8]) -> Self {
         let read =
-            |block: Block<'_>| block.first().and_then(|at| block.directory(at)).map(|(d, _)| Self::of(block, &d));
+            |block: Block<'_>| block.first().and_then(|at| block.directory(at)).map(|(d, _)| Self::of(&block, &d));
         Block::open(exif).and_then(read).unwrap_or(Self { main: Vec::new(), children: Vec::new() })
     }
 

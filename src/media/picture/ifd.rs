@@ -1,11 +1,15 @@
 //! Image file directories: the tags of TIFF files and EXIF blocks (TIFF 6.0 section 2, BigTIFF, EXIF 2.32 section 4.6).
 
+use std::{cell::Cell, collections::HashSet};
+
 /// Tag of the offset of the EXIF directory.
 pub(super) const EXIF: u16 = 0x8769;
 /// Tag of the offset of the GPS directory.
 pub(super) const GPS: u16 = 0x8825;
 /// The most entries that are read of a directory, and the most directories of a file.
 const MOST: u64 = 65_535;
+/// Bytes of values that are read in addition to the length of the file. Directories may share values.
+const SHARED: usize = 16 << 20;
 
 /// A tag and its values.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,12 +86,15 @@ fn little_endian(bytes: &[u8]) -> Option<u64> {
 }
 
 /// A TIFF file or an EXIF block, which has the same structure.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Block<'a> {
     bytes: &'a [u8],
     little: bool,
     /// Whether offsets and counts have 64 bits (BigTIFF).
     pub big: bool,
+    /// Bytes of values that may still be read. Without a limit, the entries of a small file could all have the whole file as
+    /// their value.
+    left: Cell<usize>,
 }
 
 impl<'a> Block<'a> {
@@ -98,7 +105,7 @@ impl<'a> Block<'a> {
             b"MM" => false,
             _ => return None,
         };
-        let block = Self { bytes, little, big: false };
+        let block = Self { bytes, little, big: false, left: Cell::new(bytes.len().saturating_add(SHARED)) };
         match block.at(2, 2)? {
             42 => Some(block),
             43 => Some(Self { big: true, ..block }),
@@ -137,31 +144,53 @@ impl<'a> Block<'a> {
     /// The entries of the directory at an offset, and the offset of the next one; 0: none. Entries with values outside of the
     /// file are left out.
     pub(super) fn directory(&self, offset: u64) -> Option<(Vec<Entry>, u64)> {
+        self.selected(offset, &|_| true)
+    }
+
+    /// As [`Block::directory`], for some tags.
+    fn selected(&self, offset: u64, wanted: &dyn Fn(u16) -> bool) -> Option<(Vec<Entry>, u64)> {
         let (head, size, word) = if self.big { (8, 20, 8) } else { (2, 12, 4) };
         let count = self.at(offset, head)?;
         let start = offset.checked_add(head as u64)?;
         let next = self.at(start.checked_add(count.checked_mul(size)?)?, word).unwrap_or(0);
-        let entries = (0..count.min(MOST)).filter_map(|k| self.entry(start + k * size, word)).collect();
+        let entries = (0..count.min(MOST)).filter_map(|k| self.entry(start + k * size, word, wanted)).collect();
         Some((entries, next))
     }
 
-    fn entry(&self, at: u64, word: usize) -> Option<Entry> {
+    fn entry(&self, at: u64, word: usize, wanted: &dyn Fn(u16) -> bool) -> Option<Entry> {
         let (tag, kind, count) = (self.at(at, 2)? as u16, self.at(at + 2, 2)? as u16, self.at(at + 4, word)?);
-        let length = usize::try_from(count).ok()?.checked_mul(width(kind)?)?;
+        let length = usize::try_from(count).ok()?.checked_mul(width(kind)?).filter(|_| wanted(tag))?;
         let inline = at + 4 + word as u64;
         let start = usize::try_from(if length <= word { inline } else { self.at(inline, word)? }).ok()?;
-        let mut data = self.bytes.get(start..start.checked_add(length)?)?.to_vec();
+        let value = self.bytes.get(start..start.checked_add(length)?)?;
+        self.left.set(self.left.get().checked_sub(length)?);
+        let mut data = value.to_vec();
         if !self.little {
             swap(kind, &mut data);
         }
         Some(Entry { tag, kind, data })
     }
 
-    /// Every directory of the chain, with its offset.
-    pub(super) fn directories(&self) -> Vec<(u64, Vec<Entry>)> {
-        let (mut found, mut next) = (Vec::new(), self.first().unwrap_or(0));
-        while next != 0 && (found.len() as u64) < MOST && !found.iter().any(|(at, _)| *at == next) {
-            let Some((entries, after)) = self.directory(next) else { break };
+    /// Whether the values of some tags of a directory are in the file.
+    pub(super) fn has_values(&self, offset: u64, tags: &[u16]) -> bool {
+        let (head, size, word) = if self.big { (8, 20, 8) } else { (2, 12, 4) };
+        let inside = |at: u64| {
+            let (kind, count) = (self.at(at + 2, 2)? as u16, self.at(at + 4, word)?);
+            let length = usize::try_from(count).ok()?.checked_mul(width(kind)?)?;
+            let start = if length <= word { 0 } else { usize::try_from(self.at(at + 4 + word as u64, word)?).ok()? };
+            self.bytes.get(start..start.checked_add(length)?).map(|_| ())
+        };
+        let is_tag = |at: &u64| self.at(*at, 2).is_some_and(|tag| tags.contains(&(tag as u16)));
+        let count = self.at(offset, head).unwrap_or(0).min(MOST);
+        let places = (0..count).map_while(|k| offset.checked_add(head as u64)?.checked_add(k * size));
+        places.filter(is_tag).all(|at| inside(at).is_some())
+    }
+
+    /// The offset of every directory of the chain, and its entries with some tags.
+    pub(super) fn directories(&self, wanted: &dyn Fn(u16) -> bool) -> Vec<(u64, Vec<Entry>)> {
+        let (mut found, mut seen, mut next) = (Vec::new(), HashSet::new(), self.first().unwrap_or(0));
+        while next != 0 && (found.len() as u64) < MOST && seen.insert(next) {
+            let Some((entries, after)) = self.selected(next, wanted) else { break };
             found.push((next, entries));
             next = after;
         }
@@ -219,8 +248,8 @@ pub(super) fn append_behind(
 /// where they are, so that offsets in them, such as those of maker notes, stay valid. A missing or invalid block is replaced.
 pub(super) fn edited(block: Option<&[u8]>, main: Vec<Entry>, children: Vec<(u16, Vec<Entry>)>) -> Option<Vec<u8>> {
     let valid = block.and_then(Block::open).filter(|b| !b.big);
-    let old = valid.and_then(|b| b.directory(b.first()?));
-    let mut out = match (valid, &old) {
+    let old = valid.as_ref().and_then(|b| b.directory(b.first()?));
+    let mut out = match (&valid, &old) {
         (Some(block), Some(_)) => block.bytes.to_vec(),
         _ => b"MM\0*\0\0\0\0".to_vec(),
     };
@@ -228,7 +257,7 @@ pub(super) fn edited(block: Option<&[u8]>, main: Vec<Entry>, children: Vec<(u16,
     let (mut entries, next) = old.unwrap_or_default();
     replace(&mut entries, main);
     for (tag, changed) in children.into_iter().filter(|(_, changed)| !changed.is_empty()) {
-        let mut child = valid.map(|b| b.child(&entries, tag)).unwrap_or_default();
+        let mut child = valid.as_ref().map(|b| b.child(&entries, tag)).unwrap_or_default();
         replace(&mut child, changed);
         let (at, _) = append(&mut out, &child, 0, little)?;
         replace(&mut entries, vec![Entry::longs(tag, &[at])]);
@@ -263,7 +292,7 @@ mod tests {
             ];
             let (at, _) = append(&mut block, &entries, 0, little).unwrap();
             block[4..8].copy_from_slice(&if little { at.to_le_bytes() } else { at.to_be_bytes() });
-            let read = Block::open(&block).unwrap().directories();
+            let read = Block::open(&block).unwrap().directories(&|_| true);
             assert_eq!(read, [(u64::from(at), entries.clone())]);
             assert_eq!((number(&entries, 0x112), find(&entries, 0x11a).unwrap().ratio()), (Some(6), Some(300.0)));
 
@@ -281,11 +310,34 @@ mod tests {
     #[test]
     fn damaged_blocks_are_refused_or_cut() {
         let loops = b"II*\0\x08\0\0\0\0\0\x08\0\0\0";
-        assert_eq!(Block::open(loops).unwrap().directories().len(), 1);
+        assert_eq!(Block::open(loops).unwrap().directories(&|_| true).len(), 1);
         let outside = b"II*\0\x08\0\0\0\x01\0\x0f\x01\x02\0\xff\xff\xff\xff\xff\xff\xff\x7f\0\0\0\0";
-        assert_eq!(Block::open(outside).unwrap().directories(), [(8, vec![])]);
+        assert_eq!(Block::open(outside).unwrap().directories(&|_| true), [(8, vec![])]);
         for bytes in [&b""[..], b"II", b"II*", b"MM*\0\0\0\0\0", b"PK\x03\x04"] {
-            assert!(Block::open(bytes).is_none_or(|b| b.directories().is_empty()), "{bytes:?}");
+            assert!(Block::open(bytes).is_none_or(|b| b.directories(&|_| true).is_empty()), "{bytes:?}");
         }
+    }
+
+    /// 10,000 directories, each with 10 values that are the whole file of 1 MB, would take 100 GB.
+    #[test]
+    fn values_that_overlap_take_little_memory() {
+        let mut file = b"II*\0\x08\0\0\0".to_vec();
+        let value = Entry::undefined(0x10f, vec![0; 1_000_000]);
+        for _ in 0..10_000 {
+            let at = file.len() as u32;
+            let mut directory = 10_u16.to_le_bytes().to_vec();
+            for _ in 0..10 {
+                directory.extend(
+                    [&value.tag.to_le_bytes()[..], &7_u16.to_le_bytes(), &1_000_000_u32.to_le_bytes(), &[0; 4]]
+                        .concat(),
+                );
+            }
+            directory.extend((at + 126).to_le_bytes());
+            file.extend(directory);
+        }
+        let found = Block::open(&file).unwrap().directories(&|tag| tag == value.tag);
+        let bytes: usize = found.iter().flat_map(|(_, entries)| entries).map(|entry| entry.data.len()).sum();
+        assert!(found.len() == 10_000 && bytes <= file.len() + SHARED, "{} directories, {bytes} bytes", found.len());
+        assert!(Block::open(&file).unwrap().directories(&|_| false).iter().all(|(_, entries)| entries.is_empty()));
     }
 }

@@ -25,7 +25,7 @@ mod rows_out;
 mod tiff;
 
 pub(crate) use decode::{JPEG_QUALITY, is_animated};
-pub use decode::{decode, read};
+pub use decode::{decode, decode_within, read};
 pub use encode::{PictureOptions, check_size, encode, write, write_in};
 pub use header::{Header, size};
 pub use rows_in::RowReader;

@@ -18,22 +18,28 @@ use crate::{
     tensor::{Frame, Samples, collected, filled},
 };
 
-fn reader<R: BufRead + Seek>(source: R) -> Result<png::Reader<R>, png::DecodingError> {
-    let limits = png::Limits { bytes: MEMORY_LIMIT as usize };
+/// Reads the header. `limit`: bytes that the decoder may take.
+fn reader<R: BufRead + Seek>(source: R, limit: u64) -> Result<png::Reader<R>, Fault> {
+    let limits = png::Limits { bytes: limit as usize };
     let mut decoder = png::Decoder::new_with_limits(source, limits);
     decoder.set_transformations(png::Transformations::EXPAND);
-    decoder.read_info()
+    let reader = decoder.read_info().map_err(|e| Fault::of_png(&e))?;
+    // The png crate panics at a colour with fewer than three bytes.
+    if reader.info().palette.as_ref().is_some_and(|palette| !palette.len().is_multiple_of(3)) {
+        return Err(Fault::Damaged("its palette has a part of a colour".into()));
+    }
+    Ok(reader)
 }
 
 fn is_animated(info: &png::Info<'_>) -> bool {
     info.animation_control.is_some_and(|a| a.num_frames > 1)
 }
 
-/// Decodes a PNG.
-pub(super) fn decode(bytes: &[u8]) -> Result<Picture, Fault> {
+/// Decodes a PNG. `limit`: bytes that the decoder and the samples may take.
+pub(super) fn decode(bytes: &[u8], limit: u64) -> Result<Picture, Fault> {
     let fault = |e: png::DecodingError| Fault::of_png(&e);
-    let mut reader = reader(Cursor::new(bytes)).map_err(fault)?;
-    let size = reader.output_buffer_size().filter(|&n| n as u64 <= MEMORY_LIMIT).ok_or(Fault::TooLarge)?;
+    let mut reader = reader(Cursor::new(bytes), limit)?;
+    let size = reader.output_buffer_size().filter(|&n| n as u64 <= limit).ok_or(Fault::TooLarge)?;
     let mut samples = filled(size).map_err(Fault::Memory)?;
     let out = reader.next_frame(&mut samples).map_err(fault)?;
     if !is_animated(reader.info()) {
@@ -81,7 +87,7 @@ fn with_metadata(mut picture: Picture, info: &png::Info<'_>) -> Result<Picture, 
 /// Whether the rows of a PNG can be read one after another: it is neither interlaced nor animated. Reads the header.
 pub(super) fn has_plain_rows(path: &Path) -> bool {
     let Ok(file) = open_regular(path) else { return false };
-    reader(BufReader::new(file)).is_ok_and(|reader| !reader.info().interlaced && !is_animated(reader.info()))
+    reader(BufReader::new(file), MEMORY_LIMIT).is_ok_and(|reader| !reader.info().interlaced && !is_animated(reader.info()))
 }
 
 /// The rows of an opaque PNG from the top.
@@ -122,7 +128,7 @@ impl PngRows {
 
     fn start(path: &Path, name: String) -> Result<Self> {
         let file = open_regular(path).map_err(|e| Error::io("reading", path, &e))?;
-        let reader = reader(BufReader::new(file)).map_err(|e| Fault::of_png(&e).error(PictureFormat::Png));
+        let reader = reader(BufReader::new(file), MEMORY_LIMIT).map_err(|fault| fault.error(PictureFormat::Png));
         let reader = reader.at(&name)?;
         let line = filled(reader.output_line_size(reader.info().width).unwrap_or(0))?;
         Ok(Self { reader, name, line })

@@ -18,10 +18,41 @@ use crate::{
 };
 
 const SUBFILE: u16 = 254;
+const BITS: u16 = 258;
+const COMPRESSION: u16 = 259;
 const PHOTOMETRIC: u16 = 262;
 const X_RESOLUTION: u16 = 282;
 const Y_RESOLUTION: u16 = 283;
 const RESOLUTION_UNIT: u16 = 296;
+/// Tags that a page is read from, besides those that are kept.
+const READ: &[u16] =
+    &[SUBFILE, BITS, COMPRESSION, PHOTOMETRIC, X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT, ifd::EXIF, ifd::GPS];
+/// Tags that the decoder reads.
+const DECODED: &[u16] = &[
+    256,
+    257,
+    BITS,
+    COMPRESSION,
+    PHOTOMETRIC,
+    266,
+    273,
+    277,
+    278,
+    279,
+    284,
+    317,
+    320,
+    322,
+    323,
+    324,
+    325,
+    338,
+    339,
+    347,
+    530,
+    532,
+    34675,
+];
 /// Bytes of a strip.
 const STRIP: usize = 1 << 20;
 
@@ -35,6 +66,8 @@ pub(super) struct Page {
     pub density: Option<Density>,
     /// Photometric interpretation, bits and compression, for messages.
     pub kind: String,
+    /// Whether the values that the decoder reads are in the file. It would take memory for all values that an entry claims.
+    pub complete: bool,
 }
 
 /// The full pages of a file, without reduced copies.
@@ -43,16 +76,18 @@ pub(super) fn pages(bytes: &[u8]) -> Vec<Page> {
     let full = |directory: &[Entry]| ifd::number(directory, SUBFILE).is_none_or(|kind| kind & 1 == 0);
     let page = |(at, directory): (u64, Vec<Entry>)| Page {
         header: block.header(at),
-        exif: Tags::of(block, &directory).into_exif(),
+        exif: Tags::of(&block, &directory).into_exif(),
         density: density(&directory),
         kind: kind(&directory),
+        complete: block.has_values(at, DECODED),
     };
-    block.directories().into_iter().filter(|(_, directory)| full(directory)).map(page).collect()
+    let wanted = |tag| exif::is_kept(tag) || READ.contains(&tag);
+    block.directories(&wanted).into_iter().filter(|(_, directory)| full(directory)).map(page).collect()
 }
 
 /// Whether a file has any directory.
 pub(super) fn has_directory(bytes: &[u8]) -> bool {
-    Block::open(bytes).is_some_and(|block| !block.directories().is_empty())
+    Block::open(bytes).is_some_and(|block| !block.directories(&|_| false).is_empty())
 }
 
 fn density(directory: &[Entry]) -> Option<Density> {
@@ -77,7 +112,8 @@ fn kind(directory: &[Entry]) -> String {
         Some(32803) => "raw data of a camera".into(),
         other => format!("photometric interpretation {}", other.unwrap_or_default()),
     };
-    let (bits, compression) = (ifd::number(directory, 258).unwrap_or(1), ifd::number(directory, 259).unwrap_or(1));
+    let (bits, compression) =
+        (ifd::number(directory, BITS).unwrap_or(1), ifd::number(directory, COMPRESSION).unwrap_or(1));
     format!("{photometric}, {bits} bits, compression {compression}")
 }
 
@@ -162,8 +198,8 @@ fn append_directory(
         Entry::longs(SUBFILE, &[if count > 1 { 2 } else { 0 }]),
         Entry::longs(256, &[page.frame.width as u32]),
         Entry::longs(257, &[page.frame.height as u32]),
-        Entry::shorts(258, &vec![8 * bytes as u16; channels]),
-        Entry::shorts(259, &[1]),
+        Entry::shorts(BITS, &vec![8 * bytes as u16; channels]),
+        Entry::shorts(COMPRESSION, &[1]),
         Entry::shorts(PHOTOMETRIC, &[if channels < 3 { 1 } else { 2 }]),
         Entry::longs(273, &offsets),
         Entry::shorts(277, &[channels as u16]),

@@ -11,6 +11,7 @@ use std::{
 
 use ffmpeg_next::{Codec, ffi, media};
 
+use super::rational::Rational;
 use crate::error::{Error, Result};
 
 thread_local! {
@@ -18,6 +19,18 @@ thread_local! {
     static LAST_LINE: RefCell<Option<String>> = const { RefCell::new(None) };
     /// Whether FFmpeg skipped a QuickTime track whose samples are in another file.
     static EXTERNAL_TRACK: Cell<bool> = const { Cell::new(false) };
+}
+
+impl From<ffi::AVRational> for Rational {
+    fn from(r: ffi::AVRational) -> Self {
+        Self::new(r.num, r.den)
+    }
+}
+
+impl From<Rational> for ffi::AVRational {
+    fn from(r: Rational) -> Self {
+        Self { num: r.num, den: r.den }
+    }
 }
 
 /// Initialises FFmpeg and installs the log callback, once.

@@ -69,18 +69,6 @@ impl std::fmt::Display for Rational {
     }
 }
 
-impl From<ffmpeg_next::ffi::AVRational> for Rational {
-    fn from(r: ffmpeg_next::ffi::AVRational) -> Self {
-        Self::new(r.num, r.den)
-    }
-}
-
-impl From<Rational> for ffmpeg_next::ffi::AVRational {
-    fn from(r: Rational) -> Self {
-        Self { num: r.num, den: r.den }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

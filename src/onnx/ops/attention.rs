@@ -72,9 +72,12 @@ impl Value {
     /// heads share a key head if kv_heads < heads (arXiv:2305.13245) → [n, s, heads·d].
     pub fn attention(&self, keys: &Value, values: &Value, heads: usize, options: &Attention) -> Self {
         let head_dim = self.head_dim(heads);
+        if heads == 0 || !self.size(-1).is_multiple_of(heads) {
+            return self.clone();
+        }
         let scale = options.scale.unwrap_or(1.0 / (head_dim as f32).sqrt());
         let kv_heads = keys.size(-1) / head_dim.max(1);
-        if heads == 0 || kv_heads == 0 || !heads.is_multiple_of(kv_heads) || kv_heads * head_dim != keys.size(-1) {
+        if kv_heads == 0 || !heads.is_multiple_of(kv_heads) || kv_heads * head_dim != keys.size(-1) {
             let (queries, keys) = (show(&self.shape), show(&keys.shape));
             self.graph.error(format!("{}: {heads} heads of {queries} do not divide keys {keys} evenly", self.name));
             return self.clone();

@@ -8,14 +8,13 @@ use std::{
     time::Instant,
 };
 
-use serde::{Deserialize, Serialize};
-
+use super::chunk_lines::{ChunkRecord, JournalHead, records};
 use crate::{
     error::{Error, Result},
     files::hidden_name,
     json_lines::JsonLines,
-    media::video::chunk::{Chunk, UnsyncedChunk},
-    pipeline::retime::ResumePoint,
+    media::video::chunk::UnsyncedChunk,
+    pipeline::resume_point::ResumePoint,
 };
 
 /// File name of the journal.
@@ -55,25 +54,6 @@ pub fn remove_chunks(folder: &Path) -> io::Result<()> {
     })
 }
 
-/// The journal's first line.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct JournalHead {
-    /// Of this program and of FFmpeg: encoders of different versions must not be mixed.
-    pub version: String,
-    pub input: String,
-    pub models: String,
-    pub settings: String,
-}
-
-/// Every other line of the journal.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct ChunkRecord {
-    #[serde(flatten)]
-    pub chunk: Chunk,
-    /// Where to resume after it; `None`: it is the last chunk.
-    pub next: Option<ResumePoint>,
-}
-
 /// The file of a chunk.
 pub(super) fn file(folder: &Path, number: usize) -> PathBuf {
     folder.join(format!("{number:05}"))
@@ -106,20 +86,19 @@ pub(super) fn append(folder: &Path, written: UnsyncedChunk, line: &ChunkRecord) 
     Ok(begin.elapsed().as_secs_f64())
 }
 
-/// The valid chunks of an earlier run. Truncates the journal after them.
+/// The valid chunks of an earlier run. Truncates the journal after them. `fits`: whether a run can have left a resume point.
 pub(super) fn read_journal(
     folder: &Path,
     head: &JournalHead,
-    target: &Path,
-    overwrite: bool,
+    (target, overwrite): (&Path, bool),
+    fits: &dyn Fn(&ResumePoint) -> bool,
 ) -> Result<Vec<ChunkRecord>> {
     let journal = journal(folder);
     // The folder of an unreadable journal is replaced.
-    let mut lines = journal.read(0).unwrap_or_default().into_iter();
-    let Some(first) = lines.next() else { return Ok(Vec::new()) };
+    let lines = journal.read(0).unwrap_or_default();
+    let Some((first, entries)) = lines.split_first() else { return Ok(Vec::new()) };
     let found: Option<JournalHead> = first.parse().ok();
-    let mut entries = lines.peekable();
-    if found.as_ref() != Some(head) && entries.peek().is_some() {
+    if found.as_ref() != Some(head) && !entries.is_empty() {
         let what = match &found {
             Some(found) if found.input != head.input => "of an input that has changed since",
             Some(found) if found.models != head.models => "with other models",
@@ -136,18 +115,19 @@ pub(super) fn read_journal(
         tracing::warn!("{target}: chunks of a run {what} are discarded");
         return Ok(Vec::new());
     }
-    let (mut valid, mut length) = (Vec::new(), first.end);
-    for entry in entries {
-        let Ok(mut line) = entry.parse::<ChunkRecord>() else { break };
-        line.chunk.file = file(folder, valid.len());
-        if !line.chunk.is_intact() {
-            tracing::warn!("{}: does not match the journal; it is encoded again", line.chunk.file.display());
+    let mut valid = Vec::new();
+    for (number, mut record) in records(entries, fits).into_iter().enumerate() {
+        record.chunk.file = file(folder, number);
+        if !record.chunk.is_intact() {
             break;
         }
-        length = entry.end;
-        valid.push(line);
+        valid.push(record);
     }
-    journal.truncate(length)?;
+    if valid.len() < entries.len() {
+        let path = file(folder, valid.len());
+        tracing::warn!("{}: does not match the journal; it is encoded again", path.display());
+    }
+    journal.truncate(entries[..valid.len()].last().unwrap_or(first).end)?;
     Ok(valid)
 }
 
@@ -241,7 +221,7 @@ mod tests {
             fs::write(folder.join(JOURNAL), journal_of(words)).unwrap();
             (0..3).for_each(|k| fs::write(file(folder, k), chunk(k as u64).0).unwrap());
             change(folder);
-            let lines = read_journal(folder, &head(), Path::new("a.mkv"), false).unwrap();
+            let lines = read_journal(folder, &head(), (Path::new("a.mkv"), false), &|_| true).unwrap();
             let found = match lines.last() {
                 None => Some(0),
                 Some(line) => line.next.as_ref().map(|point| point.from),
@@ -291,7 +271,7 @@ mod tests {
             let text = format!("{first}\n{}", journal_of(words));
             fs::write(folder.join(JOURNAL), &text).unwrap();
             (0..3).for_each(|k| fs::write(file(folder, k), chunk(k as u64).0).unwrap());
-            let found = read_journal(folder, &head(), Path::new("a.mkv"), *overwrite);
+            let found = read_journal(folder, &head(), (Path::new("a.mkv"), *overwrite), &|_| true);
             let unchanged = fs::read_to_string(folder.join(JOURNAL)).unwrap() == text && file(folder, 2).exists();
             let right = match (&found, want) {
                 (Ok(lines), Ok(count)) => lines.len() == *count,

@@ -63,7 +63,7 @@ impl Iterator for Decoding {
                 }
             }
             self.given += 1;
-            let (pts, stamp, duration) = (self.clock.position(&frame), frame.pts, self.timing.last);
+            let (pts, stamp, duration) = (self.clock.position(frame.pts), frame.pts, self.timing.last);
             let planes = self.planes(frame);
             return Some(planes.map(|frame| SourceFrame { frame, pts, duration, stamp }));
         }

@@ -7,10 +7,11 @@
 //! | `picture` | one picture |
 //! | `refine_config`, `refine` | `--refine`: diffusion upscaling of a picture |
 //! | `video_source`, `numbered`, `video` | one video or sequence of pictures |
-//! | `resume`, `chunk_journal` | chunks of long videos, and their journal |
+//! | `resume`, `chunk_journal`, `chunk_lines` | chunks of long videos, and their journal |
 
 mod bands;
 mod chunk_journal;
+mod chunk_lines;
 mod concealed;
 mod decoding;
 mod enhancer;

@@ -26,8 +26,9 @@ use std::{
     thread::JoinHandle,
 };
 
-use super::chunk_journal::{
-    ChunkRecord, JournalHead, append, chunk_folder, create_journal, file, read_journal, remove_chunks,
+use super::{
+    chunk_journal::{append, chunk_folder, create_journal, file, read_journal, remove_chunks},
+    chunk_lines::{ChunkRecord, JournalHead},
 };
 use crate::{
     error::{Error, Result},
@@ -36,7 +37,7 @@ use crate::{
         chunk::{Chunk, ChunkWriter},
         ffmpeg_version,
     },
-    pipeline::retime::{OutputFrame, ResumePoint},
+    pipeline::{resume_point::ResumePoint, retime::OutputFrame},
     tensor::Frame,
 };
 
@@ -71,15 +72,15 @@ pub(super) struct Chunks<'a> {
 }
 
 impl<'a> Chunks<'a> {
-    /// Finds the chunks of an earlier run and checks them against their journal.
+    /// Finds the chunks of an earlier run and checks them against their journal. `fits`: whether a run can have left a resume point.
     ///
     /// # Errors
     /// Chunks of another identity without `overwrite`; a folder that cannot be written.
     pub(super) fn open(
         target: &Path,
-        options: &'a VideoOptions,
-        spec: &'a VideoSpec,
+        (options, spec): (&'a VideoOptions, &'a VideoSpec),
         identity: &'a Identity<'a>,
+        fits: &dyn Fn(&ResumePoint) -> bool,
     ) -> Result<Self> {
         let folder = chunk_folder(target);
         let head = JournalHead {
@@ -88,7 +89,7 @@ impl<'a> Chunks<'a> {
             models: identity.models.into(),
             settings: identity.settings.into(),
         };
-        let lines = read_journal(&folder, &head, target, identity.overwrite)?;
+        let lines = read_journal(&folder, &head, (target, identity.overwrite), fits)?;
         if lines.is_empty() {
             create_journal(&folder, &head)?;
         }
@@ -239,7 +240,7 @@ mod tests {
             let input = || Ok("input".to_owned());
             let identity =
                 Identity { input: &input, models: "m", settings: "s", unchanged: &unchanged, overwrite: false };
-            let open = || Chunks::open(&target, &options, &spec, &identity).unwrap();
+            let open = || Chunks::open(&target, (&options, &spec), &identity, &|_| true).unwrap();
             let mut chunks = open();
             (0..frames).for_each(|pts| chunks.write(frame(pts)).unwrap());
             changed.set(ends == "changed");

@@ -17,7 +17,8 @@ use crate::{
         context::Context,
         memory,
         postprocess::output_size,
-        retime::{OutputFrame, ResumePoint, Retime},
+        resume_point::ResumePoint,
+        retime::{OutputFrame, Retime},
         stream::{self, Networks, encoder_options},
         timings::Timings,
     },
@@ -157,7 +158,8 @@ impl<'a> VideoJob<'a> {
     ) -> Result<PendingOutput> {
         let file = chunk::dry_run(file, &self.options, &self.spec)?;
         let name = self.source.name().display();
-        let mut chunks = Chunks::open(file.target(), &self.options, &self.spec, identity)?;
+        let fits = |point: &ResumePoint| self.retime.can_resume_at(point, self.source.timing());
+        let mut chunks = Chunks::open(file.target(), (&self.options, &self.spec), identity, &fits)?;
         let (resumed, frames) = (chunks.count() > 0, chunks.frames());
         if resumed {
             tracing::info!("{name}: resumes after {} finished chunks ({frames} frames)", chunks.count());

@@ -12,10 +12,7 @@ use crate::{
         self, FileFormat,
         video::{Rational, Reader, TimeRange, Timing, VideoInfo},
     },
-    pipeline::{
-        orientation::Orientation,
-        retime::{ResumePoint, SourceFrame},
-    },
+    pipeline::{orientation::Orientation, resume_point::ResumePoint, retime::SourceFrame},
     plan::{EnhancePlan, Input, Trim},
     stage::interpolate::Planes,
 };
@@ -213,9 +210,14 @@ fn turn(path: &Path, info: &mut VideoInfo, output: &Path) -> Orientation {
     turn
 }
 
-/// Removes `count` frames from the front.
+/// Removes `count` frames from the front, or all if there are fewer.
 fn skip(frames: &mut dyn Iterator<Item = Result<SourceFrame>>, count: u64) -> Result<()> {
-    (0..count).try_for_each(|_| frames.next().transpose().map(|_| ()))
+    for _ in 0..count {
+        if frames.next().transpose()?.is_none() {
+            break;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

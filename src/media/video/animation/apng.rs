@@ -14,7 +14,7 @@ pub(crate) fn average_rate(path: &Path) -> Option<Rational> {
     rate_of(BufReader::new(File::open(path).ok()?))
 }
 
-fn rate_of<F: Read + Seek>(mut file: BufReader<F>) -> Option<Rational> {
+pub(crate) fn rate_of<F: Read + Seek>(mut file: BufReader<F>) -> Option<Rational> {
     file.seek(SeekFrom::Start(8)).ok()?;
     let (mut frames, mut milliseconds, mut head) = (0_u32, 0.0, [0; 8]);
     while file.read_exact(&mut head).is_ok() {

@@ -20,7 +20,7 @@ pub(crate) fn plays(path: &Path, container: &str) -> Option<u32> {
 }
 
 /// The loop count in the application extension of a GIF (GIF89a §26); `None`: it has none. Pixels are skipped.
-fn of_gif<F: Read + Seek>(mut file: BufReader<F>) -> io::Result<Option<u32>> {
+pub(crate) fn of_gif<F: Read + Seek>(mut file: BufReader<F>) -> io::Result<Option<u32>> {
     let head: [u8; 13] = bytes(&mut file)?;
     file.seek_relative(color_table(head[10]))?;
     loop {

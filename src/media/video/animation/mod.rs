@@ -4,3 +4,4 @@ pub(crate) mod apng;
 pub(crate) mod gif;
 pub(crate) mod loop_count;
 pub(crate) mod webp;
+pub(crate) mod webp_header;

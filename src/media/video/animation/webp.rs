@@ -8,23 +8,24 @@ use std::{
 
 use libwebp_sys as webp;
 
+use super::webp_header::{DEFAULT_DELAY, Header, delay};
 use crate::{
     error::{At, Error, Result},
     files::open_regular,
-    media::video::{
-        decode::{
-            frame::VideoFrame,
-            info::{StreamInfo, StreamKind, VideoInfo},
-            timing::Timing,
+    media::{
+        riff::chunks,
+        video::{
+            decode::{
+                frame::VideoFrame,
+                info::{StreamInfo, StreamKind, VideoInfo},
+                timing::Timing,
+            },
+            pixel::{color::Color, format::Subsampling},
+            rational::Rational,
         },
-        pixel::{color::Color, format::Subsampling},
-        rational::Rational,
     },
     tensor::{Frame, Samples, collected},
 };
-
-/// Duration in ms that browsers use for frames with a duration of 10 ms or less.
-const DEFAULT_DELAY: u32 = 100;
 
 const DAMAGED: &str = "is damaged or truncated; get a complete copy of the file";
 
@@ -55,27 +56,19 @@ impl WebP {
             return Ok(None);
         }
         let bytes = std::fs::read(path).map_err(failed)?.into_boxed_slice();
-        let chunks: Vec<_> = chunks(&bytes).collect();
-        let delays: Vec<u32> = chunks.iter().filter(|c| c.name == *b"ANMF").map(|c| delay(c.data)).collect();
-        let Some(anim) = chunks.iter().find(|c| c.name == *b"ANIM" && c.data.len() >= 6) else { return Ok(None) };
-        let plays = u32::from(u16::from_le_bytes([anim.data[4], anim.data[5]]));
-        let profile = chunks.iter().any(|c| c.name == *b"ICCP");
-        let alpha = chunks.iter().any(|c| c.name == *b"VP8X" && c.data.first().is_some_and(|flags| flags & 0x10 != 0));
-        if let Some((width, height)) = chunks.iter().find_map(canvas) {
+        let Some(header) = Header::of(&bytes) else { return Ok(None) };
+        if let Some((width, height)) = header.canvas {
             // The decoder holds two canvases. It does not say that memory was missing.
             let needed = collected::<u8>(width.saturating_mul(height).saturating_mul(8), std::iter::empty());
             drop(needed.at(path.display())?);
         }
-        let (decoder, size, frames) =
-            open_decoder(&bytes).filter(|(.., frames)| *frames == delays.len()).ok_or_else(|| {
-                let name = path.display();
-                Error::failed(format!("{name}: the WebP {DAMAGED}"))
-            })?;
-        let mut info = info_of(&delays, size, alpha);
-        info.frames = Some(frames as u64);
-        info.plays = Some(plays);
-        info.left_out.extend(profile.then(|| "the colour profile".into()));
-        Ok(Some(Self { path: path.into(), info, decoder, _bytes: bytes, delays, alpha: false, next: 0, time: 0 }))
+        let damaged = || Error::failed(format!("{}: the WebP {DAMAGED}", path.display()));
+        let (decoder, size, frames) = open_decoder(&bytes).ok_or_else(damaged)?;
+        let mut info = info_of(&header, size);
+        info.left_out.extend(header.profile.then(|| "the colour profile".into()));
+        let delays = header.delays;
+        let webp = Self { path: path.into(), info, decoder, _bytes: bytes, delays, alpha: false, next: 0, time: 0 };
+        if frames == webp.delays.len() { Ok(Some(webp)) } else { Err(damaged()) }
     }
 
     /// Returns RGBA frames if the file has transparency.
@@ -165,49 +158,9 @@ fn open_decoder(bytes: &[u8]) -> Option<(*mut webp::WebPAnimDecoder, (usize, usi
     }
 }
 
-/// A chunk of a RIFF file. `at`: offset of its data.
-pub(crate) struct RiffChunk<'a> {
-    pub name: [u8; 4],
-    pub at: usize,
-    pub data: &'a [u8],
-}
-
-/// The chunks of a WebP file (RFC 9649 §2.3), up to the first incomplete one.
-pub(crate) fn chunks(bytes: &[u8]) -> impl Iterator<Item = RiffChunk<'_>> {
-    let mut at = 12;
-    std::iter::from_fn(move || {
-        let (head, rest) = bytes.get(at..)?.split_first_chunk::<8>()?;
-        let length = u32::from_le_bytes([head[4], head[5], head[6], head[7]]) as usize;
-        let chunk = RiffChunk { name: [head[0], head[1], head[2], head[3]], at: at + 8, data: rest.get(..length)? };
-        at += 8 + length.next_multiple_of(2);
-        Some(chunk)
-    })
-}
-
-/// (width, height) of the canvas of a `VP8X` chunk (RFC 9649 §2.7).
-fn canvas(chunk: &RiffChunk<'_>) -> Option<(usize, usize)> {
-    let side = |at: usize| {
-        let bytes = chunk.data.get(at..at + 3)?;
-        Some(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], 0]) as usize + 1)
-    };
-    (chunk.name == *b"VP8X").then(|| Some((side(4)?, side(7)?)))?
-}
-
-/// The duration of a frame in ms, from the header of its ANMF chunk (RFC 9649 §2.7.1.1).
-fn delay(frame: &[u8]) -> u32 {
-    let stored = frame.get(12..15).map_or(0, |b| u32::from_le_bytes([b[0], b[1], b[2], 0]));
-    if stored <= 10 { DEFAULT_DELAY } else { stored }
-}
-
-fn info_of(delays: &[u32], (width, height): (usize, usize), alpha: bool) -> VideoInfo {
-    let total = delays.iter().map(|d| u64::from(*d)).sum::<u64>().max(1);
-    let first = delays.first().copied().unwrap_or(DEFAULT_DELAY);
-    let variable_rate = delays.iter().any(|d| *d != first);
-    let frame_rate = if variable_rate {
-        Rational::ratio(1000 * delays.len() as u64, total)
-    } else {
-        Rational::new(1000, first as i32)
-    };
+fn info_of(header: &Header, (width, height): (usize, usize)) -> VideoInfo {
+    let alpha = header.alpha;
+    let (frame_rate, variable_rate) = header.rate();
     let stream = StreamInfo { index: 0, kind: StreamKind::Video, codec: "webp".into(), language: None };
     VideoInfo {
         container: "webp".into(),
@@ -216,13 +169,13 @@ fn info_of(delays: &[u32], (width, height): (usize, usize), alpha: bool) -> Vide
         bit_depth: 8,
         alpha,
         sampling: Subsampling::Rgb,
-        plays: None,
+        plays: Some(header.plays),
         width,
         height,
         frame_rate,
         variable_rate,
-        frames: Some(delays.len() as u64),
-        duration: Some(total as f64 * 1e-3),
+        frames: Some(header.delays.len() as u64),
+        duration: Some(header.total() as f64 * 1e-3),
         start: 0.0,
         time_base: Rational::new(1, 1000),
         rotation: 0,

@@ -5,12 +5,44 @@
 //! Otherwise a tick is the container's, and time stamps pass through without rounding. [`Clock`] then converts the time
 //! stamps of decoded frames to positions in these ticks.
 
-use super::{frame::VideoFrame, info::VideoInfo};
 use crate::media::video::rational::Rational;
 
 /// Maximum deviation of a frame from its position at a steady rate, as a fraction of a frame, in addition to the
 /// rounding of time stamps.
 const JITTER: f64 = 0.02;
+
+/// What the header of a stream and its container says about time.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct StreamTime {
+    /// Seconds per tick.
+    pub time_base: Rational,
+    /// Frames per second.
+    pub frame_rate: Rational,
+    /// Start of the video, in seconds from the start of the container.
+    pub start: f64,
+    /// First time stamp of the container, in microseconds.
+    pub origin: i64,
+    /// Number of frames.
+    pub frames: Option<u64>,
+}
+
+impl StreamTime {
+    /// The time stamp of the start of the video.
+    fn first(&self) -> i64 {
+        ((self.start + self.origin as f64 * 1e-6) / self.time_base.value()).round() as i64
+    }
+}
+
+/// The time stamps of a video's packets.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct PacketTimes {
+    /// Those of displayed packets, ascending.
+    pub stamps: Vec<i64>,
+    /// Packets without a time stamp.
+    pub bare: u64,
+    /// Duration of the last packet, in ticks; 0: unknown.
+    pub last: i64,
+}
 
 /// A time range of a file, in seconds from the start of its container.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -68,16 +100,27 @@ impl Timing {
             frames,
             shortest: 1,
             last: 1,
-            end: frames as i64 - 1,
+            end: i64::try_from(frames).unwrap_or(i64::MAX) - 1,
             stamped: true,
             window: None,
         }
     }
 
+    /// The timing of a whole video. `rates`: candidates for a steady rate. If packets have no time stamps, frames follow
+    /// each other at the rate in the header.
+    pub(crate) fn of(stream: &StreamTime, rates: &[Rational], packets: &PacketTimes) -> Self {
+        let PacketTimes { stamps, bare, last } = packets;
+        if *bare > 0 || stamps.is_empty() {
+            let frames = if *bare > 0 { bare + stamps.len() as u64 } else { stream.frames.unwrap_or(1) };
+            return Self { stamped: false, ..Self::at_rate(stream.frame_rate, frames) };
+        }
+        Self::of_stamps(stream, rates, (stamps, stream.first()), *last)
+    }
+
     /// The timing of frames with ascending time stamps. `origin`: the time stamp of position 0; `last`: duration of the
-    /// last frame, in ticks of the stream; `rates`: candidates for a steady rate.
-    pub(crate) fn of(info: &VideoInfo, rates: &[Rational], (stamps, origin): (&[i64], i64), last: i64) -> Self {
-        let base = info.time_base.value();
+    /// last frame, in ticks of the stream.
+    fn of_stamps(stream: &StreamTime, rates: &[Rational], (stamps, origin): (&[i64], i64), last: i64) -> Self {
+        let base = stream.time_base.value();
         let times: Vec<f64> = stamps.iter().map(|t| t.saturating_sub(origin) as f64 * base).collect();
         let frames = times.len() as u64;
         let steady =
@@ -88,10 +131,10 @@ impl Timing {
                 Self { last, end, ..Self::at_rate(rate, frames) }
             }
             None => {
-                let usual = (1.0 / (info.frame_rate.value() * base)).round() as i64;
+                let usual = (1.0 / (stream.frame_rate.value() * base)).round() as i64;
                 let last = if last > 0 { last } else { usual.max(1) };
                 let end = stamps.last().map_or(0, |t| t.saturating_sub(origin));
-                let tick = info.time_base;
+                let tick = stream.time_base;
                 // Measured: the rate in the header may be that of the ticks.
                 let ticks = end.saturating_add(last).max(1) as u64;
                 let per_second = frames.saturating_mul(tick.den.max(1) as u64);
@@ -103,16 +146,67 @@ impl Timing {
         }
     }
 
-    /// A clock that gives decoded frames their positions.
-    pub fn clock(&self, info: &VideoInfo) -> Clock {
-        let first = || self.window.map_or_else(|| origin(info), |window| window.first);
-        Clock { timing: *self, origin: self.stamped.then(first), base: info.time_base.value(), last: None }
+    /// Like [`Timing::of`], for the frames whose display begins from `begin` until `end`, in seconds from the start of the
+    /// container. The first of them has position 0.
+    ///
+    /// Errors: a phrase that follows the file's name: a time after the end, a range without frames.
+    pub(crate) fn in_range(
+        stream: &StreamTime,
+        rates: &[Rational],
+        packets: &PacketTimes,
+        (begin, end): (Option<f64>, Option<f64>),
+    ) -> Result<(Self, TimeRange), String> {
+        let PacketTimes { stamps, bare, last } = packets;
+        let (base, rate) = (stream.time_base.value(), stream.frame_rate.value());
+        let stamped = *bare == 0 && !stamps.is_empty();
+        // A header may claim any number of frames.
+        let count = match (stamped, bare) {
+            (true, _) => stamps.len() as u64,
+            (false, 0) => stream.frames.unwrap_or(1),
+            (false, _) => bare + stamps.len() as u64,
+        };
+        let time = |k: u64| match stamped {
+            true => stamps[k as usize] as f64 * base - stream.origin as f64 * 1e-6,
+            false => stream.start + k as f64 / rate,
+        };
+        let (near, usual) = (if stamped { 0.5 * base } else { 1e-6 }, 1.0 / rate);
+        let length = if stamped && *last > 0 { *last as f64 * base } else { usual };
+        let over = count.checked_sub(1).map_or(0.0, |last| time(last) + length);
+        for (flag, at, most) in [("--start", begin, over - near), ("--end", end, over + usual + near)] {
+            if let Some(at) = at.filter(|at| *at > most) {
+                return Err(format!("ends at {over:.3} s, before {flag} {at}; give a time within it"));
+            }
+        }
+        let index = |at: f64| first_not(count, |k| time(k) < at - near);
+        let (from, to) = (begin.map_or(0, index), end.map_or(count, index));
+        if from >= to {
+            let (begin, end) = (begin.unwrap_or(0.0), end.unwrap_or(over));
+            return Err(format!("has no frame from {begin} s to {end} s; give a longer range"));
+        }
+        let begin = begin.unwrap_or(0.0);
+        let part = TimeRange { begin, end: end.unwrap_or(1e9), start: time(from) - begin };
+        let mut window = Window { skip: from, first: 0, after: i64::MAX };
+        if !stamped {
+            let timing = Self::at_rate(stream.frame_rate, to - from);
+            return Ok((Self { stamped: false, window: Some(window), ..timing }, part));
+        }
+        let left = end.map_or(i64::MAX, |end| ((end - time(to - 1)) / base).round().max(1.0) as i64);
+        let (from, to) = (from as usize, to as usize);
+        (window.first, window.after) = (stamps[from], stamps.get(to).copied().unwrap_or(i64::MAX));
+        let next = stamps.get(to).map_or(*last, |next| next.saturating_sub(stamps[to - 1]));
+        let timing = Self::of_stamps(stream, rates, (&stamps[from..to], stamps[from]), next.min(left));
+        Ok((Self { window: Some(window), ..timing }, part))
     }
 }
 
-/// The time stamp of the start of the video.
-pub(crate) fn origin(info: &VideoInfo) -> i64 {
-    ((info.start + info.origin as f64 * 1e-6) / info.time_base.value()).round() as i64
+/// The first of `0..count` for which `before` is false; it is true for all smaller ones.
+fn first_not(count: u64, before: impl Fn(u64) -> bool) -> u64 {
+    let (mut low, mut high) = (0, count);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        (low, high) = if before(middle) { (middle + 1, high) } else { (low, middle) };
+    }
+    low
 }
 
 /// The position of the last frame, if every frame has its own position at the rate and at most a tenth of them are
@@ -143,14 +237,21 @@ pub struct Clock {
 }
 
 impl Clock {
+    /// A clock for the decoded frames of a stream.
+    pub(crate) fn new(timing: Timing, stream: &StreamTime) -> Self {
+        let first = || timing.window.map_or_else(|| stream.first(), |window| window.first);
+        Self { timing, origin: timing.stamped.then(first), base: stream.time_base.value(), last: None }
+    }
+
     /// Continues after a frame at position `last`.
     pub fn resume_after(&mut self, last: i64) {
         self.last = Some(last);
     }
 
-    /// The position of the next frame. A time stamp that does not increase is moved to one tick after the previous one.
-    pub fn position(&mut self, frame: &VideoFrame) -> i64 {
-        let ticks = frame.pts.saturating_sub(*self.origin.get_or_insert(frame.pts));
+    /// The position of the next frame, from its time stamp. A time stamp that does not increase is moved to one tick after the
+    /// previous one.
+    pub fn position(&mut self, stamp: i64) -> i64 {
+        let ticks = stamp.saturating_sub(*self.origin.get_or_insert(stamp));
         let ticks = match self.timing.steady {
             true => (ticks as f64 * self.base * self.timing.rate.value()).round() as i64,
             false => ticks,
@@ -165,41 +266,11 @@ impl Clock {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::media::video::{
-        decode::info::{FieldOrder, StreamInfo, StreamKind},
-        pixel::{color::Color, format::Subsampling},
-    };
 
     /// A stream with a time base and a frame rate in its header.
-    fn info(time_base: (i32, i32), frame_rate: (i32, i32)) -> VideoInfo {
-        let stream = StreamInfo { index: 0, kind: StreamKind::Video, codec: "h264".into(), language: None };
-        VideoInfo {
-            container: "matroska,webm".into(),
-            codec: "h264".into(),
-            pixel_format: "yuv420p".into(),
-            bit_depth: 8,
-            alpha: false,
-            sampling: Subsampling::S420,
-            plays: None,
-            width: 64,
-            height: 64,
-            frame_rate: Rational::new(frame_rate.0, frame_rate.1),
-            variable_rate: false,
-            frames: None,
-            duration: None,
-            start: 0.0,
-            time_base: Rational::new(time_base.0, time_base.1),
-            rotation: 0,
-            sample_aspect_ratio: Rational::new(0, 1),
-            color: Color::default(),
-            field_order: None::<FieldOrder>,
-            side_data: Vec::new(),
-            left_out: Vec::new(),
-            streams: vec![stream],
-            metadata: Vec::new(),
-            index: 0,
-            origin: 0,
-        }
+    fn stream(time_base: (i32, i32), frame_rate: (i32, i32)) -> StreamTime {
+        let ratio = |(num, den)| Rational::new(num, den);
+        StreamTime { time_base: ratio(time_base), frame_rate: ratio(frame_rate), start: 0.0, origin: 0, frames: None }
     }
 
     struct Row<'a> {
@@ -331,35 +402,39 @@ mod tests {
             Row { name: "one frame", stamps: &[0], want: (true, 0, 1), positions: &[0], ..row },
         ];
         for Row { name, base, rate, stamps, origin, last, want, shortest, per_second, positions } in rows {
-            let info = info(base, rate);
-            let timing = Timing::of(&info, &[info.frame_rate], (stamps, origin), last);
+            let stream = stream(base, rate);
+            let timing = Timing::of_stamps(&stream, &[stream.frame_rate], (stamps, origin), last);
             assert_eq!((timing.steady, timing.end, timing.last), want, "{name}: {timing:?}");
             assert_eq!((timing.frames, timing.shortest), (stamps.len() as u64, shortest), "{name}: {timing:?}");
             assert!((timing.rate.value() - per_second).abs() < 1e-6, "{name}: {timing:?}");
             let window = Window { skip: 0, first: origin, after: i64::MAX };
-            let mut clock = Timing { window: Some(window), ..timing }.clock(&info);
-            let found: Vec<i64> = stamps.iter().map(|pts| clock.position(&shown_at(*pts))).collect();
+            let mut clock = Clock::new(Timing { window: Some(window), ..timing }, &stream);
+            let found: Vec<i64> = stamps.iter().map(|stamp| clock.position(*stamp)).collect();
             assert_eq!(found, positions, "{name}");
         }
-    }
-
-    fn shown_at(pts: i64) -> VideoFrame {
-        use crate::tensor::{Frame, Samples};
-        let frame = Frame { width: 1, height: 1, channels: 3, samples: Samples::U8(vec![0; 3]) };
-        VideoFrame { frame, pts, time: 0.0 }
     }
 
     /// Positions of decoded frames: of streams without time stamps, and after a resume point.
     #[test]
     fn clocks() {
-        let info = info(MS, (25, 1));
+        let stream = stream(MS, (25, 1));
         let timing = Timing { stamped: false, ..Timing::at_rate(Rational::new(25, 1), 3) };
-        let mut clock = timing.clock(&info);
-        let late: Vec<i64> = [80, 120, 160].map(|pts| clock.position(&shown_at(pts))).to_vec();
+        let mut clock = Clock::new(timing, &stream);
+        let late = [80, 120, 160].map(|stamp| clock.position(stamp));
         assert_eq!(late, [0, 1, 2], "the first decoded frame is position 0");
-        let mut clock = Timing::at_rate(Rational::new(25, 1), 9).clock(&info);
+        let mut clock = Clock::new(Timing::at_rate(Rational::new(25, 1), 9), &stream);
         clock.resume_after(4);
-        let resumed: Vec<i64> = [160, 200, 280].map(|pts| clock.position(&shown_at(pts))).to_vec();
+        let resumed = [160, 200, 280].map(|stamp| clock.position(stamp));
         assert_eq!(resumed, [5, 6, 7], "positions increase after the resume point");
+    }
+
+    /// No memory is taken for the frames that a header only claims.
+    #[test]
+    fn claimed_frames() {
+        let stream = StreamTime { frames: Some(u64::MAX), ..stream(MS, (25, 1)) };
+        let none = PacketTimes::default();
+        let (timing, part) = Timing::in_range(&stream, &[], &none, (Some(1.0), Some(2.0))).unwrap();
+        assert_eq!((timing.frames, timing.window.unwrap().skip, part.start), (25, 25, 0.0));
+        assert_eq!(Timing::of(&stream, &[], &none).end, i64::MAX - 1);
     }
 }

@@ -10,13 +10,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::{Deserialize, Serialize};
-
+pub use super::chunk_record::Chunk;
 use super::{
     container::container,
-    frames::{EncodeTotals, FrameEncoder},
+    frames::FrameEncoder,
     muxer::Muxer,
     packet_file::{PacketReader, PacketWriter},
+    packets::{restored, stored},
     spec::{Summary, VideoOptions, VideoSpec},
 };
 use crate::{
@@ -25,36 +25,6 @@ use crate::{
     media::format::FileFormat,
     tensor::Frame,
 };
-
-/// A finished chunk.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Chunk {
-    /// The file. The journal stores paths relative to its own folder.
-    #[serde(skip)]
-    pub file: PathBuf,
-    /// BLAKE3 of its bytes, in hexadecimal.
-    pub hash: String,
-    /// File size in bytes.
-    pub bytes: u64,
-    /// Totals of all encoders up to the end of the chunk.
-    #[serde(rename = "given")]
-    pub(crate) totals: EncodeTotals,
-}
-
-impl Chunk {
-    /// Frames of the video up to the end of the chunk.
-    pub fn frames(&self) -> u64 {
-        self.totals.frames
-    }
-
-    /// Whether the file still has the bytes that were written.
-    pub fn is_intact(&self) -> bool {
-        let Ok(mut file) = File::open(&self.file) else { return false };
-        let mut hasher = blake3::Hasher::new();
-        let same_length = file.metadata().is_ok_and(|m| m.len() == self.bytes);
-        same_length && hasher.update_reader(&mut file).is_ok() && hasher.finalize().to_hex().as_str() == self.hash
-    }
-}
 
 /// Whether a file of this name can be joined from chunks. Animated pictures cannot.
 pub fn supports_chunks(target: &Path) -> bool {
@@ -97,7 +67,7 @@ pub fn join(
         }
         for packet in packets {
             crate::progress::check()?;
-            muxer.write(packet?)?;
+            muxer.write(restored(&packet?, &chunk.file)?)?;
         }
         muxer.check_disk()?;
     }
@@ -140,13 +110,13 @@ impl ChunkWriter {
     /// Encodes a frame. Errors: those of [`Writer::write_at`](crate::media::video::Writer::write_at).
     pub fn write_at(&mut self, frame: &Frame, pts: i64, duration: i64) -> Result<()> {
         let Self { encode, file, .. } = self;
-        encode.write_at(frame, pts, duration, &mut |packet| file.write(&packet))
+        encode.write_at(frame, pts, duration, &mut |packet| file.write(&stored(&packet)))
     }
 
     /// Flushes the encoder and the file. The file is on disk after [`UnsyncedChunk::sync`].
     pub fn finish(mut self) -> Result<(UnsyncedChunk, Chunk)> {
         let Self { encode, file, .. } = &mut self;
-        encode.finish(&mut |packet| file.write(&packet))?;
+        encode.finish(&mut |packet| file.write(&stored(&packet)))?;
         let (file, hash, bytes) = self.file.finish()?;
         let written = UnsyncedChunk(file, self.path.clone());
         Ok((written, Chunk { file: self.path, hash, bytes, totals: self.encode.totals }))

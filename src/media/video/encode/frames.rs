@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use ffmpeg_next::{Packet, ffi, frame, packet::Mut};
-use serde::{Deserialize, Serialize};
 
 use super::{
+    chunk_record::EncodeTotals,
     encoder::{self, Encoder},
     spec::{VideoOptions, VideoSpec},
 };
@@ -21,22 +21,6 @@ use crate::{
     },
     tensor::{Frame, Samples, collected},
 };
-
-/// Totals of the frames that encoders received so far.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub(crate) struct EncodeTotals {
-    pub frames: u64,
-    /// Time stamp of the first frame and end of the last one, in ticks.
-    pub span: (i64, i64),
-    /// Duration of the last frame, in ticks.
-    pub last: i64,
-    /// Longest duration of a frame, in ticks.
-    pub longest: i64,
-    /// Whether a transparent frame was flattened because the encoder has no transparency.
-    pub flattened: bool,
-    /// Hash of the frames of a lossless encoder, if it is to be verified.
-    pub pixels: Option<PixelHash>,
-}
 
 /// Receives packets as they are encoded.
 pub(crate) type Take<'a> = dyn FnMut(Packet) -> Result<()> + 'a;

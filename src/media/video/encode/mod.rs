@@ -2,6 +2,7 @@
 
 pub(crate) mod check;
 pub mod chunk;
+pub(crate) mod chunk_record;
 pub(crate) mod codec_options;
 pub(crate) mod container;
 pub(crate) mod encoder;
@@ -10,6 +11,7 @@ pub(crate) mod hdr;
 pub(crate) mod muxer;
 mod pace;
 pub(crate) mod packet_file;
+pub(crate) mod packets;
 pub(crate) mod pixel_choice;
 pub(crate) mod readback;
 pub(crate) mod remux;

@@ -3,9 +3,9 @@
 use ffmpeg_next::{Packet, ffi, format::context, packet::Mut};
 
 use super::{
+    chunk_record::EncodeTotals,
     container::add_video,
     encoder::Encoder,
-    frames::EncodeTotals,
     readback::ExpectedTags,
     remux::Remuxer,
     spec::{Summary, VideoOptions, VideoSpec},

@@ -5,13 +5,8 @@
 
 use std::{
     fs::File,
-    io::{BufReader, BufWriter, Read, Write},
+    io::{BufRead, BufReader, BufWriter, Read, Write},
     path::{Path, PathBuf},
-};
-
-use ffmpeg_next::{
-    Packet, ffi,
-    packet::{Mut, Ref},
 };
 
 use crate::error::{Error, Result};
@@ -20,6 +15,18 @@ pub(crate) const HEAD: &[u8] = b"crescendo packets 1\n";
 
 /// Maximum length of a field. A longer one means that the file is damaged.
 const LONGEST: u32 = 1 << 30;
+
+/// A packet as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct StoredPacket {
+    /// Presentation time, decoding time and duration, in ticks.
+    pub times: [i64; 3],
+    /// FFmpeg's flags.
+    pub flags: i32,
+    /// Side data: FFmpeg's number of the type, and the bytes.
+    pub side_data: Vec<(u32, Vec<u8>)>,
+    pub data: Vec<u8>,
+}
 
 /// Writes a packet file and hashes its bytes.
 pub(crate) struct PacketWriter {
@@ -41,7 +48,7 @@ impl PacketWriter {
     }
 
     /// Appends a packet. Errors: a file that cannot be written.
-    pub(crate) fn write(&mut self, packet: &Packet) -> Result<()> {
+    pub(crate) fn write(&mut self, packet: &StoredPacket) -> Result<()> {
         self.packet(packet).map_err(|e| Error::io("writing", &self.path, &e))
     }
 
@@ -63,83 +70,70 @@ impl PacketWriter {
         self.put(bytes)
     }
 
-    fn packet(&mut self, packet: &Packet) -> std::io::Result<()> {
-        // SAFETY: a packet that an encoder filled: data and side data have the stated lengths.
-        let (raw, data, side) = unsafe {
-            let raw = &*packet.as_ptr();
-            let bytes = |at: *const u8, length: usize| match at.is_null() || length == 0 {
-                true => &[][..],
-                false => std::slice::from_raw_parts(at, length),
-            };
-            let count = usize::try_from(raw.side_data_elems).unwrap_or(0);
-            let side = (0..count).map(|i| &*raw.side_data.add(i));
-            let side: Vec<_> = side.map(|s| (s.type_ as u32, bytes(s.data, s.size))).collect();
-            (raw, bytes(raw.data, raw.size.max(0) as usize), side)
-        };
-        for number in [raw.pts, raw.dts, raw.duration] {
+    fn packet(&mut self, packet: &StoredPacket) -> std::io::Result<()> {
+        for number in packet.times {
             self.put(&number.to_le_bytes())?;
         }
-        self.put(&raw.flags.to_le_bytes())?;
-        self.put(&(side.len() as u32).to_le_bytes())?;
-        for (kind, bytes) in side {
+        self.put(&packet.flags.to_le_bytes())?;
+        self.put(&(packet.side_data.len() as u32).to_le_bytes())?;
+        for (kind, bytes) in &packet.side_data {
             self.put(&kind.to_le_bytes())?;
             self.sized(bytes)?;
         }
-        self.sized(data)
+        self.sized(&packet.data)
     }
 }
 
 /// Reads the packets of a chunk in order.
-pub(crate) struct PacketReader {
+pub(crate) struct PacketReader<R> {
     path: PathBuf,
-    file: BufReader<File>,
+    file: R,
     /// The codec header.
     pub head: Vec<u8>,
 }
 
-impl PacketReader {
+impl PacketReader<BufReader<File>> {
+    /// Opens a chunk. Errors: a file that cannot be read, or is none of a chunk.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let failed = |e: std::io::Error| Error::io("reading", path, &e);
-        let mut file = BufReader::new(File::open(path).map_err(failed)?);
-        let mut magic = [0; HEAD.len()];
-        file.read_exact(&mut magic).map_err(failed)?;
-        let head = sized(&mut file).map_err(failed)?;
-        if magic != HEAD {
-            return Err(Error::failed(format!("{} is not a chunk of a video", path.display())));
-        }
-        Ok(Self { path: path.into(), file, head })
-    }
-
-    fn read(&mut self) -> std::io::Result<Option<Packet>> {
-        if std::io::BufRead::fill_buf(&mut self.file)?.is_empty() {
-            return Ok(None);
-        }
-        let file = &mut self.file;
-        let [pts, dts, duration] = [(); 3].map(|()| array(file).map(i64::from_le_bytes));
-        let flags = i32::from_le_bytes(array(file)?);
-        let count = u32::from_le_bytes(array(file)?);
-        let side: Vec<_> =
-            (0..count).map(|_| Ok((u32::from_le_bytes(array(file)?), sized(file)?))).collect::<std::io::Result<_>>()?;
-        let mut packet = Packet::copy(&sized(file)?);
-        // SAFETY: the packet is owned. FFmpeg allocates side data of the length that is then filled. The types were
-        // written by this program from the same enum of the same library.
-        unsafe {
-            let raw = &mut *packet.as_mut_ptr();
-            (raw.pts, raw.dts, raw.duration, raw.flags) = (pts?, dts?, duration?, flags);
-            for (kind, bytes) in side {
-                let kind: ffi::AVPacketSideDataType = std::mem::transmute(kind);
-                let room = ffi::av_packet_new_side_data(raw, kind, bytes.len());
-                if !room.is_null() {
-                    std::ptr::copy_nonoverlapping(bytes.as_ptr(), room, bytes.len());
-                }
-            }
-        }
-        Ok(Some(packet))
+        let file = File::open(path).map_err(|e| Error::io("reading", path, &e))?;
+        Self::new(BufReader::new(file), path)
     }
 }
 
-impl Iterator for PacketReader {
-    type Item = Result<Packet>;
+impl<R: BufRead> PacketReader<R> {
+    /// Reads the codec header. `path`: for messages.
+    pub(crate) fn new(mut file: R, path: &Path) -> Result<Self> {
+        let failed = |e: std::io::Error| Error::io("reading", path, &e);
+        let mut magic = [0; HEAD.len()];
+        file.read_exact(&mut magic).map_err(failed)?;
+        if magic != HEAD {
+            return Err(Error::failed(format!("{} is not a chunk of a video", path.display())));
+        }
+        let head = sized(&mut file).map_err(failed)?;
+        Ok(Self { path: path.into(), file, head })
+    }
+
+    fn read(&mut self) -> std::io::Result<Option<StoredPacket>> {
+        if self.file.fill_buf()?.is_empty() {
+            return Ok(None);
+        }
+        let file = &mut self.file;
+        let mut times = [0; 3];
+        for time in &mut times {
+            *time = i64::from_le_bytes(array(file)?);
+        }
+        let flags = i32::from_le_bytes(array(file)?);
+        let count = u32::from_le_bytes(array(file)?);
+        let mut side_data = Vec::new();
+        for _ in 0..count {
+            side_data.push((u32::from_le_bytes(array(file)?), sized(file)?));
+        }
+        Ok(Some(StoredPacket { times, flags, side_data, data: sized(file)? }))
+    }
+}
+
+impl<R: BufRead> Iterator for PacketReader<R> {
+    type Item = Result<StoredPacket>;
 
     fn next(&mut self) -> Option<Self::Item> {
         self.read().map_err(|e| Error::io("reading", &self.path, &e)).transpose()
@@ -151,11 +145,13 @@ fn array<const N: usize>(file: &mut impl Read) -> std::io::Result<[u8; N]> {
     file.read_exact(&mut bytes).map(|()| bytes)
 }
 
+/// Reads a length and bytes. Memory is only taken for bytes that are there.
 fn sized(file: &mut impl Read) -> std::io::Result<Vec<u8>> {
     let length = u32::from_le_bytes(array(file)?);
     if length > LONGEST {
         return Err(std::io::ErrorKind::InvalidData.into());
     }
-    let mut bytes = vec![0; length as usize];
-    file.read_exact(&mut bytes).map(|()| bytes)
+    let mut bytes = Vec::new();
+    file.take(length.into()).read_to_end(&mut bytes)?;
+    if bytes.len() == length as usize { Ok(bytes) } else { Err(std::io::ErrorKind::UnexpectedEof.into()) }
 }

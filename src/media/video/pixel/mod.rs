@@ -3,4 +3,5 @@
 pub(crate) mod color;
 pub(crate) mod convert;
 pub(crate) mod format;
+mod frame_hash;
 pub(crate) mod hash;
