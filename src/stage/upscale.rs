@@ -30,6 +30,11 @@ pub struct UpscaleOptions {
     pub halo: usize,
 }
 
+/// Returns rows and columns of a picture as planes.
+type Window<'w> = dyn FnMut(&Range<usize>, &Range<usize>) -> Result<Array3<f32>> + 'w;
+/// Receives planes, and their first row and column.
+type Put<'p> = dyn FnMut(ArrayViewMut3<'_, f32>, (usize, usize)) -> Result<()> + 'p;
+
 /// A loaded upscaling network.
 pub struct Upscale {
     network: Network,
@@ -116,12 +121,7 @@ impl Upscale {
 
     /// Runs the network on every tile of a picture of (height, width). `window` returns the picture's rows and columns, reflected
     /// beyond its end; `put` receives what a tile contributes, and its first row and column.
-    fn each_tile(
-        &mut self,
-        size: (usize, usize),
-        window: &mut dyn FnMut(&Range<usize>, &Range<usize>) -> Result<Array3<f32>>,
-        put: &mut dyn FnMut(ArrayViewMut3<'_, f32>, (usize, usize)) -> Result<()>,
-    ) -> Result<()> {
+    fn each_tile(&mut self, size: (usize, usize), window: &mut Window<'_>, put: &mut Put<'_>) -> Result<()> {
         let scale = self.options.scale;
         for [seen, kept] in self.tiles(size).parts() {
             progress::check()?;

@@ -87,7 +87,8 @@ fn with_metadata(mut picture: Picture, info: &png::Info<'_>) -> Result<Picture, 
 /// Whether the rows of a PNG can be read one after another: it is neither interlaced nor animated. Reads the header.
 pub(super) fn has_plain_rows(path: &Path) -> bool {
     let Ok(file) = open_regular(path) else { return false };
-    reader(BufReader::new(file), MEMORY_LIMIT).is_ok_and(|reader| !reader.info().interlaced && !is_animated(reader.info()))
+    reader(BufReader::new(file), MEMORY_LIMIT)
+        .is_ok_and(|reader| !reader.info().interlaced && !is_animated(reader.info()))
 }
 
 /// The rows of an opaque PNG from the top.

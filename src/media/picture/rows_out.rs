@@ -17,7 +17,7 @@ use crate::{
 const VERIFIED_ROWS: usize = 64;
 
 enum Format {
-    Png(PngRows),
+    Png(Box<PngRows>),
     Tiff(TiffRows),
     Jpeg(JpegRows),
 }
@@ -56,7 +56,7 @@ impl RowWriter {
         let file = pending.open().map_err(|e| Error::io("writing", pending.target(), &e))?;
         super::check_size(format, (head.frame.width, head.frame.height)).at(&name)?;
         let format = match format {
-            PictureFormat::Png => PngRows::create(file, &head).map(Format::Png),
+            PictureFormat::Png => PngRows::create(file, &head).map(|rows| Format::Png(Box::new(rows))),
             PictureFormat::Tiff => TiffRows::create(file, &head).map(Format::Tiff),
             PictureFormat::Jpeg => JpegRows::create(file, &head, options.quality).map(Format::Jpeg),
             other => Err(Error::failed(format!("a {} is not written in rows", other.name()))),
