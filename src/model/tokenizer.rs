@@ -48,7 +48,7 @@ impl Tokenizer {
             let bytes = fs::read(&file).map_err(|e| Error::io("reading", &file, &e))?;
             // The tokenizers crate panics where the JSON ends or breaks inside of some parts.
             serde_json::from_slice::<Value>(&bytes)
-                .map_err(|e| Error::failed(format!("{}: is not JSON ({e}); download it again", file.display())))?;
+                .map_err(|e| Error::failed(format!("{}: not a tokenizer: tokenizer.json: {e}", folder.display())))?;
             bytes
         } else {
             let built = if class.starts_with("CLIP") {

@@ -46,14 +46,14 @@ pub(crate) fn name(path: &Path) -> String {
     path.strip_prefix(root()).unwrap().display().to_string()
 }
 
-/// Every Rust file below a folder of the repository, sorted.
+/// Every Rust file below a folder of the repository, sorted, without those that a build made.
 pub(crate) fn rust_files(folder: &str) -> Vec<PathBuf> {
     let (mut folders, mut files) = (vec![root().join(folder)], BTreeSet::new());
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
-                folders.push(path);
+                folders.extend((path.file_name().unwrap() != "target").then_some(path));
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 files.insert(path);
             }

@@ -89,7 +89,7 @@ mod tests {
             (&[40, 80], (50, 3), true, 120),
             (&[], (1000, 100), false, 1),
             (&longest, (1000, 0xff_ffff), false, 16_777_215_000),
-            (&uneven, (62_500, 1_047_527_363), true, 16_760_437_796),
+            (&uneven, (125_000, 2_095_054_725), true, 16_760_437_796),
         ];
         for (delays, rate, variable, total) in rows {
             let header = Header::of(&file(delays)).unwrap();
