@@ -109,7 +109,7 @@ pub fn resize_frame(frame: &Frame, height: usize, width: usize, filter: Filter) 
 
 /// Resamples rows of an RGB picture as [`resize_frame`] does, and passes them on in bands.
 ///
-/// Errors: those of `source` and `sink`; sizes without bands ([`band_rows`]); the memory cannot be allocated.
+/// Errors: those of `source` and `sink`; sizes without bands (`band_rows`); the memory cannot be allocated.
 pub fn resize_rows(
     source: &mut dyn RowSource,
     (height, width): (usize, usize),

@@ -34,7 +34,7 @@ impl<'a> MemoryForecast<'a> {
         Ok(Self { plan, forms: forecast_memory::forms(plan)?, peak: Phase::default() })
     }
 
-    /// Adds an input with the rows of [`sizes`].
+    /// Adds an input with the rows of [`sizes`](super::sizes()).
     ///
     /// # Errors
     /// An input whose smallest form exceeds the limit.
