@@ -37,16 +37,18 @@ pub fn remove_chunks(folder: &Path) -> io::Result<()> {
     if !data.is_dir() {
         return Err(io::Error::other("is not a folder of chunks; move it"));
     }
-    if journal(folder).path().is_file() {
+    // Last: a folder with one of them is known as one of chunks, and the record of a finished output stays the longest.
+    let journals = [journal(folder).path().to_path_buf(), folder.join(OUTPUT_JOURNAL)];
+    if journals.iter().any(|journal| journal.is_file()) {
         for entry in fs::read_dir(folder)? {
             let name = entry?.file_name();
-            let is_chunk = name.len() >= 5 && name.as_encoded_bytes().iter().all(u8::is_ascii_digit);
-            if is_chunk || name == OUTPUT_JOURNAL {
+            if name.len() >= 5 && name.as_encoded_bytes().iter().all(u8::is_ascii_digit) {
                 fs::remove_file(folder.join(name))?;
             }
         }
-        // Last: a folder with it is known as one of chunks.
-        fs::remove_file(journal(folder).path())?;
+        for journal in journals.iter().filter(|journal| journal.is_file()) {
+            fs::remove_file(journal)?;
+        }
     }
     fs::remove_dir(folder).map_err(|e| match e.kind() {
         io::ErrorKind::DirectoryNotEmpty => io::Error::other("has files that are not chunks; move them"),
