@@ -1,15 +1,17 @@
 //! The files of `media` without FFmpeg.
 
+#[path = "../src/media/animated.rs"]
+pub(crate) mod animated;
 #[path = "../src/media/video/animation/apng.rs"]
 pub(crate) mod apng;
 #[path = "../src/media/video/encode/chunk_record.rs"]
 pub(crate) mod chunk_record;
 #[path = "../src/media/format.rs"]
 pub mod format;
+#[path = "../src/media/gif_blocks.rs"]
+pub(crate) mod gif_blocks;
 #[path = "../src/media/video/pixel/hash.rs"]
 pub(crate) mod hash;
-#[path = "../src/media/video/animation/loop_count.rs"]
-pub(crate) mod loop_count;
 #[path = "../src/media/video/encode/packet_file.rs"]
 pub(crate) mod packet_file;
 #[path = "../src/media/picture/mod.rs"]

@@ -121,6 +121,12 @@ pub fn collected<T>(count: usize, values: impl Iterator<Item = T>) -> Result<Vec
     Ok(all)
 }
 
+/// A copy of planes. Errors: the memory cannot be allocated, where `clone` would end the process.
+pub fn copied(planes: &Array3<f32>) -> Result<Array3<f32>> {
+    let (shape, samples) = (planes.dim(), collected(planes.len(), planes.iter().copied())?);
+    Array3::from_shape_vec(shape, samples).map_err(|e| Error::failed(format!("planes of {shape:?}: {e}")))
+}
+
 fn reserved<T>(count: usize) -> Result<Vec<T>> {
     let mut values = Vec::new();
     let bytes = count.saturating_mul(size_of::<T>());

@@ -4,9 +4,8 @@ use std::io::{BufReader, Cursor};
 
 use crate::{
     media::{
-        apng,
+        animated, apng,
         format::PictureFormat,
-        loop_count,
         picture::{Picture, PictureOptions, decode_within, encode},
         rational::Rational,
         riff, webp_header,
@@ -81,5 +80,7 @@ pub fn animation(bytes: &[u8]) {
     }
     let reader = || BufReader::new(Cursor::new(bytes));
     assert!(apng::rate_of(reader()).is_none_or(Rational::is_known));
-    let _ = loop_count::of_gif(reader());
+    for format in FORMATS {
+        let _ = animated::is_animated(format, Cursor::new(bytes));
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::{io::Read, path::Path};
 
-use super::{format::PictureFormat, picture, video};
+use super::{animated::is_animated, format::PictureFormat, video};
 use crate::{
     error::{Error, Result},
     files::open_regular,
@@ -26,8 +26,8 @@ pub fn sniff(path: &Path) -> Result<FileType> {
     open_regular(path).and_then(|f| f.take(64).read_to_end(&mut head)).map_err(failed)?;
     match PictureFormat::of_content(&head) {
         Some(format @ (PictureFormat::Gif | PictureFormat::Png | PictureFormat::WebP)) => {
-            let bytes = std::fs::read(path).map_err(failed)?;
-            Ok(if picture::is_animated(format, &bytes) { FileType::Video } else { FileType::Picture(format) })
+            let file = open_regular(path).map_err(failed)?;
+            Ok(if is_animated(format, file) { FileType::Video } else { FileType::Picture(format) })
         }
         Some(format) => Ok(FileType::Picture(format)),
         None => match foreign_picture(&head) {

@@ -11,8 +11,10 @@
 //! the final name is always complete.
 
 pub mod alpha;
+mod animated;
 mod file_type;
 pub mod format;
+mod gif_blocks;
 mod hash;
 pub mod metadata;
 pub mod picture;

@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::{
     error::{Error, Result},
     progress,
-    tensor::{Frame, RowSource, collected, filled},
+    tensor::{Frame, RowSource, collected, copied, filled},
 };
 
 /// Resampling kernels. When downscaling, all but `Nearest` are widened by the ratio (antialiasing), as in Pillow.
@@ -51,7 +51,7 @@ pub fn resize(planes: &Array3<f32>, height: usize, width: usize, filter: Filter)
         return Err(failed("sides must be at least 1".into()));
     }
     if (h, w) == (height, width) {
-        return Ok(planes.clone());
+        return copied(planes);
     }
     resample(planes, (height, width), filter, None)
 }

@@ -12,11 +12,11 @@ use crate::{
     error::{Error, Result},
     media::{self, queue::Emit},
     stage::{
-        interpolate::{Planes, copied},
+        interpolate::Planes,
         scene_change::ChangeDetector,
         timeline::{Content, Slot, TimelineState, Transition},
     },
-    tensor::collected,
+    tensor::{collected, copied},
 };
 
 /// Maximum number of frames per call of the network.

@@ -12,9 +12,10 @@ use crate::{
     media::video::{Rational, Timing},
     plan::{Interpolation, MAX_FACTOR, Rate},
     stage::{
-        interpolate::{Planes, copied},
+        interpolate::Planes,
         timeline::{OutputRate, Timeline},
     },
+    tensor::copied,
 };
 
 /// Seconds: the longest gap between distinct frames over which `--dedup` interpolates.

@@ -5,7 +5,7 @@ use ndarray::{Array3, Array4, ArrayD, Axis, IxDyn, s};
 use crate::{
     error::{Error, Result},
     runtime::{Network, finite},
-    tensor::{Tensor, collected},
+    tensor::{Tensor, collected, copied},
 };
 
 /// A loaded RIFE network. Its inputs are in 0..=1, zero-padded at the right and bottom to a multiple.
@@ -17,13 +17,6 @@ pub struct Interpolate {
 
 /// One frame as planes [3, h, w] in 0..=1.
 pub type Planes = Array3<f32>;
-
-/// A copy of a frame. Errors: the memory cannot be allocated, where `clone` would end the process.
-pub fn copied(frame: &Planes) -> Result<Planes> {
-    let samples = collected(frame.len(), frame.iter().copied())?;
-    Planes::from_shape_vec(frame.dim(), samples)
-        .map_err(|e| Error::failed(format!("a frame of {:?}: {e}", frame.dim())))
-}
 
 impl Interpolate {
     /// Binds a loaded network. `multiple`: height and width are padded to it. `batch`: the most pairs per call.

@@ -6,10 +6,7 @@ use std::{
     path::Path,
 };
 
-use image::{
-    AnimationDecoder, DynamicImage, ImageDecoder, ImageReader, Limits,
-    codecs::{gif::GifDecoder, tiff::TiffDecoder, webp::WebPDecoder},
-};
+use image::{DynamicImage, ImageDecoder, ImageReader, Limits, codecs::tiff::TiffDecoder};
 
 use super::{
     COMMENT, PARAMETERS, Picture,
@@ -22,7 +19,7 @@ use super::{
 use crate::{
     error::{At, Error, Result},
     files::open_regular,
-    media::{format::PictureFormat, riff},
+    media::{animated::is_animated, format::PictureFormat, riff},
     tensor::{Frame, Samples, filled},
 };
 
@@ -65,7 +62,7 @@ pub fn decode_within(bytes: &[u8], limit: u64) -> Result<Picture> {
     };
     let mut picture = picture.map_err(|fault| fault.error(format))?;
     complete(&mut picture);
-    if is_animated(format, bytes) {
+    if is_animated(format, Cursor::new(bytes)) {
         picture.left_out.push("all frames of the animation but the first".into());
     }
     Ok(picture)
@@ -80,23 +77,6 @@ pub(super) fn complete(picture: &mut Picture) {
     }
     drop_other_profile(picture);
     picture.pages.iter_mut().for_each(drop_other_profile);
-}
-
-/// Whether a picture file has more than one frame. A damaged file counts the frames that can be read.
-pub(crate) fn is_animated(format: PictureFormat, bytes: &[u8]) -> bool {
-    let bytes = Cursor::new(bytes);
-    match format {
-        PictureFormat::Gif => GifDecoder::new(bytes).is_ok_and(|mut decoder| {
-            let mut limits = Limits::no_limits();
-            limits.max_alloc = Some(MEMORY_LIMIT);
-            decoder.set_limits(limits).is_ok() && decoder.into_frames().nth(1).is_some()
-        }),
-        PictureFormat::WebP => WebPDecoder::new(bytes).is_ok_and(|d| d.has_animation()),
-        PictureFormat::Png => png::Decoder::new(bytes)
-            .read_info()
-            .is_ok_and(|r| r.info().animation_control.is_some_and(|a| a.num_frames > 1)),
-        _ => false,
-    }
 }
 
 /// Drops an ICC profile that is not for RGB values, or not for grey values, and reports it.

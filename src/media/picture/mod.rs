@@ -24,7 +24,7 @@ mod rows_in;
 mod rows_out;
 mod tiff;
 
-pub(crate) use decode::{JPEG_QUALITY, is_animated};
+pub(crate) use decode::JPEG_QUALITY;
 pub use decode::{decode, decode_within, read};
 pub use encode::{PictureOptions, check_size, encode, write, write_in};
 pub use header::{Header, size};

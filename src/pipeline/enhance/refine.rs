@@ -47,7 +47,7 @@ use crate::{
         denoise::{Denoiser, GuidedPrompt, tiled},
         vae::{self, Tiling},
     },
-    tensor::DType,
+    tensor::{DType, copied},
     tiling::crop,
 };
 
@@ -115,8 +115,8 @@ impl<'a> Refiner<'a> {
     ) -> Result<Array3<f32>> {
         let from = (picture.dim().1, picture.dim().2);
         let bare = match picture.dim().0 {
-            4 => alpha::split(picture.clone()).0,
-            _ => picture.clone(),
+            4 => alpha::split(copied(&picture)?)?.0,
+            _ => copied(&picture)?,
         };
         let colours = orientation.upright(bare);
         let sizes = self.config.latent_sizes(from).into_iter().map(|size| orientation.size(size)).collect::<Vec<_>>();

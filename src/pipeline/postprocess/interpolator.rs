@@ -18,6 +18,7 @@ use crate::{
     },
     plan::Interpolation,
     stage::interpolate::{Interpolate, Planes},
+    tensor::copied,
 };
 
 /// Maximum number of frame pairs per call.
@@ -60,13 +61,18 @@ impl Interpolator {
             return self.colours_between(first, second, times);
         }
         let ((first, first_alpha), (second, second_alpha)) =
-            (alpha::split(first.clone()), alpha::split(second.clone()));
+            (alpha::split(copied(first)?)?, alpha::split(copied(second)?)?);
         let colours = self.colours_between(&first, &second, times)?;
-        let alphas = match (alpha::constant(&first_alpha), alpha::constant(&second_alpha)) {
-            (Some(a), Some(b)) if a == b => vec![first_alpha; colours.len()],
-            _ => self.colours_between(&alpha::grey(&first_alpha), &alpha::grey(&second_alpha), times)?,
+        let constant = alpha::constant(&first_alpha).filter(|a| alpha::constant(&second_alpha) == Some(*a));
+        let alphas = match constant {
+            Some(_) => Vec::new(),
+            None => self.colours_between(&alpha::grey(&first_alpha)?, &alpha::grey(&second_alpha)?, times)?,
         };
-        colours.iter().zip(alphas).map(|(c, a)| alpha::join(c, &a.slice_move(s![..1, .., ..]))).collect()
+        let joined = |(k, colours): (usize, &Planes)| {
+            let alpha = alphas.get(k).unwrap_or(&first_alpha);
+            alpha::join(colours, alpha.slice(s![..1, .., ..]))
+        };
+        colours.iter().enumerate().map(joined).collect()
     }
 
     fn colours_between(&mut self, first: &Planes, second: &Planes, times: Times<'_>) -> Result<Vec<Planes>> {

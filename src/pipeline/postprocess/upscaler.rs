@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use ndarray::{Array3, ArrayViewMut3, Axis};
+use ndarray::{Array3, ArrayViewMut3, Axis, aview0};
 
 use super::upscale_form::{DEFAULT_HALO, UpscaleForm};
 use crate::{
@@ -26,7 +26,7 @@ use crate::{
     runtime::{Load, Network, Signature},
     stage::upscale::{Upscale, UpscaleOptions},
     sync::lock,
-    tensor::{DType, Frame, RowSource, Tensor},
+    tensor::{DType, Frame, RowSource, Tensor, copied},
 };
 
 /// The upscaling stage. Clones share the network, which processes one picture at a time on all cores or the whole device.
@@ -86,13 +86,14 @@ impl Upscaler {
         if picture.dim().0 == 3 {
             return self.upscale(&picture);
         }
-        let (colours, alpha) = alpha::split(picture);
+        let (colours, alpha) = alpha::split(picture)?;
         let colours = self.upscale(&colours)?;
+        let size = (1, colours.dim().1, colours.dim().2);
         let alpha = match alpha::constant(&alpha) {
-            Some(value) => Array3::from_elem((1, colours.dim().1, colours.dim().2), value),
-            None => self.upscale(&alpha::grey(&alpha))?.mean_axis(Axis(0)).unwrap_or_default().insert_axis(Axis(0)),
+            Some(value) => return alpha::join(&colours, aview0(&value).broadcast(size).unwrap_or(alpha.view())),
+            None => alpha::of_grey(self.upscale(&alpha::grey(&alpha)?)?),
         };
-        alpha::join(&colours, &alpha)
+        alpha::join(&colours, alpha.view())
     }
 
     /// Upscales a frame to the target size, with the same depth. An RGB frame that takes one pass of the network to the exact size, or
@@ -189,7 +190,11 @@ impl Upscaler {
             planes = Cow::Owned(upscaled.mapv_into(|v| v.clamp(0.0, 1.0)));
         }
         if (planes.dim().1, planes.dim().2) == (height, width) {
-            return Ok(planes.into_owned().mapv_into(|v| v.clamp(0.0, 1.0)));
+            let planes = match planes {
+                Cow::Borrowed(planes) => copied(planes)?,
+                Cow::Owned(planes) => planes,
+            };
+            return Ok(planes.mapv_into(|v| v.clamp(0.0, 1.0)));
         }
         Ok(resize(&planes, height, width, self.form.plan.filter)?.mapv_into(|v| v.clamp(0.0, 1.0)))
     }
