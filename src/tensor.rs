@@ -121,10 +121,24 @@ pub fn collected<T>(count: usize, values: impl Iterator<Item = T>) -> Result<Vec
     Ok(all)
 }
 
+/// Whether memory for `count` values can be allocated, for callees that would end the process. Errors: it cannot.
+pub fn check_room<T>(count: usize) -> Result<()> {
+    reserved::<T>(count).map(drop)
+}
+
+/// Planes [channels, height, width] of these samples. Errors: another number of samples.
+pub fn planes_of(shape: (usize, usize, usize), samples: Vec<f32>) -> Result<Array3<f32>> {
+    Array3::from_shape_vec(shape, samples).map_err(|e| Error::failed(format!("planes of {shape:?}: {e}")))
+}
+
+/// Black planes [channels, height, width]. Errors: the memory cannot be allocated.
+pub fn black((channels, height, width): (usize, usize, usize)) -> Result<Array3<f32>> {
+    planes_of((channels, height, width), filled(channels.saturating_mul(height).saturating_mul(width))?)
+}
+
 /// A copy of planes. Errors: the memory cannot be allocated, where `clone` would end the process.
 pub fn copied(planes: &Array3<f32>) -> Result<Array3<f32>> {
-    let (shape, samples) = (planes.dim(), collected(planes.len(), planes.iter().copied())?);
-    Array3::from_shape_vec(shape, samples).map_err(|e| Error::failed(format!("planes of {shape:?}: {e}")))
+    planes_of(planes.dim(), collected(planes.len(), planes.iter().copied())?)
 }
 
 fn reserved<T>(count: usize) -> Result<Vec<T>> {
@@ -167,29 +181,14 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// Returns the frame as planes [channels, height, width] in 0..=1.
-    pub fn planes(&self) -> Array3<f32> {
-        let mut planes = Array3::zeros((self.channels, self.height, self.width));
-        self.fill(0..self.height, &mut planes);
-        planes
-    }
-
-    /// As [`Frame::planes`]. Errors: the memory cannot be allocated.
-    pub fn try_planes(&self) -> Result<Array3<f32>> {
+    /// Returns the frame as planes [channels, height, width] in 0..=1. Errors: the memory cannot be allocated.
+    pub fn planes(&self) -> Result<Array3<f32>> {
         self.rows(0..self.height)
     }
 
     /// Returns rows of the frame as planes [channels, rows, width] in 0..=1. Errors: the memory cannot be allocated.
     pub fn rows(&self, rows: Range<usize>) -> Result<Array3<f32>> {
-        let shape = (self.channels, rows.len(), self.width);
-        let values = filled(shape.0 * shape.1 * shape.2)?;
-        let planes = Array3::from_shape_vec(shape, values);
-        let mut planes = planes.map_err(|e| Error::failed(format!("planes of {shape:?}: {e}")))?;
-        self.fill(rows, &mut planes);
-        Ok(planes)
-    }
-
-    fn fill(&self, rows: Range<usize>, planes: &mut Array3<f32>) {
+        let mut planes = black((self.channels, rows.len(), self.width))?;
         let range = rows.start * self.width * self.channels..rows.end * self.width * self.channels;
         for (k, mut plane) in planes.outer_iter_mut().enumerate() {
             let samples = plane.iter_mut();
@@ -206,20 +205,14 @@ impl Frame {
                 }
             }
         }
+        Ok(planes)
     }
 
     /// Converts planes [channels, height, width] in 0..=1; values are clamped and rounded to nearest. `deep`: 16 bits, else 8.
-    pub fn from_planes(planes: &Array3<f32>, deep: bool) -> Self {
-        let (channels, height, width) = planes.dim();
-        let n = planes.len();
-        let samples = if deep { Samples::U16(vec![0; n]) } else { Samples::U8(vec![0; n]) };
-        let mut frame = Self { width, height, channels, samples };
-        frame.put(&planes.view(), (0, 0));
-        frame
-    }
-
-    /// As [`Frame::from_planes`]. Errors: the memory cannot be allocated.
-    pub fn try_from_planes(planes: &Array3<f32>, deep: bool) -> Result<Self> {
+    ///
+    /// # Errors
+    /// The memory cannot be allocated.
+    pub fn from_planes(planes: &Array3<f32>, deep: bool) -> Result<Self> {
         let (channels, height, width) = planes.dim();
         let mut frame = Self::zeros((height, width), channels, deep)?;
         frame.put(&planes.view(), (0, 0));

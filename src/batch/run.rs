@@ -46,7 +46,7 @@ pub fn enhance(plan: &EnhancePlan, cx: &Context<'_>) -> Result<Enhanced> {
         drop(PendingFile::create(path, true)?);
     }
     let count = plan.jobs.len();
-    let threads = plan.batch.jobs.clamp(1, count.max(1));
+    let threads = plan.concurrent_jobs() as usize;
     let mut task = (count > 1).then(|| Task::new(cx.progress, "items", Some(count as u64), Unit::Steps));
     task.iter_mut().for_each(|task| task.estimate(None));
     let run = Run {

@@ -7,13 +7,13 @@ use ndarray::{Array3, ArrayView3, Axis, s};
 
 use crate::{
     error::{Error, Result},
-    tensor::{collected, filled},
+    tensor::{black, collected, planes_of},
 };
 
 /// Splits planes [4, h, w] into colour [3, h, w], filled by `bleed`, and alpha [1, h, w]. Errors: the memory cannot be allocated.
 pub fn split(picture: Array3<f32>) -> Result<(Array3<f32>, Array3<f32>)> {
     let (_, h, w) = picture.dim();
-    let alpha = array((1, h, w), collected(h * w, picture.index_axis(Axis(0), 3).iter().copied())?)?;
+    let alpha = planes_of((1, h, w), collected(h * w, picture.index_axis(Axis(0), 3).iter().copied())?)?;
     Ok((bleed(picture.slice_move(s![..3, .., ..]), &alpha)?, alpha))
 }
 
@@ -27,11 +27,7 @@ pub fn join(colours: &Array3<f32>, alpha: ArrayView3<'_, f32>) -> Result<Array3<
             alpha.dim()
         )));
     }
-    array((4, h, w), collected(4 * h * w, colours.iter().chain(alpha.iter()).copied())?)
-}
-
-fn array(shape: (usize, usize, usize), samples: Vec<f32>) -> Result<Array3<f32>> {
-    Array3::from_shape_vec(shape, samples).map_err(|e| Error::failed(format!("planes of {shape:?}: {e}")))
+    planes_of((4, h, w), collected(4 * h * w, colours.iter().chain(alpha.iter()).copied())?)
 }
 
 /// The value of a plane whose samples are all equal; `None`: they differ.
@@ -43,7 +39,7 @@ pub fn constant(plane: &Array3<f32>) -> Option<f32> {
 /// Repeats alpha [1, h, w] as a grey picture [3, h, w]. Errors: the memory cannot be allocated.
 pub fn grey(alpha: &Array3<f32>) -> Result<Array3<f32>> {
     let (_, h, w) = alpha.dim();
-    array((3, h, w), collected(3 * h * w, alpha.iter().chain(alpha).chain(alpha).copied())?)
+    planes_of((3, h, w), collected(3 * h * w, alpha.iter().chain(alpha).chain(alpha).copied())?)
 }
 
 /// The mean of three planes as alpha [1, h, w], in the memory of the first plane.
@@ -66,8 +62,8 @@ fn bleed(mut colours: Array3<f32>, alpha: &Array3<f32>) -> Result<Array3<f32>> {
     if (half_h, half_w) == (h, w) {
         return Ok(colours);
     }
-    let mut sums = array((c, half_h, half_w), filled(c * half_h * half_w)?)?;
-    let mut weights = array((1, half_h, half_w), filled(half_h * half_w)?)?;
+    let mut sums = black((c, half_h, half_w))?;
+    let mut weights = black((1, half_h, half_w))?;
     for ((_, y, x), &a) in alpha.indexed_iter() {
         weights[[0, y / 2, x / 2]] += a;
         for k in 0..c {

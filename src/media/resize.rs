@@ -1,5 +1,7 @@
 //! Resamples planes to an exact size. It is the last step after a network whose scale differs from the requested one.
 
+use std::borrow::Cow;
+
 use fast_image_resize::{
     FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer,
     images::{Image, ImageRef},
@@ -11,7 +13,7 @@ use serde::Serialize;
 use crate::{
     error::{Error, Result},
     progress,
-    tensor::{Frame, RowSource, collected, copied, filled},
+    tensor::{Frame, RowSource, black, check_room, copied},
 };
 
 /// Resampling kernels. When downscaling, all but `Nearest` are widened by the ratio (antialiasing), as in Pillow.
@@ -69,22 +71,17 @@ fn resample(
     if let Some((left, top, width, height)) = part {
         resampling.options = resampling.options.crop(left, top, width, height);
     }
-    let copy;
-    let from = match planes.as_slice() {
-        Some(values) => values,
-        None => {
-            copy = collected(planes.len(), planes.iter().copied())?;
-            &copy
-        }
-    };
-    let mut resized = filled(c.saturating_mul(height).saturating_mul(width))?;
+    let planes = if planes.is_standard_layout() { Cow::Borrowed(planes) } else { Cow::Owned(copied(planes)?) };
+    let from = planes.as_slice().ok_or_else(|| failed("the planes are not contiguous".into()))?;
+    let mut resized = black((c, height, width))?;
     // The resampler allocates the rows of the target's width, which would abort the process where memory is short.
-    drop(filled::<f32>(h.saturating_mul(width))?);
+    check_room::<f32>(h.saturating_mul(width))?;
+    let to = resized.as_slice_mut().ok_or_else(|| failed("the planes are not contiguous".into()))?;
     from.par_chunks(h * w)
-        .zip(resized.par_chunks_mut(height * width))
+        .zip(to.par_chunks_mut(height * width))
         .try_for_each(|(plane, target)| resampling.plane(plane, target))
         .map_err(failed)?;
-    Array3::from_shape_vec((c, height, width), resized).map_err(|e| failed(e.to_string()))
+    Ok(resized)
 }
 
 /// Resamples an RGB frame as [`resize`] does, to clamped samples of the same depth. Holds the channels as f32 planes of both sizes, and
@@ -95,7 +92,7 @@ pub fn resize_frame(frame: &Frame, height: usize, width: usize, filter: Filter) 
     let h = frame.height;
     let mut resized = Frame::zeros((height, width), frame.channels, frame.is_deep())?;
     let Some(step) = band_rows((h, height)) else {
-        let planes = resize(&frame.try_planes()?, height, width, filter)?;
+        let planes = resize(&frame.planes()?, height, width, filter)?;
         resized.put(&planes.view(), (0, 0));
         return Ok(resized);
     };
@@ -121,7 +118,7 @@ pub fn resize_rows(
     let step = band_rows((h, height));
     let step = step.ok_or_else(|| Error::failed(format!("{w}x{h} to {width}x{height} is not resampled in bands")))?;
     resample_bands(source, (height, width), (filter, step), &mut |planes, _| {
-        let band = Frame::try_from_planes(&planes, deep)?;
+        let band = Frame::from_planes(&planes, deep)?;
         drop(planes);
         sink(&band)
     })

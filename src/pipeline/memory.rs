@@ -20,6 +20,17 @@ const ENGINE: u64 = 23_000_000;
 /// `tests/goldens`.
 pub(crate) const SESSION: u64 = 4_000_000;
 
+/// Bytes of an RGB pixel in f32 planes.
+pub(crate) const PLANES: u64 = 12;
+
+/// Bytes of an RGB pixel in an 8-bit frame.
+pub(crate) const BYTES: u64 = 3;
+
+/// Pixels of (height, width).
+pub(crate) fn pixels((height, width): (usize, usize)) -> u64 {
+    (height as u64).saturating_mul(width as u64)
+}
+
 /// What is held at the same time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Phase {

@@ -1,9 +1,9 @@
 //! EXIF orientation of planes and frames.
 
-use ndarray::{Array3, ArrayView3, Axis};
+use ndarray::{Array3, ArrayBase, ArrayView3, Axis, Ix3, RawData};
 
 use crate::{
-    error::Result,
+    error::{Error, Result},
     tensor::{Frame, Samples, collected},
 };
 
@@ -57,34 +57,31 @@ impl Orientation {
     }
 }
 
+/// Planes in a new order of rows and columns.
 fn turn(mut planes: Array3<f32>, orientation: u8) -> Array3<f32> {
-    if orientation > 4 {
-        planes.swap_axes(1, 2);
-    }
-    if matches!(orientation, 2 | 3 | 6 | 7) {
-        planes.invert_axis(Axis(2));
-    }
-    if matches!(orientation, 3 | 4 | 7 | 8) {
-        planes.invert_axis(Axis(1));
-    }
-    if planes.is_standard_layout() { planes } else { planes.as_standard_layout().into_owned() }
+    reorder(&mut planes, [Axis(1), Axis(2)], orientation);
+    planes.as_standard_layout().into_owned()
 }
 
 /// Samples of (rows, columns, channels) in a new order of rows and columns.
 fn turned<T: Copy>(samples: &[T], shape: (usize, usize, usize), orientation: u8) -> Result<Vec<T>> {
-    let Ok(mut view) = ArrayView3::from_shape(shape, samples) else {
-        return collected(samples.len(), samples.iter().copied());
-    };
+    let view = ArrayView3::from_shape(shape, samples);
+    let mut view = view.map_err(|e| Error::failed(format!("samples of {shape:?}: {e}")))?;
+    reorder(&mut view, [Axis(0), Axis(1)], orientation);
+    collected(samples.len(), view.iter().copied())
+}
+
+/// Turns and mirrors the axes of rows and columns. No sample is moved.
+fn reorder<S: RawData>(array: &mut ArrayBase<S, Ix3>, [rows, columns]: [Axis; 2], orientation: u8) {
     if orientation > 4 {
-        view.swap_axes(0, 1);
+        array.swap_axes(rows.0, columns.0);
     }
     if matches!(orientation, 2 | 3 | 6 | 7) {
-        view.invert_axis(Axis(1));
+        array.invert_axis(columns);
     }
     if matches!(orientation, 3 | 4 | 7 | 8) {
-        view.invert_axis(Axis(0));
+        array.invert_axis(rows);
     }
-    collected(samples.len(), view.iter().copied())
 }
 
 #[cfg(test)]
@@ -109,10 +106,10 @@ mod tests {
         for orientation in 1..=8 {
             let mut viewed = DynamicImage::from(stored.clone());
             viewed.apply_orientation(Orientation::from_exif(orientation).unwrap());
-            let turned = Orientation(orientation).upright(frame(&stored).planes());
+            let turned = Orientation(orientation).upright(frame(&stored).planes().unwrap());
             let turned_frame = Orientation(orientation).upright_frame(frame(&stored)).unwrap();
             let viewed = frame(&viewed.to_rgb8());
-            if turned != viewed.planes() || turned_frame != viewed {
+            if turned != viewed.planes().unwrap() || turned_frame != viewed {
                 wrong.push(orientation);
             }
         }

@@ -82,7 +82,7 @@ pub struct GenerateForecast {
     pub memory_bytes: Option<u64>,
     /// Bytes of weights to read.
     pub weights_bytes: Option<u64>,
-    /// Bytes of diffusion models that a run downloads first; `None`: unknown.
+    /// Bytes of models and networks that a run downloads first; `None`: unknown.
     pub download_bytes: Option<u64>,
     /// Estimate of the bytes to write.
     pub disk_bytes: Option<u64>,
@@ -134,7 +134,7 @@ pub struct EnhanceForecast {
     pub memory_bytes: Option<u64>,
     /// Estimate of the bytes to write.
     pub disk_bytes: Option<u64>,
-    /// Bytes of diffusion models that a run downloads first; `None`: unknown.
+    /// Bytes of models and networks that a run downloads first; `None`: unknown.
     pub download_bytes: Option<u64>,
     /// Frames of all outputs, 1 for a picture.
     pub frames: u64,

@@ -79,7 +79,7 @@ pub(crate) fn run(
             Some(upscaler) => upscaler.apply(frame)?,
             None => frame,
         };
-        emit(OutputFrame { frame: Frame::try_from_planes(&planes, deep)?, pts, duration, resume_point })
+        emit(OutputFrame { frame: Frame::from_planes(&planes, deep)?, pts, duration, resume_point })
     };
     let times = Chain::source(stop_flag(), "decode", QUEUE, frames)
         .stage("interpolate", QUEUE, move |item, emit: &mut Emit<'_, _>| interpolation.step(item, emit))

@@ -7,7 +7,10 @@
 //! The estimate is the weights plus peak activation bytes per pixel, from the extents in the checkpoint's config (`pixel_bytes` in
 //! `arch/vae_*.rs`) and a number of feature maps measured on networks of the size of FLUX.1 and Wan 2.1.
 
-use super::{context::Context, memory::tile_memory};
+use super::{
+    context::Context,
+    memory::{PLANES, tile_memory},
+};
 use crate::{
     compile::{self, VaeSpec},
     error::{Error, Result},
@@ -20,8 +23,6 @@ use crate::{
 /// The smallest side in pixels of a tile that `auto` chooses.
 const MIN_SIDE: usize = 128;
 
-/// Bytes of an f32 RGB pixel.
-const PLANES: u64 = 12;
 /// Bytes per pixel of a tile's picture in ONNX Runtime, and of its copy.
 const TILE_COPIES: u64 = 2 * PLANES;
 

@@ -79,6 +79,11 @@ impl EnhancePlan {
         upscales || self.interpolation.is_some() || self.refine.is_some()
     }
 
+    /// Number of items that are processed at the same time.
+    pub fn concurrent_jobs(&self) -> u64 {
+        self.batch.jobs.clamp(1, self.jobs.len().max(1)) as u64
+    }
+
     /// The interpolation and upscaling networks.
     pub fn networks(&self) -> impl Iterator<Item = &Model> {
         networks(self.interpolation.as_ref(), self.upscaling.as_ref())

@@ -80,18 +80,22 @@ impl GeneratePlan {
         networks(self.interpolation.as_ref(), self.upscaling.as_ref())
     }
 
+    /// The items, by prompt, then seed, each with the index of its prompt. `video`: they are videos.
+    pub fn items(&self, video: bool) -> Vec<(usize, Item<'_>)> {
+        let count = self.prompts.len() * self.seeds.len();
+        let pairs = self.prompts.iter().enumerate().flat_map(|(p, text)| self.seeds.iter().map(move |&s| (p, text, s)));
+        pairs.enumerate().map(|(index, (p, prompt, seed))| (p, Item { prompt, seed, index, count, video })).collect()
+    }
+
     /// The output files, by prompt, then seed; none if outputs are discarded or written to standard output. Creates nothing. Equal
     /// automatic names get their suffix when the first file exists, so they are one path here.
     ///
     /// # Errors
     /// Those of [`Output::path`].
     pub fn outputs(&self, video: bool) -> Result<Vec<PathBuf>> {
-        let count = self.prompts.len() * self.seeds.len();
-        let pairs = self.prompts.iter().flat_map(|prompt| self.seeds.iter().map(move |&seed| (prompt, seed)));
         let mut outputs = Vec::new();
-        for (index, (prompt, seed)) in pairs.enumerate() {
-            let path = self.output.path(Item { prompt, seed, index, count, video })?;
-            outputs.extend(path.filter(|path| !outputs.contains(path)));
+        for (_, item) in self.items(video) {
+            outputs.extend(self.output.path(item)?.filter(|path| !outputs.contains(path)));
         }
         Ok(outputs)
     }

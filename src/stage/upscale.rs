@@ -12,7 +12,7 @@ use crate::{
     error::{Error, Result},
     progress,
     runtime::{Network, finite},
-    tensor::{Frame, RowSource, Tensor, filled},
+    tensor::{Frame, RowSource, Tensor, black},
     tiling::Tiles,
 };
 
@@ -67,7 +67,7 @@ impl Upscale {
             return Ok(self.call(window)?.slice_move(s![.., ..h * scale, ..w * scale]));
         }
         let scale = self.options.scale;
-        let mut whole = planes((3, h * scale, w * scale))?;
+        let mut whole = black((3, h * scale, w * scale))?;
         self.each_tile((h, w), &mut |rows, columns| planes_window(picture, rows, columns), &mut |tile, (y, x)| {
             let (_, rows, columns) = tile.dim();
             whole.slice_mut(s![.., y..y + rows, x..x + columns]).assign(&tile);
@@ -178,7 +178,7 @@ fn planes_window(source: &Array3<f32>, rows: &Range<usize>, columns: &Range<usiz
     if rows.end > h || columns.end > w {
         return window((h, w), rows, columns, |c, y, x| source[[c, y, x]]);
     }
-    let mut window = planes((3, rows.len(), columns.len()))?;
+    let mut window = black((3, rows.len(), columns.len()))?;
     window.assign(&source.slice(s![.., rows.clone(), columns.clone()]));
     Ok(window)
 }
@@ -198,17 +198,11 @@ fn window(
     columns: &Range<usize>,
     sample: impl Fn(usize, usize, usize) -> f32,
 ) -> Result<Array3<f32>> {
-    let mut window = planes((3, rows.len(), columns.len()))?;
+    let mut window = black((3, rows.len(), columns.len()))?;
     for ((c, y, x), value) in window.indexed_iter_mut() {
         *value = sample(c, reflect(rows.start + y, h), reflect(columns.start + x, w));
     }
     Ok(window)
-}
-
-/// Zeros. Errors: the memory cannot be allocated.
-fn planes(shape: (usize, usize, usize)) -> Result<Array3<f32>> {
-    let values = filled(shape.0.saturating_mul(shape.1).saturating_mul(shape.2))?;
-    Array3::from_shape_vec(shape, values).map_err(|e| Error::failed(format!("planes of {shape:?}: {e}")))
 }
 
 /// Index `i` reflected into 0..n without repeating the border.

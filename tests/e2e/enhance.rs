@@ -84,7 +84,7 @@ fn pictures_keep_their_metadata() {
         let times = want.unwrap_or(2);
         let (w, h) = size(name);
         let found = (made.frame.width, made.frame.height);
-        let alpha = |p: &picture::Picture| p.frame.planes().dim().0 == 4;
+        let alpha = |p: &picture::Picture| p.frame.planes().unwrap().dim().0 == 4;
         for (what, good) in [
             ("size", found == (w * times, h * times)),
             ("depth", made.frame.is_deep() == source.frame.is_deep()),

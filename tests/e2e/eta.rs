@@ -2,7 +2,7 @@
 
 use std::{fs, io::Read, process::Stdio, time::Instant};
 
-use crate::{Bench, ffmpeg, split, stdio::terminal};
+use crate::{Bench, ffmpeg, pty::terminal, split};
 
 /// Seconds of a text such as `1m 5s left` or `12s left`.
 fn seconds(text: &str) -> Option<f64> {

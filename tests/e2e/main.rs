@@ -17,6 +17,8 @@ mod journal;
 mod leftovers;
 mod memory;
 mod pictures;
+#[path = "../shared/pty.rs"]
+mod pty;
 mod published;
 mod rates;
 mod refine;

@@ -17,11 +17,11 @@ const MODELS: [&str; 4] = ["flux1-dev", "flux2-klein-base", "qwen-image", "z-ima
 /// Writes a picture of 8 or 16 bits. The output has the same bit depth.
 fn write(path: &Path, planes: &Array3<f32>, deep: bool) {
     let options = PictureOptions { overwrite: true, ..PictureOptions::default() };
-    picture::write(path, &Picture::from(Frame::from_planes(planes, deep)), &options).unwrap();
+    picture::write(path, &Picture::from(Frame::from_planes(planes, deep).unwrap()), &options).unwrap();
 }
 
 fn planes(path: &Path) -> Array3<f32> {
-    picture::read(path).unwrap().frame.planes()
+    picture::read(path).unwrap().frame.planes().unwrap()
 }
 
 fn text(path: &Path) -> String {
@@ -293,7 +293,7 @@ fn refined_pictures_keep_their_metadata() {
         done(&bench.run(&format!("enhance {{media}}/{name} {plain} --overwrite -o out/plain.png")));
         done(&bench.run(&format!("enhance {{media}}/{name} {upscale} {refine} --overwrite -o out/refined.png")));
         let [a, b] = ["out/plain.png", "out/refined.png"].map(|f| picture::read(&bench.path(f)).unwrap());
-        let (p, q) = (a.frame.planes(), b.frame.planes());
+        let (p, q) = (a.frame.planes().unwrap(), b.frame.planes().unwrap());
         let alpha = |p: &Array3<f32>| (p.dim().0 == 4).then(|| p.index_axis(Axis(0), 3).to_owned());
         for (what, good) in [
             ("alpha", alpha(&p) == alpha(&q)),
@@ -318,7 +318,7 @@ fn rotated_pictures_are_refined_upright() {
     let mut stored = upright.clone().permuted_axes([0, 2, 1]).as_standard_layout().into_owned();
     stored.invert_axis(Axis(1));
     let exif = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0".to_vec();
-    let picture = Picture { exif: Some(exif), ..Picture::from(Frame::from_planes(&stored, false)) };
+    let picture = Picture { exif: Some(exif), ..Picture::from(Frame::from_planes(&stored, false).unwrap()) };
     assert_eq!(picture.orientation(), 6);
     write(&bench.path("upright.png"), &upright, false);
     picture::write(&bench.path("side.png"), &picture, &PictureOptions::default()).unwrap();

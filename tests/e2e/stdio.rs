@@ -1,17 +1,14 @@
 //! Standard output and error that cannot be written, and signals that the parent ignores.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, OpenOptions},
     io::{self, Read},
-    os::{
-        fd::{FromRawFd, OwnedFd},
-        unix::process::CommandExt,
-    },
+    os::unix::process::CommandExt,
     process::{Child, Stdio},
     time::Duration,
 };
 
-use crate::{Bench, ffmpeg, report, split};
+use crate::{Bench, ffmpeg, pty::terminal, report, split};
 
 /// Where a stream of the process goes.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -34,19 +31,6 @@ impl Sink {
             Self::Closed => io::pipe().unwrap().1.into(),
             Self::HungUp => terminal().1.into(),
         }
-    }
-}
-
-/// Both ends of a new terminal: the screen, and the device that a program writes to.
-pub(crate) fn terminal() -> (File, OwnedFd) {
-    let (mut screen, mut device) = (0, 0);
-    let null = std::ptr::null_mut();
-    // SAFETY: the descriptors that `openpty` returns are open and owned by nobody else.
-    unsafe {
-        assert_eq!(libc::openpty(&mut screen, &mut device, null, null.cast(), null.cast()), 0);
-        // A child that inherits the screen would keep the terminal open.
-        libc::fcntl(screen, libc::F_SETFD, libc::FD_CLOEXEC);
-        (File::from_raw_fd(screen), OwnedFd::from_raw_fd(device))
     }
 }
 

@@ -187,7 +187,8 @@ fn new_frames_equal_the_network_at_their_times() {
         "testsrc2=s=96x64:r=25:d=0.12,settb=1/1000,setpts=(N/25+0.01*eq(N\\,1))/TB",
         "-c:v ffv1 -pix_fmt bgr0 -fps_mode vfr -enc_time_base 1/1000",
     );
-    let sources = |name: &str| -> Vec<Planes> { frames(&bench.path(name)).iter().map(Frame::planes).collect() };
+    let sources =
+        |name: &str| -> Vec<Planes> { frames(&bench.path(name)).iter().map(|frame| frame.planes().unwrap()).collect() };
     let built = compile::interpolator(Path::new(&here(RIFE)), 1.0, Target::CPU).unwrap();
     let engine = Engine::start(&Options { device: DeviceChoice::Cpu, threads: Some(1), ..Options::default() }).unwrap();
     let network = engine.load("rife", &built.model.bytes, &Load::default()).unwrap();
@@ -224,8 +225,8 @@ fn new_frames_equal_the_network_at_their_times() {
                 }
                 false => source_frames[*first].clone(),
             };
-            let want = Frame::from_planes(&want.mapv(|v| v.clamp(0.0, 1.0)), false).planes();
-            let worst = want.iter().zip(&frame.planes()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            let want = Frame::from_planes(&want.mapv(|v| v.clamp(0.0, 1.0)), false).unwrap().planes().unwrap();
+            let worst = want.iter().zip(&frame.planes().unwrap()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             if worst > 1.01 / 255.0 {
                 bad.push(format!("{source} {rate}: frame {k} is {worst} off that at {time} after {first}"));
             }
@@ -288,7 +289,8 @@ fn scene_scores_equal_scdet() {
     let wanted: Vec<f32> =
         result.lines().filter_map(|l| l.strip_prefix("lavfi.scd.score=")?.parse::<f32>().ok()).collect();
     let mut motion = ChangeDetector::default();
-    let found: Vec<Option<Change>> = frames(&path).iter().map(|f| motion.compare(&f.planes(), 0.1, false)).collect();
+    let found: Vec<Option<Change>> =
+        frames(&path).iter().map(|f| motion.compare(&f.planes().unwrap(), 0.1, false)).collect();
     assert_eq!(found.len(), 21);
     let scores: Vec<f32> = found.iter().map(|c| c.map_or(0.0, |c| c.score)).collect();
     // scdet's luma is limited range: 219 of 256 steps.

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod plans;
+#[path = "../shared/pty.rs"]
+mod pty;
 mod server;
 mod terminal;
 

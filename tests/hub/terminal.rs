@@ -3,24 +3,11 @@
 use std::{
     fs::File,
     io::Read,
-    os::fd::{FromRawFd, OwnedFd},
     path::Path,
     process::{Command, Stdio},
 };
 
-use crate::server::Server;
-
-/// Both ends of a new terminal: the screen, and the device that a program writes to.
-fn terminal() -> (File, OwnedFd) {
-    let (mut screen, mut device) = (0, 0);
-    let null = std::ptr::null_mut();
-    // SAFETY: the descriptors that `openpty` returns are open and owned by nobody else.
-    unsafe {
-        assert_eq!(libc::openpty(&mut screen, &mut device, null, null.cast(), null.cast()), 0);
-        libc::fcntl(screen, libc::F_SETFD, libc::FD_CLOEXEC);
-        (File::from_raw_fd(screen), OwnedFd::from_raw_fd(device))
-    }
-}
+use crate::{pty::terminal, server::Server};
 
 /// The text on the screen up to `end`, or all of it if the program closes the terminal before.
 fn read_until(screen: &mut File, end: &str) -> String {

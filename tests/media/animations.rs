@@ -25,7 +25,7 @@ fn reencode(from: &Path, to: &Path, options: &VideoOptions) -> Result<Summary, E
     let mut duration = 1;
     for (i, frame) in frames.iter().enumerate() {
         duration = frames.get(i + 1).map_or(duration, |next| next.pts - frame.pts);
-        writer.write_at(&Frame::from_planes(&frame.frame.planes(), false), frame.pts - frames[0].pts, duration)?;
+        writer.write_at(&Frame::from_planes(&frame.frame.planes()?, false)?, frame.pts - frames[0].pts, duration)?;
     }
     writer.finish()
 }

@@ -21,7 +21,7 @@ pub(crate) fn reencode(from: &Path, to: &Path, options: &VideoOptions) -> Result
     }
     let mut writer = Writer::create(to, options, &output)?;
     for frame in reader {
-        writer.write(&Frame::from_planes(&frame?.frame.planes(), output.bit_depth > 8))?;
+        writer.write(&Frame::from_planes(&frame?.frame.planes()?, output.bit_depth > 8)?)?;
     }
     writer.finish()
 }

@@ -113,7 +113,7 @@ fn decoded(latents: &Path, tiling: Option<Tiling>, folder: &Path) -> Vec<u8> {
     let latents = ArrayD::from_shape_vec(shape, floats(&stored, "latents")).unwrap();
     let family = family::open(&model, &Overrides::default()).unwrap();
     let frames = decoder.frames(family.denormalize(&latents));
-    let bytes = |frame: Array3<f32>| match Frame::from_planes(&frame, false).samples {
+    let bytes = |frame: Array3<f32>| match Frame::from_planes(&frame, false).unwrap().samples {
         Samples::U8(bytes) => bytes,
         Samples::U16(_) => unreachable!("8 bits were asked for"),
     };

@@ -5,35 +5,9 @@ mod invalid;
 mod mutations;
 mod valid;
 
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    path::{Path, PathBuf},
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
-};
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
-
-/// Counts allocated bytes, to detect small files that cause large allocations.
-struct Counting;
-
-pub(crate) static LIVE: AtomicUsize = AtomicUsize::new(0);
-pub(crate) static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call is forwarded unchanged to the system allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        PEAK.fetch_max(LIVE.fetch_add(layout.size(), Relaxed) + layout.size(), Relaxed);
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size(), Relaxed);
-        unsafe { System.dealloc(at, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -20,7 +20,7 @@ use crate::{
     error::{At, Error, Result},
     files::open_regular,
     media::{animated::is_animated, format::PictureFormat, riff},
-    tensor::{Frame, Samples, filled},
+    tensor::{Frame, Samples, check_room},
 };
 
 /// The quality of an enhanced JPEG or WebP, unless a JPEG source is finer.
@@ -155,15 +155,18 @@ fn with_image_crate(format: PictureFormat, bytes: &[u8], limit: u64) -> Result<P
     // Malformed XMP does not affect the picture.
     let xmp = decoder.xmp_metadata().ok().flatten().is_some();
     // The buffer that the image crate allocates would abort the process where memory is short.
-    drop(filled::<u8>(decoder.total_bytes() as usize).map_err(Fault::Memory)?);
+    check_room::<u8>(decoder.total_bytes() as usize).map_err(Fault::Memory)?;
     let image = DynamicImage::from_decoder(decoder).map_err(fault)?;
     let (width, height) = (image.width(), image.height());
     // The decoder always returns alpha for GIF, even if no palette entry is transparent.
-    let opaque = format == PictureFormat::Gif && image.to_rgba8().pixels().all(|p| p[3] == u8::MAX);
+    let opaque = match &image {
+        DynamicImage::ImageRgba8(image) if format == PictureFormat::Gif => image.pixels().all(|p| p[3] == u8::MAX),
+        _ => false,
+    };
     let color = image.color();
     let alpha = color.has_alpha() && !opaque;
     let deep = color.bytes_per_pixel() / color.channel_count() > 1;
-    drop(filled::<u8>(width as usize * height as usize * if deep { 8 } else { 4 }).map_err(Fault::Memory)?);
+    check_room::<u8>(width as usize * height as usize * if deep { 8 } else { 4 }).map_err(Fault::Memory)?;
     let samples = match (deep, alpha) {
         (false, false) => Samples::U8(image.into_rgb8().into_raw()),
         (false, true) => Samples::U8(image.into_rgba8().into_raw()),

@@ -162,7 +162,7 @@ mod tests {
         let mut writer = RowWriter::create(&folder, head, PictureFormat::of_name(path)?, options)?;
         for from in (0..frame.height).step_by(step) {
             let planes = frame.rows(from..(from + step).min(frame.height))?;
-            writer.write(&Frame::from_planes(&planes, frame.is_deep()))?;
+            writer.write(&Frame::from_planes(&planes, frame.is_deep())?)?;
         }
         writer.finish(&folder)?;
         folder.commit().map(drop)

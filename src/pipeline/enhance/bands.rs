@@ -10,7 +10,7 @@ use crate::{
         picture::{Header, JPEG_QUALITY, PictureOptions, RowReader, RowWriter, writes_rows},
     },
     pipeline::{
-        memory::{Phase, peak},
+        memory::{Phase, peak, pixels},
         postprocess::{UpscaleForm, Upscaler},
         timings::Timings,
     },
@@ -39,12 +39,11 @@ pub(super) fn forecast(
 ) -> Option<Phase> {
     let (form, size) = (form?, (header.height, header.width));
     let written = PictureFormat::of_name(output).is_ok_and(|format| writes_rows(format, plan.encoding.verify));
-    let (height, width) = form.output_size(size);
-    let output = (height as u64).saturating_mul(width as u64).saturating_mul(if header.deep { 6 } else { 3 });
+    let output = pixels(form.output_size(size)).saturating_mul(if header.deep { 6 } else { 3 });
     if plan.refine.is_some() || header.channels != 3 || !written || output > LARGEST || !form.has_bands(size) {
         return None;
     }
-    let jobs = plan.batch.jobs.min(plan.jobs.len()).max(1) as u64;
+    let jobs = plan.concurrent_jobs();
     let times = |bytes: u64| bytes.saturating_mul(jobs);
     let held = held(header);
     let options = if smallest { form.smallest_tiles(size) } else { form.band_tiles(size, header.deep, times(held)) };

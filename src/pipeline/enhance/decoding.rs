@@ -5,7 +5,7 @@ use crate::{
     media::video::{Clock, Reader, Timing, VideoFrame},
     pipeline::{orientation::Orientation, retime::SourceFrame},
     stage::interpolate::Planes,
-    tensor::collected,
+    tensor::check_room,
 };
 
 /// Decodes the frames of a time range.
@@ -27,10 +27,10 @@ impl Decoding {
 
     /// The upright planes of a frame. Errors: the memory cannot be allocated.
     fn planes(&self, decoded: VideoFrame) -> Result<Planes> {
-        let planes = decoded.frame.try_planes()?;
+        let planes = decoded.frame.planes()?;
         if self.turn != Orientation(1) {
             // The copy in which rows are columns.
-            drop(collected::<f32>(planes.len(), std::iter::empty())?);
+            check_room::<f32>(planes.len())?;
         }
         Ok(self.turn.upright(planes))
     }

@@ -10,6 +10,7 @@ use crate::{
     media::picture,
     onnx::Target,
     pipeline::{
+        context::maps_weights,
         memory::{self, Phase},
         report::SizeRow,
         vae::Direction,
@@ -57,9 +58,7 @@ impl<'a> MemoryForecast<'a> {
 
     /// The peak of all inputs with `networks` bytes of a refinement, and a note with its terms.
     pub fn finish(self, networks: u64) -> (u64, String) {
-        let plan = self.plan;
-        let upscales = plan.upscaling.as_ref().is_some_and(|upscaling| upscaling.model.is_some());
-        let program = memory::baseline(upscales || plan.interpolation.is_some() || plan.refine.is_some());
+        let program = memory::baseline(self.plan.has_network());
         let phase = self.peak.with("refinement", networks);
         (program + phase.bytes(), format!("memory: program {} MB, {}", program / 1_000_000, phase.text()))
     }
@@ -81,8 +80,8 @@ pub fn refine_forecast(plan: &EnhancePlan) -> Result<(Vec<String>, u64)> {
     for (name, part) in [("transformer", Subgraph::Full), ("vae", Subgraph::Encoder), ("vae", Subgraph::Decoder)] {
         let model =
             compile::component(&config.folder.path(name)?, config.folder.class_of(name)?, part, None, Target::CPU)?;
-        // The CPU computes in f32: weights are converted once, or stay mapped under a memory limit.
-        bytes += if plan.runtime.engine.memory_limit.is_some() { 0 } else { 4 * model.parameters };
+        // The CPU computes in f32: weights are converted once, or stay mapped.
+        bytes += if maps_weights(&model, &plan.runtime) { 0 } else { 4 * model.parameters };
     }
     Ok((notes, bytes))
 }

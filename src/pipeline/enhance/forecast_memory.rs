@@ -9,17 +9,13 @@ use crate::{
     media::{PictureFormat, picture::Header},
     onnx::Target,
     pipeline::{
-        memory::{Phase, SESSION, check, peak},
+        memory::{BYTES, PLANES, Phase, SESSION, check, peak, pixels},
         postprocess::UpscaleForm,
         stream::Networks,
     },
     plan::EnhancePlan,
     stage::upscale::UpscaleOptions,
 };
-
-/// Bytes of an f32 RGB pixel, and of an 8-bit one.
-const PLANES: u64 = 12;
-const BYTES: u64 = 3;
 
 /// Frames that wait or are processed between decoding and upscaling: two queues of two, one in each stage, and the last distinct one.
 const SOURCE_FRAMES: u64 = 7;
@@ -43,10 +39,6 @@ pub(super) struct NetworkForms {
     pub upscale: Option<UpscaleForm>,
     /// Activation bytes per pixel of the interpolation network; 0: none.
     pub interpolation: u64,
-}
-
-fn pixels((height, width): (usize, usize)) -> u64 {
-    (height as u64).saturating_mul(width as u64)
 }
 
 /// Which tiles a forecast takes.
@@ -92,7 +84,7 @@ fn whole(
     form: Option<&UpscaleForm>,
     tiles: Tiles,
 ) -> Phase {
-    let jobs = plan.batch.jobs.min(plan.jobs.len()).max(1) as u64;
+    let jobs = plan.concurrent_jobs();
     let times = |bytes: u64| bytes.saturating_mul(jobs);
     let size = (header.height, header.width);
     let target = picture_sizes(plan, size).last().map_or(size, |row| (row.height, row.width));
@@ -161,7 +153,7 @@ pub(super) fn streams(
     plan: &EnhancePlan,
     forms: &NetworkForms,
 ) -> Phase {
-    let jobs = plan.batch.jobs.min(plan.jobs.len()).max(1) as u64;
+    let jobs = plan.concurrent_jobs();
     let interpolation = match forms.interpolation {
         0 => 0,
         bytes => pixels(size).saturating_mul(bytes * PAIRS).saturating_add(SESSION),

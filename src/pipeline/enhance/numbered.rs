@@ -7,7 +7,7 @@ use crate::{
     media::picture,
     pipeline::retime::SourceFrame,
     stage::interpolate::Planes,
-    tensor::{Frame, collected},
+    tensor::{Frame, collected, planes_of},
 };
 
 /// Properties of the first of numbered pictures, which all others must share.
@@ -56,12 +56,12 @@ impl<'a> FirstPicture<'a> {
                 "{name} has transparency and {first} has none; all frames of a video need the same channels"
             ))),
             (true, 3) => {
-                let colours = frame.try_planes()?;
+                let colours = frame.planes()?;
                 let opaque = std::iter::repeat_n(1.0, height * width);
                 let samples = collected(4 * height * width, colours.iter().copied().chain(opaque))?;
-                Planes::from_shape_vec((4, height, width), samples).map_err(|e| Error::failed(format!("{name}: {e}")))
+                planes_of((4, height, width), samples)
             }
-            _ => frame.try_planes(),
+            _ => frame.planes(),
         }
     }
 }

@@ -78,7 +78,7 @@ fn check_size(
     let sizes = || format!("{}: {}x{} to {}x{} pixels", input.display(), from.1, from.0, to.1, to.0);
     memory::check(&need, plan.runtime.engine.memory_limit).at(sizes())?;
     if let Some(upscaler) = &mut networks.upscaler {
-        let jobs = plan.batch.jobs.min(plan.jobs.len()).max(1) as u64;
+        let jobs = plan.concurrent_jobs();
         upscaler.reserve(need.bytes() / jobs * (jobs - 1));
     }
     Ok((header, banded))
@@ -107,13 +107,13 @@ fn enhance_page(
             if format.stores_parameters() {
                 refiner.config.parameters(size).sign_picture(&mut source);
             }
-            let planes = frame.try_planes()?;
+            let planes = frame.planes()?;
             drop(frame);
             let mut refined = timings.time("refine", || refiner.apply(planes, upscaler.as_deref_mut(), orientation))?;
             if source.grey {
                 to_luma(refined.view_mut());
             }
-            Frame::try_from_planes(&refined, deep)?
+            Frame::from_planes(&refined, deep)?
         }
         PictureNetworks { upscaler: Some(upscaler), .. } => {
             timings.time("upscale", || upscaler.apply_frame(frame, source.grey))?

@@ -1,17 +1,11 @@
 //! `plan generate`: what a run would do, without reading weights.
 
-use super::{
-    forecast_memory::{self, Networks},
-    run_config::RunConfig,
-    video_form::VideoForm,
-};
+use super::{forecast_memory, run_config::RunConfig, video_form::VideoForm};
 use crate::{
-    compile::{self, Subgraph},
     error::Result,
     family::Size,
-    onnx::Target,
     pipeline::{
-        components::{model_name, subgraph_of},
+        components::model_name,
         memory,
         report::{GenerateForecast, LevelRow, SizeRow},
         vae::Direction,
@@ -29,7 +23,7 @@ pub fn plan_generate(plan: &GeneratePlan) -> Result<GenerateForecast> {
     let (weights, memory) = match plan.model.configs_only {
         true => (None, None),
         false => {
-            let (weights, networks) = networks(plan, &config)?;
+            let (weights, networks) = forecast_memory::networks(plan, &config)?;
             let (program, phase) = (memory::baseline(true), forecast_memory::peak_of(plan, &config, &networks)?);
             notes.extend(networks.notes());
             notes.push(format!("memory: program {} MB, {}", program / 1_000_000, phase.text()));
@@ -55,18 +49,6 @@ pub fn plan_generate(plan: &GeneratePlan) -> Result<GenerateForecast> {
         stages: levels,
         sizes,
     })
-}
-
-/// Bytes of all weights in the files, and what the networks hold.
-fn networks(plan: &GeneratePlan, config: &RunConfig) -> Result<(u64, Networks)> {
-    let (mut weights, mut networks) = (0, Networks::default());
-    for (name, class) in config.folder.components().filter(|(_, class)| compile::supports(class)) {
-        let subgraph = subgraph_of(config.family.as_ref(), name, Subgraph::Decoder);
-        let model = compile::component(&config.folder.path(name)?, class, subgraph, None, Target::CPU)?;
-        weights += model.weight_bytes;
-        networks.add(name, &model, &plan.runtime);
-    }
-    Ok((weights, networks))
 }
 
 /// The resolution levels with their cost.

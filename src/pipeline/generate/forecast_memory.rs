@@ -2,20 +2,19 @@
 
 use super::run_config::RunConfig;
 use crate::{
+    compile::{self, Subgraph},
     error::Result,
-    onnx::Model,
+    onnx::{Model, Target},
     pipeline::{
+        components::subgraph_of,
         context::maps_weights,
-        memory::{Phase, SESSION, peak},
+        memory::{BYTES, PLANES, Phase, SESSION, peak, pixels},
         postprocess::UpscaleForm,
         vae::Direction,
     },
     plan::{GeneratePlan, RuntimeOptions},
 };
 
-/// Bytes of an f32 RGB pixel, and of an 8-bit one.
-const PLANES: u64 = 12;
-const BYTES: u64 = 3;
 /// Maps of the widest linear layer of a transformer that are held at once: its input, its output and the activation of the output.
 const TOKEN_MAPS: u64 = 3;
 /// Text encoders, transformer and VAE of a run, each with the threads and kernels that stay loaded.
@@ -57,6 +56,21 @@ impl Networks {
     }
 }
 
+/// Bytes of all weights in the files, and what the networks hold. Builds their graphs on the headers of the files.
+///
+/// # Errors
+/// Missing, misshapen and unused weights.
+pub(super) fn networks(plan: &GeneratePlan, config: &RunConfig) -> Result<(u64, Networks)> {
+    let (mut weights, mut networks) = (0, Networks::default());
+    for (name, class) in config.folder.components().filter(|(_, class)| compile::supports(class)) {
+        let subgraph = subgraph_of(config.family.as_ref(), name, Subgraph::Decoder);
+        let model = compile::component(&config.folder.path(name)?, class, subgraph, None, Target::CPU)?;
+        weights += model.weight_bytes;
+        networks.add(name, &model, &plan.runtime);
+    }
+    Ok((weights, networks))
+}
+
 /// The peak of a run.
 ///
 /// # Errors
@@ -75,7 +89,6 @@ pub(super) fn peak_of(plan: &GeneratePlan, config: &RunConfig, networks: &Networ
     let text = base().with("text encoder", networks.text);
     let denoise = base().with("transformer", networks.transformer).with("activations", activations);
     let size = (config.size.height, config.size.width);
-    let pixels = (size.0 as u64).saturating_mul(size.1 as u64);
     let vae = config.vae.planned_bytes(Direction::Decode, size);
     let decode = base().with("VAE and its tiles", vae);
     let encoded = config.start.as_ref().map(|image| image.encoded_size(config.family.vae_scale_factor(), config.size));
@@ -83,11 +96,10 @@ pub(super) fn peak_of(plan: &GeneratePlan, config: &RunConfig, networks: &Networ
         base().with("VAE and its tiles", encoded.map_or(0, |s| config.vae.planned_bytes(Direction::Encode, s)));
     let form = plan.upscaling.as_ref().map(|u| UpscaleForm::read(u, plan.runtime.engine.memory_limit)).transpose()?;
     let write = form.flatten().map_or_else(
-        || base().with("picture", pixels.saturating_mul(PLANES + 2 * BYTES)),
+        || base().with("picture", pixels(size).saturating_mul(PLANES + 2 * BYTES)),
         |form| {
             let planes = form.plane_bytes(size, 3);
-            let (height, width) = form.output_size(size);
-            let frame = (height as u64).saturating_mul(width as u64).saturating_mul(2 * BYTES);
+            let frame = pixels(form.output_size(size)).saturating_mul(2 * BYTES);
             let network = form.network_bytes(form.tiles(size, planes), size);
             base().with("f32 planes", planes).with("output picture", frame).with("upscaler and its tiles", network)
         },

@@ -80,7 +80,7 @@ impl InitImage {
         }
         // Pixel values are used as they are, without colour management.
         left_out.extend(read.icc.is_some().then(|| "the colour profile; values are used as sRGB".to_string()));
-        let planes = read.frame.planes().slice_move(s![..3, .., ..]);
+        let planes = read.frame.planes()?.slice_move(s![..3, .., ..]);
         let planes = Orientation(read.orientation()).upright(planes);
         let size = (planes.dim().1, planes.dim().2);
         Ok(Self { name, path: path.into(), pixels: Pixels::Still(planes), size, frames: 1, fps: None, left_out })
@@ -179,7 +179,7 @@ impl InitImage {
             }
             Pixels::Clip { orientation } => {
                 let (reader, orientation) = (Reader::open(&self.path)?, *orientation);
-                Ok(Box::new(reader.map(move |f| fit(&orientation.upright(f?.frame.planes())))))
+                Ok(Box::new(reader.map(move |f| fit(&orientation.upright(f?.frame.planes()?)))))
             }
         }
     }

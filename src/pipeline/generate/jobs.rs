@@ -28,25 +28,11 @@ pub(super) struct Job<'a> {
     pub latent: ArrayD<f32>,
 }
 
-/// The items of a plan, by prompt, then seed, each with the index of its prompt.
-pub(super) fn items(plan: &GeneratePlan, video: bool) -> Vec<(usize, Item<'_>)> {
-    let count = plan.prompts.len() * plan.seeds.len();
-    let pairs = plan.prompts.iter().enumerate().flat_map(|(p, text)| plan.seeds.iter().map(move |&s| (p, text, s)));
-    pairs.enumerate().map(|(index, (p, prompt, seed))| (p, Item { prompt, seed, index, count, video })).collect()
-}
-
 /// Checks that all outputs can be written, and creates their folders.
-pub(super) fn check_outputs(plan: &GeneratePlan, items: &[(usize, Item<'_>)]) -> Result<()> {
-    let mut outputs = Vec::new();
-    for (_, item) in items {
-        let Some(path) = plan.output.path(*item)? else { continue };
-        if !item.video {
-            PictureFormat::of_name(&path)?;
-        }
-        // Equal automatic names get their suffix when the first file exists.
-        if !outputs.contains(&path) {
-            outputs.push(path);
-        }
+pub(super) fn check_outputs(plan: &GeneratePlan, video: bool) -> Result<()> {
+    let outputs = plan.outputs(video)?;
+    if !video {
+        outputs.iter().try_for_each(|path| PictureFormat::of_name(path).map(drop))?;
     }
     plan.written_paths(&outputs).check()?;
     for path in &outputs {
@@ -57,11 +43,10 @@ pub(super) fn check_outputs(plan: &GeneratePlan, items: &[(usize, Item<'_>)]) ->
 }
 
 /// Checks that all outputs can have the frame rate of the plan.
-pub(super) fn check_rates(plan: &GeneratePlan, config: &RunConfig, items: &[(usize, Item<'_>)]) -> Result<()> {
+pub(super) fn check_rates(plan: &GeneratePlan, config: &RunConfig) -> Result<()> {
     let size = (config.size.height, config.size.width);
     let rate = VideoForm::new(plan, size, config.size.frames, config.fps)?.rate;
-    let paths = items.iter().filter_map(|(_, item)| plan.output.path(*item).transpose());
-    paths.into_iter().try_for_each(|path| check_rate(&path?, rate))
+    plan.outputs(true)?.iter().try_for_each(|path| check_rate(path, rate))
 }
 
 fn check_file(path: &Path) -> Result<()> {

@@ -54,7 +54,7 @@ pub(super) fn write_pictures(
 /// Writes one picture to its file or to standard output.
 fn write(run: &Run<'_>, job: &Job<'_>, planes: &Array3<f32>) -> Result<OutputRow> {
     let (output, (_, height, width)) = (&run.plan.output, planes.dim());
-    let mut picture = Picture::from(Frame::try_from_planes(planes, false)?);
+    let mut picture = Picture::from(Frame::from_planes(planes, false)?);
     parameters(run, job).sign_picture(&mut picture);
     let options = PictureOptions {
         quality: output.compression(false),

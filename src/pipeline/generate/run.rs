@@ -2,8 +2,8 @@
 
 use super::{
     denoise::{Inputs, denoise},
-    forecast_memory::{self, Networks},
-    jobs::{Run, check_outputs, check_rates, items},
+    forecast_memory,
+    jobs::{Run, check_outputs, check_rates},
     latents::Latents,
     picture::write_pictures,
     run_config::RunConfig,
@@ -24,7 +24,7 @@ use crate::{
         vae::Direction,
     },
     plan::GeneratePlan,
-    runtime::peak_memory,
+    runtime::{Device, peak_memory},
     spectral,
 };
 
@@ -34,21 +34,21 @@ pub fn generate(plan: &GeneratePlan, cx: &Context<'_>) -> Result<Generated> {
     let mut timings = Timings::default();
     timings.split = Some(config.split());
     let run = Run { plan, config: &config, cx };
-    let items = items(plan, config.family.is_video());
-    check_outputs(plan, &items)?;
-    if config.family.is_video() {
-        check_rates(plan, &config, &items)?;
+    let video = config.family.is_video();
+    check_outputs(plan, video)?;
+    if video {
+        check_rates(plan, &config)?;
     }
     // Graphs come first, so that errors in the checkpoint are reported before anything slow runs.
     let transformer = cx.graph(&config.folder, "transformer", Subgraph::Full, Role::Transformer)?;
     let decoder = DecoderGraphs::new(&config, cx)?;
-    check_memory(&run, &transformer)?;
+    check_memory(&run)?;
     let mut latents = Latents::new(plan.save_latents.as_deref(), plan.output.overwrite);
     let inputs = inputs(&run, &mut timings)?;
     if let Some(start) = &inputs.start {
         latents.add("start".into(), start);
     }
-    let jobs = denoise(&run, &transformer, items, &inputs, &mut latents, &mut timings)?;
+    let jobs = denoise(&run, &transformer, plan.items(video), &inputs, &mut latents, &mut timings)?;
     latents.write()?;
     let outputs = match decoder {
         DecoderGraphs::Video(graphs) => write_videos(&run, &graphs, jobs, &mut timings)?,
@@ -60,10 +60,12 @@ pub fn generate(plan: &GeneratePlan, cx: &Context<'_>) -> Result<Generated> {
     Ok(Generated { outputs, seconds: timings.seconds(), peak_memory_bytes: peak_memory() })
 }
 
-/// Checks that the run fits into memory before weights are read.
-fn check_memory(run: &Run<'_>, transformer: &Model) -> Result<()> {
-    let mut networks = Networks::default();
-    networks.add("transformer", transformer, &run.plan.runtime);
+/// Checks that the run fits into memory before weights are read. On a GPU, the weights and activations are not in this memory.
+fn check_memory(run: &Run<'_>) -> Result<()> {
+    if run.cx.device() != Device::Cpu {
+        return Ok(());
+    }
+    let (_, networks) = forecast_memory::networks(run.plan, run.config)?;
     let limit = run.plan.runtime.engine.memory_limit;
     memory::check(&forecast_memory::peak_of(run.plan, run.config, &networks)?, limit)
 }

@@ -5,7 +5,7 @@ use crate::{
     error::Result,
     media::resize::{band_reach, band_rows},
     onnx::Target,
-    pipeline::memory::{SESSION, tile_memory},
+    pipeline::memory::{PLANES, SESSION, pixels, tile_memory},
     plan::{UpscaleTarget, Upscaling},
     stage::upscale::UpscaleOptions,
 };
@@ -13,9 +13,6 @@ use crate::{
 /// The halo, in input pixels, of a network whose receptive field is too large for its tiles: six times the halo of Real-ESRGAN's
 /// own tiling. Deep RRDBNets have a receptive field of hundreds of pixels; the difference at tile borders is small and logged.
 pub(crate) const DEFAULT_HALO: usize = 64;
-
-/// Bytes of an f32 RGB pixel.
-const PLANES: u64 = 12;
 
 /// The form of an upscaling stage: its plan, and the network's dimensions.
 #[derive(Debug, Clone)]
@@ -151,7 +148,6 @@ impl UpscaleForm {
     /// Bytes of f32 planes of a picture of (height, width) and `channels` while it is upscaled, beside the network's tiles: the input
     /// and the output of the last pass, and of the filter if it follows.
     pub(crate) fn plane_bytes(&self, (h, w): (usize, usize), channels: usize) -> u64 {
-        let pixels = |(h, w): (usize, usize)| (h as u64).saturating_mul(w as u64);
         let scale = self.spec.map_or(1, |spec| spec.scale);
         let (passes, output) = (self.passes((h, w)), pixels(self.output_size((h, w))));
         let power = |n: u32| pixels((h, w)).saturating_mul((scale as u64).saturating_pow(2 * n));

@@ -4,7 +4,7 @@ use std::{
     borrow::Cow,
     collections::BTreeSet,
     ops::Range,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
 
@@ -72,6 +72,11 @@ impl Upscaler {
         self.reserved = bytes;
     }
 
+    /// The file of the network, for messages.
+    fn weights(&self) -> PathBuf {
+        self.form.plan.model.as_ref().map(|model| model.path.clone()).unwrap_or_default()
+    }
+
     /// Changes the target size for later pictures.
     pub(crate) fn set_target(&mut self, target: plan::UpscaleTarget) {
         self.form.plan.target = target;
@@ -106,13 +111,13 @@ impl Upscaler {
         let (h, w, deep) = (frame.height, frame.width, frame.is_deep());
         let (height, width) = self.form.output_size((h, w));
         if frame.channels != 3 || !self.form.is_direct((h, w)) {
-            let planes = frame.try_planes()?;
+            let planes = frame.planes()?;
             drop(frame);
             let mut upscaled = self.apply(planes)?;
             if grey {
                 to_luma(upscaled.view_mut());
             }
-            return Frame::try_from_planes(&upscaled, deep);
+            return Frame::from_planes(&upscaled, deep);
         }
         let bytes = if deep { 6 } else { 3 } * (h * w).saturating_add(height.saturating_mul(width)) as u64;
         let options = self.tiles((h, w), bytes);
@@ -122,12 +127,8 @@ impl Upscaler {
         };
         let mut network = lock(network);
         network.set_options(options);
-        let weights = self.form.plan.model.as_ref().map(|m| m.path.clone()).unwrap_or_default();
-        let upscaled = network.upscale_frame(&frame, |tile| {
-            if grey {
-                to_luma(tile)
-            }
-        });
+        let weights = self.weights();
+        let upscaled = network.upscale_frame(&frame, finish(grey));
         let upscaled = upscaled.map_err(name_damaged_tensor(&weights))?;
         check_frame_contrast(&format!("upscaling with {}", weights.display()), &frame, &upscaled)?;
         Ok(upscaled)
@@ -147,20 +148,16 @@ impl Upscaler {
         let (size, deep) = ((source.header().height, source.header().width), source.header().is_deep());
         let target = self.form.output_size(size);
         let options = self.form.band_tiles(size, deep, self.reserved.saturating_add(held));
+        self.log_halo(options);
         let Some(network) = self.network.as_ref().filter(|_| self.form.passes(size) == 1) else {
             self.log_resampled(size, target);
             return resize_rows(source, target, self.form.plan.filter, sink);
         };
         let mut network = lock(network);
         network.set_options(options);
-        let weights = self.form.plan.model.as_ref().map(|m| m.path.clone()).unwrap_or_default();
+        let weights = self.weights();
         let (mut watched, mut made) = (Watched { source, read: 0, extremes: Extremes::default() }, Extremes::default());
-        let finish = |tile: ArrayViewMut3<'_, f32>| {
-            if grey {
-                to_luma(tile)
-            }
-        };
-        let upscaled = network.upscale_rows(&mut watched, finish, &mut |band| {
+        let upscaled = network.upscale_rows(&mut watched, finish(grey), &mut |band| {
             made.add(band, 0..band.height);
             sink(band)
         });
@@ -184,7 +181,7 @@ impl Upscaler {
             let Some(network) = &self.network else { break };
             let mut network = lock(network);
             network.set_options(options);
-            let weights = self.form.plan.model.as_ref().map(|m| m.path.clone()).unwrap_or_default();
+            let weights = self.weights();
             let upscaled = network.upscale(&planes).map_err(name_damaged_tensor(&weights))?;
             check_contrast(&format!("upscaling with {}", weights.display()), &[&planes], &upscaled)?;
             planes = Cow::Owned(upscaled.mapv_into(|v| v.clamp(0.0, 1.0)));
@@ -208,6 +205,12 @@ impl Upscaler {
     /// The tiles of a picture of (height, width) beside `held` bytes.
     fn tiles(&mut self, size: (usize, usize), held: u64) -> UpscaleOptions {
         let options = self.form.tiles(size, self.reserved.saturating_add(held));
+        self.log_halo(options);
+        options
+    }
+
+    /// Logs a halo that is too small for tiles to equal the untiled picture.
+    fn log_halo(&mut self, options: UpscaleOptions) {
         let (halo, receptive_field) = (options.halo, self.form.spec.map_or(0, |spec| spec.receptive_field));
         if options.tile > 0 && halo < receptive_field {
             self.log_once(
@@ -215,7 +218,6 @@ impl Upscaler {
                 format!("tiles overlap by {halo} pixels, the network's receptive field is {receptive_field}: tile borders may differ slightly (--tile-overlap {receptive_field} is exact; Real-ESRGAN uses 10)"),
             );
         }
-        options
     }
 
     /// Logs a message once.
@@ -245,6 +247,15 @@ impl RowSource for Watched<'_> {
             self.read = rows.end;
         }
         Ok((frame, first))
+    }
+}
+
+/// What changes a tile of the result: a grey picture stays grey.
+fn finish(grey: bool) -> impl Fn(ArrayViewMut3<'_, f32>) {
+    move |tile| {
+        if grey {
+            to_luma(tile);
+        }
     }
 }
 

@@ -24,7 +24,7 @@ use crate::{
             rational::Rational,
         },
     },
-    tensor::{Frame, Samples, collected},
+    tensor::{Frame, Samples, check_room, collected},
 };
 
 const DAMAGED: &str = "is damaged or truncated; get a complete copy of the file";
@@ -59,8 +59,7 @@ impl WebP {
         let Some(header) = Header::of(&bytes) else { return Ok(None) };
         if let Some((width, height)) = header.canvas {
             // The decoder holds two canvases. It does not say that memory was missing.
-            let needed = collected::<u8>(width.saturating_mul(height).saturating_mul(8), std::iter::empty());
-            drop(needed.at(path.display())?);
+            check_room::<u8>(width.saturating_mul(height).saturating_mul(8)).at(path.display())?;
         }
         let damaged = || Error::failed(format!("{}: the WebP {DAMAGED}", path.display()));
         let (decoder, size, frames) = open_decoder(&bytes).ok_or_else(damaged)?;

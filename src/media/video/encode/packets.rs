@@ -33,7 +33,7 @@ pub(super) fn stored(packet: &Packet) -> StoredPacket {
 /// A stored packet. `path`: of its file, for the error.
 ///
 /// # Errors
-/// Side data of a type that FFmpeg does not have.
+/// Side data of a type that FFmpeg does not have; no memory for it.
 pub(super) fn restored(stored: &StoredPacket, path: &Path) -> Result<Packet> {
     let mut packet = Packet::copy(&stored.data);
     for (kind, bytes) in &stored.side_data {
@@ -48,9 +48,10 @@ pub(super) fn restored(stored: &StoredPacket, path: &Path) -> Result<Packet> {
         unsafe {
             let kind: ffi::AVPacketSideDataType = std::mem::transmute(*kind);
             let room = ffi::av_packet_new_side_data(packet.as_mut_ptr(), kind, bytes.len());
-            if !room.is_null() {
-                std::ptr::copy_nonoverlapping(bytes.as_ptr(), room, bytes.len());
+            if room.is_null() {
+                return Err(Error::failed(format!("{}: out of memory", path.display())));
             }
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), room, bytes.len());
         }
     }
     // SAFETY: the packet is owned.
