@@ -39,7 +39,9 @@ pub(crate) struct Shared {
     #[arg(long, global = true, default_value = "auto", value_name = "DEVICE", value_parser = value::parsed::<DeviceChoice>)]
     pub device: DeviceChoice,
 
-    /// Floating-point type of networks and noise. On the CPU, networks always compute in f32
+    /// Floating-point type of transformers, text encoders and noise
+    ///
+    /// Upscalers compute in f16, with f32 in f32; VAEs and interpolation always in f32. On the CPU, all networks compute in f32
     #[arg(long, alias = "dit-precision", global = true, default_value = "auto", value_name = "TYPE", value_parser = PRECISIONS)]
     pub dtype: Precision,
 

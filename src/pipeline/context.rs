@@ -22,15 +22,26 @@ pub struct Context<'a> {
     pub progress: &'a dyn Progress,
 }
 
-/// The role of a network decides its type on a GPU, unless `--dtype` is given. The CPU computes in f32.
+/// The role of a network decides its type on a GPU. The CPU computes in f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// Transformers and text encoders: bf16.
+    /// Transformers and text encoders: `--dtype`, by default bf16.
     Transformer,
-    /// Upscalers: f16.
+    /// Upscalers: f16, or f32 with `--dtype f32`. CUDA has no bf16 kernels for their activations and pixel shuffles.
     Pictures,
-    /// VAEs and interpolation: f32.
+    /// VAEs and interpolation: f32. A VAE can overflow f16, and a flow of 100 pixels in bf16 is exact to half a pixel.
     Exact,
+}
+
+impl Role {
+    /// The type that a network with this role computes in on a GPU, where `--dtype` is `asked`.
+    pub(crate) fn compute(self, asked: Option<DType>) -> DType {
+        match (self, asked) {
+            (Self::Transformer, asked) => asked.unwrap_or(DType::BF16),
+            (Self::Pictures, Some(DType::F32)) | (Self::Exact, _) => DType::F32,
+            (Self::Pictures, _) => DType::F16,
+        }
+    }
 }
 
 impl<'a> Context<'a> {
@@ -67,12 +78,7 @@ impl<'a> Context<'a> {
         if self.device() == Device::Cpu {
             return Target::CPU;
         }
-        let compute = self.options.dtype.unwrap_or(match role {
-            Role::Transformer => DType::BF16,
-            Role::Pictures => DType::F16,
-            Role::Exact => DType::F32,
-        });
-        Target { provider: Provider::Cuda, compute }
+        Target { provider: Provider::Cuda, compute: role.compute(self.options.dtype) }
     }
 
     /// Builds a subgraph of a component of a diffusers folder, such as `vae`.

@@ -10,6 +10,7 @@ use std::{
 
 use super::{
     components::subgraph_of,
+    context::Role,
     report::{Exported, GraphRow},
 };
 use crate::{
@@ -37,9 +38,8 @@ pub fn export(plan: &ExportPlan) -> Result<Exported> {
         rows.push(GraphRow { path, architecture: class.into(), parameters: model.parameters, bytes });
         Ok(())
     };
-    let target = target(plan)?;
     if plan.model.join("model_index.json").exists() {
-        folder(plan, target, &mut write)?;
+        folder(plan, &mut write)?;
         copy_small(&plan.model, &plan.model, &out)?;
         let model = ModelFolder::open(&plan.model)?;
         for (name, _) in model.components().filter(|(_, class)| compile::supports(class)) {
@@ -50,10 +50,10 @@ pub fn export(plan: &ExportPlan) -> Result<Exported> {
     } else {
         let info = compile::identify(&plan.model)?;
         if info.kind == "interpolation" {
-            let net = compile::interpolator(&plan.model, 1.0, target)?;
+            let net = compile::interpolator(&plan.model, 1.0, target(plan, Role::Exact)?)?;
             write("rife", "", &info.architecture, &net.model)?;
         } else {
-            let net = compile::upscaler(&plan.model, target)?;
+            let net = compile::upscaler(&plan.model, target(plan, Role::Pictures)?)?;
             write("upscaler", "", &info.architecture, &net.model)?;
         }
     }
@@ -63,10 +63,12 @@ pub fn export(plan: &ExportPlan) -> Result<Exported> {
 type Write<'a> = dyn FnMut(&str, &str, &str, &Model) -> Result<()> + 'a;
 
 /// Writes every network of a diffusers folder, and the transformer with fixed shapes for each resolution level.
-fn folder(plan: &ExportPlan, target: Target, write: &mut Write<'_>) -> Result<()> {
+fn folder(plan: &ExportPlan, write: &mut Write<'_>) -> Result<()> {
     let folder = ModelFolder::open(&plan.model)?;
     let family = family::open(&folder, &Overrides::default())?;
+    let (exact, inexact) = (target(plan, Role::Exact)?, target(plan, Role::Transformer)?);
     let build = |name: &str, part, tokens| {
+        let target = if name == "vae" { exact } else { inexact };
         compile::component(&folder.path(name)?, folder.class_of(name)?, part, tokens, target)
     };
     for (name, class) in folder.components().filter(|(_, class)| compile::supports(class)) {
@@ -102,12 +104,12 @@ fn folder(plan: &ExportPlan, target: Target, write: &mut Write<'_>) -> Result<()
     Ok(())
 }
 
-fn target(plan: &ExportPlan) -> Result<Target> {
+fn target(plan: &ExportPlan, role: Role) -> Result<Target> {
     let compute = plan.runtime.dtype;
     let gpu = matches!(plan.runtime.engine.device, DeviceChoice::Cuda(_) | DeviceChoice::TensorRt(_));
     match (plan.portable, gpu) {
         (true, _) => Ok(Target { provider: Provider::Portable, compute: compute.unwrap_or(DType::F32) }),
-        (false, true) => Ok(Target { provider: Provider::Cuda, compute: compute.unwrap_or(DType::BF16) }),
+        (false, true) => Ok(Target { provider: Provider::Cuda, compute: role.compute(compute) }),
         (false, false) if compute.is_some_and(|c| c != DType::F32) => {
             Err(Error::usage("--dtype: graphs for the CPU compute in f32; add --device cuda or --portable"))
         }

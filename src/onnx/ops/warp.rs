@@ -19,9 +19,12 @@ impl Value {
         // GridSample's coordinates are −1..=1 between the centres of the border pixels (align_corners). They are f32: 16 bits do
         // not resolve single columns beyond 2000 pixels.
         let flow = flow.cast(DType::F32).transpose(&[0, 2, 3, 1]);
+        // The last coordinate is taken from the line: an extent is computed on the host, and a cast of it on the device would cost a copy
+        // in every run and forbid captured graphs.
         let line = |extent: &Dim| {
-            let last = self.graph.extent(extent).cast(DType::F32) - 1.0;
-            (self.graph.range(extent).cast(DType::F32), last)
+            let line = self.graph.range(extent).cast(DType::F32);
+            let last = line.slice(0, extent - 1, extent);
+            (line, last)
         };
         let ((xs, right), (ys, bottom)) = (line(&w), line(&h));
         let [dx, dy] = flow.split(-1, [1, 1]).map(|v| v.squeeze(3));
