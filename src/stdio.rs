@@ -25,6 +25,12 @@ pub fn log(text: &[u8]) {
     let _ = err.write_all(text).and_then(|()| err.flush());
 }
 
+/// Writes the last text of a process that has no memory left to standard error: without a lock and without an allocation.
+pub fn last_line(text: &[u8]) {
+    // SAFETY: the text is readable.
+    unsafe { libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len()) };
+}
+
 /// Writes a line to standard error, as [`log`].
 pub fn line(text: impl Display) {
     log(format!("{text}\n").as_bytes());

@@ -22,6 +22,7 @@ use super::{
     work::{self, Work},
 };
 use crate::{
+    allocator::keep_reserve,
     error::{Error, ErrorKind, Result},
     files::{self, PendingFile},
     json_lines::JsonLines,
@@ -264,6 +265,8 @@ impl<'a> Run<'a> {
     }
 
     fn attempt(&self, job: &Job, measured: &mut Measured) -> Result<Outcome, Failure> {
+        // The item before may have needed it.
+        keep_reserve();
         let Measured { perf, hash, loading } = measured;
         if let Some(why) = &job.refusal {
             return Err(Failure::Item(Error::usage(why.clone())));

@@ -32,6 +32,7 @@ use std::{
     ffi::OsString,
     panic::{AssertUnwindSafe, catch_unwind},
     process::ExitCode,
+    thread,
 };
 
 use clap::error::ErrorKind;
@@ -44,14 +45,37 @@ use self::{
     shared::{LogLevel, Shared},
 };
 use crate::{
+    allocator,
     error::{Error, Result},
     hub::{Hub, Need},
-    stdio,
+    runtime, stdio,
 };
+
+/// Bytes of the stack, those of a main thread by default.
+const STACK: usize = 8 << 20;
 
 /// Runs the program with the arguments of the process. Returns its exit code.
 pub fn main() -> ExitCode {
-    crate::runtime::disable_telemetry();
+    runtime::share_heap();
+    let failed = |error: Error| {
+        stdio::line(format_args!("error: {error}"));
+        error.exit_code().into()
+    };
+    // Rust's library panics where a thread has no room for more than its stack.
+    if !allocator::has_room() {
+        return failed(Error::failed("no memory is left for the program; raise the limit on addresses (ulimit -v)"));
+    }
+    // The stack of the main thread grows while it is used. Where no addresses are left for it, that is a signal.
+    match thread::Builder::new().stack_size(STACK).spawn(run_here) {
+        Ok(thread) => thread.join().unwrap_or_else(|_| failed(signal::panicked())),
+        Err(e) => failed(Error::thread(&e)),
+    }
+}
+
+/// As [`main`], on this thread.
+fn run_here() -> ExitCode {
+    allocator::keep_reserve();
+    runtime::disable_telemetry();
     signal::on_panic();
     let argv: Vec<OsString> = std::env::args_os().collect();
     let json = argv.iter().take_while(|a| *a != "--").any(|a| a == "--json");
@@ -100,7 +124,9 @@ fn execute(argv: Vec<OsString>) -> Result<u8, Failure> {
     start_log(&cli.shared);
     signal::on_interrupt();
     signal::on_file_size_limit();
-    let report = command(cli).map_err(|error| Failure { error, json: Some(json) })?;
+    let failed = |error| Failure { error, json: Some(json) };
+    runtime::start_workers(cli.shared.threads).map_err(failed)?;
+    let report = command(cli).map_err(failed)?;
     let Some(report) = report else { return Ok(0) };
     let text = if json { format!("{}\n", report.json()) } else { report.text() };
     let written = stdio::document(text.as_bytes());

@@ -2,7 +2,9 @@
 //!
 //! `sysinfo` counts the machine's physical cores; it does not count those in this process's CPU affinity.
 
-use std::{collections::HashSet, fs, thread};
+use std::{collections::HashSet, error::Error as _, fs, thread};
+
+use crate::error::{Error, Result};
 
 /// Physical cores that CPU affinity and cgroup quota allow. Hyper-threads of one core count once: matrix products do not gain
 /// from the second.
@@ -12,6 +14,20 @@ pub fn threads_available() -> usize {
     let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap_or_default();
     let cores: HashSet<(String, String)> = cpu_list(list).into_iter().filter_map(core_of).collect();
     if cores.is_empty() { allowed } else { allowed.min(cores.len()) }
+}
+
+/// Starts the threads that convert and resample pictures: `--threads`, at most one per core.
+///
+/// # Errors
+/// The system does not start them.
+pub fn start_workers(threads: Option<usize>) -> Result<()> {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(cores).min(cores));
+    match pool.build_global() {
+        // Without a cause, the threads have been started before.
+        Err(e) => e.source().and_then(|cause| cause.downcast_ref()).map_or(Ok(()), |cause| Err(Error::thread(cause))),
+        Ok(()) => Ok(()),
+    }
 }
 
 /// Package and core of a logical CPU.

@@ -44,6 +44,16 @@ pub(super) fn map_large_blocks() {
     }
 }
 
+/// Makes all threads share one heap where the addresses of the process are limited (`ulimit -v`). By default every thread reserves
+/// 64 MB of them. Call it before threads start.
+pub fn share_heap() {
+    #[cfg(target_env = "gnu")]
+    if address_limit().is_some() {
+        // SAFETY: `mallopt` takes no pointers and locks what it changes.
+        unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
+    }
+}
+
 /// Bytes of memory available without swapping (MemAvailable), within the limit of the process's address space (`ulimit -v`); 4 GB
 /// if unknown.
 pub fn available_memory() -> u64 {

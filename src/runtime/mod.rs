@@ -27,11 +27,11 @@ mod ort_error;
 mod ort_value;
 mod warp;
 
-pub use cores::threads_available;
+pub use cores::{start_workers, threads_available};
 pub use doctor::{Description, ProviderState, describe};
 pub use engine::Engine;
 pub use library::{WANTED, disable_telemetry};
-pub use memory::{available_memory, memory_budget, peak_memory, resident_memory};
+pub use memory::{available_memory, memory_budget, peak_memory, resident_memory, share_heap};
 pub use network::{Held, InputValue, Network, Signature};
 pub use options::{Device, DeviceChoice, Load, Options};
 pub use ort_error::finite;

@@ -9,7 +9,10 @@ use ort::{
     },
 };
 
-use crate::tensor::{DType, Tensor};
+use crate::{
+    error::Result,
+    tensor::{DType, Tensor, collected},
+};
 
 /// Converts `t` to the element type of the graph. Borrows if the type is the same and `t` is contiguous.
 pub(super) fn to_ort(t: &Tensor, stored: DType) -> ort::Result<SessionInputValue<'_>> {
@@ -54,7 +57,7 @@ fn convert<T, U>(a: &ArrayD<T>, to: impl Fn(&T) -> U) -> ort::Result<SessionInpu
 where
     U: PrimitiveTensorElementType + Clone + std::fmt::Debug + 'static,
 {
-    Ok(Owned::from_array((a.shape(), a.iter().map(to).collect::<Vec<_>>()))?.into())
+    Ok(Owned::from_array((a.shape(), fitting(collected(a.len(), a.iter().map(to)))?))?.into())
 }
 
 fn narrow<U>(a: &ArrayD<i64>, to: impl Fn(i64) -> Option<U>, stored: DType) -> ort::Result<SessionInputValue<'static>>
@@ -72,6 +75,11 @@ fn collect<T: IntoTensorElementType + PrimitiveTensorElementType + Copy, U>(
 ) -> ort::Result<ArrayD<U>> {
     let (shape, values) = value.try_extract_tensor::<T>()?;
     let shape: Vec<usize> = shape.iter().map(|&n| n as usize).collect();
-    let values = values.iter().map(|&v| to(v)).collect();
+    let values = fitting(collected(values.len(), values.iter().map(|&v| to(v))))?;
     ArrayD::from_shape_vec(IxDyn(&shape), values).map_err(|e| ort::Error::new(e.to_string()))
+}
+
+/// The error of an allocation as one of ONNX Runtime.
+fn fitting<T>(values: Result<Vec<T>>) -> ort::Result<Vec<T>> {
+    values.map_err(|e| ort::Error::new(e.to_string()))
 }

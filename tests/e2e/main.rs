@@ -1,6 +1,7 @@
 //! End-to-end tests of the binary: outputs for valid input, one-line errors for invalid input.
 #![allow(clippy::unwrap_used, clippy::too_many_lines)]
 
+mod addresses;
 mod bad_media;
 mod bad_model;
 mod bad_output;

@@ -5,10 +5,11 @@
 //! ([`demuxers`]), and every attempt to open something else fails.
 
 use std::{
-    ffi::{CString, c_char, c_int},
+    ffi::{CString, c_char, c_int, c_void},
     fs::File,
     path::Path,
     ptr,
+    sync::OnceLock,
 };
 
 use ffmpeg_next::{
@@ -49,6 +50,7 @@ pub(crate) fn open(path: &Path) -> Result<Input> {
     };
     clear_line();
     let mut io = StreamIo::from_read_seek(file).map_err(|e| Error::failed(format!("{name}: {e}")))?;
+    read_in_pieces(&mut io);
     let format = demuxer(&mut io, path).map_err(|code| match code {
         ffi::AVERROR_INVALIDDATA => Error::failed(format!("{name}: {}", no_media(path))),
         code => failed(code),
@@ -77,6 +79,33 @@ pub(crate) fn open(path: &Path) -> Result<Input> {
         }
         if code < 0 { Err(failed(code)) } else { Ok(input) }
     }
+}
+
+/// Bytes that a stream reads at once. It copies them through a block of that size, whose allocation would end the process where
+/// memory is short.
+const PIECE: c_int = 1 << 18;
+
+/// FFmpeg's callback for reading.
+type Read = unsafe extern "C" fn(*mut c_void, *mut u8, c_int) -> c_int;
+
+/// Limits reads to [`PIECE`]. FFmpeg reads large packets at once, and asks again for what is missing.
+fn read_in_pieces(io: &mut StreamIo) {
+    // SAFETY: the context is owned and idle, and the new callback passes its arguments to the one that it replaces. That is
+    // always the same function: it depends on the type of the stream, and all are files.
+    unsafe {
+        let context = &mut *io.as_mut_ptr();
+        if let Some(read) = context.read_packet {
+            READ.get_or_init(|| read);
+            context.read_packet = Some(read_piece);
+        }
+    }
+}
+
+static READ: OnceLock<Read> = OnceLock::new();
+
+unsafe extern "C" fn read_piece(stream: *mut c_void, bytes: *mut u8, count: c_int) -> c_int {
+    // SAFETY: FFmpeg gives room for `count` bytes.
+    READ.get().map_or(ffi::AVERROR_BUG, |read| unsafe { read(stream, bytes, count.min(PIECE)) })
 }
 
 /// Begin of the message about a reference.

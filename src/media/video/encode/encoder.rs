@@ -1,5 +1,7 @@
 //! Finds and opens the encoder.
 
+use std::ffi::c_int;
+
 use ffmpeg_next::{Codec, codec, ffi};
 
 use super::{
@@ -125,9 +127,7 @@ pub(crate) fn open(options: &VideoOptions, spec: &VideoSpec, container: &str, gl
     };
     let (w, h, pixels) = (spec.width, spec.height, known.name());
     check(code).map_err(|why| {
-        // Encoders do not say that memory was missing.
-        let memory = [ffi::AVERROR_EXTERNAL, ffi::AVERROR(libc::ENOMEM)].contains(&code);
-        let advice = if memory { "; it may need more memory: use a smaller size" } else { "" };
+        let advice = memory_advice(code);
         Error::failed(format!(
             "encoder {name} cannot write {w}x{h} at {rate} frames per second in {pixels} ({why}){advice}"
         ))
@@ -136,6 +136,12 @@ pub(crate) fn open(options: &VideoOptions, spec: &VideoSpec, container: &str, gl
     let left_out = if options.pix_fmt.is_some() { Vec::new() } else { losses(spec, &known, codec) };
     let (alpha, is_rgb) = (known.has_alpha(), known.is_rgb());
     Ok(Encoder { context, name, format, color, tags, is_rgb, alpha, left_out, unused })
+}
+
+/// What to do about an error code of an encoder. Encoders do not say that memory was missing.
+pub(super) fn memory_advice(code: c_int) -> &'static str {
+    let memory = [ffi::AVERROR_EXTERNAL, ffi::AVERROR(libc::ENOMEM)].contains(&code);
+    if memory { "; it may need more memory: use a smaller size" } else { "" }
 }
 
 /// The options of the user and those that work around defects of encoders.

@@ -1,12 +1,12 @@
 //! Encodes frames to packets.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, ffi::c_int, path::PathBuf};
 
 use ffmpeg_next::{Packet, ffi, frame, packet::Mut};
 
 use super::{
     chunk_record::EncodeTotals,
-    encoder::{self, Encoder},
+    encoder::{self, Encoder, memory_advice},
     spec::{VideoOptions, VideoSpec},
 };
 use crate::{
@@ -188,8 +188,7 @@ impl FrameEncoder {
             let frame = picture.map_or(std::ptr::null(), |p| p.as_ptr());
             ffi::avcodec_send_frame(self.encoder.context.as_mut_ptr(), frame)
         };
-        let failure = |s: &Self| format!("encoder {} failed at frame {}", s.encoder.name, s.totals.frames);
-        check(code).map_err(|why| self.failed(&format!("{}: {why}", failure(self))))?;
+        self.checked(code)?;
         loop {
             let mut packet = Packet::empty();
             // SAFETY: both structures are owned.
@@ -197,13 +196,20 @@ impl FrameEncoder {
             if code == ffi::AVERROR(ffmpeg_next::error::EAGAIN) || code == ffi::AVERROR_EOF {
                 return Ok(());
             }
-            check(code).map_err(|why| self.failed(&format!("{}: {why}", failure(self))))?;
+            self.checked(code)?;
             let told = packet.pts().and_then(|pts| self.durations.remove(&pts));
             if let Some(duration) = told.or((packet.duration() == 0).then_some(1)) {
                 packet.set_duration(duration);
             }
             take(packet)?;
         }
+    }
+
+    /// Reports an error code of the encoder.
+    fn checked(&self, code: c_int) -> Result<()> {
+        let (name, frame, advice) = (&self.encoder.name, self.totals.frames, memory_advice(code));
+        let failure = |why| self.failed(&format!("encoder {name} failed at frame {frame}: {why}{advice}"));
+        check(code).map(drop).map_err(failure)
     }
 
     fn failed(&self, why: &str) -> Error {
