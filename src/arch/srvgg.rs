@@ -61,9 +61,10 @@ impl Upscaler for Srvgg {
         self.depth
     }
 
-    /// The maps around an activation, or the input of the last convolution and its output in two layouts.
+    /// The maps around an activation and the output beside them, or the input of the last convolution and its output in two layouts.
     fn pixel_bytes(&self) -> usize {
-        4 * (3 * self.features).max(blocked(self.features) + 2 * 3 * self.scale * self.scale)
+        let output = 3 * self.scale * self.scale;
+        4 * (3 * self.features + output).max(blocked(self.features) + 2 * output)
     }
 
     fn build(&self, w: &Scope) {

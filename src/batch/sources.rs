@@ -10,6 +10,7 @@ use walkdir::WalkDir;
 
 use crate::{
     error::{Error, Result},
+    files::is_folder_name,
     media::format::{self, FileFormat},
     plan::{Input, Job},
 };
@@ -62,7 +63,7 @@ pub fn jobs(typed: &Typed) -> Result<Jobs> {
     {
         return Err(Error::failed(format!("{}: the file does not exist", path.display())));
     }
-    let slash = typed.output.as_os_str().as_encoded_bytes().ends_with(b"/");
+    let slash = is_folder_name(&typed.output);
     let folder = (!one || slash || typed.output.is_dir()).then(|| typed.output.clone());
     if let Some(folder) = &folder {
         check_folder(folder, found.len(), slash)?;

@@ -9,6 +9,7 @@ use std::{
 use super::identity::Recipe;
 use crate::{
     error::{Error, Result},
+    files::read_text,
     hub::cache::own_cache,
     media::PendingFile,
     pipeline::SizeRow,
@@ -71,7 +72,7 @@ pub(super) fn megapixels(sizes: &[SizeRow]) -> Vec<(&'static str, f64)> {
 impl Throughput {
     /// Reads the stored measurements; empty if there are none.
     pub(super) fn load() -> Self {
-        let text = storage().ok().and_then(|path| fs::read_to_string(path).ok()).unwrap_or_default();
+        let text = storage().ok().and_then(|path| read_text(&path).ok()).unwrap_or_default();
         Self(serde_json::from_str(&text).unwrap_or_default())
     }
 

@@ -4,7 +4,10 @@ use std::{ffi::OsStr, path::Path};
 
 use serde_json::{Map, Value};
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    files::read_text,
+};
 
 /// A format of configuration files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +23,7 @@ pub(crate) enum Format {
 /// A file that cannot be read or parsed, an unknown extension.
 pub(super) fn read(path: &Path) -> Result<Map<String, Value>> {
     let wrong = |e: String| Error::usage(format!("--config {}: {e}", path.display()));
-    let text = std::fs::read_to_string(path).map_err(|e| wrong(e.to_string()))?;
+    let text = read_text(path).map_err(|e| wrong(e.to_string()))?;
     let format = match path.extension().and_then(OsStr::to_str).map(str::to_ascii_lowercase).as_deref() {
         Some("yaml" | "yml") => Format::Yaml,
         Some("toml") => Format::Toml,

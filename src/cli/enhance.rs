@@ -229,7 +229,7 @@ pub(crate) struct BatchArgs {
     pub skip_existing: bool,
 
     /// Number of files processed at the same time
-    #[arg(long, value_name = "N", default_value = "1", value_parser = value::positive("jobs"))]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = value::positive_to("jobs", value::MOST_THREADS))]
     pub jobs: usize,
 
     /// Stop at the first failure

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    files::{open_regular, remove_leftover},
+    files::{read_text, remove_leftover},
     plan::{Destination, GeneratePlan, Interpolation, Progressive, Sides},
     spectral::{Mode, Scale, Scales, Spectrum, Transform},
 };
@@ -226,21 +226,20 @@ impl GenerateArgs {
         let prompts = self.prompts()?;
         let size = self.size.resolve();
         let seeds = self.sampling.seeds()?;
+        let outputs = count_outputs(&prompts, &seeds)?;
         let start = self.sampling.start()?;
         let progressive = self.progressive.resolve()?;
         let vae = self.vae.resolve()?;
         let destination = self.destination.resolve()?;
-        if destination == Destination::StandardOutput {
-            if shared.json {
-                return Err(Error::usage("--output-file-path - and --json both write to standard output; give a file"));
-            }
-            if prompts.len() * seeds.len() > 1 {
-                return Err(Error::usage("--output-file-path - takes one output; give one prompt and one seed"));
-            }
+        if destination == Destination::StandardOutput && shared.json {
+            return Err(Error::usage("--output-file-path - and --json both write to standard output; give a file"));
+        }
+        if destination == Destination::StandardOutput && outputs > 1 {
+            return Err(Error::usage("--output-file-path - takes one output; give one prompt and one seed"));
         }
         let output = self.encoding.resolve(destination, None)?;
         if let Destination::File(path) = &output.destination
-            && prompts.len() * seeds.len() == 1
+            && outputs == 1
         {
             output.may_write(path).inspect_err(|_| remove_leftover(path))?;
         }
@@ -295,9 +294,7 @@ impl GenerateArgs {
         } else if path.extension().is_none_or(|e| e != "txt") {
             return Err(Error::usage(format!("prompt_path must be a txt file, got '{}'", path.display())));
         } else {
-            open_regular(path)
-                .and_then(std::io::read_to_string)
-                .map_err(|e| Error::usage(format!("--prompt-path {}: {e}", path.display())))?
+            read_text(path).map_err(|e| Error::usage(format!("--prompt-path {}: {e}", path.display())))?
         };
         let prompts: Vec<String> = config_file::prompts(&text).map(Into::into).collect();
         if prompts.is_empty() {
@@ -305,6 +302,18 @@ impl GenerateArgs {
         }
         Ok(prompts)
     }
+}
+
+/// The number of outputs. Errors: too many.
+fn count_outputs(prompts: &[String], seeds: &[u64]) -> Result<usize> {
+    let (prompts, seeds, most) = (prompts.len(), seeds.len(), value::MOST);
+    let outputs = prompts.saturating_mul(seeds);
+    if outputs > most {
+        return Err(Error::usage(format!(
+            "{prompts} prompts with {seeds} seeds each make {outputs} outputs; a call makes at most {most}"
+        )));
+    }
+    Ok(outputs)
 }
 
 #[cfg(test)]
@@ -377,6 +386,10 @@ mod tests {
             ("--prompt x --no-save-output", "/output/destination", json!("nowhere")),
             ("--prompt x --no-save-output --save-output", "/output/destination", json!({"folder": "outputs/"})),
             ("--prompt x --output-file-path -", "/output/destination", json!("standard_output")),
+            ("--prompt x -o new.png", "/output/destination", json!({"file": "new.png"})),
+            ("--prompt x -o new/", "/output/destination", json!({"folder": "new/"})),
+            ("--prompt x -o src", "/output/destination", json!({"folder": "src"})),
+            ("--prompt x -o .", "/output/destination", json!({"folder": "."})),
             ("--prompt x --output-quality medium", "/output/compression", json!(55)),
             ("--prompt x --output-quality low --output-compression 80", "/output/compression", json!(80)),
             ("--prompt x -e a=b -e c=d=e", "/output/encoder_options", json!([["a", "b"], ["c", "d=e"]])),

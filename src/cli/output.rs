@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use super::value;
 use crate::{
     error::{Error, Result},
+    files::{is_folder_name, is_special},
     media::video::{VideoOptions, check_options},
     plan::{Destination, Output, known_extension},
 };
@@ -99,7 +100,7 @@ pub(crate) struct DestinationArgs {
     #[arg(long, value_name = "NAME")]
     pub output_file_name: Option<String>,
 
-    /// Output file; `-` for standard output
+    /// Output file, or a folder; `-` for standard output
     #[arg(short, long, alias = "output", value_name = "FILE", conflicts_with_all = ["output_path", "output_file_name"])]
     pub output_file_path: Option<PathBuf>,
 
@@ -113,11 +114,12 @@ pub(crate) struct DestinationArgs {
 }
 
 impl DestinationArgs {
-    /// The destination. Errors: a name with folders, a path without a file name, an unsupported extension.
+    /// The destination. Errors: a name with folders, a path without a file name, an unsupported extension, a device without one.
     pub(crate) fn resolve(self) -> Result<Destination> {
         let destination = match (self.no_save_output, self.output_file_path, self.output_file_name) {
             (true, ..) => Destination::Nowhere,
             (_, Some(path), _) if path.as_os_str() == "-" => Destination::StandardOutput,
+            (_, Some(path), _) if is_folder_name(&path) || path.is_dir() => Destination::Folder(path),
             (_, Some(path), _) => Destination::File(path),
             (_, None, Some(name)) if name.is_empty() || name.contains('/') => {
                 return Err(Error::usage(format!(
@@ -133,8 +135,15 @@ impl DestinationArgs {
         {
             return Err(Error::usage(format!("{} is not a file name", path.display())));
         }
-        if let Destination::File(path) = &destination {
-            known_extension(path)?;
+        if let Destination::File(path) = &destination
+            && known_extension(path)?.is_none()
+            && is_special(path)
+        {
+            return Err(Error::usage(format!(
+                "{} is no regular file, and its name has no extension that gives the format; `-` writes to standard output, \
+                 --no-save-output writes nothing",
+                path.display()
+            )));
         }
         Ok(destination)
     }

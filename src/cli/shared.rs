@@ -46,7 +46,7 @@ pub(crate) struct Shared {
     pub dtype: Precision,
 
     /// CPU threads [default: number of cores]
-    #[arg(long, global = true, value_name = "N", value_parser = value::positive("threads"))]
+    #[arg(long, global = true, value_name = "N", value_parser = value::positive_to("threads", value::MOST_THREADS))]
     pub threads: Option<usize>,
 
     /// Memory limit, such as 8GB or 512MiB [default: none]

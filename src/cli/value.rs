@@ -99,9 +99,23 @@ pub(super) fn shown(typed: &str) -> String {
     if typed.parse::<f64>().is_ok() { typed.into() } else { format!("'{typed}'") }
 }
 
-/// An integer of at least 1: `{name} must be a positive int, got …`.
+/// The largest count. Larger ones are typing errors, and their lists would fill the memory.
+pub(super) const MOST: usize = 1_000_000;
+/// The most threads, and the most items at the same time.
+pub(super) const MOST_THREADS: usize = 1024;
+
+/// An integer from 1 to [`MOST`]: `{name} must be a positive int, got …`.
 pub(super) fn positive(name: &'static str) -> impl Fn(&str) -> Result<usize, String> + Clone + Send + Sync + 'static {
+    positive_to(name, MOST)
+}
+
+/// As [`positive`], up to `most`.
+pub(super) fn positive_to(
+    name: &'static str,
+    most: usize,
+) -> impl Fn(&str) -> Result<usize, String> + Clone + Send + Sync + 'static {
     move |typed| match typed.parse::<usize>() {
+        Ok(n) if n > most => Err(format!("{name} must be at most {most}, got {n}")),
         Ok(n) if n > 0 => Ok(n),
         _ => Err(format!("{name} must be a positive int, got {}", shown(typed))),
     }

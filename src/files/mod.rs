@@ -14,8 +14,8 @@ mod regular;
 mod target;
 mod written;
 
-pub use name::hidden_name;
+pub use name::{hidden_name, is_folder_name};
 pub use pending::{PendingFile, remove_leftover};
-pub use regular::{check_regular, open_regular};
-pub use target::is_taken;
+pub use regular::{check_regular, open_regular, read_text};
+pub use target::{is_special, is_taken};
 pub use written::{Existing, WrittenPaths};

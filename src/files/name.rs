@@ -1,4 +1,4 @@
-//! Names of temporary files.
+//! Names of folders and of temporary files.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -10,6 +10,11 @@ use std::{
 const LONGEST: usize = 255;
 /// Maximum length of an extension that a temporary name keeps.
 const LONGEST_EXTENSION: usize = 32;
+
+/// Whether a path is written as that of a folder: it ends with `/`.
+pub fn is_folder_name(path: &Path) -> bool {
+    path.as_os_str().as_bytes().ends_with(b"/")
+}
 
 /// A hidden name: `.`, `start`, `end`. A start that is too long for a file name is cut and gets a hash of `whole`, so that
 /// different files have different temporary names.

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{File, FileType, OpenOptions},
-    io,
+    io::{self, Read},
     os::unix::fs::{FileTypeExt, OpenOptionsExt},
     path::Path,
 };
@@ -19,6 +19,21 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
         return Ok(file);
     }
     Err(io::Error::other(format!("is {}; expected a regular file", kind_name(kind))))
+}
+
+/// Bytes of the longest text that is read. The longest known, a tokenizer, has 33 million.
+const LONGEST_TEXT: u64 = 256 << 20;
+
+/// Reads a regular file of text.
+///
+/// Errors: those of [`open_regular`], more than 256 MiB, bytes that are not UTF-8.
+pub fn read_text(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    open_regular(path)?.take(LONGEST_TEXT + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > LONGEST_TEXT {
+        return Err(io::Error::other("is longer than 256 MiB, the maximum of a text"));
+    }
+    Ok(text)
 }
 
 /// Returns an error if a path leads to something that is neither a regular file nor a folder. A missing file is no error.

@@ -128,6 +128,11 @@ pub fn is_taken(path: &Path) -> bool {
     Target::of(path).map_or(true, |target| target.is_taken())
 }
 
+/// Whether a path leads to a FIFO, a device or an open file of this process.
+pub fn is_special(path: &Path) -> bool {
+    Target::of(path).is_ok_and(|target| !matches!(target, Target::File(_)))
+}
+
 fn is_fifo(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|data| data.file_type().is_fifo())
 }

@@ -9,6 +9,7 @@ use std::{
 
 use crate::{
     error::{Error, Result},
+    files::read_text,
     progress::Progress,
 };
 
@@ -86,7 +87,7 @@ pub fn snapshot(cache: &Path, repo: &str, revision: &str) -> Option<PathBuf> {
     let commit = if is_commit {
         revision.to_owned()
     } else {
-        std::fs::read_to_string(folder.join("refs").join(revision)).ok()?.trim().to_owned()
+        read_text(&folder.join("refs").join(revision)).ok()?.trim().to_owned()
     };
     if commit.is_empty() || commit.contains(['/', '.']) {
         return None;

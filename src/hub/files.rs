@@ -4,7 +4,10 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    files::read_text,
+};
 
 /// The files of a model to resolve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,7 +146,7 @@ fn is_shard(tail: &str) -> bool {
 
 /// The missing files of a folder in diffusers layout; empty if it is complete.
 pub(super) fn missing(folder: &Path, weights: bool) -> Result<Vec<String>> {
-    let Ok(index) = std::fs::read_to_string(folder.join("model_index.json")) else {
+    let Ok(index) = read_text(&folder.join("model_index.json")) else {
         return Ok(vec!["model_index.json".into()]);
     };
     let mut missing = Vec::new();
@@ -174,7 +177,7 @@ pub(super) fn missing(folder: &Path, weights: bool) -> Result<Vec<String>> {
 
 fn missing_weights(folder: &Path) -> Vec<String> {
     for base in BASES {
-        if let Ok(index) = std::fs::read_to_string(folder.join(format!("{base}.safetensors.index.json"))) {
+        if let Ok(index) = read_text(&folder.join(format!("{base}.safetensors.index.json"))) {
             let index: Value = serde_json::from_str(&index).unwrap_or_default();
             let Some(map) = index["weight_map"].as_object() else {
                 return vec![format!("{base}.safetensors.index.json (unreadable)")];

@@ -19,6 +19,7 @@ use super::{
 use crate::{
     catalog::Entry,
     error::{Error, Result},
+    files::read_text,
     progress::{self, Task, Unit},
 };
 
@@ -177,7 +178,7 @@ impl<'a> Session<'a> {
             ))
         })?;
         let path = self.fetch(index)?;
-        let text = std::fs::read_to_string(&path).map_err(|e| Error::io("reading", &path, &e))?;
+        let text = read_text(&path).map_err(|e| Error::io("reading", &path, &e))?;
         let components = files::components(&text).map_err(|e| e.at(self.request.repo))?;
         files::select(&self.tree, &components, weights).map_err(|e| e.at(self.request.repo))
     }

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     io::ErrorKind,
     ops::RangeInclusive,
     path::{Path, PathBuf},
@@ -11,7 +10,10 @@ use std::{
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    files::read_text,
+};
 
 /// Key of `model_index.json` that says that the weights are random. diffusers ignores keys that begin with an underscore.
 const RANDOM: &str = "_random_weights";
@@ -149,7 +151,7 @@ fn largest(value: &Value) -> Option<f64> {
 /// Reads a JSON file. Errors name the file and the field.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let shown = path.display();
-    let text = fs::read_to_string(path).map_err(|e| match e.kind() {
+    let text = read_text(path).map_err(|e| match e.kind() {
         ErrorKind::NotFound => {
             Error::failed(format!("{shown} is missing; the checkpoint is incomplete: download it again"))
         }

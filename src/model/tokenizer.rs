@@ -1,11 +1,14 @@
 //! From text to token ids. Reads `tokenizer.json`, or builds it from `vocab.json` and `merges.txt`.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
 use super::folder::read_json;
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    files::read_text,
+};
 
 /// A tokenizer without padding and truncation.
 #[derive(Debug)]
@@ -45,11 +48,11 @@ impl Tokenizer {
     pub fn open(folder: &Path, class: &str) -> Result<Self> {
         let file = folder.join("tokenizer.json");
         let bytes = if file.exists() {
-            let bytes = fs::read(&file).map_err(|e| Error::io("reading", &file, &e))?;
+            let text = read_text(&file).map_err(|e| Error::io("reading", &file, &e))?;
             // The tokenizers crate panics where the JSON ends or breaks inside of some parts.
-            serde_json::from_slice::<Value>(&bytes)
+            serde_json::from_str::<Value>(&text)
                 .map_err(|e| Error::failed(format!("{}: not a tokenizer: tokenizer.json: {e}", folder.display())))?;
-            bytes
+            text.into_bytes()
         } else {
             let built = if class.starts_with("CLIP") {
                 clip(folder)?
@@ -112,7 +115,7 @@ impl Tokenizer {
 fn vocabulary(folder: &Path) -> Result<(Map<String, Value>, Vec<Value>)> {
     let vocab = read_json(&folder.join("vocab.json"))?;
     let path = folder.join("merges.txt");
-    let text = fs::read_to_string(&path).map_err(|e| Error::io("reading", &path, &e))?;
+    let text = read_text(&path).map_err(|e| Error::io("reading", &path, &e))?;
     let pairs = text.lines().filter(|l| !l.starts_with("#version") && !l.is_empty());
     Ok((vocab, pairs.map(|l| Value::from(l.split(' ').collect::<Vec<_>>())).collect()))
 }

@@ -22,9 +22,11 @@ pub(crate) fn name_damaged_tensor(weights: &Path) -> impl Fn(Error) -> Error + '
             Ok(Some(name)) => {
                 error.because(format!("tensor {name} of {checkpoint} contains NaN or infinity; download it again"))
             }
-            Ok(None) => error.because(format!("all weights of {checkpoint} are finite")),
+            Ok(None) => {
+                error.advise(format!("all weights of {checkpoint} are finite: use --dtype f32, or less guidance"))
+            }
             // Third-party graphs are not checkpoints.
-            Err(_) => error,
+            Err(_) => error.advise("use --dtype f32; if that does not help, the weights are damaged"),
         }
     }
 }

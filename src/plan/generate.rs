@@ -1,6 +1,6 @@
 //! Resolved arguments of `generate`.
 
-use std::path::PathBuf;
+use std::{collections::HashSet, path::PathBuf};
 
 use serde::Serialize;
 
@@ -93,9 +93,9 @@ impl GeneratePlan {
     /// # Errors
     /// Those of [`Output::path`].
     pub fn outputs(&self, video: bool) -> Result<Vec<PathBuf>> {
-        let mut outputs = Vec::new();
+        let (mut outputs, mut seen) = (Vec::new(), HashSet::new());
         for (_, item) in self.items(video) {
-            outputs.extend(self.output.path(item)?.filter(|path| !outputs.contains(path)));
+            outputs.extend(self.output.path(item)?.filter(|path| seen.insert(path.clone())));
         }
         Ok(outputs)
     }

@@ -112,7 +112,7 @@ pub fn finite(name: &str, t: &Tensor) -> Result<()> {
     let count = values.iter().filter(|v| !v.is_finite()).count();
     let Some((at, value)) = values.indexed_iter().find(|(_, v)| !v.is_finite()) else { return Ok(()) };
     Err(Error::non_finite(format!(
-        "{name}: {count} of {} values are not finite (first {value} at {:?}); use --dtype f32; if that does not help, the weights are damaged",
+        "{name}: {count} of {} values are not finite (first {value} at {:?})",
         values.len(),
         at.slice(),
     )))

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::solver::{Euler, Solver, UniPc};
 use crate::{
     error::{At, Error, Result},
+    files::read_text,
     tensor::DType,
 };
 
@@ -114,7 +115,7 @@ const FIXED_UNIPC: &[(&str, &str, &str)] = &[
 impl FlowMatch {
     /// Reads a `scheduler_config.json` from disk. Errors name the file.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(|e| Error::io("reading", path, &e))?;
+        let text = read_text(path).map_err(|e| Error::io("reading", path, &e))?;
         Self::from_json(&text).at(path.display())
     }
 
@@ -237,6 +238,12 @@ impl FlowMatch {
         // ln(1 − σ) must be finite in UniPC's first update.
         if self.spacing == Spacing::Train && (sigmas[0] - 1.0).abs() < 1e-6 {
             sigmas[0] -= 1e-6;
+        }
+        // f32 overflows where mu exceeds 88, which grows with the size.
+        if sigmas.iter().any(|s| !s.is_finite()) {
+            return Err(Error::usage(format!(
+                "the noise levels of this size are not finite (mu is {mu:.3e}); choose a smaller size"
+            )));
         }
         Ok(sigmas)
     }

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use serde_json::{Value, json};
 
-use crate::{Bench, FLUX, RIFE, as_safetensors, copy_folder, edit_header, here, poison, report};
+use crate::{Bench, FLUX, RIFE, as_safetensors, copy_folder, edit_header, here, poison, report, written::fifo};
 
 const RUN: &str = "generate --prompt fox --height 64 --width 64 --num-inference-steps 2 --output-file-path out/a.png";
 const VAE: &str = "vae/diffusion_pytorch_model.safetensors";
@@ -23,6 +23,11 @@ fn set(root: &Path, file: &str, key: &str, value: Value) {
 
 fn edit_bytes(path: &Path, edit: impl Fn(Vec<u8>) -> Vec<u8>) {
     fs::write(path, edit(fs::read(path).unwrap())).unwrap();
+}
+
+fn replace_by_fifo(path: &Path) {
+    fs::remove_file(path).unwrap();
+    fifo(path);
 }
 
 /// Rows: damage to a copy of a valid checkpoint, and words of the expected error.
@@ -160,6 +165,17 @@ const FOLDERS: &[Row] = &[
         "groups do not divide",
         |m| set(m, "vae/config.json", "norm_num_groups", json!(3)),
         &["model/vae", "/decoder/", "3 groups do not divide"],
+    ),
+    (
+        "config is a FIFO",
+        |m| replace_by_fifo(&m.join("transformer/config.json")),
+        &["model/transformer/config.json", "is a FIFO; expected a regular file"],
+    ),
+    ("weights are a FIFO", |m| replace_by_fifo(&m.join(VAE)), &["model/vae", "is not a file"]),
+    (
+        "config is endless",
+        |m| fs::File::create(m.join("vae/config.json")).unwrap().set_len(1 << 40).unwrap(),
+        &["model/vae/config.json", "is longer than 256 MiB"],
     ),
 ];
 

@@ -14,6 +14,7 @@ fn unsupported_sizes_name_the_nearest() {
         ("--height 100 --width 64", vec!["--height 100", "multiple of 16", "96 or 112"]),
         ("--height 64 --width 1000", vec!["--width 1000", "multiple of 16", "992 or 1008"]),
         ("--output-size 65x64", vec!["--width 65", "64 or 80"]),
+        ("--output-size 16384x16384", vec!["noise levels", "not finite", "choose a smaller size"]),
     ] {
         let args = format!("{RUN} {size} --output-file-path out/a.png");
         bad.extend(bench.fault(size, &bench.run(&args), 1, &wants));

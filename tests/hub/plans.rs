@@ -144,9 +144,10 @@ fn networks_are_not_downloaded_for_a_plan() {
         (CLIP, "--interpolate 2x --frame-interpolation-model-path org/rife", Some(10)),
         (PICTURE, &format!("{url}/net.pth"), Some(200_000)),
         (PICTURE, &format!("{url}/no-head.pth"), None),
-        // Without a network, only the catalogue tells the size of a network, and it does not know all.
-        (PICTURE, "--upscale 2 --offline", None),
-        (PICTURE, known, None),
+        // Without a network, the catalogue tells the size: four bytes for each parameter.
+        (PICTURE, "--upscale 2 --offline", Some(4 * 16_703_171)),
+        (PICTURE, known, Some(4 * 16_697_987)),
+        (CLIP, "--interpolate 2x --offline", Some(4 * 4_866_052)),
     ] {
         let plan = enhanced(&server, input, args);
         let noted = plan["notes"].to_string().contains("is not cached: a run downloads it first");

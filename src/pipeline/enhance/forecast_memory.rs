@@ -28,7 +28,7 @@ const LOOKAHEAD: u64 = 48;
 /// Tenths of a byte per pixel of a frame in the lookahead: YUV 4:2:0, a quarter-size copy in four phases, motion vectors.
 const LOOKAHEAD_TENTHS: u64 = 33;
 /// Contexts of both codecs and the heaps of their threads.
-const CODECS: u64 = 50_000_000;
+const CODECS: u64 = 46_000_000;
 /// Pairs of frames that the interpolation network gets at once.
 const PAIRS: u64 = 1;
 
@@ -109,9 +109,10 @@ fn whole(
         false => Phase::default().with("f32 planes", planes),
     };
     let upscale = upscale.with("network and its tiles", network);
-    // Without a limit, the arena keeps its memory.
-    let arena = if plan.runtime.engine.memory_limit.is_some() { 0 } else { network };
-    let whole_planes = if direct { 0 } else { times(PLANES.saturating_mul(pixels(target))) };
+    // Without a limit, the arena keeps its memory. A filter has none.
+    let kept = plan.runtime.engine.memory_limit.is_none() && form.is_some_and(UpscaleForm::has_network);
+    let arena = if kept { network } else { 0 };
+    let whole_planes = if direct { 0 } else { times(pixels(target).saturating_mul(4 * header.channels as u64)) };
     let convert = Phase::default()
         .with("f32 planes", whole_planes)
         .with("output picture", output_bytes)

@@ -96,6 +96,11 @@ impl UpscaleForm {
         UpscaleOptions { scale, multiple, tile, halo }
     }
 
+    /// Whether there is a network, not only a filter.
+    pub(crate) fn has_network(&self) -> bool {
+        self.spec.is_some()
+    }
+
     /// Bytes of the network on one tile of a picture of (height, width), or of the filter on one band.
     pub(crate) fn network_bytes(&self, options: UpscaleOptions, (h, w): (usize, usize)) -> u64 {
         if self.passes((h, w)) == 0 {
@@ -154,9 +159,9 @@ impl UpscaleForm {
         let (last, before) = (power(passes), power(passes.saturating_sub(1)));
         let fitted = if last == output { 0 } else { output.saturating_add(last) };
         let colours = PLANES.saturating_mul(fitted.max(last.saturating_add(before)).max(output));
-        // Alpha is kept beside the colours, upscaled as a grey picture, and joined to them.
-        let alpha = if channels == 4 { PLANES.saturating_mul(output.saturating_add(pixels((h, w)))) } else { 0 };
-        colours.saturating_add(alpha)
+        // Alpha is kept beside the colours with a copy, upscaled as a grey picture, and joined to them.
+        let alpha = PLANES.saturating_mul(output).saturating_add((PLANES + 8).saturating_mul(pixels((h, w))));
+        if channels == 4 { colours.saturating_add(alpha) } else { colours }
     }
 }
 
