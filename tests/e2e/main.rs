@@ -23,6 +23,7 @@ mod pty;
 mod published;
 mod rates;
 mod refine;
+mod sound;
 mod stdio;
 mod time;
 mod upscale;

@@ -58,6 +58,51 @@ pub(crate) fn container(path: &Path, animated: bool) -> Result<(context::Output,
     }
 }
 
+/// Whether a container stores a codec. `None`: FFmpeg does not know.
+///
+/// # Safety
+/// `format` is a muxer of FFmpeg.
+pub(super) unsafe fn stores(format: *const ffi::AVOutputFormat, codec: ffi::AVCodecID) -> Option<bool> {
+    // SAFETY: guaranteed by the caller; FFmpeg only reads both.
+    let (known, name, usual) = unsafe {
+        let known = ffi::avformat_query_codec(format, codec, ffi::FF_COMPLIANCE_NORMAL);
+        (known, text((*format).name), (*format).video_codec)
+    };
+    match (known, name.as_str()) {
+        (0, _) => Some(false),
+        (1, _) => Some(true),
+        // FFmpeg writes any codec to a transport stream; players know these.
+        (_, "mpegts") if !is_video(codec) => Some(TRANSPORT.contains(&codec)),
+        (_, "yuv4mpegpipe") => Some(codec == usual),
+        _ => None,
+    }
+}
+
+/// Sound and subtitles of MPEG transport streams.
+const TRANSPORT: [ffi::AVCodecID; 13] = {
+    use ffi::AVCodecID::*;
+    [
+        AV_CODEC_ID_MP1,
+        AV_CODEC_ID_MP2,
+        AV_CODEC_ID_MP3,
+        AV_CODEC_ID_AAC,
+        AV_CODEC_ID_AAC_LATM,
+        AV_CODEC_ID_AC3,
+        AV_CODEC_ID_EAC3,
+        AV_CODEC_ID_DTS,
+        AV_CODEC_ID_TRUEHD,
+        AV_CODEC_ID_OPUS,
+        AV_CODEC_ID_DVB_SUBTITLE,
+        AV_CODEC_ID_DVB_TELETEXT,
+        AV_CODEC_ID_HDMV_PGS_SUBTITLE,
+    ]
+};
+
+fn is_video(codec: ffi::AVCodecID) -> bool {
+    // SAFETY: looks a number up.
+    unsafe { ffi::avcodec_get_type(codec) == ffi::AVMediaType::AVMEDIA_TYPE_VIDEO }
+}
+
 /// Adds the video as the first stream, with its tags.
 pub(crate) fn add_video(
     target: &mut context::Output,
@@ -71,7 +116,7 @@ pub(crate) fn add_video(
     unsafe {
         let context = &*encoder.context.as_ptr();
         let format = (*target.as_ptr()).oformat;
-        if ffi::avformat_query_codec(format, context.codec_id, ffi::FF_COMPLIANCE_NORMAL) == 0 {
+        if stores(format, context.codec_id) == Some(false) {
             let name = &encoder.name;
             return Err(Error::usage(format!("{container} does not support the codec of {name}; use .mkv")));
         }

@@ -115,6 +115,10 @@ pub(crate) fn open(options: &VideoOptions, spec: &VideoSpec, container: &str, gl
             raw.flags |= ffi::AV_CODEC_FLAG_GLOBAL_HEADER as i32;
         }
         tags.tag(raw);
+        if container == "avi" {
+            // AVI stores no display times: reordered frames would be shown late, behind the sound. `-e bf=N` overrides it.
+            raw.max_b_frames = 0;
+        }
     }
     let settings = all_options(codec, options, spec)?;
     let dictionary: ffmpeg_next::Dictionary = settings.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();

@@ -11,7 +11,7 @@ use ffmpeg_next::{
     packet::Mut,
 };
 
-use super::subtitle::Recoder;
+use super::{container::stores, subtitle::Recoder};
 use crate::{
     error::{Error, Result},
     media::video::{
@@ -98,8 +98,7 @@ impl Remuxer {
         let (fits, container, source) = unsafe {
             let format = (*target.as_ptr()).oformat;
             let source = &**(*self.input.as_ptr()).streams.add(stream.index);
-            let fits = ffi::avformat_query_codec(format, (*source.codecpar).codec_id, ffi::FF_COMPLIANCE_NORMAL);
-            (fits == 1, text((*format).name), source)
+            (stores(format, (*source.codecpar).codec_id) == Some(true), text((*format).name), source)
         };
         let recoder = if fits { None } else { Recoder::new(source, &container) }?;
         if matches!(stream.codec.as_str(), "ass" | "ssa") {
@@ -117,16 +116,15 @@ impl Remuxer {
         let (fits, container) = unsafe {
             let format = (*target.as_ptr()).oformat;
             let parameters = (**(*self.input.as_ptr()).streams.add(index)).codecpar;
-            let fits = ffi::avformat_query_codec(format, (*parameters).codec_id, ffi::FF_COMPLIANCE_NORMAL);
-            (fits, text((*format).name))
+            (stores(format, (*parameters).codec_id) == Some(true), text((*format).name))
         };
         let fits = match stream.kind {
             // Second videos and time codes belong to the old frames. The meaning of data streams is unknown.
             StreamKind::Video | StreamKind::Data => false,
             StreamKind::Attachment => container == "matroska",
             StreamKind::Picture if container == "matroska" => matches!(codec.as_str(), "png" | "mjpeg"),
-            StreamKind::Subtitle => fits == 1 || self.recoders[index].is_some(),
-            _ => fits == 1,
+            StreamKind::Subtitle => fits || self.recoders[index].is_some(),
+            _ => fits,
         };
         if !fits && stream.kind == StreamKind::Audio {
             return Err(Error::usage(format!(
