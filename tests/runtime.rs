@@ -327,6 +327,22 @@ fn devices_work_or_give_the_reason() {
     }
 }
 
+/// The probe of GPUs in f32 on the CPU: its expected values, which numpy computed, are those of ONNX Runtime.
+#[test]
+fn the_gpu_probe_expects_what_onnx_runtime_computes() {
+    let _turn = serialised();
+    let all: Vec<f32> = include_bytes!("../src/runtime/probe_gpu.bin")
+        .chunks_exact(4)
+        .map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()))
+        .collect();
+    let (input, wanted) = all.split_at(all.len() / 4);
+    let mut network = cpu().load_file("probe", &data("probe_gpu_f32.onnx"), &Load::default()).unwrap();
+    let found = network.run(&[("x", &floats(&[1, 1, 4, 8], |i| input[i]))]).unwrap();
+    let found = values(&found[0].1);
+    let worst = found.iter().zip(wanted).fold(0f32, |worst, (a, b)| worst.max((a - b).abs()));
+    assert!(found.len() == wanted.len() && worst < 1e-5, "differs by {worst}");
+}
+
 #[test]
 fn doctor_lists_library_providers_and_devices() {
     let _turn = serialised();

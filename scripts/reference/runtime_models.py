@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes src/runtime/probe.onnx and tests/data/runtime: small graphs, and outputs of the warp operator from torch.
+"""Writes the probes of src/runtime and tests/data/runtime: small graphs, and outputs of the warp operator from torch.
 
     scripts/reference/runtime_models.py        (requires onnx, torch, numpy)
 """
@@ -21,7 +21,8 @@ def value(name, shape, dtype=T.FLOAT):
 
 def save(path, nodes, inputs, outputs, initializers=(), metadata=()):
     graph = h.make_graph(nodes, path.stem, inputs, outputs, list(initializers))
-    opsets = [h.make_opsetid("", 23), h.make_opsetid("crescendo", 1)]
+    domains = {node.domain for node in nodes} - {""} or {"crescendo"}
+    opsets = [h.make_opsetid("", 23), *(h.make_opsetid(domain, 1) for domain in sorted(domains))]
     model = h.make_model(graph, opset_imports=opsets, ir_version=10, producer_name="crescendo")
     h.set_model_props(model, dict(metadata))
     path.write_bytes(model.SerializeToString())
@@ -62,6 +63,41 @@ def graphs():
     )
 
 
+def gpu_probe():
+    """Writes probe_gpu.onnx: attention over a linear layer over a convolution, and all three in one output, as a GPU's networks have
+    them; the same in f32 for the CPU; and probe_gpu.bin, the input and the expected output, f32, little-endian."""
+    rows, columns = 4, 8
+    x = ((7 * np.arange(rows * columns)) % 11 - 5) / 4
+    kernel = np.array([[0, 1, -1], [1, 1, 0], [-1, 0, 1]]) / 2
+    weight = ((5 * np.arange(columns * columns)) % 9 - 4).reshape(columns, columns) / 8
+
+    picture = np.pad(x.reshape(rows, columns), 1)
+    convolved = sum(kernel[i, j] * picture[i : i + rows, j : j + columns] for i in range(3) for j in range(3))
+    product = convolved @ weight.T
+    scores = np.exp(product @ product.T / np.sqrt(columns))
+    attention = scores / scores.sum(1, keepdims=True) @ product
+    values = np.concatenate([x, convolved.ravel(), product.ravel(), attention.ravel()])
+    (ROOT / "src/runtime/probe_gpu.bin").write_bytes(values.astype("<f4").tobytes())
+
+    for path, compute in [(ROOT / "src/runtime/probe_gpu.onnx", T.BFLOAT16), (DATA / "probe_gpu_f32.onnx", T.FLOAT)]:
+        nodes = [
+            h.make_node("Conv", ["x", "kernel"], ["convolved"], "convolution", pads=[1, 1, 1, 1]),
+            h.make_node("Reshape", ["convolved", "rows"], ["first"], "rows"),
+            h.make_node("Cast", ["first"], ["narrow"], "narrow", to=compute),
+            h.make_node("FusedMatMul", ["narrow", "weight"], ["product"], "product", domain="com.microsoft", transB=1),
+            h.make_node("Attention", ["product"] * 3, ["attended"], "attention", q_num_heads=1, kv_num_heads=1),
+            h.make_node("Cast", ["product"], ["second"], "second", to=T.FLOAT),
+            h.make_node("Cast", ["attended"], ["third"], "third", to=T.FLOAT),
+            h.make_node("Concat", ["first", "second", "third"], ["z"], "all", axis=0),
+        ]
+        constants = [
+            h.make_tensor("kernel", T.FLOAT, [1, 1, 3, 3], kernel.ravel()),
+            h.make_tensor("rows", T.INT64, [3], [1, rows, columns]),
+            h.make_tensor("weight", compute, weight.shape, weight.ravel()),
+        ]
+        save(path, nodes, [value("x", [1, 1, rows, columns])], [value("z", [3, rows, columns])], constants)
+
+
 def rife_warp(image, flow):
     """The warp of RIFE's IFNet. Source: https://github.com/hzwer/Practical-RIFE, model/warplayer.py."""
     n, _, rows, columns = flow.shape
@@ -87,6 +123,7 @@ def warps():
 if __name__ == "__main__":
     DATA.mkdir(parents=True, exist_ok=True)
     graphs()
+    gpu_probe()
     warps()
     for path in sorted(DATA.iterdir()):
         print(path.relative_to(ROOT), path.stat().st_size)

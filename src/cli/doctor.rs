@@ -17,6 +17,8 @@ pub(super) struct Diagnosis {
     pub onnxruntime: OnnxRuntime,
     /// Execution providers that work: `cpu`, `cuda`, `tensorrt`.
     pub providers: Vec<String>,
+    /// Why CUDA does not work, if ONNX Runtime has it and it is not asked for; with `--device cuda` this is a problem.
+    pub unusable: Vec<String>,
     /// Devices that networks can run on.
     pub devices: Vec<DeviceRow>,
     /// FFmpeg.
@@ -108,6 +110,7 @@ impl Diagnosis {
             version: env!("CARGO_PKG_VERSION"),
             onnxruntime: OnnxRuntime::default(),
             providers: Vec::new(),
+            unusable: Vec::new(),
             devices: Vec::new(),
             ffmpeg: Ffmpeg::default(),
             machine: Machine::new(),
@@ -172,6 +175,9 @@ impl Report for Diagnosis {
         let path = self.onnxruntime.path.as_ref().map(|p| format!(" ({})", p.display())).unwrap_or_default();
         row("onnxruntime", format!("{}{path}", self.onnxruntime.version.as_deref().unwrap_or("not found")));
         row("providers", or_none(&self.providers));
+        for reason in &self.unusable {
+            row("unusable", reason.clone());
+        }
         for d in &self.devices {
             let memory = d.memory_bytes.map(|b| format!(", {}", cache::gigabytes(b))).unwrap_or_default();
             row("device", format!("{}: {}{memory}", d.id, d.name));

@@ -73,6 +73,16 @@ pub(super) fn diagnose(diagnosis: &mut Diagnosis, options: &RuntimeOptions) {
     diagnosis.providers =
         found.onnxruntime.providers.iter().filter(|p| p.problem.is_none()).map(|p| p.device.to_string()).collect();
     diagnosis.problems.extend(found.onnxruntime.problem);
+    let asked = options.engine.device.to_string();
+    for provider in found.onnxruntime.providers {
+        match provider.problem {
+            Some(problem) if provider.device == asked => diagnosis.problems.push(problem),
+            Some(problem) if provider.compiled_in && provider.device.starts_with("cuda") => {
+                diagnosis.unusable.push(problem);
+            }
+            _ => {}
+        }
+    }
     diagnosis.ffmpeg.version = Some(found.ffmpeg);
     diagnosis.ffmpeg.encoders = found.encoders;
     diagnosis.ffmpeg.decoders = found.decoders;

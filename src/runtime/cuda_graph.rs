@@ -14,6 +14,8 @@ pub(super) struct Captures {
     device: i32,
     allocator: Allocator,
     captured: Vec<Captured>,
+    /// Graphs bound so far, also those whose first run failed: ONNX Runtime may remember a failed id.
+    bound: usize,
 }
 
 struct Captured {
@@ -25,40 +27,28 @@ struct Captured {
 
 impl Captures {
     pub(super) fn new(session: &Session, device: i32) -> ort::Result<Self> {
-        Ok(Self { device, allocator: Allocator::new(session, memory(device)?)?, captured: Vec::new() })
+        Ok(Self { device, allocator: Allocator::new(session, memory(device)?)?, captured: Vec::new(), bound: 0 })
     }
 
-    /// Copies the inputs to the device, captures or replays the graph, and returns the outputs on the CPU in the graph's order.
+    /// Copies the inputs to the device, captures or replays the graph, and returns the outputs on the CPU in the graph's order. A graph
+    /// whose run failed is forgotten: its outputs are not bound, and it must not be replayed.
     pub(super) fn run(
         &mut self,
         session: &mut Session,
         inputs: &[(&str, SessionInputValue<'_>)],
     ) -> ort::Result<Vec<DynValue>> {
         let known = self.captured.iter().position(|captured| captured.matches(inputs));
-        let at = match known {
-            Some(at) => at,
-            None => {
-                let captured = self.bind(session, inputs)?;
-                self.captured.push(captured);
-                self.captured.len() - 1
-            }
+        let mut captured = match known {
+            Some(at) => self.captured.swap_remove(at),
+            None => self.bind(session, inputs)?,
         };
-        let Captured { inputs: bound, binding, options } = &mut self.captured[at];
-        for (name, value) in inputs {
-            if let Some((_, target)) = bound.iter_mut().find(|(bound, _)| bound == name) {
-                value.view().downcast::<DynTensorValueType>()?.copy_into(target)?;
-            }
-        }
-        let names: Vec<String> = session.outputs().iter().map(|o| o.name().to_owned()).collect();
-        let outputs = session.run_binding_with_options(binding, options)?;
-        let fetch = |name: &String| {
-            let value = outputs[name.as_str()].view().downcast::<DynTensorValueType>()?;
-            Ok(value.to(AllocationDevice::CPU, 0)?.into_dyn())
-        };
-        names.iter().map(fetch).collect()
+        let outputs = captured.run(session, inputs)?;
+        self.captured.push(captured);
+        Ok(outputs)
     }
 
-    fn bind(&self, session: &Session, inputs: &[(&str, SessionInputValue<'_>)]) -> ort::Result<Captured> {
+    fn bind(&mut self, session: &Session, inputs: &[(&str, SessionInputValue<'_>)]) -> ort::Result<Captured> {
+        self.bound += 1;
         let mut binding = session.create_binding()?;
         let mut bound = Vec::with_capacity(inputs.len());
         for (name, value) in inputs {
@@ -73,12 +63,28 @@ impl Captures {
         }
         let mut options = RunOptions::new()?;
         // 0 is reserved; -1 disables capture.
-        options.set("gpu_graph_id", (self.captured.len() + 1).to_string())?;
+        options.set("gpu_graph_id", self.bound.to_string())?;
         Ok(Captured { inputs: bound, binding, options })
     }
 }
 
 impl Captured {
+    fn run(&mut self, session: &mut Session, inputs: &[(&str, SessionInputValue<'_>)]) -> ort::Result<Vec<DynValue>> {
+        let Self { inputs: bound, binding, options } = self;
+        for (name, value) in inputs {
+            if let Some((_, target)) = bound.iter_mut().find(|(bound, _)| bound == name) {
+                value.view().downcast::<DynTensorValueType>()?.copy_into(target)?;
+            }
+        }
+        let names: Vec<String> = session.outputs().iter().map(|o| o.name().to_owned()).collect();
+        let outputs = session.run_binding_with_options(binding, options)?;
+        let fetch = |name: &String| {
+            let value = outputs[name.as_str()].view().downcast::<DynTensorValueType>()?;
+            Ok(value.to(AllocationDevice::CPU, 0)?.into_dyn())
+        };
+        names.iter().map(fetch).collect()
+    }
+
     fn matches(&self, inputs: &[(&str, SessionInputValue<'_>)]) -> bool {
         inputs.iter().all(|(name, value)| {
             let bound = self.inputs.iter().find(|(bound, _)| bound == name);

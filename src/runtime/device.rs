@@ -1,4 +1,4 @@
-//! Execution providers: session options of each device, and a test that the device works.
+//! Execution providers: session options of each device.
 
 use std::sync::{Mutex, MutexGuard};
 
@@ -8,22 +8,15 @@ use ort::{
         Session,
         builder::{GraphOptimizationLevel, SessionBuilder},
     },
-    value::TensorRef,
 };
 
 use super::{
-    library::{self, Library},
+    library::Library,
     memory,
     options::{Device, Load},
-    ort_error, warp,
+    warp,
 };
-use crate::{
-    error::{Error, Result},
-    sync::lock,
-};
-
-/// `z = x + x` on two f32: the smallest graph that runs a kernel.
-const PROBE: &[u8] = include_bytes!("probe.onnx");
+use crate::sync::lock;
 
 /// The loaded library and the settings of all sessions.
 pub(super) struct Settings {
@@ -96,53 +89,6 @@ pub(super) fn compiled_in(device: Device) -> bool {
         Device::TensorRt(_) => ep::TensorRT::is_available(),
     };
     known.unwrap_or(false)
-}
-
-/// Runs the probe on `device` without CPU fallback.
-///
-/// # Errors
-/// The reason why the device does not work.
-pub(super) fn test(library: &'static Library, device: Device) -> Result<Device> {
-    if !compiled_in(device) {
-        if !library::has_nvidia_driver() {
-            return Err(no_gpu(device));
-        }
-        return Err(Error::failed(format!(
-            "--device {device}: {} was built without this provider; scripts/setup --cuda installs a build with it",
-            library.path.display()
-        )));
-    }
-    let engine = Settings { library, device, threads: 1, memory_limit: None };
-    library::take_logged_error();
-    let outcome = run_probe(&engine, device).map_err(|e| {
-        // The result only says that a provider cannot be loaded; the log says what is missing.
-        let logged = library::take_logged_error().map(|line| ort_error::sentence(&line));
-        let cause = ort_error::sentence(e.message());
-        logged.filter(|line| !line.contains(&cause)).map_or(cause.clone(), |line| format!("{cause}: {line}"))
-    });
-    match outcome {
-        Ok(sum) if sum == [3.0, -8.0] => Ok(device),
-        Ok(sum) => Err(Error::failed(format!(
-            "--device {device}: 1.5 + 1.5 and -4 + -4 returned {sum:?}; the driver is broken"
-        ))),
-        Err(_) if device != Device::Cpu && !library::has_nvidia_driver() => Err(no_gpu(device)),
-        Err(cause) => Err(Error::failed(format!("--device {device} does not work: {cause}"))),
-    }
-}
-
-fn no_gpu(device: Device) -> Error {
-    Error::failed(format!(
-        "--device {device}: this machine has no NVIDIA GPU with a driver; leave out --device or give cpu"
-    ))
-}
-
-fn run_probe(engine: &Settings, device: Device) -> ort::Result<Vec<f32>> {
-    let how = Load { device_only: device != Device::Cpu, ..Load::default() };
-    let _loading = loading();
-    let mut session = builder(engine, device, &how)?.commit_from_memory(PROBE)?;
-    let x = TensorRef::from_array_view(([2_usize], &[1.5_f32, -4.0][..]))?;
-    let outputs = session.run(ort::inputs![x])?;
-    Ok(outputs[0].try_extract_tensor::<f32>()?.1.to_vec())
 }
 
 /// Lock to hold while a session is created. ONNX Runtime checks for an operator domain and adds it in two steps: of two sessions

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::{
     cores, device, library,
     options::{Device, DeviceChoice, Options},
+    probe,
 };
 
 /// ONNX Runtime and the devices of this machine.
@@ -49,7 +50,7 @@ pub fn describe(options: &Options) -> Description {
     let state = |library, device: Device| ProviderState {
         device: device.to_string(),
         compiled_in: device::compiled_in(device),
-        problem: device::test(library, device).err().map(|e| e.to_string()),
+        problem: probe::test(library, device).err().map(|e| e.to_string()),
     };
     let providers = match &opened {
         Ok(library) => {

@@ -8,7 +8,7 @@ use super::{
     library,
     network::{Network, RunMode},
     options::{Device, DeviceChoice, Load, Options},
-    ort_error,
+    ort_error, probe,
 };
 use crate::error::{Error, Result};
 
@@ -26,9 +26,9 @@ impl Engine {
         let library = library::open(options.library.as_deref(), wants_gpu)?;
         let device = match options.device {
             DeviceChoice::Cpu => Device::Cpu,
-            DeviceChoice::Cuda(index) => device::test(library, Device::Cuda(index))?,
-            DeviceChoice::TensorRt(index) => device::test(library, Device::TensorRt(index))?,
-            DeviceChoice::Auto => device::test(library, Device::Cuda(0)).unwrap_or_else(|cause| {
+            DeviceChoice::Cuda(index) => probe::test(library, Device::Cuda(index))?,
+            DeviceChoice::TensorRt(index) => probe::test(library, Device::TensorRt(index))?,
+            DeviceChoice::Auto => probe::test(library, Device::Cuda(0)).unwrap_or_else(|cause| {
                 tracing::debug!("no GPU: {cause}");
                 Device::Cpu
             }),

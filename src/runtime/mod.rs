@@ -25,6 +25,7 @@ mod network;
 mod options;
 mod ort_error;
 mod ort_value;
+mod probe;
 mod warp;
 
 pub use cores::{start_workers, threads_available};

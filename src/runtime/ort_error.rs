@@ -15,28 +15,66 @@ pub(super) fn explain<R>(network: &str, error: &ort::Error<R>) -> Error {
 /// Rewrites a message of ONNX Runtime without C++ details, with advice for known causes.
 pub(super) fn sentence(message: &str) -> String {
     let clean = without_noise(message);
+    if let Some(text) = gpu_failure(&clean) {
+        return text;
+    }
     let lower = clean.to_lowercase();
     let exhausted =
         ["failed to allocate", "bad_alloc", "out of memory", "cudnn_status_alloc_failed", "available memory of"];
     if exhausted.iter().any(|sign| lower.contains(sign)) {
         let node = between(message, "Name:'", "'").map(|node| format!(" at node {node}")).unwrap_or_default();
         let size = between(&format!("{clean} "), "buffer of size ", " ").and_then(|n| n.parse::<u64>().ok());
-        let wanted = size.map(|n| format!(" ({:.1} GB more needed)", n as f64 / 1e9)).unwrap_or_default();
+        let amount = |n: u64| match n {
+            0..1_000_000_000 => format!(" ({} MB more needed)", n.div_ceil(1_000_000)),
+            _ => format!(" ({:.1} GB more needed)", n as f64 / 1e9),
+        };
+        let wanted = size.map(amount).unwrap_or_default();
         return format!("out of memory{node}{wanted}; use a smaller size or --tile, or set --memory-limit");
     }
     if let Some((_, why)) = clean.split_once(" failed:").filter(|(load, _)| load.starts_with("Load model from ")) {
         return format!("is not a readable ONNX graph ({why}); export or download it again");
     }
-    if clean.contains("cannot open shared object file") {
-        let driver = clean.contains("libcuda.so");
+    if let Some((before, _)) = clean.split_once(": cannot open shared object file") {
+        let library = before.rsplit(' ').next().unwrap_or(before);
+        let driver = library.starts_with("libcuda.so");
         let advice =
             if driver { "install NVIDIA's driver" } else { "scripts/setup --cuda installs NVIDIA's libraries" };
-        return format!("{clean}; {advice}");
+        return format!("the library {library} is missing; {advice}");
     }
     match (between(&clean, "Name:'", "' Status Message: "), clean.split_once("' Status Message: ")) {
         (Some(node), Some((_, what))) => format!("node {node}: {}", what.trim()),
         _ => clean,
     }
+}
+
+/// A failure of CUDA or of its libraries, as ONNX Runtime reports it: `CUDA failure 100: text ; GPU=0 ; hostname=… ; file=… ; line=…`,
+/// `CUDA error cudaErrorName:text`. Without memory, it is reported like that of the host.
+fn gpu_failure(clean: &str) -> Option<String> {
+    const NO_SUCH_GPU: &str = "there is no GPU with this number; `crescendo doctor` lists them";
+    const LIBRARIES: [(&str, &str); 5] = [
+        ("CUDA failure ", "CUDA"),
+        ("CUDA error ", "CUDA"),
+        ("CUBLAS failure ", "cuBLAS"),
+        ("CUDNN failure ", "cuDNN"),
+        ("CUDNN_FE failure ", "cuDNN"),
+    ];
+    if clean.contains("Invalid device ID: ") {
+        return Some(NO_SUCH_GPU.into());
+    }
+    let (library, rest) = LIBRARIES.iter().find_map(|(sign, name)| Some((name, clean.split_once(sign)?.1)))?;
+    let (_, what) = rest.split(" ; GPU=").next()?.split_once(':')?;
+    let what = what.trim();
+    // The text is CUDA's and does not change.
+    let advice = match what {
+        "out of memory" => return None,
+        "no CUDA-capable device is detected" => "check nvidia-smi and CUDA_VISIBLE_DEVICES",
+        "invalid device ordinal" => return Some(NO_SUCH_GPU.into()),
+        "CUDA driver version is insufficient for CUDA runtime version" => "install a newer driver of NVIDIA",
+        "no kernel image is available for execution on the device" => "this GPU is too old for ONNX Runtime",
+        _ => "run it again; if it repeats, `dmesg` and nvidia-smi tell more about the GPU",
+    };
+    let node = between(clean, "Name:'", "'").map(|node| format!("node {node}: ")).unwrap_or_default();
+    Some(format!("{node}{library}: {what}; {advice}"))
 }
 
 fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
@@ -162,8 +200,56 @@ mod tests {
                 "[ONNXRuntimeError] : 1 : FAIL : Failed to load library /a/x.so with error: libcublasLt.so.13: cannot open shared \
                  object file: No such file or directory"
                     .into(),
-                "Failed to load library /a/x.so with error: libcublasLt.so.13: cannot open shared object file: No such file or \
-                 directory; scripts/setup --cuda installs NVIDIA's libraries",
+                "the library libcublasLt.so.13 is missing; scripts/setup --cuda installs NVIDIA's libraries",
+            ),
+            (
+                format!(
+                    "{run} Conv node. Name:'convolution' Status Message: [ONNXRuntimeError] : 9 : NOT_IMPLEMENTED : cuDNN is unavailable or \
+                      disabled for CUDA Execution Provider: dlopen failed for libcudnn.so: libcudnn.so: cannot open shared object file: No such \
+                      file or directory"
+                ),
+                "the library libcudnn.so is missing; scripts/setup --cuda installs NVIDIA's libraries",
+            ),
+            (
+                format!(
+                    "{run} Conv node. Name:'/conv_in' Status Message: CUDNN_FE failure 11: CUDNN_BACKEND_API_FAILED ; GPU=0 ; hostname=vm \
+                      ; file={core}/providers/cuda/nn/conv.cc ; line=484 ; expr=s_.cudnn_fe_graph->execute();"
+                ),
+                "node /conv_in: cuDNN: CUDNN_BACKEND_API_FAILED; run it again; if it repeats, `dmesg` and nvidia-smi tell more about \
+                 the GPU",
+            ),
+            (
+                "Failed to parse provider option \"device_id\": Invalid device ID: 3, must be between 0 (inclusive) and 1 (exclusive)".into(),
+                "there is no GPU with this number; `crescendo doctor` lists them",
+            ),
+            (
+                "Failed to parse provider option \"device_id\": CUDA failure 100: no CUDA-capable device is detected ; GPU=0 ; hostname=vm \
+                 ; file=/onnxruntime_src/onnxruntime/core/providers/cuda/cuda_execution_provider_info.cc ; line=70 ; \
+                 expr=cudaGetDeviceCount(&num_devices); "
+                    .into(),
+                "CUDA: no CUDA-capable device is detected; check nvidia-smi and CUDA_VISIBLE_DEVICES",
+            ),
+            (
+                format!(
+                    "{run} Add node. Name:'/norm/Add' Status Message: CUDA error cudaErrorLaunchFailure:unspecified launch failure"
+                ),
+                "node /norm/Add: CUDA: unspecified launch failure; run it again; if it repeats, `dmesg` and nvidia-smi tell more about \
+                 the GPU",
+            ),
+            (
+                format!(
+                    "{run} Conv node. Name:'/conv_in' Status Message: CUDNN failure 5000: CUDNN_STATUS_EXECUTION_FAILED ; GPU=0 ; \
+                      hostname=vm ; file={core}/providers/cuda/nn/conv.cc ; line=462 ; expr=cudnnConvolutionForward()"
+                ),
+                "node /conv_in: cuDNN: CUDNN_STATUS_EXECUTION_FAILED; run it again; if it repeats, `dmesg` and nvidia-smi tell more about \
+                 the GPU",
+            ),
+            (
+                format!(
+                    "{run} Add node. Name:'/norm/Add' Status Message: CUDA failure 2: out of memory ; GPU=0 ; hostname=vm ; \
+                      file={core}/providers/cuda/cuda_call.cc ; line=9 ; expr=cudaMalloc()"
+                ),
+                "out of memory at node /norm/Add; use a smaller size or --tile, or set --memory-limit",
             ),
             ("std::bad_alloc".into(), "out of memory; use a smaller size or --tile, or set --memory-limit"),
             (

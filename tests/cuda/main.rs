@@ -3,7 +3,10 @@
 //! `scripts/test --cuda-stand-in` builds the stand-in and runs these tests. README.md in this folder says what they prove.
 #![allow(clippy::unwrap_used)]
 
+mod capture;
+mod exported;
 mod families;
+mod faults;
 mod log;
 mod postprocess;
 
@@ -21,9 +24,10 @@ fn stand_in() -> PathBuf {
     folder.expect("CUDA_STAND_IN names no folder: scripts/test --cuda-stand-in builds the stand-in and sets it")
 }
 
-/// What the probe of a device returns on a GPU that computes: 1.5 + 1.5 and −4 − 4.
+/// What the probe of a device returns on a GPU that computes: all but the first quarter of the file, which is its input.
 fn probe_answer() -> String {
-    [3.0f32, -8.0].iter().flat_map(|v| v.to_le_bytes()).map(|byte| format!("{byte:02x}")).collect()
+    let values = include_bytes!("../../src/runtime/probe_gpu.bin");
+    values[values.len() / 4..].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A temporary working folder.
@@ -32,6 +36,7 @@ pub(crate) struct Bench(tempfile::TempDir);
 /// The result of a run.
 pub(crate) struct Run {
     pub(crate) code: Option<i32>,
+    pub(crate) out: String,
     pub(crate) err: String,
     pub(crate) log: Log,
 }
@@ -47,17 +52,23 @@ impl Bench {
 
     /// Runs the binary on an imitated GPU with settings of the stand-in. Arguments are separated by spaces. `{goldens}` is that folder.
     pub(crate) fn run(&self, args: &str, settings: &[(&str, &str)]) -> Run {
-        let (stand_in, log) = (stand_in(), self.path("log"));
+        self.run_on(&stand_in(), &format!("{args} --log-level debug"), settings)
+    }
+
+    /// As [`Self::run`], with the libraries of another folder, and what is printed by default.
+    pub(crate) fn run_on(&self, libraries: &Path, args: &str, settings: &[(&str, &str)]) -> Run {
+        let log = self.path("log");
         fs::remove_file(&log).ok();
         let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens").display().to_string();
         let mut command = Command::new(assert_cmd::cargo::cargo_bin("crescendo"));
         command.current_dir(self.0.path()).args(args.replace("{goldens}", &goldens).split_whitespace());
-        command.args(["--device", "cuda", "--log-level", "debug", "--onnxruntime"]).arg(stand_in.join("onnxruntime"));
-        command.env("LD_LIBRARY_PATH", &stand_in).env("STAND_IN_LOG", &log).env("STAND_IN_ANSWER", probe_answer());
+        let device: &[&str] = if args.contains("--device") { &[] } else { &["--device", "cuda"] };
+        command.args(device).arg("--onnxruntime").arg(stand_in().join("onnxruntime"));
+        command.env("LD_LIBRARY_PATH", libraries).env("STAND_IN_LOG", &log).env("STAND_IN_ANSWER", probe_answer());
         command.env("HF_HUB_OFFLINE", "1").env("XDG_CACHE_HOME", self.path("cache"));
         let output = command.envs(settings.iter().copied()).output().unwrap();
-        let err = String::from_utf8_lossy(&output.stderr).into_owned();
-        Run { code: output.status.code(), err, log: Log::read(&log) }
+        let [out, err] = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        Run { code: output.status.code(), out, err, log: Log::read(&log) }
     }
 }
 
