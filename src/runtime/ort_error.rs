@@ -202,55 +202,6 @@ mod tests {
                     .into(),
                 "the library libcublasLt.so.13 is missing; scripts/setup --cuda installs NVIDIA's libraries",
             ),
-            (
-                format!(
-                    "{run} Conv node. Name:'convolution' Status Message: [ONNXRuntimeError] : 9 : NOT_IMPLEMENTED : cuDNN is unavailable or \
-                      disabled for CUDA Execution Provider: dlopen failed for libcudnn.so: libcudnn.so: cannot open shared object file: No such \
-                      file or directory"
-                ),
-                "the library libcudnn.so is missing; scripts/setup --cuda installs NVIDIA's libraries",
-            ),
-            (
-                format!(
-                    "{run} Conv node. Name:'/conv_in' Status Message: CUDNN_FE failure 11: CUDNN_BACKEND_API_FAILED ; GPU=0 ; hostname=vm \
-                      ; file={core}/providers/cuda/nn/conv.cc ; line=484 ; expr=s_.cudnn_fe_graph->execute();"
-                ),
-                "node /conv_in: cuDNN: CUDNN_BACKEND_API_FAILED; run it again; if it repeats, `dmesg` and nvidia-smi tell more about \
-                 the GPU",
-            ),
-            (
-                "Failed to parse provider option \"device_id\": Invalid device ID: 3, must be between 0 (inclusive) and 1 (exclusive)".into(),
-                "there is no GPU with this number; `crescendo doctor` lists them",
-            ),
-            (
-                "Failed to parse provider option \"device_id\": CUDA failure 100: no CUDA-capable device is detected ; GPU=0 ; hostname=vm \
-                 ; file=/onnxruntime_src/onnxruntime/core/providers/cuda/cuda_execution_provider_info.cc ; line=70 ; \
-                 expr=cudaGetDeviceCount(&num_devices); "
-                    .into(),
-                "CUDA: no CUDA-capable device is detected; check nvidia-smi and CUDA_VISIBLE_DEVICES",
-            ),
-            (
-                format!(
-                    "{run} Add node. Name:'/norm/Add' Status Message: CUDA error cudaErrorLaunchFailure:unspecified launch failure"
-                ),
-                "node /norm/Add: CUDA: unspecified launch failure; run it again; if it repeats, `dmesg` and nvidia-smi tell more about \
-                 the GPU",
-            ),
-            (
-                format!(
-                    "{run} Conv node. Name:'/conv_in' Status Message: CUDNN failure 5000: CUDNN_STATUS_EXECUTION_FAILED ; GPU=0 ; \
-                      hostname=vm ; file={core}/providers/cuda/nn/conv.cc ; line=462 ; expr=cudnnConvolutionForward()"
-                ),
-                "node /conv_in: cuDNN: CUDNN_STATUS_EXECUTION_FAILED; run it again; if it repeats, `dmesg` and nvidia-smi tell more about \
-                 the GPU",
-            ),
-            (
-                format!(
-                    "{run} Add node. Name:'/norm/Add' Status Message: CUDA failure 2: out of memory ; GPU=0 ; hostname=vm ; \
-                      file={core}/providers/cuda/cuda_call.cc ; line=9 ; expr=cudaMalloc()"
-                ),
-                "out of memory at node /norm/Add; use a smaller size or --tile, or set --memory-limit",
-            ),
             ("std::bad_alloc".into(), "out of memory; use a smaller size or --tile, or set --memory-limit"),
             (
                 "Node (/blk/mm) Op (MatMul) [ShapeInferenceError] Incompatible dimensions".into(),
@@ -263,8 +214,59 @@ mod tests {
                 "node /cv: Input channels C is not equal to kernel channels * group. C: 3",
             ),
         ];
-        let wrong: Vec<_> = table.iter().filter(|(raw, want)| sentence(raw) != *want).collect();
-        assert!(wrong.is_empty(), "{:#?}", wrong.iter().map(|(raw, want)| (want, sentence(raw))).collect::<Vec<_>>());
+        check(&table);
+    }
+
+    /// Messages of ONNX Runtime 1.31.1 on CUDA.
+    #[test]
+    fn failures_of_gpus_become_one_sentence() {
+        let place = "; GPU=0 ; hostname=vm ; file=/onnxruntime_src/onnxruntime/core/providers/cuda/nn/conv.cc ; line=4 ; expr=f(a, b); ";
+        let option = "Failed to parse provider option \"device_id\":";
+        let at = |what: &str| {
+            format!("Non-zero status code returned while running Conv node. Name:'/c' Status Message: {what} {place}")
+        };
+        let again = "run it again; if it repeats, `dmesg` and nvidia-smi tell more about the GPU";
+        let table = [
+            (
+                format!("{option} CUDA failure 100: no CUDA-capable device is detected {place}"),
+                "CUDA: no CUDA-capable device is detected; check nvidia-smi and CUDA_VISIBLE_DEVICES".to_owned(),
+            ),
+            (
+                format!("{option} Invalid device ID: 3, must be between 0 (inclusive) and 1 (exclusive)"),
+                "there is no GPU with this number; `crescendo doctor` lists them".into(),
+            ),
+            (
+                at("CUDA error cudaErrorLaunchFailure:unspecified launch failure"),
+                format!("node /c: CUDA: unspecified launch failure; {again}"),
+            ),
+            (
+                at("CUDNN failure 5000: CUDNN_STATUS_EXECUTION_FAILED"),
+                format!("node /c: cuDNN: CUDNN_STATUS_EXECUTION_FAILED; {again}"),
+            ),
+            (
+                at("CUDNN_FE failure 11: CUDNN_BACKEND_API_FAILED"),
+                format!("node /c: cuDNN: CUDNN_BACKEND_API_FAILED; {again}"),
+            ),
+            (
+                at("CUDA failure 2: out of memory"),
+                "out of memory at node /c; use a smaller size or --tile, or set --memory-limit".into(),
+            ),
+            (
+                at(
+                    "[ONNXRuntimeError] : 9 : NOT_IMPLEMENTED : cuDNN is unavailable or disabled for CUDA Execution Provider: dlopen \
+                    failed for libcudnn.so: libcudnn.so: cannot open shared object file: No such file or directory",
+                ),
+                "the library libcudnn.so is missing; scripts/setup --cuda installs NVIDIA's libraries".into(),
+            ),
+        ];
+        check(&table);
+    }
+
+    /// Checks the sentence of each message.
+    fn check(table: &[(String, impl AsRef<str>)]) {
+        let wrong = table.iter().filter(|(raw, want)| sentence(raw) != want.as_ref());
+        let wrong: Vec<_> = wrong.map(|(raw, want)| (want.as_ref(), sentence(raw))).collect();
+        assert!(wrong.is_empty(), "{wrong:#?}");
     }
 
     #[test]

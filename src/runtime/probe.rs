@@ -53,8 +53,8 @@ impl Probe {
             let (part, later) = rest.split_at(wanted.len().min(rest.len()));
             let most = wanted.iter().fold(0f32, |most, v| most.max(v.abs()));
             let at = |i: &usize| part.get(*i).copied().unwrap_or(f32::NAN);
-            // Written so that NaN is wrong.
-            if let Some(i) = (0..wanted.len()).find(|i| !((at(i) - wanted[*i]).abs() <= 0.02 * most)) {
+            let far = |i: &usize| at(i).is_nan() || (at(i) - wanted[*i]).abs() > 0.02 * most;
+            if let Some(i) = (0..wanted.len()).find(far) {
                 return Some((name, at(&i), wanted[i]));
             }
             rest = later;

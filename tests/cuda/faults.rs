@@ -13,6 +13,9 @@ const UPSCALE: &str = "enhance {goldens}/../data/pictures/coffee.webp -o out.png
 const INTERPOLATE: &str = "enhance {goldens}/../data/clips/big-buck-bunny.mp4 -o out.mp4 --interpolate 2x --end 1 \
                            --frame-interpolation-model-path {goldens}/rife/4.22.lite/flownet.pkl";
 
+/// Variables of the stand-in.
+type Settings = &'static [(&'static str, &'static str)];
+
 /// Words of the runtime's own messages, and of crashes.
 const FOREIGN: [&str; 10] =
     ["hostname", "file=", "line=", "expr=", "GPU=", ".cc", ".h:", "panicked", "[ONNXRuntimeError]", "Non-zero status"];
@@ -45,7 +48,7 @@ fn without(bench: &Bench, library: &str) -> PathBuf {
 #[test]
 #[ignore = "needs the stand-in: scripts/test --cuda-stand-in"]
 fn a_device_that_does_not_work_is_explained() {
-    let rows: &[(&str, &[(&str, &str)], &[&str])] = &[
+    let rows: &[(&str, Settings, &[&str])] = &[
         ("", &[("STAND_IN_DEVICES", "0")], &["no CUDA-capable device is detected", "nvidia-smi"]),
         ("--device cuda:3", &[], &["--device cuda:3", "no GPU with this number"]),
         (
