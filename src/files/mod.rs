@@ -15,7 +15,7 @@ mod target;
 mod written;
 
 pub use name::{hidden_name, is_folder_name};
-pub use pending::{PendingFile, remove_leftover};
+pub use pending::{PendingFile, is_pending, remove_leftover};
 pub use regular::{check_regular, open_regular, read_text};
 pub use target::{is_special, is_taken};
 pub use written::{Existing, WrittenPaths};

@@ -149,6 +149,17 @@ pub fn remove_leftover(path: &Path) {
     }
 }
 
+/// Whether a process is writing the file now.
+pub fn is_pending(path: &Path) -> bool {
+    let temporary = Target::of(path).and_then(|target| match target {
+        Target::File(real) => temporary_of(&real, path),
+        _ => Err(already_exists(path)),
+    });
+    let options = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).to_owned();
+    let file = temporary.ok().and_then(|temporary| options.open(temporary).ok());
+    file.is_some_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
 /// The temporary path for the resolved path of a file. `typed` is for messages.
 fn temporary_of(real: &Path, typed: &Path) -> Result<PathBuf> {
     let name = real.file_name();

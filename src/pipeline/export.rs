@@ -17,6 +17,7 @@ use crate::{
     compile::{self, Subgraph},
     error::{Error, Result},
     family::{self, Overrides, Size},
+    files::read_text,
     model::ModelFolder,
     onnx::{Model, Provider, Target},
     plan::ExportPlan,
@@ -31,6 +32,7 @@ pub fn export(plan: &ExportPlan) -> Result<Exported> {
         let folder = plan.output.display();
         return Err(Error::usage(format!("-o {folder} is the folder of the model itself; choose another folder")));
     }
+    check_folder(plan)?;
     let out = compile::export(&plan.output, plan.overwrite)?;
     let mut rows = Vec::new();
     let mut write = |name: &str, below: &str, class: &str, model: &Model| -> Result<()> {
@@ -58,6 +60,16 @@ pub fn export(plan: &ExportPlan) -> Result<Exported> {
         }
     }
     Ok(Exported { graphs: rows, seconds: begin.elapsed().as_secs_f64() })
+}
+
+/// Refuses a folder that holds another model: its parts would be mixed.
+fn check_folder(plan: &ExportPlan) -> Result<()> {
+    let [ours, theirs] = [&plan.model, &plan.output].map(|folder| folder.join("model_index.json"));
+    if plan.overwrite || !theirs.exists() || read_text(&ours).ok() == read_text(&theirs).ok() {
+        return Ok(());
+    }
+    let folder = plan.output.display();
+    Err(Error::usage(format!("-o {folder} holds another model; choose another folder, or pass --overwrite")))
 }
 
 type Write<'a> = dyn FnMut(&str, &str, &str, &Model) -> Result<()> + 'a;

@@ -100,6 +100,11 @@ impl Output {
         }
     }
 
+    /// Whether names are chosen so that they replace no file.
+    pub fn is_automatic(&self) -> bool {
+        matches!(self.destination, Destination::Folder(_)) && !self.overwrite
+    }
+
     /// Returns an error if `path` exists and `overwrite` is off. FIFOs and devices are written through.
     pub fn may_write(&self, path: &Path) -> Result<()> {
         if !self.overwrite && files::is_taken(path) {
@@ -197,19 +202,14 @@ fn slug(prompt: &str) -> String {
     if slug.is_empty() { "output".into() } else { slug.into() }
 }
 
+/// The first name that no file has and no process writes.
 fn free_name(folder: &Path, stem: &str, extension: &str, overwrite: bool) -> PathBuf {
-    let first = folder.join(format!("{stem}.{extension}"));
-    if overwrite || first.symlink_metadata().is_err() {
-        return first;
-    }
-    let mut n = 1_u64;
-    loop {
-        let next = folder.join(format!("{stem}_{n}.{extension}"));
-        if next.symlink_metadata().is_err() {
-            return next;
-        }
-        n += 1;
-    }
+    let name = |n: u64| match n {
+        0 => folder.join(format!("{stem}.{extension}")),
+        n => folder.join(format!("{stem}_{n}.{extension}")),
+    };
+    let is_free = |path: &PathBuf| path.symlink_metadata().is_err() && !files::is_pending(path);
+    if overwrite { name(0) } else { (0..).map(name).find(is_free).unwrap_or_else(|| name(0)) }
 }
 
 #[cfg(test)]
@@ -228,6 +228,7 @@ mod tests {
         std::fs::write(at("a-serene-lake_42.png"), "").unwrap();
         std::fs::write(at("a-serene-lake_42_1.png"), "").unwrap();
         std::fs::write(at("taken.png"), "").unwrap();
+        let _written = files::PendingFile::create(&at("fox_42.png"), false).unwrap();
         let item = |prompt, count, video| Item { prompt, seed: 42, index: 1, count, video };
         let auto = || Destination::Folder(folder.path().into());
         let file = |n: &str| Destination::File(at(n));
@@ -235,6 +236,7 @@ mod tests {
         for (destination, item, want) in [
             (auto(), item("A serene lake!", 1, false), "a-serene-lake_42_2.png"),
             (auto(), item("A serene lake!", 1, true), "a-serene-lake_42.mp4"),
+            (auto(), item("fox", 1, false), "fox_42_1.png"),
             (auto(), item("…", 1, false), "output_42.png"),
             (auto(), item("../../etc/passwd", 1, false), "etc-passwd_42.png"),
             (file("x.jpg"), item("p", 1, false), "x.jpg"),

@@ -22,6 +22,12 @@ fn an_exported_folder_gives_the_same_picture() {
     let run = bench.run("export {flux} -o exported --portable");
     assert!(run.code == Some(3) && run.err.contains("exists and differs; --overwrite"), "{}", run.err);
     done(&bench.run("export {flux} -o exported --portable --overwrite"));
+    // The parts of two models are not mixed.
+    crate::copy_folder(std::path::Path::new(&crate::here("tests/goldens/z-image/model")), &bench.path("out/other"));
+    let before = bench.made();
+    let run = bench.run("export {flux} -o out/other");
+    assert!(run.code == Some(1) && run.err.contains("-o out/other holds another model"), "{}", run.err);
+    assert_eq!(bench.made(), before);
 }
 
 /// A graph with only standard operators, like that of another tool, gives the outputs of its checkpoint.

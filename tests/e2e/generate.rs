@@ -40,6 +40,20 @@ fn prompts_and_seeds_make_one_picture_each() {
     assert!(fs::read(bench.path("out/dog_43_1.png")).unwrap() == pictures[3], "{:?}", bench.made());
 }
 
+/// Processes that choose the same name at the same time.
+#[test]
+fn concurrent_runs_take_different_names() {
+    let bench = Bench::new();
+    let runs: Vec<_> = std::thread::scope(|scope| {
+        let run = || bench.run(&format!("{RUN} --prompt fox --output-path out --quiet"));
+        let threads: Vec<_> = (0..5).map(|_| scope.spawn(run)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    runs.iter().for_each(done);
+    let names: std::collections::BTreeSet<_> = bench.made().into_iter().collect();
+    assert_eq!(names.len(), 5, "{names:?}");
+}
+
 /// With a memory limit, weights stay mapped and are converted on use; the outputs are equal.
 #[test]
 fn a_memory_limit_changes_no_picture() {

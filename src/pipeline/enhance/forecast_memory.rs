@@ -27,8 +27,10 @@ const DECODED_FRAMES: u64 = 16;
 const LOOKAHEAD: u64 = 48;
 /// Tenths of a byte per pixel of a frame in the lookahead: YUV 4:2:0, a quarter-size copy in four phases, motion vectors.
 const LOOKAHEAD_TENTHS: u64 = 33;
+/// Tenths of a byte per pixel of the encoder's references and reconstructed pictures.
+const REFERENCE_TENTHS: u64 = 80;
 /// Contexts of both codecs and the heaps of their threads.
-const CODECS: u64 = 46_000_000;
+const CODECS: u64 = 36_000_000;
 /// Pairs of frames that the interpolation network gets at once.
 const PAIRS: u64 = 1;
 
@@ -142,7 +144,10 @@ fn video_frames(size: (usize, usize), target: (usize, usize), frames: u64, jobs:
         .with("source frames", times(source.saturating_mul(PLANES * SOURCE_FRAMES)))
         .with("f32 planes", times(target.saturating_mul(PLANES)))
         .with("output frames", times(target.saturating_mul(BYTES * OUTPUT_FRAMES)))
-        .with("encoder", times((target / 10).saturating_mul(LOOKAHEAD_TENTHS * frames.min(LOOKAHEAD))))
+        .with(
+            "encoder",
+            times((target / 10).saturating_mul(LOOKAHEAD_TENTHS * frames.min(LOOKAHEAD) + REFERENCE_TENTHS)),
+        )
         .with("codecs", times(CODECS))
 }
 

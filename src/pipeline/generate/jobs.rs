@@ -37,7 +37,11 @@ pub(super) fn check_outputs(plan: &GeneratePlan, video: bool) -> Result<()> {
     plan.written_paths(&outputs).check()?;
     for path in &outputs {
         create_folder_of(path)?;
-        check_file(path)?;
+        match plan.output.is_automatic() {
+            // Another process may be writing this name. The file will get another one then.
+            true => PendingFile::try_open(path, true).map(drop)?,
+            false => check_file(path)?,
+        }
     }
     plan.save_latents.iter().chain(&plan.perf_dump).try_for_each(|path| check_file(path))
 }

@@ -7,6 +7,7 @@ use ndarray::Array3;
 use super::jobs::{Job, Run, parameters};
 use crate::{
     error::Result,
+    files::{is_pending, is_taken},
     media::{
         PictureFormat,
         picture::{self, Picture, PictureOptions},
@@ -62,16 +63,18 @@ fn write(run: &Run<'_>, job: &Job<'_>, planes: &Array3<f32>) -> Result<OutputRow
         verify: output.verify,
         ..PictureOptions::default()
     };
-    let path = output.path(job.item)?;
-    match &path {
-        Some(path) => {
-            picture::write(path, &picture, &options)?;
+    let path = loop {
+        let Some(path) = output.path(job.item)? else {
+            if output.destination == Destination::StandardOutput {
+                stdio::document(&picture::encode(&picture, PictureFormat::Png, &options)?)?;
+            }
+            break None;
+        };
+        match picture::write(&path, &picture, &options) {
+            // Another process took the automatic name after it was chosen.
+            Err(_) if output.is_automatic() && (is_taken(&path) || is_pending(&path)) => {}
+            written => break written.map(|_| Some(path))?,
         }
-        None if output.destination == Destination::StandardOutput => {
-            let bytes = picture::encode(&picture, PictureFormat::Png, &options)?;
-            stdio::document(&bytes)?;
-        }
-        None => {}
-    }
+    };
     Ok(OutputRow { path, seed: job.item.seed, width, height, frames: 1 })
 }
