@@ -78,7 +78,11 @@ impl<'a> Context<'a> {
         if self.device() == Device::Cpu {
             return Target::CPU;
         }
-        Target { provider: Provider::Cuda, compute: role.compute(self.options.dtype) }
+        let compute = role.compute(self.options.dtype);
+        if role == Role::Pictures && self.options.dtype.is_some_and(|asked| asked != compute) {
+            tracing::warn!("--dtype bf16: upscalers have no kernels in bf16 on a GPU; they compute in f16");
+        }
+        Target { provider: Provider::Cuda, compute }
     }
 
     /// Builds a subgraph of a component of a diffusers folder, such as `vae`.
