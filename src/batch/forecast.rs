@@ -49,7 +49,8 @@ pub fn plan_enhance(plan: &EnhancePlan) -> Result<EnhanceForecast> {
         };
         let (sizes, cause) = match sizes {
             Ok(sizes) => (sizes, None),
-            Err(e) if plan.jobs.len() == 1 => return Err(e),
+            // The code of a run, whose only item fails.
+            Err(e) if plan.jobs.len() == 1 => return Err(Error::failed(e.to_string())),
             Err(e) => (Vec::new(), Some(e.to_string())),
         };
         if let Some(last) = sizes.last() {

@@ -174,7 +174,10 @@ fn unreadable(folder: &Path, error: &walkdir::Error, found: &mut Vec<(Input, Pat
             let name = path.strip_prefix(folder).unwrap_or(path).to_path_buf();
             found.push((Input::File(path.into()), name));
         }
-        _ => return Err(Error::failed(format!("reading the folder {}: {error}", folder.display()))),
+        _ => {
+            let failed = |e| Error::io("reading the folder", folder, e);
+            return Err(error.io_error().map_or_else(|| Error::failed(error.to_string()), failed));
+        }
     }
     Ok(())
 }

@@ -50,6 +50,8 @@ pub struct FileFormat {
     pub encoders: (&'static str, &'static str),
     /// Shortest duration of a frame of its animations in ms: players slow down shorter ones. `None`: no limit.
     pub shortest_frame: Option<u32>,
+    /// Longest duration of a frame of its animations in ms. `None`: no limit.
+    pub longest_frame: Option<u32>,
     /// Whether its videos store a rotation. FFmpeg 5.1 writes it to the QuickTime family only.
     pub rotates: bool,
 }
@@ -96,9 +98,13 @@ const fn unwritten(name: &'static str, extensions: &'static [&'static str], vide
         muxer: None,
         encoders: H264,
         shortest_frame: None,
+        longest_frame: None,
         rotates: false,
     }
 }
+
+/// Milliseconds of the longest frame of an APNG that FFmpeg reads: it counts 10 µs in 31 bits. The format has 65,535 s.
+const APNG_LONGEST: u32 = 21_474_000;
 
 /// Every format whose extension is known. FFmpeg reads and writes more: a name outside this table is left to it.
 pub const FORMATS: &[FileFormat] = &[
@@ -108,6 +114,7 @@ pub const FORMATS: &[FileFormat] = &[
         animated: true,
         muxer: Some("apng"),
         encoders: ("apng", "apng"),
+        longest_frame: Some(APNG_LONGEST),
         ..picture("PNG", &["png"], PictureFormat::Png, Access::ReadWrite)
     },
     picture("JPEG", &["jpg", "jpeg"], PictureFormat::Jpeg, Access::ReadWrite),
@@ -117,6 +124,7 @@ pub const FORMATS: &[FileFormat] = &[
         muxer: Some("webp"),
         encoders: ("libwebp_anim", "libwebp_anim"),
         shortest_frame: Some(11),
+        longest_frame: Some((1 << 24) - 1),
         ..picture("WebP", &["webp"], PictureFormat::WebP, Access::ReadWrite)
     },
     FileFormat {
@@ -124,11 +132,18 @@ pub const FORMATS: &[FileFormat] = &[
         animated: true,
         encoders: ("gif", "gif"),
         shortest_frame: Some(20),
+        longest_frame: Some(655_350),
         ..picture("GIF", &["gif"], PictureFormat::Gif, Access::ReadWrite)
     },
     picture("TIFF", &["tiff", "tif"], PictureFormat::Tiff, Access::ReadWrite),
     picture("BMP", &["bmp"], PictureFormat::Bmp, Access::ReadWrite),
-    FileFormat { still: Access::Read, animated: true, encoders: ("apng", "apng"), ..video("APNG", &["apng"], "apng") },
+    FileFormat {
+        still: Access::Read,
+        animated: true,
+        encoders: ("apng", "apng"),
+        longest_frame: Some(APNG_LONGEST),
+        ..video("APNG", &["apng"], "apng")
+    },
     quicktime("MP4", &["mp4"], "mp4"),
     video("Matroska", &["mkv"], "matroska"),
     FileFormat { encoders: ("libvpx-vp9", "libvpx-vp9"), ..video("WebM", &["webm"], "webm") },

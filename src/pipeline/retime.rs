@@ -68,6 +68,8 @@ pub(crate) struct Retime {
     pub frames: u64,
     /// Duration of the shortest output frame, in output ticks. The last frame does not count.
     pub shortest: i64,
+    /// Duration of the longest output frame, in output ticks.
+    pub longest: i64,
     /// Scene-change threshold.
     pub(super) threshold: f32,
     pub(super) dedup: bool,
@@ -94,6 +96,7 @@ impl Retime {
             tick: timing.tick,
             frames: timing.frames,
             shortest: timing.shortest,
+            longest: timing.longest,
             threshold: 1.0,
             dedup: false,
             halvings: None,
@@ -139,7 +142,7 @@ impl Retime {
                 let frames = if timing.frames == 1 { 1 } else { length.round().max(before_last).max(1.0) as u64 };
                 check_span(timing, num, frames)?;
                 let timeline = timeline(OutputRate::Grid { num, den });
-                Ok(Self { timeline, rate, tick: rate.inverse(), frames, shortest: 1, ..retimed })
+                Ok(Self { timeline, rate, tick: rate.inverse(), frames, shortest: 1, longest: 1, ..retimed })
             }
         }
     }
@@ -171,8 +174,10 @@ fn check_factor(interpolation: &Interpolation, source: Rational) -> Result<()> {
     if factor <= MAX_FACTOR + 1e-9 || interpolation.force {
         return Ok(());
     }
+    // Rounded up, so that it is above the limit in the message too.
+    let factor = (factor * 100.0 - 1e-6).ceil() / 100.0;
     Err(Error::usage(format!(
-        "--interpolate {typed} makes {factor:.0} frames of each frame; give a factor of at most {MAX_FACTOR}, or --force"
+        "--interpolate {typed} makes {factor} frames of each frame; give a factor of at most {MAX_FACTOR}, or --force"
     )))
 }
 
@@ -212,7 +217,9 @@ mod tests {
         let shortest = stamps.windows(2).map(|t| t[1] - t[0]).min().unwrap_or(last);
         let (frames, end) = (stamps.len() as u64, stamps.last().copied().unwrap_or(0));
         let rate = Rational::new(frames as i32 * per_second, (end + last) as i32);
-        let timing = Timing { rate, tick, steady: false, shortest, last, end, ..Timing::at_rate(rate, frames) };
+        let longest = stamps.windows(2).map(|t| t[1] - t[0]).max().unwrap_or(last).max(last);
+        let timing =
+            Timing { rate, tick, steady: false, shortest, longest, last, end, ..Timing::at_rate(rate, frames) };
         (timing, stamps.into())
     }
 

@@ -16,6 +16,7 @@ mod generate;
 mod interrupt;
 mod journal;
 mod leftovers;
+mod limits;
 mod memory;
 mod pictures;
 #[path = "../shared/pty.rs"]

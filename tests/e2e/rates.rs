@@ -26,6 +26,12 @@ fn large_factors_need_force() {
             None,
             "--interpolate 34fps makes 17 frames of each frame; give a factor of at most 16, or --force",
         ),
+        (
+            "32.1fps",
+            false,
+            None,
+            "--interpolate 32.1fps makes 16.05 frames of each frame; give a factor of at most 16, or --force",
+        ),
         ("20x", false, None, "or --force"),
         ("20x", true, Some(61), "40/1"),
     ]
@@ -55,7 +61,7 @@ fn large_factors_need_force() {
                 // Of a rate, the factor follows from the input.
                 let code = if rate.ends_with('x') { 1 } else { 3 };
                 bad.extend(bench.fault(&args, &run, code, &[wanted]));
-                bad.extend(bench.fault(&format!("plan {args}"), &plan, 1, &[wanted]));
+                bad.extend(bench.fault(&format!("plan {args}"), &plan, code, &[wanted]));
             }
         }
     }

@@ -179,7 +179,7 @@ fn videos_become_animations_and_warn_about_losses() {
     }
     let error = reencode(&folder.path().join("a.mp4"), &folder.path().join("b.png"), &VideoOptions::default());
     let error = error.err().map(|e| e.to_string()).unwrap_or_default();
-    if !error.contains("no video container has this extension; use .mp4, .mkv or .webm") {
+    if !error.contains("this video cannot be written as a PNG; use .mp4, .mkv or .webm") {
         faults.push(error);
     }
     let options = VideoOptions { codec: Some("h264".into()), ..VideoOptions::default() };

@@ -7,6 +7,18 @@ use crate::tensor::{Frame, Samples};
 /// Sampling factor of the NeuQuant colour quantizer, 1 (every pixel) to 30.
 pub(crate) const PALETTE_SPEED: i32 = 10;
 
+/// What a GIF does not store of alpha.
+pub(crate) const PARTIAL: &str = "partial transparency (a GIF does not store it)";
+
+/// Whether some pixels are neither opaque nor clear.
+pub(crate) fn has_soft_alpha(frame: &Frame) -> bool {
+    frame.channels == 4
+        && match &frame.samples {
+            Samples::U8(samples) => samples.iter().skip(3).step_by(4).any(|a| !matches!(*a, 0 | u8::MAX)),
+            Samples::U16(samples) => samples.iter().skip(3).step_by(4).any(|a| !matches!(*a, 0 | u16::MAX)),
+        }
+}
+
 /// 8-bit RGBA with alpha 0 or 255.
 pub(crate) fn palette_pixels(frame: &Frame) -> Vec<u8> {
     let bytes = eight_bits(&frame.samples);

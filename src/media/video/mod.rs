@@ -29,7 +29,7 @@ pub use decode::{
     timing::{Clock, TimeRange, Timing, Window},
 };
 pub use encode::{
-    check::{check_options, check_rate, short_frames},
+    check::{check_longest, check_options, check_rate, short_frames},
     chunk,
     container::is_container,
     spec::{Summary, VideoOptions, VideoQuality, VideoSpec},

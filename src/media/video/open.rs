@@ -44,7 +44,8 @@ pub(crate) fn open(path: &Path) -> Result<Input> {
     let failed = |code| {
         let why = match last_line() {
             Some(line) if line.starts_with(REFERENCE) => return Error::failed(format!("{name}: {line}")),
-            _ => reason(code),
+            // The demuxer of YUV4MPEG2 adds to the code of an invalid size.
+            _ => reason(if code == ffi::AVERROR(libc::EBUSY) { ffi::AVERROR_INVALIDDATA } else { code }),
         };
         Error::failed(format!("{name}: is not a video that FFmpeg can read ({why}); get a complete copy"))
     };

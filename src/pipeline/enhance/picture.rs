@@ -12,7 +12,10 @@ use crate::{
     error::{At, Error, Result},
     media::{
         PendingFile, PictureFormat,
-        picture::{self, Header, JPEG_QUALITY, Picture, PictureOptions},
+        picture::{
+            self, Header, JPEG_QUALITY, Picture, PictureOptions,
+            eight_bit::{PARTIAL, has_soft_alpha},
+        },
     },
     pipeline::{
         memory,
@@ -93,6 +96,10 @@ fn enhance_page(
     timings: &mut Timings,
 ) -> Result<Picture> {
     let name = input.display();
+    // Of the source: edges that are enlarged are partly transparent too.
+    if format == PictureFormat::Gif && has_soft_alpha(&source.frame) {
+        source.left_out.push(PARTIAL.into());
+    }
     for left in &source.left_out {
         tracing::warn!("{name}: left out: {left}");
     }

@@ -11,7 +11,10 @@ use crate::{
     error::{At, Result},
     media::{
         PendingFile,
-        video::{Summary, VideoInfo, VideoOptions, VideoQuality, VideoSpec, Writer, check_rate, chunk, short_frames},
+        video::{
+            Summary, VideoInfo, VideoOptions, VideoQuality, VideoSpec, Writer, check_longest, check_rate, chunk,
+            short_frames,
+        },
     },
     pipeline::{
         context::Context,
@@ -67,6 +70,7 @@ impl<'a> VideoJob<'a> {
         let timing = source.timing();
         let length = (timing.end + timing.last) as f64 * timing.tick.value();
         check_rate(output, retime.rate)?;
+        check_longest(output, retime.longest as f64 * retime.tick.value())?;
         if let Some(warning) = short_frames(output, retime.shortest as f64 * retime.tick.value()) {
             tracing::warn!("{warning}");
         }

@@ -3,7 +3,7 @@
 use std::{fs::File, io::BufWriter};
 
 use image::{
-    Delay, RgbaImage,
+    Delay, ImageError, RgbaImage,
     codecs::gif::{GifEncoder, Repeat},
 };
 
@@ -11,7 +11,7 @@ use crate::{
     error::{At, Error, Result},
     files::PendingFile,
     media::{
-        picture::eight_bit::{PALETTE_SPEED, palette_pixels},
+        picture::eight_bit::{PALETTE_SPEED, PARTIAL, has_soft_alpha, palette_pixels},
         video::{
             encode::{
                 spec::{Summary, VideoOptions, VideoSpec},
@@ -38,6 +38,8 @@ pub(crate) struct Gif {
     /// Duration written so far, in hundredths of a second.
     written: u64,
     left_out: Vec<String>,
+    /// Whether a frame has partial transparency. `None`: only at edges that were enlarged.
+    soft: Option<bool>,
     verify: bool,
 }
 
@@ -89,6 +91,7 @@ impl Gif {
             end: 0,
             written: 0,
             left_out,
+            soft: (!spec.hard_alpha).then_some(false),
             verify: options.verify,
         })
     }
@@ -111,12 +114,16 @@ impl Gif {
         let depth = if frame.is_deep() { 2 } else { 1 };
         let needed = collected::<u8>(width * height * (4 * depth + 6), std::iter::empty());
         drop(needed.map_err(|e| self.failed(&e.to_string()))?);
+        self.soft = self.soft.map(|soft| soft || has_soft_alpha(frame));
         let pixels = palette_pixels(frame);
         let Some(picture) = RgbaImage::from_raw(width as u32, height as u32, pixels) else {
             return Err(self.failed(&format!("frame {} is not a picture", self.frames)));
         };
         let frame = image::Frame::from_parts(picture, 0, 0, Delay::from_numer_denom_ms(delay, 1));
-        self.encoder.encode_frame(frame).map_err(|e| self.failed(&e.to_string()))?;
+        self.encoder.encode_frame(frame).map_err(|e| match e {
+            ImageError::IoError(e) => Error::io("writing", self.pending.target(), &e),
+            e => self.failed(&e.to_string()),
+        })?;
         (self.written, self.frames) = (hundredths, self.frames + 1);
         Ok(())
     }
@@ -131,7 +138,8 @@ impl Gif {
         if self.frames == 0 {
             return Err(self.failed("no frame was written; a video needs at least one"));
         }
-        let Self { pending, encoder, size, frames, written, left_out, verify: check, .. } = self;
+        let Self { pending, encoder, size, frames, written, mut left_out, soft, verify: check, .. } = self;
+        left_out.extend((soft == Some(true)).then(|| PARTIAL.to_owned()));
         // Dropping the encoder writes the trailer.
         drop(encoder);
         let duration = written as f64 / 100.0;

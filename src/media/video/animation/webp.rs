@@ -85,8 +85,9 @@ impl WebP {
         }
         let end = delays.iter().map(|d| i64::from(*d)).sum::<i64>() - last;
         let shortest = delays.iter().min().copied().unwrap_or(DEFAULT_DELAY).into();
-        let tick = self.info.time_base;
-        Timing { rate, steady: false, tick, frames, shortest, last, end, stamped: true, window: None }
+        let longest = delays.iter().max().copied().unwrap_or(DEFAULT_DELAY).into();
+        let (tick, stamped) = (self.info.time_base, true);
+        Timing { rate, steady: false, tick, frames, shortest, longest, last, end, stamped, window: None }
     }
 
     /// The next frame; `None`: libwebp rejects it. Errors: the memory cannot be allocated.

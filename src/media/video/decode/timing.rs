@@ -80,6 +80,8 @@ pub struct Timing {
     pub frames: u64,
     /// Duration of the shortest frame, in ticks. The last frame does not count: streams may not store its duration.
     pub shortest: i64,
+    /// Duration of the longest frame, in ticks, with the last one.
+    pub longest: i64,
     /// Duration of the last frame, in ticks.
     pub last: i64,
     /// Position of the last frame, in ticks from the start of the video.
@@ -99,6 +101,7 @@ impl Timing {
             tick: rate.inverse(),
             frames,
             shortest: 1,
+            longest: 1,
             last: 1,
             end: i64::try_from(frames).unwrap_or(i64::MAX) - 1,
             stamped: true,
@@ -128,7 +131,9 @@ impl Timing {
         match steady {
             Some((rate, end)) => {
                 let last = (last as f64 * base * rate.value()).round().max(1.0) as i64;
-                Self { last, end, ..Self::at_rate(rate, frames) }
+                let gap = times.windows(2).map(|t| t[1] - t[0]).fold(0.0, f64::max);
+                let longest = ((gap * rate.value()).round() as i64).max(last);
+                Self { last, longest, end, ..Self::at_rate(rate, frames) }
             }
             None => {
                 let usual = (1.0 / (stream.frame_rate.value() * base)).round() as i64;
@@ -141,7 +146,9 @@ impl Timing {
                 let rate = Rational::ratio(per_second, ticks.saturating_mul(tick.num.max(1) as u64));
                 // Equal time stamps are moved one tick apart.
                 let shortest = stamps.windows(2).map(|t| t[1].saturating_sub(t[0]).max(1)).min().unwrap_or(last);
-                Self { rate, steady: false, tick, frames, shortest, last, end, stamped: true, window: None }
+                let longest = stamps.windows(2).map(|t| t[1].saturating_sub(t[0])).max().unwrap_or(last).max(last);
+                let stamped = true;
+                Self { rate, steady: false, tick, frames, shortest, longest, last, end, stamped, window: None }
             }
         }
     }

@@ -79,10 +79,43 @@ pub fn short_frames(target: &Path, shortest: f64) -> Option<String> {
     ))
 }
 
+/// Checks that a file of this name can show a frame for `longest` seconds.
+///
+/// Errors: it cannot; names the most seconds.
+pub fn check_longest(target: &Path, longest: f64) -> Result<()> {
+    let Some(format) = FileFormat::of_path(target) else { return Ok(()) };
+    let Some(most) = format.longest_frame.map(|ms| f64::from(ms) * 1e-3) else { return Ok(()) };
+    if longest <= most * (1.0 + 1e-9) {
+        return Ok(());
+    }
+    let (path, name) = (target.display(), format.name);
+    Err(Error::usage(format!(
+        "{path}: a frame lasts {longest:.3} s, and {name} shows none for more than {most} s; use .mkv, or --interpolate 1fps"
+    )))
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    /// File, longest frame in seconds, and a part of the message; empty: none.
+    #[test]
+    fn long_frames_are_refused() {
+        let rows = [
+            ("a.gif", 655.35, ""),
+            ("a.gif", 655.36, "a frame lasts 655.360 s, and GIF shows none for more than 655.35 s"),
+            ("a.webp", 16_777.215, ""),
+            ("a.webp", 16_777.216, "WebP shows none for more than 16777.215 s"),
+            ("a.png", 65_535.0, "PNG shows none for more than 21474 s"),
+            ("a.apng", 21_474.0, ""),
+            ("a.mkv", 65_535.0, ""),
+        ];
+        for (name, longest, want) in rows {
+            let found = check_longest(Path::new(name), longest).err().map_or_else(String::new, |e| e.to_string());
+            assert!(found.is_empty() == want.is_empty() && found.contains(want), "{name} {longest}: {found}");
+        }
+    }
 
     /// Options and output, and a part of the message; empty: valid.
     #[test]

@@ -53,7 +53,11 @@ pub(crate) fn container(path: &Path, animated: bool) -> Result<(context::Output,
         // Formats that write several files (image sequences) or none cannot be renamed.
         let single = |t: &context::Output| (*(*t.as_ptr()).oformat).flags & ffi::AVFMT_NOFILE == 0;
         target.filter(single).map(named).ok_or_else(|| {
-            Error::usage(format!("{}: no video container has this extension; use .mp4, .mkv or .webm", path.display()))
+            let what = match FileFormat::of_path(path) {
+                Some(format) => format!("this video cannot be written as a {}", format.name),
+                None => "no video container has this extension".into(),
+            };
+            Error::usage(format!("{}: {what}; use .mp4, .mkv or .webm", path.display()))
         })
     }
 }

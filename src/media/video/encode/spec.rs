@@ -83,6 +83,8 @@ pub struct VideoSpec {
     pub sampling: Subsampling,
     /// Whether frames may have transparency. It is kept if the encoder supports it.
     pub alpha: bool,
+    /// Whether the source's pixels are either opaque or clear, as in a GIF.
+    pub hard_alpha: bool,
     /// Loop count of an animated picture, 0: endless. `None`: the source is a video.
     pub plays: Option<u32>,
     /// Time of the first frame, in seconds from the start of the container.
@@ -114,6 +116,7 @@ impl VideoSpec {
             bit_depth: 8,
             sampling: Subsampling::S420,
             alpha: false,
+            hard_alpha: false,
             plays: None,
             start: 0.0,
             color: Color::BT709,
@@ -137,6 +140,7 @@ impl VideoSpec {
             bit_depth: info.bit_depth,
             sampling: info.sampling,
             alpha: info.alpha,
+            hard_alpha: info.codec == "gif",
             plays: info.plays,
             start: info.start,
             color: Color { range, ..color },
