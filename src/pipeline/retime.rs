@@ -287,7 +287,7 @@ mod tests {
             (pal(), Times(17), false, "--interpolate 17x makes 17 frames of each frame; give a factor of at most 16"),
             (pal(), Times(17), true, ""),
             (pal(), Fps(400.0), false, ""),
-            (pal(), Fps(401.0), false, "--interpolate 401fps makes 16 frames of each frame"),
+            (pal(), Fps(401.0), false, "--interpolate 401fps makes 16.04 frames of each frame"),
             (pal(), Fps(1000.0), true, ""),
             (slides, Fps(60.0), false, "--interpolate 60fps makes 600 frames of each frame"),
             (slides, Fps(60.0), true, ""),
