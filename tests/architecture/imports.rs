@@ -121,6 +121,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("rustdct", &["spectral"]),
     ("rustfft", &["spectral"]),
     ("sysinfo", &["runtime"]),
+    ("tiff", &["media"]),
     ("tokenizers", &["model"]),
     ("unicode_normalization", &["model", "plan"]),
     ("walkdir", &["batch"]),

@@ -1,5 +1,7 @@
 //! `plan` estimates peak memory, and `--memory-limit` holds or refuses.
 
+use std::process::Command;
+
 use image::{Rgb, RgbImage};
 use serde_json::Value;
 
@@ -121,12 +123,22 @@ fn bands_make_the_same_file() {
     large.to_luma8().save(bench.path("grey.png")).unwrap();
     large.crop_imm(0, 0, 400, 2000).to_rgb16().save(bench.path("deep.png")).unwrap();
     image::open(bench.path("rgb.png")).unwrap().save(bench.path("rgb.jpg")).unwrap();
+    large.to_rgb8().save(bench.path("plain.tif")).unwrap();
+    for (source, compression, name) in [("grey.png", "lzw", "lzw.tif"), ("deep.png", "deflate", "deflate.tif")] {
+        let [source, name] = [source, name].map(|name| bench.path(name));
+        let mut made = Command::new("ffmpeg");
+        made.args(["-v", "error", "-i"]).arg(source).args(["-compression_algo", compression]).arg(name);
+        assert!(made.status().unwrap().success());
+    }
     let (filter, network) = ("--filter bicubic", format!("--upscaling-model-path {}", here(X2)));
     let rows = [
         ("grey.png", "a.png", format!("{filter} --verify"), 112),
         ("deep.png", "b.tif", filter.into(), 114),
         ("rgb.png", "c.png", network.clone(), 112),
         ("rgb.jpg", "d.jpg", network, 112),
+        ("plain.tif", "e.tif", filter.into(), 112),
+        ("lzw.tif", "f.png", filter.into(), 112),
+        ("deflate.tif", "g.png", filter.into(), 112),
     ];
     let mut bad = Vec::new();
     for (input, output, flags, limit) in rows {

@@ -4,7 +4,7 @@ use std::{io::BufReader, path::Path};
 
 use image::{ImageDecoder, ImageReader};
 
-use super::{fault::Fault, png_in::has_plain_rows, tiff};
+use super::{fault::Fault, png_in::has_plain_rows, tiff, tiff_in::has_plain_strips};
 use crate::{
     error::{At, Error, Result},
     files::open_regular,
@@ -22,8 +22,8 @@ pub struct Header {
     pub channels: usize,
     /// Whether samples have more than 8 bits.
     pub deep: bool,
-    /// Whether the file is decoded row by row.
-    pub by_rows: bool,
+    /// The format of a file that is decoded row by row; `None`: it is decoded whole.
+    pub by_rows: Option<PictureFormat>,
 }
 
 impl Header {
@@ -49,7 +49,11 @@ impl Header {
         let ((width, height), color) = (decoder.dimensions(), decoder.color_type());
         let deep = color.bytes_per_pixel() > color.channel_count();
         let channels = if color.has_alpha() { 4 } else { 3 };
-        let by_rows = channels == 3 && format == Some(image::ImageFormat::Png) && has_plain_rows(path);
+        let by_rows = format.and_then(PictureFormat::of_decoder).filter(|format| match format {
+            PictureFormat::Png => channels == 3 && has_plain_rows(path),
+            PictureFormat::Tiff => channels == 3 && has_plain_strips(path),
+            _ => false,
+        });
         Ok(Self { width: width as usize, height: height as usize, channels, deep, by_rows })
     }
 

@@ -23,6 +23,7 @@ mod png_out;
 mod rows_in;
 mod rows_out;
 mod tiff;
+mod tiff_in;
 
 pub(crate) use decode::JPEG_QUALITY;
 pub use decode::{decode, decode_within, read};

@@ -6,9 +6,11 @@ use super::{
     Picture,
     decode::{complete, read},
     png_in::PngRows,
+    tiff_in::TiffStrips,
 };
 use crate::{
     error::{Error, Result},
+    media::format::PictureFormat,
     tensor::{Frame, RowSource},
 };
 
@@ -20,7 +22,29 @@ pub struct RowReader {
     held: Frame,
     first: usize,
     /// `None`: all rows are held.
-    rows: Option<PngRows>,
+    rows: Option<Rows>,
+}
+
+enum Rows {
+    Png(Box<PngRows>),
+    Tiff(Box<TiffStrips>),
+}
+
+impl Rows {
+    fn open(path: &Path, format: PictureFormat) -> Result<(Picture, Self)> {
+        match format {
+            PictureFormat::Png => PngRows::open(path).map(|(picture, rows)| (picture, Self::Png(Box::new(rows)))),
+            PictureFormat::Tiff => TiffStrips::open(path).map(|(picture, rows)| (picture, Self::Tiff(Box::new(rows)))),
+            other => Err(Error::failed(format!("{}: a {} is not read in rows", path.display(), other.name()))),
+        }
+    }
+
+    fn append(&mut self, frame: &mut Frame, rows: usize) -> Result<()> {
+        match self {
+            Self::Png(png) => png.append(frame, rows),
+            Self::Tiff(tiff) => tiff.append(frame, rows),
+        }
+    }
 }
 
 impl RowReader {
@@ -29,9 +53,9 @@ impl RowReader {
     ///
     /// # Errors
     /// Those of [`read`]; a picture with transparency.
-    pub fn open(path: &Path, by_rows: bool) -> Result<(Picture, Self)> {
-        if by_rows {
-            let (mut picture, rows) = PngRows::open(path)?;
+    pub fn open(path: &Path, by_rows: Option<PictureFormat>) -> Result<(Picture, Self)> {
+        if let Some(format) = by_rows {
+            let (mut picture, rows) = Rows::open(path, format)?;
             complete(&mut picture);
             let header = picture.frame.clone();
             let held = Frame::empty((0, header.width), header.is_deep());
@@ -94,22 +118,23 @@ mod tests {
 
     #[test]
     fn rows_equal_the_whole_picture() {
-        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/pictures");
-        let mut by_rows = 0;
-        for file in std::fs::read_dir(&folder).unwrap() {
+        let mut formats = Vec::new();
+        let folders =
+            ["pictures", "media"].map(|name| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name));
+        for file in folders.iter().flat_map(|folder| std::fs::read_dir(folder).unwrap()) {
             let path = file.unwrap().path();
             let (Ok(header), Ok(whole)) = (Header::read(&path), read(&path)) else { continue };
             if whole.frame.channels != 3 {
                 assert!(RowReader::open(&path, header.by_rows).is_err(), "{path:?}");
                 continue;
             }
-            by_rows += usize::from(header.by_rows);
+            formats.extend(header.by_rows);
             for (side, halo) in [(1, 0), (5, 2), (100, 0)] {
                 let (picture, mut reader) = RowReader::open(&path, header.by_rows).unwrap();
                 let frame = collected(&mut reader, side, halo);
                 assert_eq!(Picture { frame, ..picture }, whole, "{path:?} {side} {halo}");
             }
         }
-        assert!(by_rows >= 1, "{by_rows}");
+        assert!([PictureFormat::Png, PictureFormat::Tiff].iter().all(|format| formats.contains(format)), "{formats:?}");
     }
 }

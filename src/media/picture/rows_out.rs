@@ -107,7 +107,7 @@ impl RowWriter {
 
 /// The hash of the samples of a file.
 fn read_back(path: &Path, wanted: &Frame) -> Result<blake3::Hash> {
-    let (_, mut rows) = RowReader::open(path, true)?;
+    let (_, mut rows) = RowReader::open(path, Some(PictureFormat::Png))?;
     let found = rows.header().clone();
     if found != *wanted {
         let (w, h) = (wanted.width, wanted.height);

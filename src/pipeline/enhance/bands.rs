@@ -26,7 +26,7 @@ const LARGEST: u64 = 4 << 30;
 
 /// Bytes of a picture that is held whole although it is processed in bands.
 fn held(header: &Header) -> u64 {
-    if header.by_rows { 0 } else { header.frame_bytes() }
+    if header.by_rows.is_some() { 0 } else { header.frame_bytes() }
 }
 
 /// The peak of one picture in bands. `smallest`: with the smallest tiles. `None`: it is only enhanced as a whole.
@@ -54,7 +54,9 @@ pub(super) fn forecast(
         .with("bands", times(form.band_bytes(options, size, header.deep)))
         .with("codecs", times(CODECS))
         .with("network and its tiles", network);
-    let file = if header.by_rows { 0 } else { std::fs::metadata(input).map_or(0, |data| data.len()) };
+    // The metadata of a TIFF is taken from all of its bytes.
+    let plain = header.by_rows == Some(PictureFormat::Png);
+    let file = if plain { 0 } else { std::fs::metadata(input).map_or(0, |data| data.len()) };
     let wide = if header.deep { held } else { 0 };
     Some(peak([source.with("file", times(file)).with("16-bit samples", times(wide)), upscale]))
 }

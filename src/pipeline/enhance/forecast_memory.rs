@@ -111,9 +111,8 @@ fn whole(
         false => Phase::default().with("f32 planes", planes),
     };
     let upscale = upscale.with("network and its tiles", network);
-    // Without a limit, the arena keeps its memory. A filter has none.
-    let kept = plan.runtime.engine.memory_limit.is_none() && form.is_some_and(UpscaleForm::has_network);
-    let arena = if kept { network } else { 0 };
+    // Without a limit, the arena of a network and the heap of a filter keep their memory.
+    let arena = if plan.runtime.engine.memory_limit.is_some() { 0 } else { network };
     let whole_planes = if direct { 0 } else { times(pixels(target).saturating_mul(4 * header.channels as u64)) };
     let convert = Phase::default()
         .with("f32 planes", whole_planes)

@@ -96,11 +96,6 @@ impl UpscaleForm {
         UpscaleOptions { scale, multiple, tile, halo }
     }
 
-    /// Whether there is a network, not only a filter.
-    pub(crate) fn has_network(&self) -> bool {
-        self.spec.is_some()
-    }
-
     /// Bytes of the network on one tile of a picture of (height, width), or of the filter on one band.
     pub(crate) fn network_bytes(&self, options: UpscaleOptions, (h, w): (usize, usize)) -> u64 {
         if self.passes((h, w)) == 0 {
