@@ -260,6 +260,7 @@ fn transparency_is_kept_or_named() {
     ffmpeg(folder.path(), &transparent_clip("-c:v qtrle -pix_fmt argb @/rle.mov"));
     ffmpeg(folder.path(), &transparent_clip("-c:v prores_ks -pix_fmt yuva444p10le @/prores.mov"));
     ffmpeg(folder.path(), &transparent_clip("-c:v libvpx-vp9 -crf 5 -b:v 0 -pix_fmt yuva420p @/vp9.webm"));
+    ffmpeg(folder.path(), &transparent_clip("-c:v ffv1 -pix_fmt yuva420p -metadata:s:v alpha_mode=1 @/marked.mkv"));
     ffmpeg(folder.path(), "-f lavfi -i testsrc2=s=64x48:r=10:d=0.5,format=rgba -c:v qtrle -pix_fmt argb @/opaque.mov");
     let alpha = |name: &str| {
         let decoder = if name == "vp9.webm" || name.contains("libvpx") { "-c:v libvpx-vp9 " } else { "" };
@@ -279,6 +280,7 @@ fn transparency_is_kept_or_named() {
         ("prores.mov", "prores_ks", "mov", "yuva444p12le", 1.0, "2 of 12 bits"),
         ("vp9.webm", "libvpx-vp9", "webm", "yuv420p", 4.0, ""),
         ("vp9.webm", "prores_ks", "mov", "yuva444p12le", 4.0, ""),
+        ("marked.mkv", "ffv1", "mkv", "yuva420p", 1.0, ""),
         (
             "png.mov",
             "h264",

@@ -1,13 +1,13 @@
 //! `plan enhance`: memory and notes, without reading weights.
 
 use super::{
-    forecast_memory::{self, NetworkForms, Tiles},
+    forecast_memory::{self, Clip, NetworkForms, Tiles},
     refine_config::RefineConfig,
 };
 use crate::{
     compile::{self, Subgraph},
     error::Result,
-    media::picture,
+    media::{picture, video::probe},
     onnx::Target,
     pipeline::{
         context::maps_weights,
@@ -41,14 +41,15 @@ impl<'a> MemoryForecast<'a> {
     /// An input whose smallest form exceeds the limit.
     pub fn add(&mut self, job: &Job, sizes: &[SizeRow]) -> Result<()> {
         let (Some(first), Some(last)) = (sizes.first(), sizes.last()) else { return Ok(()) };
-        let size = (first.height, first.width);
+        let (channels, deep) = if first.fps.is_some() { samples(&job.input)? } else { (3, false) };
+        let clip = Clip { size: (first.height, first.width), frames: last.frames, channels, deep };
         let of = |tiles| match &job.input {
             Input::File(path) if first.fps.is_none() => {
                 let header = picture::Header::read(path)?;
                 let form = self.forms.upscale.as_ref();
                 Ok(forecast_memory::picture((&header, path), &job.output, self.plan, form, tiles).0)
             }
-            _ => Ok(forecast_memory::video(size, last.frames, self.plan, &self.forms, tiles)),
+            _ => Ok(forecast_memory::video(clip, self.plan, &self.forms, tiles)),
         };
         memory::check(&of(Tiles::Smallest)?, self.plan.runtime.engine.memory_limit)?;
         let phase = of(Tiles::Chosen)?;
@@ -61,6 +62,17 @@ impl<'a> MemoryForecast<'a> {
         let program = memory::baseline(self.plan.has_network());
         let phase = self.peak.with("refinement", networks);
         (program + phase.bytes(), format!("memory: program {} MB, {}", program / 1_000_000, phase.text()))
+    }
+}
+
+/// Channels of a video's frames, and whether they have more than 8 bits.
+fn samples(input: &Input) -> Result<(usize, bool)> {
+    match input {
+        Input::File(path) => probe(path).map(|info| (if info.alpha { 4 } else { 3 }, info.bit_depth > 8)),
+        Input::Sequence { files, .. } => {
+            let first = files.first().map(|path| picture::Header::read(path)).transpose()?;
+            Ok(first.map_or((3, false), |header| (header.channels, header.deep)))
+        }
     }
 }
 

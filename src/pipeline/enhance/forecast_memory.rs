@@ -9,7 +9,7 @@ use crate::{
     media::{PictureFormat, picture::Header},
     onnx::Target,
     pipeline::{
-        memory::{BYTES, PLANES, Phase, SESSION, check, peak, pixels},
+        memory::{PLANES, Phase, SESSION, check, peak, pixels},
         postprocess::UpscaleForm,
         stream::Networks,
     },
@@ -134,50 +134,51 @@ fn encoded_bytes(output: &Path, bytes: u64) -> u64 {
     }
 }
 
-/// Bytes of a video's frames and codecs, without networks. `frames`: frames of the output.
-fn video_frames(size: (usize, usize), target: (usize, usize), frames: u64, jobs: u64) -> Phase {
-    let (source, target) = (pixels(size), pixels(target));
+/// A video, as far as memory needs it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Clip {
+    /// Height and width of the source.
+    pub size: (usize, usize),
+    /// Frames of the output.
+    pub frames: u64,
+    /// Channels of a frame: 3, or 4 with transparency.
+    pub channels: usize,
+    /// Whether samples have more than 8 bits.
+    pub deep: bool,
+}
+
+/// Bytes of a video's frames and codecs, without networks.
+fn video_frames(clip: Clip, target: (usize, usize), jobs: u64) -> Phase {
+    let (source, target, depth) = (pixels(clip.size), pixels(target), if clip.deep { 2 } else { 1 });
+    let (planes, bytes) = (4 * clip.channels as u64, clip.channels as u64 * depth);
+    let encoder = (LOOKAHEAD_TENTHS * clip.frames.min(LOOKAHEAD) + REFERENCE_TENTHS) * depth;
     let times = |bytes: u64| bytes.saturating_mul(jobs);
     Phase::default()
-        .with("decoder", times(source.saturating_mul(DECODED_FRAMES) / 2 * 3))
-        .with("source frames", times(source.saturating_mul(PLANES * SOURCE_FRAMES)))
-        .with("f32 planes", times(target.saturating_mul(PLANES)))
-        .with("output frames", times(target.saturating_mul(BYTES * OUTPUT_FRAMES)))
-        .with(
-            "encoder",
-            times((target / 10).saturating_mul(LOOKAHEAD_TENTHS * frames.min(LOOKAHEAD) + REFERENCE_TENTHS)),
-        )
+        .with("decoder", times(source.saturating_mul(DECODED_FRAMES * depth) / 2 * 3))
+        .with("source frames", times(source.saturating_mul(planes * SOURCE_FRAMES)))
+        .with("f32 planes", times(target.saturating_mul(planes)))
+        .with("output frames", times(target.saturating_mul(bytes * OUTPUT_FRAMES)))
+        .with("encoder", times((target / 10).saturating_mul(encoder)))
         .with("codecs", times(CODECS))
 }
 
 /// What the stages of a video hold besides the upscaling network.
-pub(super) fn streams(
-    size: (usize, usize),
-    target: (usize, usize),
-    frames: u64,
-    plan: &EnhancePlan,
-    forms: &NetworkForms,
-) -> Phase {
+pub(super) fn streams(clip: Clip, target: (usize, usize), plan: &EnhancePlan, forms: &NetworkForms) -> Phase {
     let jobs = plan.concurrent_jobs();
     let interpolation = match forms.interpolation {
         0 => 0,
-        bytes => pixels(size).saturating_mul(bytes * PAIRS).saturating_add(SESSION),
+        bytes => pixels(clip.size).saturating_mul(bytes * PAIRS).saturating_add(SESSION),
     };
-    video_frames(size, target, frames, jobs).with("interpolation network", interpolation)
+    video_frames(clip, target, jobs).with("interpolation network", interpolation)
 }
 
 /// The peak of one video.
-pub(super) fn video(
-    size: (usize, usize),
-    frames: u64,
-    plan: &EnhancePlan,
-    forms: &NetworkForms,
-    tiles: Tiles,
-) -> Phase {
+pub(super) fn video(clip: Clip, plan: &EnhancePlan, forms: &NetworkForms, tiles: Tiles) -> Phase {
+    let size = clip.size;
     let target = forms.upscale.as_ref().map_or(size, |form| form.output_size(size));
-    let held = streams(size, target, frames, plan, forms);
+    let held = streams(clip, target, plan, forms);
     let upscale = forms.upscale.as_ref().map_or(0, |form| {
-        let options = options(form, size, held.bytes().saturating_add(form.plane_bytes(size, 3)), tiles);
+        let options = options(form, size, held.bytes().saturating_add(form.plane_bytes(size, clip.channels)), tiles);
         form.network_bytes(options, size)
     });
     held.with("upscaling network and its tiles", upscale)

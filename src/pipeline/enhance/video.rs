@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{
-    forecast_memory::{self, NetworkForms, Tiles},
+    forecast_memory::{self, Clip, NetworkForms, Tiles},
     resume::{Chunks, Identity},
     video_source::VideoSource,
 };
@@ -120,13 +120,14 @@ impl<'a> VideoJob<'a> {
     /// Checks that the video fits into memory before anything is decoded, and leaves to other stages what they hold.
     fn check_memory(&self, networks: &mut Networks, cx: &Context<'_>) -> Result<()> {
         let (plan, forms, size) = (self.plan, forecast_memory::loaded(networks), self.source.size());
-        let frames = self.retime.frames;
-        let smallest = forecast_memory::video(size, frames, plan, &forms, Tiles::Smallest);
+        let channels = if self.spec.alpha { 4 } else { 3 };
+        let clip = Clip { size, frames: self.retime.frames, channels, deep: self.deep };
+        let smallest = forecast_memory::video(clip, plan, &forms, Tiles::Smallest);
         memory::check(&smallest, cx.options.engine.memory_limit).at(self.source.name().display())?;
         if let Some(upscaler) = &mut networks.upscale {
             let without = NetworkForms { upscale: None, ..forms.clone() };
             let target = upscaler.form().output_size(size);
-            upscaler.reserve(forecast_memory::streams(size, target, frames, plan, &without).bytes());
+            upscaler.reserve(forecast_memory::streams(clip, target, plan, &without).bytes());
         }
         Ok(())
     }

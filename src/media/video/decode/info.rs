@@ -230,7 +230,11 @@ fn pixel_format(parameters: &ffi::AVCodecParameters, codec: &str) -> Result<Pixe
 
 /// Whether a VP8 or VP9 stream stores transparency in a second stream within its packets, as WebM does.
 pub(crate) fn has_alpha_beside(stream: &ffi::AVStream) -> bool {
-    pairs(stream.metadata).iter().any(|(key, value)| key.eq_ignore_ascii_case("alpha_mode") && value == "1")
+    // SAFETY: every stream has parameters.
+    let codec = unsafe { (*stream.codecpar).codec_id };
+    // FFmpeg's Matroska muxer also marks streams whose frames have transparency themselves.
+    matches!(codec, ffi::AVCodecID::AV_CODEC_ID_VP8 | ffi::AVCodecID::AV_CODEC_ID_VP9)
+        && pairs(stream.metadata).iter().any(|(key, value)| key.eq_ignore_ascii_case("alpha_mode") && value == "1")
 }
 
 /// The streams of a container.
