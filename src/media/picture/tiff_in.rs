@@ -53,6 +53,11 @@ fn is_plain(decoder: &mut Decoder<BufReader<File>>) -> TiffResult<bool> {
             return Ok(false);
         }
     }
+    // None, LZW, JPEG, Deflate, PackBits, and Deflate by its first number. The decoder names all others.
+    let compression = decoder.find_tag_unsigned::<u16>(Tag::Compression)?.unwrap_or(1);
+    if ![1, 5, 7, 8, 32773, 32946].contains(&compression) {
+        return Ok(false);
+    }
     // 1: black is 0; 2: RGB.
     let photometric = decoder.find_tag_unsigned::<u16>(Tag::PhotometricInterpretation)?;
     let (width, rows) = decoder.chunk_dimensions();
@@ -167,4 +172,70 @@ fn metadata(bytes: &[u8]) -> Result<Picture, Fault> {
     let left_out = xmp.then(|| "XMP metadata".to_string()).into_iter().collect();
     let frame = Frame::empty((height as usize, width as usize), deep);
     Ok(Picture { grey: !color.has_color(), icc, exif, density, left_out, ..frame.into() })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// A TIFF of one grey pixel whose entries in `changed` have other values.
+    fn file(changed: &[(u16, u16)]) -> Vec<u8> {
+        let mut entries: Vec<(u16, u16)> = vec![
+            (256, 1),
+            (257, 1),
+            (258, 8),
+            (259, 1),
+            (262, 1),
+            (273, 8),
+            (277, 1),
+            (278, 1),
+            (279, 1),
+            (284, 1),
+            (339, 1),
+        ];
+        for (tag, value) in changed {
+            entries.iter_mut().filter(|(known, _)| known == tag).for_each(|entry| entry.1 = *value);
+        }
+        let mut bytes = b"II*\0\x0a\0\0\0\x07\0".to_vec();
+        bytes.extend((entries.len() as u16).to_le_bytes());
+        for (tag, value) in entries {
+            bytes.extend(
+                [tag.to_le_bytes(), 3u16.to_le_bytes(), 1u16.to_le_bytes(), [0; 2], value.to_le_bytes(), [0; 2]]
+                    .concat(),
+            );
+        }
+        bytes.extend([0; 4]);
+        bytes
+    }
+
+    /// Changed entries, and whether the file is read in strips.
+    #[test]
+    fn plain_files_are_read_in_strips() {
+        let rows: [(&[(u16, u16)], bool); 8] = [
+            (&[], true),
+            (&[(259, 5)], true),
+            (&[(259, 34925)], false),
+            (&[(259, 50000)], false),
+            (&[(262, 0)], false),
+            (&[(262, 3)], false),
+            (&[(284, 2)], false),
+            (&[(339, 2)], false),
+        ];
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.tif");
+        for (changed, wanted) in rows {
+            std::fs::write(&path, file(changed)).unwrap();
+            assert_eq!(has_plain_strips(&path), wanted, "{changed:?}");
+        }
+        let (picture, mut strips) = {
+            std::fs::write(&path, file(&[])).unwrap();
+            TiffStrips::open(&path).unwrap()
+        };
+        let mut frame = Frame::empty((0, 1), false);
+        strips.append(&mut frame, 1).unwrap();
+        assert_eq!((picture.grey, &frame.samples, frame.height), (true, &Samples::U8(vec![7; 3]), 1));
+        // The file has no second row.
+        assert!(strips.append(&mut frame, 1).is_err());
+    }
 }
