@@ -39,7 +39,7 @@ fn upscaled_media_keep_their_properties() {
         ("a.gif", "b.apng", "", ("apng", "rgba", 96, 64), ""),
         ("a.gif", "b.png", "", ("apng", "rgba", 96, 64), ""),
         ("a.gif", "b.webp", "", ("webp", "rgba", 96, 64), ""),
-        ("a.webp", "c.gif", "", ("gif", "bgra", 96, 64), ""),
+        ("a.webp", "c.gif", "", ("gif", "bgra", 96, 64), "partial transparency (a GIF"),
         // An animated picture becomes a video that every player shows, unless another pixel format is asked for.
         ("a.gif", "b.mp4", "", ("h264", "yuv420p", 96, 64), &format!("{COLOUR}; {CLEAR}")),
         ("a.gif", "c.mp4", "--pix-fmt yuv444p", ("h264", "yuv444p", 96, 64), CLEAR),
