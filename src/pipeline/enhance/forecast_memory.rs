@@ -120,14 +120,16 @@ fn whole(
         .with("network and its tiles", arena);
     let encode = Phase::default()
         .with("output picture", output_bytes)
-        .with("encoded picture", encoded_bytes(output, output_bytes))
+        .with("encoded picture", encoded_bytes(output, output_bytes, header.deep))
         .with("network and its tiles", arena);
     peak([decode, upscale, convert, encode])
 }
 
-/// Estimate of the bytes of an encoded picture, by its format: lossless compression saves about half, lossy nine tenths.
-fn encoded_bytes(output: &Path, bytes: u64) -> u64 {
+/// Estimate of the bytes of an encoded picture, by its format: lossless compression saves about half, of 16-bit samples a fifth, lossy
+/// nine tenths.
+fn encoded_bytes(output: &Path, bytes: u64, deep: bool) -> u64 {
     match PictureFormat::of_name(output) {
+        Ok(PictureFormat::Png) if deep => bytes / 5 * 4,
         Ok(PictureFormat::Png) => bytes / 2,
         Ok(PictureFormat::Tiff | PictureFormat::Bmp) => bytes,
         _ => bytes / 10,
