@@ -29,7 +29,7 @@ const LOOKAHEAD: u64 = 48;
 const LOOKAHEAD_TENTHS: u64 = 33;
 /// Tenths of a byte per pixel of the encoder's references and reconstructed pictures.
 const REFERENCE_TENTHS: u64 = 80;
-/// Contexts of both codecs and the heaps of their threads.
+/// Contexts of both codecs and the heaps of their threads, with 8-bit samples.
 const CODECS: u64 = 36_000_000;
 /// Pairs of frames that the interpolation network gets at once.
 const PAIRS: u64 = 1;
@@ -161,7 +161,7 @@ fn video_frames(clip: Clip, target: (usize, usize), jobs: u64) -> Phase {
         .with("f32 planes", times(target.saturating_mul(planes)))
         .with("output frames", times(target.saturating_mul(bytes * OUTPUT_FRAMES)))
         .with("encoder", times((target / 10).saturating_mul(encoder)))
-        .with("codecs", times(CODECS))
+        .with("codecs", times(CODECS * depth))
 }
 
 /// What the stages of a video hold besides the upscaling network.
