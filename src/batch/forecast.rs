@@ -6,7 +6,7 @@ use super::{
     throughput::{Keys, Throughput},
 };
 use crate::{
-    error::{Error, Result},
+    error::{Error, ErrorKind, Result},
     pipeline::{self, EnhanceForecast, EnhanceForecastRow, SizeRow},
     plan::EnhancePlan,
 };
@@ -49,8 +49,9 @@ pub fn plan_enhance(plan: &EnhancePlan) -> Result<EnhanceForecast> {
         };
         let (sizes, cause) = match sizes {
             Ok(sizes) => (sizes, None),
-            // The code of a run, whose only item fails.
-            Err(e) if plan.jobs.len() == 1 => return Err(Error::failed(e.to_string())),
+            // The code of a run, whose only item fails. An interruption stays one.
+            Err(e) if plan.jobs.len() == 1 && e.kind() == ErrorKind::Usage => return Err(Error::failed(e.to_string())),
+            Err(e) if plan.jobs.len() == 1 || e.kind() == ErrorKind::Interrupted => return Err(e),
             Err(e) => (Vec::new(), Some(e.to_string())),
         };
         if let Some(last) = sizes.last() {

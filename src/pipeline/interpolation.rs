@@ -16,7 +16,7 @@ use crate::{
         scene_change::ChangeDetector,
         timeline::{Content, Slot, TimelineState, Transition},
     },
-    tensor::{collected, copied},
+    tensor::{check_room, copied},
 };
 
 /// Maximum number of frames per call of the network.
@@ -172,7 +172,7 @@ impl<'a> InterpolationStage<'a> {
             return Ok(Transition::Motion);
         }
         // The luma, whose allocation cannot fail without ending the process.
-        drop(collected::<f32>(frame.len() / frame.dim().0.max(1), std::iter::empty())?);
+        check_room::<f32>(frame.len() / frame.dim().0.max(1))?;
         Ok(match self.changes.compare(frame, threshold, dedup) {
             Some(change) if dedup && change.is_repeat() => Transition::Repeat,
             Some(change) if change.score > threshold => Transition::Cut,

@@ -5,7 +5,7 @@ use ndarray::{Array3, Array4, ArrayD, Axis, IxDyn, s};
 use crate::{
     error::{Error, Result},
     runtime::{Network, finite},
-    tensor::{Tensor, collected, copied},
+    tensor::{Tensor, check_room, copied},
 };
 
 /// A loaded RIFE network. Its inputs are in 0..=1, zero-padded at the right and bottom to a multiple.
@@ -67,7 +67,7 @@ impl Interpolate {
         }
         // Both inputs, padded, the output, and a copy of it. Their allocation cannot fail without ending the process.
         let padded = h.next_multiple_of(self.multiple) * w.next_multiple_of(self.multiple);
-        drop(collected::<f32>(4 * pairs.len() * 3 * padded, std::iter::empty())?);
+        check_room::<f32>(4 * pairs.len() * 3 * padded)?;
         let (first, second) = (self.batch(pairs.iter().map(|p| p.0)), self.batch(pairs.iter().map(|p| p.1)));
         let time = Tensor::F32(ArrayD::from_shape_vec(IxDyn(&[times.len()]), times.to_vec()).unwrap_or_default());
         let outputs = self.network.run(&[("first", &first), ("second", &second), ("time", &time)])?;

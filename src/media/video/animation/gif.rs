@@ -21,7 +21,7 @@ use crate::{
             rational::Rational,
         },
     },
-    tensor::{Frame, collected},
+    tensor::{Frame, check_room},
 };
 
 /// Writes a GIF. Each frame is stored completely, with its own palette (exact up to 256 colours, else NeuQuant without
@@ -112,8 +112,7 @@ impl Gif {
         // Pixels with alpha at the depth of the frame and at 8 bits, indices, and compressed indices. Their allocation cannot fail
         // without ending the process.
         let depth = if frame.is_deep() { 2 } else { 1 };
-        let needed = collected::<u8>(width * height * (4 * depth + 6), std::iter::empty());
-        drop(needed.map_err(|e| self.failed(&e.to_string()))?);
+        check_room::<u8>(width * height * (4 * depth + 6)).map_err(|e| self.failed(&e.to_string()))?;
         self.soft = self.soft.map(|soft| soft || has_soft_alpha(frame));
         let pixels = palette_pixels(frame);
         let Some(picture) = RgbaImage::from_raw(width as u32, height as u32, pixels) else {

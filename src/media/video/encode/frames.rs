@@ -19,7 +19,7 @@ use crate::{
             hash::PixelHash,
         },
     },
-    tensor::{Frame, Samples, collected},
+    tensor::{Frame, Samples, check_room},
 };
 
 /// Receives packets as they are encoded.
@@ -93,7 +93,7 @@ impl FrameEncoder {
         let flattens = frame.channels == 4 && !self.encoder.alpha;
         if flattens {
             let bytes = width * height * 3 * if frame.is_deep() { 2 } else { 1 };
-            collected::<u8>(bytes, std::iter::empty()).map_err(|e| self.failed(&e.to_string()))?;
+            check_room::<u8>(bytes).map_err(|e| self.failed(&e.to_string()))?;
         }
         let over = flattens.then(|| frame.over_black());
         self.totals.flattened |= over.as_ref().is_some_and(|(_, clear)| *clear);
